@@ -1,0 +1,12 @@
+"""Algorithms: methods for variational inequalities, problems, and the in-process driver. Pure: numpy only."""
+
+from saddlebag.algorithms.base import AnyMethod, Constants, Message, Method, Operator, Problem, Prox, ReplicaState, identity_prox
+from saddlebag.algorithms.check import check_method
+from saddlebag.algorithms.compressed_extragradient import CompressedExtragradient, compressed_extragradient
+from saddlebag.algorithms.extragradient import Extragradient, extragradient
+from saddlebag.algorithms.masha1 import Masha1, masha1
+from saddlebag.algorithms.masha2 import Masha2, masha2
+from saddlebag.algorithms.ogda import Ogda, ogda
+from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
+from saddlebag.algorithms.simulate import Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
+from saddlebag.algorithms.state import digest, pack, unpack

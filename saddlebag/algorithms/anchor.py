@@ -1,0 +1,125 @@
+"""What MASHA1 and MASHA2 share: the anchor point w, its full exchange, and the rule that renews it.
+
+Beznosikov, Richtarik, Diskin, Ryabinin, Gasnikov 2022, "Distributed methods with compressed communication for solving
+variational inequalities, with theoretical guarantees". Both rules for w are correct:
+
+* "current", w^{k+1} = z^k: the coin is a function of (seed, round), so every worker knows at the start of a round that
+  F_m(z^k) will be needed, and the full vectors ride on the ordinary messages;
+* "next", w^{k+1} = z^{k+1}: a synchronisation is a round of its own.
+
+The initial exchange of F_m(w^0) is such a round under both rules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from saddlebag.algorithms.base import Constants, Message, Operator, Problem
+from saddlebag.algorithms.full import WireType, check_wire_type, increment
+from saddlebag.compression import Compressor, Draws, Mean, Payload, Vector
+from saddlebag.errors import ConfigError
+
+__all__ = ["AnchorRule", "Anchored", "AnchoredReplica", "theory_probability"]
+
+AnchorRule: TypeAlias = Literal["current", "next"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AnchoredReplica:
+    """z, w and F(w) as all machines know them; `syncing` when the next round only renews F(w)."""
+
+    z_D: Vector
+    w_D: Vector
+    operator_w_D: Vector
+    iteration: int
+    syncing: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Anchored:
+    """Parameters and the full exchange.
+
+    Attributes:
+        step_size: gamma > 0.
+        probability: p in (0, 1], the chance that w is renewed; tau = 1 - p.
+        up, down: the workers' and the server's compressor.
+        rule: which point becomes the anchor.
+        wire: type of full vectors on the wire.
+    """
+
+    step_size: float
+    probability: float
+    up: Compressor
+    down: Compressor
+    rule: AnchorRule = "current"
+    wire: WireType = "float32"
+
+    def __post_init__(self) -> None:
+        if not (self.step_size > 0 and np.isfinite(self.step_size)):
+            raise ConfigError(f"step_size must be a positive number, got {self.step_size}")
+        if not 0 < self.probability <= 1:
+            raise ConfigError(f"probability must lie in (0, 1], got {self.probability}")
+        if self.rule not in ("current", "next"):
+            raise ConfigError(f"rule must be 'current' or 'next', got {self.rule!r}")
+        check_wire_type(self.wire)
+
+    def init_replica(self, z_D: Vector) -> AnchoredReplica:
+        return AnchoredReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, syncing=True)
+
+    def synchronises(self, replica: AnchoredReplica, draws: Draws) -> bool:
+        return replica.syncing or (self.rule == "current" and draws.coin(self.probability))
+
+    def uplink_sizes(self, replica: AnchoredReplica, draws: Draws) -> tuple[int, ...]:
+        """The increment of F_m(w) if there is one, then the compressed difference if there is one."""
+        parts = self.synchronises(replica, draws) + (not replica.syncing)
+        return (len(replica.z_D),) * parts
+
+    downlink_sizes = uplink_sizes
+
+    def pulled(self, replica: AnchoredReplica) -> Vector:
+        """zbar = tau z + p w."""
+        return (1.0 - self.probability) * replica.z_D + self.probability * replica.w_D
+
+    def worker_full(self, replica: AnchoredReplica, known_D: Vector, operator: Operator, draws: Draws) -> tuple[Vector, tuple[Payload, ...]]:
+        """F_m at the coming anchor, as an increment of what the server knows of F_m(w); nothing in other rounds."""
+        if not self.synchronises(replica, draws):
+            return known_D, ()
+        payload, known_D = increment(operator(replica.w_D if replica.syncing else replica.z_D, draws), known_D, self.wire)
+        return known_D, (payload,)
+
+    def server_full(
+        self, replica: AnchoredReplica, mean_D: Vector, means: tuple[Mean, ...], draws: Draws
+    ) -> tuple[Vector, tuple[Payload, ...]]:
+        """The mean of the F_m(w) exactly as accumulated here, and the increment of F(w) for the replicas."""
+        if not self.synchronises(replica, draws):
+            return mean_D, ()
+        mean_D = mean_D + means[0].dense()
+        payload, _ = increment(mean_D, replica.operator_w_D, self.wire)
+        return mean_D, (payload,)
+
+    def replay_anchor(self, replica: AnchoredReplica, z_D: Vector, down: Message, draws: Draws) -> AnchoredReplica:
+        """The replica after a round, given the new iterate."""
+        operator_w_D = replica.operator_w_D
+        if self.synchronises(replica, draws):
+            operator_w_D = operator_w_D + down.parts[0].dense()
+        if replica.syncing:
+            return dataclasses.replace(replica, operator_w_D=operator_w_D, syncing=False)
+        iteration, renew = replica.iteration + 1, draws.coin(self.probability)
+        if self.rule == "next":
+            return AnchoredReplica(z_D, z_D if renew else replica.w_D, operator_w_D, iteration, syncing=renew)
+        return AnchoredReplica(z_D, replica.z_D if renew else replica.w_D, operator_w_D, iteration, syncing=False)
+
+
+def theory_probability(up: Compressor, dimension: int) -> float:
+    """p = 1 / beta, which halves the uplink between differences and synchronisations, and at most 1/2 (section 9.3)."""
+    return min(0.5, up.bits(dimension) / (32.0 * dimension))
+
+
+def known_constants(problem: Problem, method: str) -> Constants:
+    """The problem's constants, or an error that says what to give instead."""
+    if problem.constants is None:
+        raise ConfigError(f"{method}: {problem.name} has no known constants; give method.step_size a number")
+    return problem.constants

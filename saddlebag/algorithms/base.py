@@ -1,0 +1,149 @@
+"""The contracts of the mathematics: operator, problem, message, method.
+
+A method is three pure functions that one round strings together:
+
+    worker_step    replica, own state, operator  ->  own state', uplink       on every worker
+    server_step    replica, own state, means     ->  own state', downlink     on the server
+    replay         replica, downlink             ->  replica'                 everywhere, the server included
+
+The *replica* is the state that is the same on every machine because all replay the same downlinks; it is never sent in an
+ordinary round. The server half sees the uplinks only through their means over the workers, part by part, so a mean may be
+formed while chunks arrive, in shards, or by an all-reduce. Drivers know these functions and nothing else.
+
+Shapes: D = coordinates of the iterate, K = kept ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from saddlebag.compression import Draws, Mean, Payload, Vector
+
+__all__ = ["Constants", "Message", "Method", "Operator", "Problem", "Prox", "ReplicaState", "identity_prox"]
+
+Operator = Callable[[Vector, Draws], Vector]
+"""F_m(z, draws): float64 (D,) -> float64 (D,). A function: equal arguments give bitwise equal values."""
+
+Prox = Callable[[Vector, float], Vector]
+"""prox_{gamma h}(v) = argmin_u h(u) + |u - v|^2 / (2 gamma): (vector, gamma) -> vector."""
+
+
+def identity_prox(v_D: Vector, step_size: float) -> Vector:
+    """The prox of h = 0."""
+    del step_size
+    return v_D
+
+
+@dataclasses.dataclass(frozen=True)
+class Constants:
+    """Known constants of a problem; every one is an upper (Lipschitz) or lower (mu) bound.
+
+    Attributes:
+        lipschitz: L of the mean operator F.
+        lipschitz_workers: L_m of each F_m, in worker order.
+        strong_monotonicity: mu of F; 0 for merely monotone.
+    """
+
+    lipschitz: float
+    lipschitz_workers: tuple[float, ...]
+    strong_monotonicity: float
+
+    @property
+    def lipschitz_rms(self) -> float:
+        """L~ = sqrt(mean L_m^2)."""
+        return float((sum(c * c for c in self.lipschitz_workers) / len(self.lipschitz_workers)) ** 0.5)
+
+
+class Problem(Protocol):
+    """A variational inequality, divided among workers: F = mean of the F_m, plus h by its prox."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def num_workers(self) -> int: ...
+
+    @property
+    def unconstrained(self) -> bool:
+        """Whether h = 0, that is, the prox is the identity."""
+
+    @property
+    def constants(self) -> Constants | None:
+        """Known constants, or None."""
+
+    def start(self) -> Vector:
+        """The starting point z^0, float64 (D,), feasible."""
+
+    def operator(self, worker: int) -> Operator:
+        """F_m of one worker."""
+
+    def prox(self, v_D: Vector, step_size: float) -> Vector:
+        """prox_{gamma h}; the identity when h = 0."""
+
+    def merits(self, z_D: Vector) -> Mapping[str, float]:
+        """Named measures of quality at z, the first of which is the one to stop on; smaller is better."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """An uplink or a downlink: payloads, in an order that the method fixes."""
+
+    parts: tuple[Payload, ...]
+
+
+class ReplicaState(Protocol):
+    """What drivers read of a replica."""
+
+    @property
+    def z_D(self) -> Vector:
+        """The iterate."""
+
+    @property
+    def iteration(self) -> int:
+        """Completed iterations of the method; an iteration may take more than one round."""
+
+
+R = TypeVar("R", bound=ReplicaState)
+W = TypeVar("W")
+S = TypeVar("S")
+
+
+class Method(Protocol[R, W, S]):
+    """A distributed method; a frozen dataclass whose fields are its hyper-parameters.
+
+    States are frozen dataclasses of float64 vectors and numbers (see `state.py`); arguments are never mutated.
+    """
+
+    replica_type: type[R]
+    worker_type: type[W]
+    server_type: type[S]
+
+    def init_replica(self, z_D: Vector) -> R:
+        """The replicated state at the start, or at a restart from z."""
+
+    def init_worker(self, replica: R) -> W: ...
+
+    def init_server(self, replica: R) -> S: ...
+
+    def uplink_sizes(self, replica: R, draws: Draws) -> tuple[int, ...]:
+        """The dimension of each part of this round's uplink: the schema against which messages are checked."""
+
+    def downlink_sizes(self, replica: R, draws: Draws) -> tuple[int, ...]:
+        """The dimension of each part of this round's downlink."""
+
+    def synchronises(self, replica: R, draws: Draws) -> bool:
+        """Whether this round exchanges full vectors, so that replicas should compare digests."""
+
+    def worker_step(self, replica: R, own: W, operator: Operator, draws: Draws) -> tuple[W, Message]: ...
+
+    def server_step(self, replica: R, own: S, means: tuple[Mean, ...], draws: Draws) -> tuple[S, Message]: ...
+
+    def replay(self, replica: R, down: Message, draws: Draws) -> R: ...
+
+
+AnyMethod = Method[Any, Any, Any]

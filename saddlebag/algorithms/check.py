@@ -1,0 +1,91 @@
+"""The laws of a method: passing them is the definition of a correct plug-in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem
+from saddlebag.algorithms.simulate import Wire, form_means
+from saddlebag.algorithms.state import digest, pack, unpack
+from saddlebag.compression import SERVER, Draws, Vector
+
+__all__ = ["check_method"]
+
+
+def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = None, num_rounds: int = 40, seed: int = 0) -> None:
+    """Check the laws of a method on a problem; raises `AssertionError` with the law that is broken.
+
+    1. The three steps are functions: equal arguments give equal bits, and arguments are not changed.
+    2. Messages have the announced parts and sizes, and mean the same after `wire`.
+    3. States survive `pack` and `unpack`, so a run that is saved and restored at any round keeps its trajectory.
+    4. The operator is only asked through the given function, at feasible points: prox(z, 0+) = z there.
+    5. A restart from the replica's z gives a valid replica.
+    """
+    replica = method.init_replica(problem.start())
+    workers = [method.init_worker(replica) for _ in range(problem.num_workers)]
+    server = method.init_server(replica)
+    for round_ in range(num_rounds):
+        draws = Draws(seed, round_, SERVER)
+        sizes = method.uplink_sizes(replica, draws)
+        ups = []
+        for worker in range(problem.num_workers):
+            operator = _feasible(problem, problem.operator(worker))
+            arguments = (replica, workers[worker], operator, draws.of(worker))
+            workers[worker], up = _twice(method, "worker_step", arguments)
+            ups.append(_checked(up, sizes, draws.of(worker), wire))
+        means = form_means(sizes, iter(ups), len(ups))
+        server, down = _twice(method, "server_step", (replica, server, means, draws))
+        down = _checked(down, method.downlink_sizes(replica, draws), draws, wire)
+        replica = _twice(method, "replay", (replica, down, draws))
+        assert isinstance(replica.iteration, int) and len(replica.z_D) == problem.dimension
+        replica, server = _restored(replica, problem), _restored(server, problem)
+        workers = [_restored(own, problem) for own in workers]
+    assert replica.iteration > 0, f"{method}: {num_rounds} rounds completed no iteration"
+    restarted = method.init_replica(replica.z_D)
+    assert np.array_equal(restarted.z_D, replica.z_D), f"{method}: a restart moved z"
+
+
+def _twice(method: AnyMethod, step: str, arguments: tuple[Any, ...]) -> Any:
+    states = [a for a in arguments if dataclasses.is_dataclass(a) and not isinstance(a, Draws | Message)]
+    before = [digest(state) for state in states]
+    first, again = getattr(method, step)(*arguments), getattr(method, step)(*arguments)
+    assert _bits(first) == _bits(again), f"{method}.{step}: equal arguments gave different results"
+    assert [digest(state) for state in states] == before, f"{method}.{step}: changed its arguments"
+    return first
+
+
+def _bits(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(_bits(item) for item in result)
+    if isinstance(result, Message):
+        return tuple(part.dense().tobytes() for part in result.parts)
+    return digest(result)
+
+
+def _checked(message: Message, sizes: tuple[int, ...], draws: Draws, wire: Wire | None) -> Message:
+    actual = tuple(part.dimension for part in message.parts)
+    assert actual == sizes, f"announced parts of sizes {sizes}, sent {actual}"
+    if wire is None:
+        return message
+    received, num_bytes = wire.carry(message, sizes, draws)
+    assert num_bytes > 0
+    assert _bits(received) == _bits(message), "the message changed on the wire"
+    return received
+
+
+def _restored(state: Any, problem: Problem) -> Any:
+    restored = unpack(type(state), pack(state), problem.dimension)
+    assert digest(restored) == digest(state), f"{type(state).__name__} does not survive pack and unpack"
+    return restored
+
+
+def _feasible(problem: Problem, operator: Operator) -> Operator:
+    def ask(z_D: Vector, draws: Draws) -> Vector:
+        projected_D = problem.prox(z_D, 1e-300)
+        assert np.allclose(projected_D, z_D, rtol=1e-9, atol=1e-9), "the operator was asked at an infeasible point"
+        return operator(z_D, draws)
+
+    return ask

@@ -1,0 +1,96 @@
+"""Naive compressed extragradient: extragradient with every F_m(.) compressed as it is. A baseline that does not converge.
+
+The compression noise is proportional to F_m, which does not vanish at the solution when workers differ: with a constant
+step the iterates stop in a ball around it, or diverge. The anchor of MASHA is the cure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
+from saddlebag.compression import Compressor, Draws, Mean, Vector
+from saddlebag.errors import ConfigError
+
+__all__ = ["CompressedExtragradient", "compressed_extragradient"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CompressedReplica:
+    """z and the point where F is asked next: z itself or the half point."""
+
+    z_D: Vector
+    point_D: Vector
+    iteration: int
+    at_half: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stateless:
+    """Workers and server remember nothing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompressedExtragradient:
+    """Extragradient on compressed operator values; takes any compressor, and is honest about the result."""
+
+    step_size: float
+    up: Compressor
+    down: Compressor
+    prox: Prox = identity_prox
+
+    replica_type = CompressedReplica
+    worker_type = Stateless
+    server_type = Stateless
+
+    def __post_init__(self) -> None:
+        if not (self.step_size > 0 and np.isfinite(self.step_size)):
+            raise ConfigError(f"step_size must be a positive number, got {self.step_size}")
+
+    def init_replica(self, z_D: Vector) -> CompressedReplica:
+        return CompressedReplica(z_D, z_D, iteration=0, at_half=False)
+
+    def init_worker(self, replica: CompressedReplica) -> Stateless:
+        del replica
+        return Stateless()
+
+    def init_server(self, replica: CompressedReplica) -> Stateless:
+        del replica
+        return Stateless()
+
+    def synchronises(self, replica: CompressedReplica, draws: Draws) -> bool:
+        del draws
+        return not replica.at_half and replica.iteration % 16 == 0
+
+    def uplink_sizes(self, replica: CompressedReplica, draws: Draws) -> tuple[int, ...]:
+        del draws
+        return (len(replica.z_D),)
+
+    downlink_sizes = uplink_sizes
+
+    def worker_step(self, replica: CompressedReplica, own: Stateless, operator: Operator, draws: Draws) -> tuple[Stateless, Message]:
+        return own, Message((self.up.encode(operator(replica.point_D, draws), draws),))
+
+    def server_step(
+        self, replica: CompressedReplica, own: Stateless, means: tuple[Mean, ...], draws: Draws
+    ) -> tuple[Stateless, Message]:
+        del replica
+        return own, Message((means[0].compress(self.down, draws),))
+
+    def replay(self, replica: CompressedReplica, down: Message, draws: Draws) -> CompressedReplica:
+        del draws
+        moved_D: Vector = self.prox(replica.z_D - self.step_size * down.parts[0].dense(), self.step_size)
+        if replica.at_half:
+            return CompressedReplica(moved_D, moved_D, replica.iteration + 1, at_half=False)
+        return CompressedReplica(replica.z_D, moved_D, replica.iteration, at_half=True)
+
+
+def compressed_extragradient(
+    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None
+) -> CompressedExtragradient:
+    """Naive compressed extragradient; there is no proven step, so one must be given."""
+    if step_size is None:
+        raise ConfigError("compressed_extragradient has no proven step size; give method.step_size a number")
+    return CompressedExtragradient(step_size=step_size, up=up, down=down, prox=problem.prox)

@@ -1,0 +1,30 @@
+"""Full vectors on the wire, as increments of an accumulator that both ends keep in float64.
+
+F_m(w) does not vanish at the solution, so a float32 copy of it would put a floor under the accuracy; its increments do
+vanish, and so does their rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from saddlebag.compression import Dense, Vector
+from saddlebag.compression.values import cast
+from saddlebag.errors import ConfigError
+
+__all__ = ["WireType", "check_wire_type", "increment"]
+
+WireType: TypeAlias = Literal["float32", "float64"]
+
+
+def check_wire_type(dtype: str) -> None:
+    if dtype not in ("float32", "float64"):
+        raise ConfigError(f"wire must be 'float32' or 'float64', got {dtype!r}")
+
+
+def increment(x_D: Vector, known_D: Vector, dtype: WireType) -> tuple[Dense, Vector]:
+    """The payload that takes the accumulator from `known_D` to (nearly) `x_D`, and the accumulator after it."""
+    payload = Dense(cast(x_D - known_D, np.float32 if dtype == "float32" else np.float64))
+    return payload, known_D + payload.value_D

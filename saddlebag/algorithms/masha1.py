@@ -1,0 +1,133 @@
+"""MASHA1: extragradient with a pull towards an anchor, unbiased compression of differences, and a prox.
+
+Beznosikov et al. 2022, Algorithm 1. With zbar = tau z + p w, one round is
+
+    zh  = prox(zbar - gamma F(w))                              on every machine, no communication
+    g   = Q_s( mean of Q_m( F_m(zh) - F_m(w) ) )               one message up, one down
+    z+  = prox(zbar - gamma (F(w) + g))                        from zbar, not from zh
+
+and w is renewed with probability p. The noise of Q is proportional to zh - w, which vanishes at the solution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, theory_probability
+from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
+from saddlebag.algorithms.full import WireType
+from saddlebag.compression import Compressor, Draws, Mean, Unbiased, Vector, errors_average, kind_of
+from saddlebag.errors import ConfigError
+
+__all__ = ["Masha1", "masha1", "masha1_noise"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masha1Worker:
+    """F_m(w) as the server knows it."""
+
+    operator_w_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masha1Server:
+    """The mean of the workers' F_m(w)."""
+
+    operator_w_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Masha1(Anchored):
+    """MASHA1 with its hyper-parameters; see `Anchored`."""
+
+    prox: Prox = identity_prox
+
+    replica_type = AnchoredReplica
+    worker_type = Masha1Worker
+    server_type = Masha1Server
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, compressor in (("up", self.up), ("down", self.down)):
+            if not isinstance(compressor, Unbiased):
+                raise ConfigError(
+                    f"masha1 needs an unbiased compressor {name}, got {compressor} ({kind_of(compressor)}), "
+                    "with which it diverges; use masha2 or an unbiased one such as rand_k or natural"
+                )
+
+    def init_worker(self, replica: AnchoredReplica) -> Masha1Worker:
+        return Masha1Worker(np.zeros(len(replica.z_D)))
+
+    def init_server(self, replica: AnchoredReplica) -> Masha1Server:
+        return Masha1Server(np.zeros(len(replica.z_D)))
+
+    def worker_step(
+        self, replica: AnchoredReplica, own: Masha1Worker, operator: Operator, draws: Draws
+    ) -> tuple[Masha1Worker, Message]:
+        known_D, parts = self.worker_full(replica, own.operator_w_D, operator, draws)
+        if not replica.syncing:
+            half_D = self.prox(self.pulled(replica) - self.step_size * replica.operator_w_D, self.step_size)
+            difference_D = operator(half_D, draws) - own.operator_w_D
+            parts = (*parts, self.up.encode(difference_D, draws))
+        return Masha1Worker(known_D), Message(parts)
+
+    def server_step(
+        self, replica: AnchoredReplica, own: Masha1Server, means: tuple[Mean, ...], draws: Draws
+    ) -> tuple[Masha1Server, Message]:
+        mean_D, parts = self.server_full(replica, own.operator_w_D, means, draws)
+        if not replica.syncing:
+            parts = (*parts, means[-1].compress(self.down, draws))
+        return Masha1Server(mean_D), Message(parts)
+
+    def replay(self, replica: AnchoredReplica, down: Message, draws: Draws) -> AnchoredReplica:
+        z_D = replica.z_D
+        if not replica.syncing:
+            slope_D = replica.operator_w_D.copy()
+            down.parts[-1].add_to(slope_D)
+            z_D = self.prox(self.pulled(replica) - self.step_size * slope_D, self.step_size)
+        return self.replay_anchor(replica, z_D, down, draws)
+
+
+def masha1_noise(problem: Problem, up: Unbiased, down: Unbiased) -> float:
+    """Cq, with E|g|^2 <= Cq^2 |zh - w|^2: (1 + omega_s)(L^2 + omega/M L~^2), or (1 + omega_s)(1 + omega) L^2 on a common support.
+
+    The downlink's omega on a common support is that of the K values it carries.
+    """
+    constants, d = known_constants(problem, "masha1"), problem.dimension
+    omega, omega_down = up.omega(d), down.omega(d)
+    if errors_average(up):
+        spread = constants.lipschitz**2 + omega / problem.num_workers * constants.lipschitz_rms**2
+    else:
+        spread = (1.0 + omega) * constants.lipschitz**2
+    return math.sqrt((1.0 + omega_down) * spread)
+
+
+def masha1(
+    problem: Problem,
+    *,
+    up: Compressor,
+    down: Compressor,
+    step_size: float | None = None,
+    probability: float | None = None,
+    rule: AnchorRule = "current",
+    wire: WireType = "float32",
+) -> Masha1:
+    """MASHA1 for a problem.
+
+    Without a step size, the proven one: min{sqrt(p) / (2 Cq), p / (2 mu)} with p = min(1/beta, 1/2), under which
+    E(|z-z*|^2 + |w-z*|^2) contracts by 1 - gamma mu / 2 in every iteration (strongly monotone case).
+    """
+    p = theory_probability(up, problem.dimension) if probability is None else probability
+    if step_size is None:
+        checked = Masha1(step_size=1.0, probability=p, up=up, down=down)  # refuses biased compressors before omega is asked
+        constants = known_constants(problem, "masha1")
+        if p > 0.5:
+            raise ConfigError(f"masha1's theory needs probability <= 1/2, got {p}; give method.step_size a number")
+        assert isinstance(checked.up, Unbiased) and isinstance(checked.down, Unbiased)
+        step_size = math.sqrt(p) / (2.0 * masha1_noise(problem, checked.up, checked.down))
+        if constants.strong_monotonicity > 0:
+            step_size = min(step_size, p / (2.0 * constants.strong_monotonicity))
+    return Masha1(step_size=step_size, probability=p, up=up, down=down, rule=rule, wire=wire, prox=problem.prox)

@@ -1,0 +1,132 @@
+"""MASHA2: the anchored method for contractive compressors, with error feedback on both sides; no prox.
+
+Beznosikov et al. 2022, Algorithm 2. With zh = tau z + p w - gamma F(w), one round is
+
+    x_m = e_m + gamma (F_m(zh) - F_m(w)),   up C_m(x_m),   e_m <- x_m - C_m(x_m)
+    X   = e + mean of C_m(x_m),             down g = C_s(X),  e <- X - g
+    z+  = zh - g                                              (gamma is in the message)
+
+The memories hold displacements that are still owed; the bookkeeping is linear, so there is no prox and no constraint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, theory_probability
+from saddlebag.algorithms.base import Message, Operator, Problem
+from saddlebag.algorithms.full import WireType
+from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, feed_back, kind_of
+from saddlebag.errors import ConfigError
+
+__all__ = ["Masha2", "masha2"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masha2Worker:
+    """F_m(w) as the server knows it, and the error memory e_m."""
+
+    operator_w_D: Vector
+    memory_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masha2Server:
+    """The mean of the workers' F_m(w), and the server's error memory e."""
+
+    operator_w_D: Vector
+    memory_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Masha2(Anchored):
+    """MASHA2 with its hyper-parameters; see `Anchored`."""
+
+    replica_type = AnchoredReplica
+    worker_type = Masha2Worker
+    server_type = Masha2Server
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, compressor in (("up", self.up), ("down", self.down)):
+            if not isinstance(compressor, Contractive):
+                raise ConfigError(
+                    f"masha2 needs a contractive compressor {name}, got {compressor} ({kind_of(compressor)}), "
+                    "with which its error feedback diverges; use masha1 or a contractive one such as top_k"
+                )
+
+    def init_worker(self, replica: AnchoredReplica) -> Masha2Worker:
+        return Masha2Worker(np.zeros(len(replica.z_D)), np.zeros(len(replica.z_D)))
+
+    def init_server(self, replica: AnchoredReplica) -> Masha2Server:
+        return Masha2Server(np.zeros(len(replica.z_D)), np.zeros(len(replica.z_D)))
+
+    def half(self, replica: AnchoredReplica) -> Vector:
+        """zh = zbar - gamma F(w)."""
+        return self.pulled(replica) - self.step_size * replica.operator_w_D
+
+    def worker_step(
+        self, replica: AnchoredReplica, own: Masha2Worker, operator: Operator, draws: Draws
+    ) -> tuple[Masha2Worker, Message]:
+        known_D, parts = self.worker_full(replica, own.operator_w_D, operator, draws)
+        memory_D = own.memory_D
+        if not replica.syncing:
+            displacement_D = self.step_size * (operator(self.half(replica), draws) - own.operator_w_D)
+            payload, memory_D = feed_back(self.up, displacement_D, memory_D, draws)
+            parts = (*parts, payload)
+        return Masha2Worker(known_D, memory_D), Message(parts)
+
+    def server_step(
+        self, replica: AnchoredReplica, own: Masha2Server, means: tuple[Mean, ...], draws: Draws
+    ) -> tuple[Masha2Server, Message]:
+        mean_D, parts = self.server_full(replica, own.operator_w_D, means, draws)
+        memory_D = own.memory_D
+        if not replica.syncing:
+            payload, memory_D = feed_back(self.down, means[-1].dense(), memory_D, draws)
+            parts = (*parts, payload)
+        return Masha2Server(mean_D, memory_D), Message(parts)
+
+    def replay(self, replica: AnchoredReplica, down: Message, draws: Draws) -> AnchoredReplica:
+        z_D = replica.z_D
+        if not replica.syncing:
+            z_D = self.half(replica) - down.parts[-1].dense()
+        return self.replay_anchor(replica, z_D, down, draws)
+
+
+def masha2(
+    problem: Problem,
+    *,
+    up: Compressor,
+    down: Compressor,
+    step_size: float | None = None,
+    probability: float | None = None,
+    rule: AnchorRule = "current",
+    wire: WireType = "float32",
+) -> Masha2:
+    """MASHA2 for a problem without prox.
+
+    Without a step size, the proven one for the "current" rule: min{sqrt(p) / (9 delta L~), p / (2 mu)} with an uncompressed
+    downlink, sqrt(p) / (97 delta delta_s L~) in its place with a compressed one; delta = 1 / alpha.
+
+    Raises:
+        ConfigError: the problem has a prox, a compressor is not contractive, or constants are needed and unknown.
+    """
+    if not problem.unconstrained:
+        raise ConfigError(f"masha2 has no prox and {problem.name} needs one; use masha1")
+    p = theory_probability(up, problem.dimension) if probability is None else probability
+    if step_size is None:
+        checked = Masha2(step_size=1.0, probability=p, up=up, down=down)
+        constants = known_constants(problem, "masha2")
+        if p > 0.5 or rule != "current":
+            raise ConfigError(f"masha2's theory needs probability <= 1/2 and rule 'current', got {p} and {rule!r}")
+        assert isinstance(checked.up, Contractive) and isinstance(checked.down, Contractive)
+        delta = 1.0 / checked.up.alpha(problem.dimension)
+        delta_down = 1.0 / checked.down.alpha(problem.dimension)
+        factor = 9.0 * delta if delta_down == 1.0 else 97.0 * delta * delta_down
+        step_size = math.sqrt(p) / (factor * constants.lipschitz_rms)
+        if constants.strong_monotonicity > 0:
+            step_size = min(step_size, p / (2.0 * constants.strong_monotonicity))
+    return Masha2(step_size=step_size, probability=p, up=up, down=down, rule=rule, wire=wire)

@@ -1,0 +1,16 @@
+"""The problems by name: what a recipe may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from saddlebag.algorithms.base import Problem
+from saddlebag.algorithms.problems.bilinear import BilinearGame
+from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
+
+__all__ = ["PROBLEMS", "Factory"]
+
+Factory = Callable[..., Problem]
+"""factory(data: Dataset | None, *, num_workers: int, **params) -> Problem; raises `ConfigError`."""
+
+PROBLEMS: dict[str, Factory] = {"bilinear": BilinearGame.build, "robust_logistic": RobustLogisticRegression.build}

@@ -1,0 +1,57 @@
+"""Who holds which rows: the split of a data set over the workers, the same on every machine.
+
+Shapes: N = rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from saddlebag.compression.draws import Draws, Purpose
+from saddlebag.compression.payload import Index, Vector
+from saddlebag.errors import ConfigError
+
+__all__ = ["SPLITS", "split_rows"]
+
+
+def _even(labels_N: Vector, seed: int) -> Index:
+    """A random order: ranks of N words of the common stream (equal words, at odds below N^2 2^-65, keep their order)."""
+    return np.argsort(Draws(seed, 0).common(Purpose.DATA).words(len(labels_N)), kind="stable")
+
+
+def _label_skew(labels_N: Vector, seed: int) -> Index:
+    """The order by label, so that most workers see one label only."""
+    del seed
+    return np.argsort(labels_N, kind="stable")
+
+
+SPLITS: dict[str, Callable[[Vector, int], Index]] = {"even": _even, "label_skew": _label_skew}
+"""Name -> (labels, seed) -> an order of the rows, which is then cut into contiguous shards."""
+
+
+def split_rows(labels_N: Vector, num_workers: int, *, split: str = "even", seed: int = 0) -> tuple[Index, ...]:
+    """Divide rows among workers; the numbers of rows differ by at most one.
+
+    Args:
+        labels_N: one label for each row, float64 (N,).
+        num_workers: number of shards.
+        split: "even" (a random permutation) or "label_skew" (sorted by label).
+        seed: of the permutation.
+
+    Returns:
+        For each worker its rows, int64, increasing. Every row is in exactly one shard.
+
+    Raises:
+        ConfigError: the split is unknown, or a worker would get no rows.
+
+    Example:
+        >>> [shard.tolist() for shard in split_rows(np.array([1.0, -1.0, 1.0, -1.0]), 2, split="label_skew")]
+        [[1, 3], [0, 2]]
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split {split!r}; known: {', '.join(sorted(SPLITS))}")
+    if not 1 <= num_workers <= len(labels_N):
+        raise ConfigError(f"num_workers must lie in 1..{len(labels_N)}, one row each at least, got {num_workers}")
+    return tuple(np.sort(shard) for shard in np.array_split(SPLITS[split](labels_N, seed), num_workers))

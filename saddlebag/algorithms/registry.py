@@ -1,0 +1,54 @@
+"""The methods by name: what a recipe may ask for, and which of them compress."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from saddlebag.algorithms.base import AnyMethod, Problem
+from saddlebag.algorithms.compressed_extragradient import compressed_extragradient
+from saddlebag.algorithms.extragradient import extragradient
+from saddlebag.algorithms.masha1 import masha1
+from saddlebag.algorithms.masha2 import masha2
+from saddlebag.algorithms.ogda import ogda
+from saddlebag.compression import Compressor
+from saddlebag.errors import ConfigError
+
+__all__ = ["METHODS", "make_method", "takes_compressors"]
+
+METHODS: dict[str, Callable[..., AnyMethod]] = {
+    "compressed_extragradient": compressed_extragradient,
+    "extragradient": extragradient,
+    "masha1": masha1,
+    "masha2": masha2,
+    "ogda": ogda,
+}
+
+
+def takes_compressors(name: str) -> bool:
+    """Whether the method has an `up` and a `down` compressor."""
+    return "up" in inspect.signature(METHODS[name]).parameters
+
+
+def make_method(
+    name: str, problem: Problem, *, up: Compressor | None = None, down: Compressor | None = None, **params: Any
+) -> AnyMethod:
+    """Build a method for a problem by its registered name; step sizes that are not given come from the theory.
+
+    Raises:
+        ConfigError: the name is unknown, a compressor is missing or of the wrong kind, or a parameter does not fit.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; known: {', '.join(sorted(METHODS))}")
+    if takes_compressors(name):
+        if up is None or down is None:
+            raise ConfigError(f"method {name!r} needs compressors up and down")
+        params |= {"up": up, "down": down}
+    elif up is not None or down is not None:
+        raise ConfigError(f"method {name!r} sends full vectors and takes no compressors up or down")
+    known = sorted(set(inspect.signature(METHODS[name]).parameters) - {"problem", "up", "down"})
+    for key in params:
+        if key not in (*known, "up", "down"):
+            raise ConfigError(f"method {name!r} has no parameter {key!r}; known: {', '.join(known)}")
+    return METHODS[name](problem, **params)

@@ -1,0 +1,167 @@
+"""The in-process driver: all workers and the server in one loop. The reference for every other driver."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from saddlebag.algorithms.base import AnyMethod, Message, Problem
+from saddlebag.compression import SERVER, Draws, Mean, Sum
+from saddlebag.errors import ConfigError
+
+__all__ = ["Judge", "Outcome", "Record", "Stop", "Verdict", "Wire", "form_means", "simulate"]
+
+_DIVERGED = 1e6  # times the merit at the start
+
+
+class Wire(Protocol):
+    """What lies between two halves: a message goes in, the message as received and its size in bytes come out."""
+
+    def carry(self, message: Message, sizes: tuple[int, ...], draws: Draws) -> tuple[Message, int]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stop:
+    """When a run ends.
+
+    Attributes:
+        merit: stop once the problem's first merit is at most this.
+        max_rounds, max_iterations: stop after so many; at least one of the three limits is given.
+        every: iterations between evaluations of the merit.
+    """
+
+    merit: float | None = None
+    max_rounds: int | None = None
+    max_iterations: int | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.merit is None and self.max_rounds is None and self.max_iterations is None:
+            raise ConfigError("stop needs one of merit, max_rounds and max_iterations")
+        for name in ("max_rounds", "max_iterations", "every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"stop.{name} must be at least 1, got {value}")
+        if self.merit is not None and not self.merit > 0:
+            raise ConfigError(f"stop.merit must be positive, got {self.merit}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The merits at a round boundary, if they were due, and why the run ends there, if it does."""
+
+    merits: Mapping[str, float] | None
+    reason: str | None
+
+
+class Judge:
+    """Evaluates merits when they are due and decides when a run ends: a function of (round, replica) alone.
+
+    Merits are no part of the method: they are computed on the side and cost no counted traffic.
+    """
+
+    def __init__(self, problem: Problem, stop: Stop) -> None:
+        self._problem, self._stop = problem, stop
+        self._limit = _DIVERGED * max(next(iter(problem.merits(problem.start()).values())), 1e-300)
+
+    def __call__(self, rounds: int, before: Any, after: Any) -> Verdict:
+        """The verdict after `rounds` rounds, the last of which took the replica from `before` to `after`."""
+        stop = self._stop
+        reason = None
+        if stop.max_rounds is not None and rounds >= stop.max_rounds:
+            reason = "max_rounds"
+        moved = after.iteration > before.iteration
+        if stop.max_iterations is not None and after.iteration >= stop.max_iterations:
+            reason = reason or "max_iterations"
+        if reason is None and not (moved and after.iteration % stop.every == 0):
+            return Verdict(None, None)
+        merits = self._problem.merits(after.z_D)
+        merit = next(iter(merits.values()))
+        if stop.merit is not None and merit <= stop.merit:
+            reason = "merit"
+        elif not math.isfinite(merit) or merit > self._limit:
+            reason = "diverged"
+        return Verdict(merits, reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One line of a run's history; bytes are encoded messages summed over the workers since the start."""
+
+    round: int
+    iteration: int
+    merits: Mapping[str, float]
+    up_bytes: int
+    down_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    replica: Any
+    rounds: int
+    reason: str
+    up_bytes: int
+    down_bytes: int
+    history: tuple[Record, ...]
+
+
+def form_means(sizes: tuple[int, ...], messages: Iterator[Message], count: int) -> tuple[Mean, ...]:
+    """The mean of each part over the messages, summed in the order in which they come: worker order."""
+    sums = [Sum(size) for size in sizes]
+    for message in messages:
+        for total, payload in zip(sums, message.parts, strict=True):
+            total.add(payload)
+    return tuple(total.mean(count) for total in sums)
+
+
+def simulate(
+    problem: Problem,
+    method: AnyMethod,
+    *,
+    seed: int,
+    stop: Stop,
+    wire: Wire,
+    observe: Callable[[Record], None] | None = None,
+    keep_history: bool = True,
+) -> Outcome:
+    """Run a method on a problem in this process.
+
+    Every message passes through `wire`, so the trajectory is bit for bit that of processes on a network, and the byte
+    counts are lengths of encoded messages.
+    """
+    judge = Judge(problem, stop)
+    operators = [problem.operator(worker) for worker in range(problem.num_workers)]
+    replica = method.init_replica(problem.start())
+    workers = [method.init_worker(replica) for _ in operators]
+    server = method.init_server(replica)
+    up_bytes = down_bytes = rounds = 0
+    history: list[Record] = []
+    while True:
+        draws = Draws(seed, rounds, SERVER)
+        sizes = method.uplink_sizes(replica, draws)
+        received = []
+        for worker, operator in enumerate(operators):
+            mine = draws.of(worker)
+            workers[worker], message = method.worker_step(replica, workers[worker], operator, mine)
+            message, num_bytes = wire.carry(message, sizes, mine)
+            received.append(message)
+            up_bytes += num_bytes
+        means = form_means(sizes, iter(received), len(operators))
+        server, down = method.server_step(replica, server, means, draws)
+        down, num_bytes = wire.carry(down, method.downlink_sizes(replica, draws), draws)
+        down_bytes += num_bytes * len(operators)
+        before, replica = replica, method.replay(replica, down, draws)
+        rounds += 1
+        verdict = judge(rounds, before, replica)
+        if verdict.merits is not None:
+            record = Record(rounds, replica.iteration, verdict.merits, up_bytes, down_bytes)
+            if keep_history:
+                history.append(record)
+            if observe is not None:
+                observe(record)
+        if verdict.reason is not None:
+            return Outcome(replica, rounds, verdict.reason, up_bytes, down_bytes, tuple(history))

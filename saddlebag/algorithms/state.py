@@ -1,0 +1,61 @@
+"""States as named arrays: one flat form for checkpoints, snapshots and digests."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from saddlebag.errors import StateError
+
+__all__ = ["digest", "pack", "unpack"]
+
+T = TypeVar("T")
+_SCALARS: dict[type, type[np.generic]] = {int: np.int64, bool: np.bool_, float: np.float64}
+
+
+def pack(state: Any) -> dict[str, npt.NDArray[Any]]:
+    """The fields of a state by name: float64 vectors as they are, numbers as 0-d arrays."""
+    arrays = {}
+    for field in dataclasses.fields(state):
+        value = getattr(state, field.name)
+        scalar = _SCALARS.get(type(value))
+        arrays[field.name] = np.asarray(value, dtype=scalar if scalar else np.float64)
+    return arrays
+
+
+def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimension: int) -> T:
+    """The state that `pack` gave.
+
+    Raises:
+        StateError: a field is missing, has another type, or is not a finite vector of the given dimension.
+    """
+    hints = typing.get_type_hints(state_type)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(state_type):  # type: ignore[arg-type]
+        name, scalar = field.name, _SCALARS.get(hints[field.name])
+        if name not in arrays:
+            raise StateError(f"{state_type.__name__}.{name} is missing; present: {', '.join(sorted(arrays)) or 'nothing'}")
+        array = arrays[name]
+        shape, dtype = ((), scalar) if scalar else ((dimension,), np.float64)
+        if array.shape != shape or array.dtype != dtype:
+            raise StateError(
+                f"{state_type.__name__}.{name} must be {np.dtype(dtype).name} of shape {shape}, got {array.dtype} {array.shape}"
+            )
+        if array.dtype == np.float64 and not np.isfinite(array).all():
+            raise StateError(f"{state_type.__name__}.{name} holds NaN or infinity")
+        values[name] = array.item() if scalar else array
+    return state_type(**values)
+
+
+def digest(state: Any) -> int:
+    """A 64-bit BLAKE2b digest of a state, equal if and (but for collisions) only if every bit is."""
+    hasher = hashlib.blake2b(digest_size=8)
+    for array in pack(state).values():
+        hasher.update(np.ascontiguousarray(array).data)
+    return int.from_bytes(hasher.digest(), "little")

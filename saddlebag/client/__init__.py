@@ -1,0 +1,1 @@
+"""The worker: `core.py` computes and replays, `shell.py` moves bytes."""

@@ -1,0 +1,92 @@
+"""A worker as a state machine: its half of the method, without a socket, clock or file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from saddlebag.algorithms import AnyMethod, Message, Operator, digest, pack, unpack
+from saddlebag.compression import SERVER, Draws, Vector
+from saddlebag.errors import LocalProtocolError
+from saddlebag.proto.codec import Buffer, encode
+
+__all__ = ["WorkerCore"]
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class WorkerCore:
+    """The state of one worker at a round boundary, and the step in progress.
+
+    `step` computes the uplink of the current round, `apply` takes its downlink and moves to the next boundary. The state
+    before the step is kept until then, so a step can be repeated after a fault.
+    """
+
+    def __init__(self, method: AnyMethod, operator: Operator, start_D: Vector, *, worker: int, seed: int) -> None:
+        self.method, self.worker = method, worker
+        self._operator, self._start_D, self._seed = operator, start_D, seed
+        self.begin(0, 0, method.init_replica(start_D))
+
+    @property
+    def dimension(self) -> int:
+        return len(self._start_D)
+
+    @property
+    def draws(self) -> Draws:
+        """The worker's draws in the current round."""
+        return Draws(self._seed, self.round, self.worker)
+
+    def begin(self, epoch: int, round_: int, replica: Any) -> None:
+        """Start an epoch: the own half of the state is as new."""
+        self.epoch, self.round, self.replica = epoch, round_, replica
+        self._own = self.method.init_worker(replica)
+        self._next: Any = None
+
+    def begin_run(self) -> None:
+        """Start the run."""
+        self.begin(0, 0, self.method.init_replica(self._start_D))
+
+    def heal(self, replica: Any) -> None:
+        """Take the server's replica at the current boundary; what this worker has sent stays as it was."""
+        self.replica, self._next = replica, None
+
+    def step(self) -> tuple[list[Buffer], int | None]:
+        """The uplink of the current round as bytes, and the digest to send with it where the round synchronises."""
+        self._next, message = self.method.worker_step(self.replica, self._own, self._operator, self.draws)
+        synchronises = self.method.synchronises(self.replica, self.draws)
+        return encode(message), digest(self.replica) if synchronises else None
+
+    def downlink_sizes(self) -> tuple[int, ...]:
+        """The schema of the current round's downlink."""
+        return self.method.downlink_sizes(self.replica, self.draws.of(SERVER))
+
+    def apply(self, down: Message) -> None:
+        """Replay the downlink: the state moves to the next boundary."""
+        if self._next is None:
+            raise LocalProtocolError(f"round {self.round} has a downlink but no step")
+        self.replica = self.method.replay(self.replica, down, self.draws.of(SERVER))
+        self._own, self._next = self._next, None
+        self.round += 1
+
+    def capture(self) -> tuple[Arrays, dict[str, Any]]:
+        """The state at the boundary, for a checkpoint."""
+        arrays = {f"replica.{name}": array for name, array in pack(self.replica).items()}
+        arrays |= {f"worker.{name}": array for name, array in pack(self._own).items()}
+        return arrays, {"epoch": self.epoch, "round": self.round, "worker": self.worker}
+
+    def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            StateError: it does not fit the method or the dimension.
+        """
+        self.replica = self.unpack_replica({k.removeprefix("replica."): v for k, v in arrays.items() if k.startswith("replica.")})
+        own = {k.removeprefix("worker."): v for k, v in arrays.items() if k.startswith("worker.")}
+        self._own, self._next = unpack(self.method.worker_type, own, self.dimension), None
+        self.epoch, self.round = meta["epoch"], meta["round"]
+
+    def unpack_replica(self, arrays: Arrays) -> Any:
+        """The replica of a snapshot; `StateError` when it does not fit."""
+        return unpack(self.method.replica_type, arrays, self.dimension)

@@ -1,0 +1,259 @@
+"""The gRPC side of a worker: joins, keeps one stream, comes back after a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from saddlebag.algorithms import Message
+from saddlebag.client.core import WorkerCore
+from saddlebag.compression import SERVER, Dense
+from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, StateError
+from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
+from saddlebag.proto.codec import Buffer, StreamDecoder
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ClientSecurity
+from saddlebag.proto.frames import Frame, frames_of, read_frame
+from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
+from saddlebag.proto.v1 import parameter_server_pb2 as pb
+
+__all__ = ["ClientLedger", "WorkerShell"]
+
+_THREAD_ABOVE_S = 0.02
+"""A step that took longer runs in a thread the next time, so that heartbeats go out meanwhile."""
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
+_CALL_TIMEOUT_S = 30.0
+_SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
+_SNAPSHOT_VECTORS = 16  # most vectors in a replica
+
+FATAL = (
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
+"""Answers that another attempt would not change."""
+
+
+@dataclasses.dataclass
+class ClientLedger:
+    """Bytes this worker handed to and took from gRPC."""
+
+    up: int = 0
+    down: int = 0
+
+
+class WorkerShell:
+    """Runs one worker until the run is over."""
+
+    def __init__(
+        self,
+        core: WorkerCore,
+        *,
+        recipe: str,
+        token: str = "",
+        store: CheckpointStore | None = None,
+        give_up_s: float = 60.0,
+        configure: Callable[[str], None] = lambda resolved: None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._core, self._recipe, self._token = core, recipe, token
+        self._store, self._give_up_s = store, give_up_s
+        self._configure, self._note = configure, note
+        self._step_s = 0.0
+        self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
+        self._checkpoint_every = 0
+        self.ledger = ClientLedger()
+
+    async def run(self, address: str, security: ClientSecurity) -> None:
+        """Take part in the run at `address` until its end.
+
+        Raises:
+            ConfigError: the server refuses this worker.
+            PeerLost: the server could not be reached for `give_up_s`.
+        """
+        credentials = security.credentials()
+        deadline, pause = time.monotonic() + self._give_up_s, _FIRST_RETRY_S
+        while True:
+            options = [*MESSAGE_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+            channel = (
+                grpc.aio.secure_channel(address, credentials, options=options)
+                if credentials
+                else grpc.aio.insecure_channel(address, options=options)
+            )
+            before = (self._core.epoch, self._core.round)
+            try:
+                async with channel:
+                    if await self._session(channel):
+                        return
+                reason = "the server ended the stream"
+            except grpc.aio.AioRpcError as error:
+                reason = error.details() or error.code().name
+                if error.code() in FATAL:
+                    raise ConfigError(f"the server at {address} refused worker {self._core.worker}: {reason}") from error
+            if (self._core.epoch, self._core.round) != before:
+                deadline, pause = time.monotonic() + self._give_up_s, _FIRST_RETRY_S
+            if time.monotonic() > deadline:
+                raise PeerLost(f"no server at {address} for {self._give_up_s:g} s; last answer: {reason}")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_RETRY_S)
+
+    # -- one connection --------------------------------------------------------------------------------------------------
+
+    async def _session(self, channel: grpc.aio.Channel) -> bool:
+        """Join and exchange rounds until the run ends (True) or the stream does (False)."""
+        reply = await self._join(channel)
+        metadata = ((SESSION_KEY, reply.session),)
+        if reply.heal or (reply.fresh and reply.epoch_start > 0):
+            await self._take_snapshot(channel, metadata, reply)
+        beats = asyncio.create_task(self._beat(channel, metadata, reply.lease_s / 3))
+        call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=metadata)
+        try:
+            while True:
+                buffers, digest = await self._step()
+                if self._core.round >= reply.round:
+                    await self._send(call, buffers, digest)
+                if await self._receive(call):
+                    await call.done_writing()
+                    return True
+        except EOFError:
+            if (code := await call.code()) != grpc.StatusCode.OK:
+                raise grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()) from None
+            return False
+        finally:
+            beats.cancel()
+            call.cancel()
+
+    async def _join(self, channel: grpc.aio.Channel) -> pb.JoinReply:
+        core = self._core
+        saved = self._store.rounds() if self._store else []
+        request = pb.JoinRequest(
+            protocol=PROTOCOL,
+            worker=core.worker,
+            recipe=self._recipe,
+            dimension=core.dimension,
+            rounds=sorted({*self._saved_in(core.epoch, saved), core.round}),
+            epoch=core.epoch,
+            token=self._token,
+        )
+        self.ledger.up += request.ByteSize()
+        join = channel.unary_unary(f"/{SERVICE}/Join", pb.JoinRequest.SerializeToString, pb.JoinReply.FromString)
+        reply: pb.JoinReply = await join(request, timeout=_CALL_TIMEOUT_S)
+        self.ledger.down += reply.ByteSize()
+        if reply.protocol != PROTOCOL:
+            raise ConfigError(f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; use the same release")
+        self._configure(reply.resolved)
+        self._checkpoint_every = reply.checkpoint_every
+        self._position(reply)
+        return reply
+
+    def _saved_in(self, epoch: int, rounds: list[int]) -> list[int]:
+        if self._store is None:
+            return []
+        return [round_ for round_ in rounds if self._store.load(round_)[1].get("epoch") == epoch]
+
+    def _position(self, reply: pb.JoinReply) -> None:
+        """Bring the core to the boundary from which the server continues."""
+        core = self._core
+        if reply.fresh:
+            if reply.epoch_start == 0:
+                core.begin_run()
+        elif reply.resume != core.round:
+            if self._store is None:
+                raise StateError(f"the server resumes at round {reply.resume}, which this worker does not hold")
+            core.restore(*self._store.load(reply.resume))
+        if self._store is not None:
+            self._store.forget_after(reply.resume)
+
+    async def _take_snapshot(self, channel: grpc.aio.Channel, metadata: Any, reply: pb.JoinReply) -> None:
+        core = self._core
+        snapshot = channel.unary_stream(f"/{SERVICE}/Snapshot", pb.SnapshotRequest.SerializeToString, pb.SnapshotChunk.FromString)
+        limit = _SNAPSHOT_OVERHEAD + _SNAPSHOT_VECTORS * 8 * core.dimension
+        data = bytearray()
+        async for chunk in snapshot(pb.SnapshotRequest(), metadata=metadata):
+            self.ledger.down += chunk.ByteSize()
+            if (chunk.epoch, chunk.round) != (reply.epoch, reply.resume) or len(data) + len(chunk.data) > min(limit, chunk.total or limit):
+                raise RemoteProtocolError(f"the snapshot of round {chunk.round} is not the announced one of round {reply.resume}")
+            data += chunk.data
+        replica = core.unpack_replica(bytes_to_arrays(bytes(data), "the server's snapshot"))
+        if reply.heal:
+            core.heal(replica)
+        else:
+            core.begin(reply.epoch, reply.resume, replica)
+
+    async def _beat(self, channel: grpc.aio.Channel, metadata: Any, every_s: float) -> None:
+        beat = channel.unary_unary(f"/{SERVICE}/Heartbeat", pb.HeartbeatRequest.SerializeToString, pb.HeartbeatReply.FromString)
+        while True:
+            await asyncio.sleep(every_s)
+            with contextlib.suppress(grpc.aio.AioRpcError):  # the stream notices what matters
+                reply = await beat(pb.HeartbeatRequest(), metadata=metadata, timeout=every_s)
+                self.ledger.down += reply.ByteSize()
+
+    # -- one round -------------------------------------------------------------------------------------------------------
+
+    async def _step(self) -> tuple[list[Buffer], int | None]:
+        begin = time.perf_counter()
+        result = await asyncio.to_thread(self._core.step) if self._step_s > _THREAD_ABOVE_S else self._core.step()
+        self._step_s = time.perf_counter() - begin
+        return result
+
+    async def _send(self, call: Any, buffers: list[Buffer], digest: int | None) -> None:
+        core = self._core
+        here = (core.epoch, core.round)
+        attempt = self._attempts[2] + 1 if self._attempts[:2] == here else 0
+        self._attempts = (*here, attempt)
+        for frame in frames_of(
+            buffers, epoch=core.epoch, round_=core.round, sender=core.worker + 1, attempt=attempt, digest=digest
+        ):
+            try:
+                await call.write(frame)
+            except asyncio.InvalidStateError:  # the server has ended the stream
+                raise EOFError from None
+            self.ledger.up += len(frame)
+
+    async def _receive(self, call: Any) -> bool:
+        """Take the downlink of the current round; whether it ends the run."""
+        core = self._core
+        sizes = core.downlink_sizes()
+        frame = await self._frame(call)
+        decoder = StreamDecoder(sizes, core.draws.of(SERVER), frame.total)
+        received: list[tuple[int, int, Any]] = []
+        for sequence in range(1 << 62):
+            if (frame.epoch, frame.round, frame.sender, frame.sequence) != (core.epoch, core.round, 0, sequence):
+                raise RemoteProtocolError(f"expected frame {sequence} of round {core.round}, got {frame.sequence} of {frame.round}")
+            received.extend(decoder.feed(frame.data))
+            if decoder.complete:
+                break
+            frame = await self._frame(call)
+        core.apply(Message(_join_parts(received, sizes)))
+        if self._store is not None and self._checkpoint_every and (core.round % self._checkpoint_every == 0 or frame.final):
+            self._store.save(core.round, *core.capture())
+        return frame.final
+
+    async def _frame(self, call: Any) -> Frame:
+        raw = await call.read()
+        if raw is grpc.aio.EOF:
+            raise EOFError
+        self.ledger.down += len(raw)
+        return read_frame(raw)
+
+
+def _join_parts(received: list[tuple[int, int, Any]], sizes: tuple[int, ...]) -> tuple[Any, ...]:
+    """Whole payloads from slices in order."""
+    parts = []
+    for part, size in enumerate(sizes):
+        pieces = [payload for owner, _, payload in received if owner == part]
+        if len(pieces) == 1 and pieces[0].dimension == size:
+            parts.append(pieces[0])
+        else:
+            parts.append(Dense(np.concatenate([piece.value_D for piece in pieces])))
+    return tuple(parts)

@@ -1,0 +1,76 @@
+"""The mean of the workers' payloads: formed in worker order, kept on a common support when there is one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from saddlebag.compression.base import Compressor
+from saddlebag.compression.draws import Draws
+from saddlebag.compression.payload import Flat, Index, Payload, Scope, Seeded, Support, Vector
+
+__all__ = ["Mean", "Sum"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mean:
+    """A mean over the participants; when `support` is set, `value` holds only those coordinates."""
+
+    dimension: int
+    value: Vector
+    support: Support | None = None
+    index_K: Index | None = None
+
+    def dense(self) -> Vector:
+        """The mean as float64, shape (D,)."""
+        if self.index_K is None:
+            return self.value
+        out_D = np.zeros(self.dimension)
+        out_D[self.index_K] = self.value
+        return out_D
+
+    def compress(self, compressor: Compressor, draws: Draws) -> Payload:
+        """Compress the mean; on a common support only its K values, whose coordinates everybody knows."""
+        if self.support is not None and self.index_K is not None:
+            inner = compressor.encode(self.value, draws)
+            if isinstance(inner, Flat):
+                return Seeded(self.support, self.index_K, inner)
+        return compressor.encode(self.dense(), draws)
+
+
+class Sum:
+    """Adds payloads, whole or slice by slice, in the order in which it is given them."""
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self._support: Support | None = None
+        self._index_K: Index | None = None
+        self._value: Vector | None = None
+
+    def add(self, payload: Payload, start: int = 0) -> None:
+        """Add a payload that covers the coordinates from `start`; part of a dense vector may come alone."""
+        if isinstance(payload, Seeded) and payload.support.scope is Scope.COMMON:
+            if self._value is None:
+                self._support, self._index_K = payload.support, payload.index_K
+                self._value = np.zeros(payload.support.size)
+            if self._support == payload.support:
+                payload.value.add_to(self._value)
+                return
+        payload.add_to(self._dense()[start : start + payload.dimension])
+
+    def mean(self, count: int) -> Mean:
+        """The sum divided by `count`; the sum is spent."""
+        if self._value is None:
+            self._value = np.zeros(self.dimension)
+        np.divide(self._value, count, out=self._value)
+        return Mean(self.dimension, self._value, self._support, self._index_K)
+
+    def _dense(self) -> Vector:
+        if self._value is None:
+            self._value = np.zeros(self.dimension)
+        elif self._index_K is not None:
+            out_D = np.zeros(self.dimension)
+            out_D[self._index_K] = self._value
+            self._value, self._support, self._index_K = out_D, None, None
+        return self._value

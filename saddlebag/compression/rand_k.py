@@ -1,0 +1,80 @@
+"""Rand-k: k coordinates chosen uniformly; both ends draw the same support, so only the values travel."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from saddlebag.compression.draws import Draws
+from saddlebag.compression.payload import Dense, Index, Scope, Seeded, Support, Vector, require_finite
+from saddlebag.compression.values import cast, check_kept, kept
+from saddlebag.errors import ConfigError
+
+__all__ = ["RandK", "UnscaledRandK", "rand_k_at"]
+
+_SCOPES = {"own": Scope.OWN, "common": Scope.COMMON}
+
+
+def rand_k_at(x_D: Vector, index_K: Index, scale: float) -> Vector:
+    """The kept values, float32 (K,): the map without the draw, so that tests can enumerate the draws."""
+    return cast(x_D[index_K] * scale)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Sparsifier:
+    """k of d coordinates by a shared seed.
+
+    Attributes:
+        k, fraction: how many coordinates are kept; exactly one is given.
+        support: "own" draws a support for each worker, "common" one for all workers of a round.
+    """
+
+    k: int | None = None
+    fraction: float | None = None
+    support: Literal["own", "common"] = "own"
+
+    def __post_init__(self) -> None:
+        check_kept(self.k, self.fraction, "rand_k")
+        if self.support not in _SCOPES:
+            raise ConfigError(f"rand_k.support must be 'own' or 'common', got {self.support!r}")
+
+    @property
+    def common_draws(self) -> bool:
+        """Whether all workers of a round draw the same support."""
+        return self.support == "common"
+
+    def _encode(self, x_D: Vector, draws: Draws, *, scaled: bool) -> Seeded:
+        require_finite(x_D, "a compressor's input")  # entries that are not kept count too
+        d = len(x_D)
+        support = Support(d, kept(self.k, self.fraction, d, "rand_k"), _SCOPES[self.support])
+        index_K = support.index_K(draws)
+        return Seeded(support, index_K, Dense(rand_k_at(x_D, index_K, d / support.size if scaled else 1.0)))
+
+    def bits(self, d: int) -> float:
+        return 32.0 * kept(self.k, self.fraction, d, "rand_k")
+
+    def _share(self, d: int) -> float:
+        return kept(self.k, self.fraction, d, "rand_k") / d
+
+
+class RandK(_Sparsifier):
+    """Q(x) = (d/k) sum of k uniformly chosen coordinates; omega = d/k - 1, attained by every x.
+
+    Source: Beznosikov et al. 2022, section 2; the constant is exact.
+    """
+
+    def encode(self, x_D: Vector, draws: Draws) -> Seeded:
+        return self._encode(x_D, draws, scaled=True)
+
+    def omega(self, d: int) -> float:
+        return 1.0 / self._share(d) - 1.0
+
+
+class UnscaledRandK(_Sparsifier):
+    """C(x) = k uniformly chosen coordinates; contractive with alpha = k/d, attained by every x."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Seeded:
+        return self._encode(x_D, draws, scaled=False)
+
+    def alpha(self, d: int) -> float:
+        return self._share(d)

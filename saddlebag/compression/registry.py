@@ -1,0 +1,37 @@
+"""The compressors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from saddlebag.compression.base import Compressor
+from saddlebag.compression.identity import Identity
+from saddlebag.compression.natural import Natural
+from saddlebag.compression.rand_k import RandK, UnscaledRandK
+from saddlebag.compression.top_k import TopK
+from saddlebag.errors import ConfigError
+
+__all__ = ["COMPRESSORS", "make_compressor"]
+
+COMPRESSORS: dict[str, Callable[..., Compressor]] = {
+    "identity": Identity,
+    "natural": Natural,
+    "rand_k": RandK,
+    "top_k": TopK,
+    "unscaled_rand_k": UnscaledRandK,
+}
+
+
+def make_compressor(name: str, **params: Any) -> Compressor:
+    """Build a compressor by its registered name.
+
+    Raises:
+        ConfigError: the name is unknown, or the parameters do not fit it.
+    """
+    if name not in COMPRESSORS:
+        raise ConfigError(f"unknown compressor {name!r}; known: {', '.join(sorted(COMPRESSORS))}")
+    try:
+        return COMPRESSORS[name](**params)
+    except TypeError as error:
+        raise ConfigError(f"compressor {name!r} does not take these parameters: {error}") from error

@@ -1,0 +1,61 @@
+"""Top-k: the k coordinates of largest magnitude."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from saddlebag.compression.draws import Draws
+from saddlebag.compression.payload import Dense, Index, Sparse, Vector, require_finite
+from saddlebag.compression.values import cast, check_kept, kept
+
+__all__ = ["TopK", "top_k_index"]
+
+
+def top_k_index(x_D: Vector, k: int) -> Index:
+    """The k coordinates of largest magnitude, sorted; among equal magnitudes the lowest coordinates win.
+
+    Returns:
+        int64, shape (k,), strictly increasing.
+    """
+    magnitude_D = np.abs(x_D)
+    threshold = np.partition(magnitude_D, len(x_D) - k)[len(x_D) - k]
+    above = np.flatnonzero(magnitude_D > threshold)
+    if len(above) == k:
+        return above
+    ties = np.flatnonzero(magnitude_D == threshold)[: k - len(above)]
+    return np.sort(np.concatenate((above, ties)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TopK:
+    """C(x) = the k entries of largest magnitude; contractive with alpha = k/d (worst case: equal magnitudes).
+
+    Source: Stich, Cordonnier, Jaggi 2018, Lemma A.1. Ties go to the lowest coordinate, so the map is deterministic.
+
+    Attributes:
+        k, fraction: how many coordinates are kept; exactly one is given.
+    """
+
+    k: int | None = None
+    fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        check_kept(self.k, self.fraction, "top_k")
+
+    def encode(self, x_D: Vector, draws: Draws) -> Sparse:
+        del draws
+        require_finite(x_D, "a compressor's input")
+        index_K = top_k_index(x_D, kept(self.k, self.fraction, len(x_D), "top_k"))
+        return Sparse(len(x_D), index_K, Dense(cast(x_D[index_K])))
+
+    def bits(self, d: int) -> float:
+        """32 k + log2 C(d, k): the entropy bound of the support, which the codec's index coding approaches."""
+        k = kept(self.k, self.fraction, d, "top_k")
+        log_binomial = math.lgamma(d + 1) - math.lgamma(k + 1) - math.lgamma(d - k + 1)
+        return 32.0 * k + log_binomial / math.log(2)
+
+    def alpha(self, d: int) -> float:
+        return kept(self.k, self.fraction, d, "top_k") / d

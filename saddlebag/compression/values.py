@@ -1,0 +1,46 @@
+"""Casting values to the type they travel in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from saddlebag.compression.payload import Vector, require_finite
+from saddlebag.errors import ConfigError, NotFiniteError
+
+__all__ = ["cast", "kept"]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def cast(x_D: Vector, dtype: type[np.float32] | type[np.float64] = np.float32) -> Vector:
+    """A copy of `x_D` as `dtype`, every entry finite.
+
+    Raises:
+        NotFiniteError: an entry is NaN or infinite, or becomes so in `dtype`.
+    """
+    with np.errstate(over="ignore"):
+        value_D = x_D.astype(dtype)
+    try:
+        require_finite(value_D, "a compressor's input")
+    except NotFiniteError:
+        require_finite(x_D, "a compressor's input")
+        raise NotFiniteError(f"a compressor's input overflows {np.dtype(dtype).name}: largest magnitude {np.abs(x_D).max():g}") from None
+    return value_D
+
+
+def kept(k: int | None, fraction: float | None, d: int, name: str) -> int:
+    """How many of `d` coordinates are kept: `k`, or `fraction` of them but at least one."""
+    size = k if k is not None else max(1, round((fraction or 0.0) * d))
+    if not 1 <= size <= d:
+        raise ConfigError(f"{name} needs 1 <= k <= d, got k={size} for d={d}; lower k or give a fraction")
+    return size
+
+
+def check_kept(k: int | None, fraction: float | None, name: str) -> None:
+    """Validate the two ways to say how many coordinates are kept: exactly one is given, and sane."""
+    if (k is None) == (fraction is None):
+        raise ConfigError(f"{name} needs exactly one of k and fraction, got k={k}, fraction={fraction}")
+    if k is not None and k < 1:
+        raise ConfigError(f"{name}.k must be at least 1, got {k}")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise ConfigError(f"{name}.fraction must lie in (0, 1], got {fraction}")

@@ -1,0 +1,108 @@
+"""States on disk and in snapshots: safetensors, written atomically, read with suspicion."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from saddlebag.errors import StateError
+
+__all__ = ["CheckpointStore", "arrays_to_bytes", "bytes_to_arrays", "write_atomically"]
+
+Arrays = dict[str, npt.NDArray[Any]]
+_KEEP = 2  # checkpoints: a peer may be one checkpoint behind, see docs/protocol.md
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a crash at any moment leaves the old file or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def arrays_to_bytes(arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
+    """Named arrays and JSON facts as one safetensors file."""
+    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    return safetensors.numpy.save(contiguous, {"saddlebag": json.dumps(meta, sort_keys=True)})
+
+
+def bytes_to_arrays(data: bytes, what: str) -> Arrays:
+    """The arrays of a safetensors file.
+
+    Raises:
+        StateError: the bytes are no such file; `what` names them.
+    """
+    try:
+        return safetensors.numpy.load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise StateError(f"{what} is damaged: {error}") from error
+
+
+class CheckpointStore:
+    """The checkpoints of one process: a directory of `name-ROUND.safetensors`, the newest two of which are kept."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory, self._name = directory, name
+        self._pattern = re.compile(rf"{re.escape(name)}-(\d{{12}})\.safetensors")
+
+    def path(self, round_: int) -> Path:
+        return self._directory / f"{self._name}-{round_:012d}.safetensors"
+
+    def rounds(self) -> list[int]:
+        """The rounds at whose boundaries there is a checkpoint, ascending."""
+        if not self._directory.is_dir():
+            return []
+        matches = (self._pattern.fullmatch(path.name) for path in self._directory.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def save(self, round_: int, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Write one and forget all but the newest two."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path(round_), arrays_to_bytes(arrays, meta))
+        for old in [known for known in self.rounds() if known < round_][: -(_KEEP - 1) or None]:
+            self.path(old).unlink(missing_ok=True)
+
+    def load(self, round_: int) -> tuple[Arrays, dict[str, Any]]:
+        """The arrays and facts of one checkpoint.
+
+        Raises:
+            StateError: the file is missing or damaged; it is left as it is.
+        """
+        path = self.path(round_)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                meta = json.loads(file.metadata()["saddlebag"])
+                return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 (not a dict)
+        except FileNotFoundError as error:
+            raise StateError(f"there is no checkpoint {path}") from error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"checkpoint {path} is damaged ({error}); remove it to resume from the one before") from error
+
+    def forget_after(self, round_: int) -> None:
+        """Remove checkpoints of a future that will be computed again."""
+        for later in self.rounds():
+            if later > round_:
+                self.path(later).unlink(missing_ok=True)

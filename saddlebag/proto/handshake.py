@@ -1,0 +1,68 @@
+"""What a worker and the server tell each other before the first round."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from saddlebag.errors import ConfigError
+
+__all__ = ["PROTOCOL", "SESSION_KEY", "JoinAnswer", "JoinAsk", "recipe_difference", "require_same_recipe"]
+
+PROTOCOL = 1
+"""Version of the wire protocol; another one is refused at the door."""
+SESSION_KEY = "saddlebag-session"
+"""Metadata key of the session that a join gave out."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JoinAsk:
+    """Who a worker is and what state it holds; fields as in the schema's JoinRequest."""
+
+    worker: int
+    recipe: str
+    dimension: int
+    rounds: tuple[int, ...] = ()
+    epoch: int = 0
+    token: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JoinAnswer:
+    """Where the run stands and from where the worker continues; fields as in the schema's JoinReply."""
+
+    epoch: int
+    round: int
+    resume: int
+    fresh: bool
+    heal: bool
+    epoch_start: int
+    session: str
+    resolved: str
+    members: tuple[int, ...]
+    lease_s: float
+    checkpoint_every: int
+
+
+def recipe_difference(theirs: Any, ours: Any, path: str = "") -> str | None:
+    """The first field in which two recipes differ, as `path: their value, our value`; None when they agree."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted({*theirs, *ours}):
+            found = recipe_difference(theirs.get(key), ours.get(key), f"{path}.{key}" if path else key)
+            if found is not None:
+                return found
+        return None
+    return None if theirs == ours else f"{path} is {json.dumps(theirs)} there and {json.dumps(ours)} here"
+
+
+def require_same_recipe(theirs: str, ours: str) -> None:
+    """Raise `ConfigError` naming the first field that differs, unless two canonical recipes agree."""
+    if theirs == ours:
+        return
+    try:
+        found = recipe_difference(json.loads(theirs), json.loads(ours))
+    except (ValueError, RecursionError):
+        found = "it is no JSON"
+    if found is not None:
+        raise ConfigError(f"the recipes differ: {found}")

@@ -1,0 +1,1 @@
+"""The parameter server: `core.py` decides, `shell.py` moves bytes."""

@@ -1,0 +1,124 @@
+"""Collects the uplinks of one round and sums them while they arrive, in worker order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from saddlebag.compression import Draws, Mean, Payload, Sum
+from saddlebag.compression.payload import Dense
+from saddlebag.errors import RemoteProtocolError
+from saddlebag.proto.codec import StreamDecoder
+from saddlebag.proto.frames import Frame
+
+__all__ = ["Gather"]
+
+
+class _Inbox:
+    """The uplink of one worker, as far as it has arrived."""
+
+    def __init__(self) -> None:
+        self.decoder: StreamDecoder | None = None
+        self.sequence = 0
+        self.pending: deque[tuple[int, int, Payload, int]] = deque()  # part, first coordinate, payload, bytes held
+        self.pending_bytes = 0
+        self.data_bytes = 0
+        self.frame_bytes = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.decoder is not None and self.decoder.complete
+
+
+class Gather:
+    """The uplinks of one round.
+
+    A coordinate of worker i is added only after worker i - 1's, so the sums are those of the in-process driver whatever
+    the order of arrival. Memory: the sums, and for each worker the pieces that wait for their turn.
+    """
+
+    def __init__(self, members: Sequence[int], sizes: tuple[int, ...], draws: Draws) -> None:
+        self._members = list(members)
+        self._place = {worker: place for place, worker in enumerate(members)}
+        self._sizes, self._draws = sizes, draws
+        self._inboxes = {worker: _Inbox() for worker in members}
+        self._sums = [Sum(size) for size in sizes]
+        self._added = [[0] * len(self._members) for _ in sizes]  # coordinates added, by part and place
+
+    @property
+    def complete(self) -> bool:
+        """Whether every uplink has arrived and been added."""
+        return all(inbox.complete and not inbox.pending for inbox in self._inboxes.values())
+
+    def has(self, worker: int) -> bool:
+        """Whether this worker's uplink has arrived."""
+        return self._inboxes[worker].complete
+
+    def backlog(self, worker: int) -> int:
+        """Bytes of this worker that wait for an earlier worker."""
+        return self._inboxes[worker].pending_bytes
+
+    def missing(self) -> list[int]:
+        """The workers whose uplinks have not arrived."""
+        return [worker for worker in self._members if not self.has(worker)]
+
+    def take(self, worker: int, frame: Frame, frame_bytes: int) -> None:
+        """Take the next frame of a worker.
+
+        Raises:
+            RemoteProtocolError: the frame is out of sequence or its bytes are no part of a valid uplink.
+        """
+        inbox = self._inboxes[worker]
+        inbox.frame_bytes += frame_bytes
+        if frame.sequence != inbox.sequence:
+            raise RemoteProtocolError(f"worker {worker} sent frame {frame.sequence} where {inbox.sequence} was due")
+        if inbox.decoder is None:
+            inbox.decoder = StreamDecoder(self._sizes, self._draws.of(worker), frame.total)
+        inbox.sequence += 1
+        inbox.data_bytes += len(frame.data)
+        for part, start, payload in inbox.decoder.feed(frame.data):
+            held = len(frame.data) if isinstance(payload, Dense) else inbox.data_bytes
+            inbox.pending.append((part, start, payload, held))
+            inbox.pending_bytes += held
+        for place in range(self._place[worker], len(self._members)):
+            if not self._drain(place):
+                break
+
+    def abandon(self, worker: int) -> int:
+        """Forget an incomplete uplink, which will be sent again from its start; returns the bytes of its frames.
+
+        What was added stays added: a repeated uplink is the same bit for bit, and its coordinates are skipped.
+        """
+        inbox = self._inboxes[worker]
+        if inbox.complete:
+            return 0
+        self._inboxes[worker] = _Inbox()
+        return inbox.frame_bytes
+
+    def traffic(self) -> tuple[int, int]:
+        """(message bytes, frame bytes) of all uplinks."""
+        inboxes = self._inboxes.values()
+        return sum(inbox.data_bytes for inbox in inboxes), sum(inbox.frame_bytes for inbox in inboxes)
+
+    def means(self) -> tuple[Mean, ...]:
+        """The mean of each part over the members; the gather is spent."""
+        return tuple(total.mean(len(self._members)) for total in self._sums)
+
+    def _drain(self, place: int) -> bool:
+        """Add what may be added of one worker; whether anything was."""
+        inbox, moved = self._inboxes[self._members[place]], False
+        while inbox.pending:
+            part, start, payload, held = inbox.pending[0]
+            end = start + payload.dimension
+            if place and self._added[part][place - 1] < end:
+                break
+            inbox.pending.popleft()
+            inbox.pending_bytes -= held
+            done = self._added[part][place]
+            if done < end:  # else: added before the worker was lost and sent it again
+                if done > start and isinstance(payload, Dense):
+                    payload, start = Dense(payload.value_D[done - start :]), done
+                self._sums[part].add(payload, start)
+                self._added[part][place] = end
+                moved = True
+        return moved

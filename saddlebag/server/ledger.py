@@ -1,0 +1,47 @@
+"""What crossed the wire, counted where it crossed, by direction and by kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+__all__ = ["Ledger", "Traffic"]
+
+
+@dataclasses.dataclass
+class Traffic:
+    """Bytes of one direction, summed over the workers; a broadcast counts once for each worker that receives it.
+
+    Attributes:
+        payload: encoded messages of the trajectory, each counted once.
+        framing: frame headers around them.
+        control: joining, heartbeats, snapshots.
+        repeated: frames sent again after a fault, stale ones, and those of abandoned attempts.
+        transport: every byte handed to or taken from gRPC, counted apart from the four kinds; equal to their sum.
+    """
+
+    payload: int = 0
+    framing: int = 0
+    control: int = 0
+    repeated: int = 0
+    transport: int = 0
+
+
+@dataclasses.dataclass
+class Ledger:
+    """Both directions and the events that people ask about."""
+
+    up: Traffic = dataclasses.field(default_factory=Traffic)
+    down: Traffic = dataclasses.field(default_factory=Traffic)
+    digest_mismatches: int = 0
+    stale_frames: int = 0
+    rejoins: int = 0
+    epochs: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Ledger:
+        rest = {key: value for key, value in values.items() if key not in ("up", "down")}
+        return cls(Traffic(**values["up"]), Traffic(**values["down"]), **rest)

@@ -1,0 +1,337 @@
+"""The gRPC side of the parameter server: moves bytes, keeps time, maps errors. Decisions are the core's.
+
+One handler per worker stream: it sends the stored downlinks the worker lacks, reads its uplink, waits for the round, and
+again. A handler stops reading while its worker is far ahead of an earlier one, so gRPC's flow control bounds the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from saddlebag.algorithms import Record, pack
+from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, SaddlebagError
+from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ServerSecurity, is_loopback
+from saddlebag.proto.frames import FRAME_BYTES
+from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAnswer, JoinAsk
+from saddlebag.proto.v1 import parameter_server_pb2 as pb
+from saddlebag.server import core as events
+from saddlebag.server.core import ServerCore
+
+__all__ = ["ServerShell"]
+
+_BACKLOG_BYTES = 4 << 20
+"""Most bytes of one worker that wait for earlier workers: enough to keep a link busy, small beside a model."""
+_THREAD_ABOVE = 1 << 18
+"""Dimension from which a round is finished in a thread, so that heartbeats are answered meanwhile."""
+_TICK_S = 0.5
+
+STATUS = {
+    ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
+    RemoteProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
+    PeerLost: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""The one table from exceptions to gRPC status codes; anything else is INTERNAL."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ServerShell:
+    """Serves one run and ends when it is over."""
+
+    def __init__(
+        self,
+        core: ServerCore,
+        *,
+        store: CheckpointStore | None = None,
+        observe: Callable[[Record], None] = lambda record: None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._core, self._store = core, store
+        self._observe, self._note = observe, note
+        self._busy = asyncio.Lock()  # held while a round is finished in a thread
+        self._turn: asyncio.Future[None] | None = None  # done when the round, or the epoch, has changed
+        self._progress: asyncio.Future[None] | None = None  # done when backlogs may have shrunk
+        self._streams: dict[int, asyncio.Task[Any]] = {}
+        self._ended: dict[asyncio.Task[Any], tuple[grpc.StatusCode, str]] = {}
+        self._saving: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._final_sent: set[int] = set()
+        self._over = asyncio.Event()
+        self._server: grpc.aio.Server | None = None
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+
+    async def start(self, address: str, security: ServerSecurity) -> int:
+        """Open the port; returns its number.
+
+        Raises:
+            ConfigError: the port is in use, or the address is not loopback and the server not secured.
+        """
+        host = address.rpartition(":")[0]
+        security.require_safe(host, bool(self._core.settings.token), self._note)
+        self._server = grpc.aio.server(options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)])
+        self._server.add_generic_rpc_handlers((self._handlers(),))
+        servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
+        await servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        credentials = security.credentials()
+        try:
+            port = self._server.add_secure_port(address, credentials) if credentials else self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigError(f"cannot listen on {address}: the port is in use or the address is not of this machine") from error
+        if port == 0:
+            raise ConfigError(f"cannot listen on {address}: the port is in use or the address is not of this machine")
+        await self._server.start()
+        return port
+
+    async def run(self) -> None:
+        """Serve until the run is over and every worker has its last downlink, or until a failure."""
+        assert self._server is not None, "start first"
+        if self._core.finished:
+            self._over.set()
+        ticker = asyncio.create_task(self._tick())
+        try:
+            await self._over.wait()
+            await self._settle()
+            if self._failure is not None:
+                raise self._failure
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained(), self._core.settings.lease_s)
+        finally:
+            ticker.cancel()
+            await self._server.stop(grace=0.5)
+
+    async def _drained(self) -> None:
+        while not self._final_sent.issuperset(self._core.members):
+            await asyncio.sleep(0.02)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            async with self._busy:
+                await self._apply(self._core.tick(time.monotonic()))
+
+    async def _settle(self) -> None:
+        if self._saving is not None:
+            await self._saving
+            self._saving = None
+
+    # -- effects ---------------------------------------------------------------------------------------------------------
+
+    async def _apply(self, effects: list[events.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case events.Save():
+                    await self._settle()
+                    if self._store is not None:
+                        save = asyncio.to_thread(self._store.save, effect.round, effect.arrays, effect.meta)
+                        self._saving = asyncio.create_task(save)
+                        if self._core.finished:
+                            await self._settle()
+                case events.Observe(record):
+                    self._observe(record)
+                case events.Broadcast():
+                    self._next_turn()
+                case events.NewEpoch(reason):
+                    for worker in list(self._streams):
+                        self._end_stream(worker, grpc.StatusCode.ABORTED, reason)
+                    self._next_turn()
+                case events.Close(worker, reason, superseded):
+                    code = grpc.StatusCode.ALREADY_EXISTS if superseded else grpc.StatusCode.ABORTED
+                    self._end_stream(worker, code, reason)
+                case events.Note(text):
+                    self._note(text)
+                case events.Finished():
+                    self._over.set()
+                case events.RoundReady():
+                    await self._finish_round()
+
+    async def _finish_round(self) -> None:
+        async with self._busy:
+            now = time.monotonic()
+            if len(self._core.replica.z_D) > _THREAD_ABOVE:
+                effects = await asyncio.to_thread(self._core.finish_round, now)
+            else:
+                effects = self._core.finish_round(now)
+            await self._apply(effects)
+
+    def _next_turn(self) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+        self._turn = None
+
+    def _end_stream(self, worker: int, code: grpc.StatusCode, reason: str) -> None:
+        task = self._streams.pop(worker, None)
+        if task is not None and not task.done():
+            self._ended[task] = (code, reason)
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    # -- calls -----------------------------------------------------------------------------------------------------------
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        def unary(call: Any, request: Any, reply: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(call, request.FromString, reply.SerializeToString)
+
+        snapshot = grpc.unary_stream_rpc_method_handler(
+            self._snapshot, pb.SnapshotRequest.FromString, pb.SnapshotChunk.SerializeToString
+        )
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Join": unary(self._join, pb.JoinRequest, pb.JoinReply),
+                "Exchange": grpc.stream_stream_rpc_method_handler(self._exchange),
+                "Snapshot": snapshot,
+                "Heartbeat": unary(self._heartbeat, pb.HeartbeatRequest, pb.HeartbeatReply),
+                "Leave": unary(self._leave, pb.LeaveRequest, pb.LeaveReply),
+            },
+        )
+
+    def _control(self, up: int = 0, down: int = 0) -> None:
+        ledger = self._core.ledger
+        ledger.up.control += up
+        ledger.up.transport += up
+        ledger.down.control += down
+        ledger.down.transport += down
+
+    async def _join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
+        self._control(up=request.ByteSize())
+        ask = JoinAsk(
+            worker=request.worker,
+            recipe=request.recipe,
+            dimension=request.dimension,
+            rounds=tuple(request.rounds),
+            epoch=request.epoch,
+            token=request.token,
+        )
+        async with self._busy:
+            try:
+                if request.protocol != PROTOCOL:
+                    raise ConfigError(f"protocol version {request.protocol} is not the server's {PROTOCOL}; use the same release")
+                answer, effects = self._core.join(ask, secrets.token_hex(16), time.monotonic())
+            except SaddlebagError as error:
+                await self._refuse(context, error)
+            await self._apply(effects)
+        reply = _reply(answer)
+        self._control(down=reply.ByteSize())
+        return reply
+
+    async def _member(self, context: Context) -> int:
+        metadata = dict(context.invocation_metadata() or ())
+        worker = self._core.worker_of(str(metadata.get(SESSION_KEY, "")))
+        if worker is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not, or no longer, valid; join again")
+        assert worker is not None
+        return worker
+
+    async def _heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
+        self._core.heartbeat(await self._member(context), time.monotonic())
+        reply = pb.HeartbeatReply(epoch=self._core.epoch, round=self._core.round)
+        self._control(up=request.ByteSize(), down=reply.ByteSize())
+        return reply
+
+    async def _leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
+        worker = await self._member(context)
+        self._control(up=request.ByteSize())
+        async with self._busy:
+            await self._apply(self._core.leave(worker, time.monotonic()))
+        return pb.LeaveReply()
+
+    async def _snapshot(self, request: pb.SnapshotRequest, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
+        await self._member(context)
+        self._control(up=request.ByteSize())
+        async with self._busy:
+            epoch, round_, replica = self._core.epoch, self._core.round, self._core.replica
+        data = await asyncio.to_thread(arrays_to_bytes, pack(replica), {"epoch": epoch, "round": round_})
+        for at in range(0, len(data), FRAME_BYTES):
+            chunk = pb.SnapshotChunk(epoch=epoch, round=round_, total=len(data), data=data[at : at + FRAME_BYTES])
+            self._control(down=chunk.ByteSize())
+            yield chunk
+
+    async def _exchange(self, requests: Any, context: Context) -> None:
+        del requests  # read through the context: one coroutine alternates between reading and writing
+        worker = await self._member(context)
+        metadata = dict(context.invocation_metadata() or ())
+        session, task = str(metadata[SESSION_KEY]), asyncio.current_task()
+        assert task is not None
+        self._streams[worker] = task
+        try:
+            await self._serve(worker, session, context)
+        except SaddlebagError as error:
+            self._note(f"worker {worker} dropped: {error}")
+            await self._refuse(context, error)
+        except asyncio.CancelledError:
+            if task not in self._ended:
+                raise
+        finally:
+            self._core.lost(worker, session, time.monotonic())
+            if self._streams.get(worker) is task:
+                del self._streams[worker]
+        if task in self._ended:
+            task.uncancel()
+            await context.abort(*self._ended.pop(task))
+
+    async def _serve(self, worker: int, session: str, context: Context) -> None:
+        core = self._core
+        cursor, epoch = core.resume_of(worker), core.epoch
+        while core.worker_of(session) == worker and core.epoch == epoch:
+            while cursor < core.round:
+                for sequence, frame in enumerate(core.frames(cursor)):
+                    await context.write(frame)
+                    core.sent(worker, cursor, sequence)
+                cursor += 1
+                if core.is_final(cursor - 1):
+                    self._final_sent.add(worker)
+                    return
+            if core.needs_uplink(worker):
+                if not await self._read_frame(worker, context):
+                    return
+            elif cursor == core.round:
+                await self._wait_turn()
+
+    async def _wait_turn(self) -> None:
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._turn)
+
+    async def _read_frame(self, worker: int, context: Context) -> bool:
+        """Read and handle one frame; False when the worker has ended its stream."""
+        while self._core.backlog(worker) > _BACKLOG_BYTES:
+            if self._progress is None:
+                self._progress = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._progress)
+        raw = await context.read()
+        if raw is grpc.aio.EOF:
+            return False
+        effects = self._core.frame(worker, raw, time.monotonic())
+        if self._progress is not None:
+            self._progress.set_result(None)
+            self._progress = None
+        try:
+            await self._apply(effects)
+        except SaddlebagError as error:  # the round itself failed: no worker can go on
+            self._failure = error
+            self._over.set()
+            raise
+        return True
+
+    async def _refuse(self, context: Context, error: SaddlebagError) -> None:
+        code = next((code for kind, code in STATUS.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+        await context.abort(code, str(error))
+
+
+def _reply(answer: JoinAnswer) -> pb.JoinReply:
+    return pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))

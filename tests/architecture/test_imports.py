@@ -1,0 +1,45 @@
+"""Who may import whom, and what starting up must not cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("grpc", "matplotlib", "sklearn", "torch")
+
+IMPORT = "import saddlebag"
+HELP = """
+from saddlebag.launch.cli import main
+sys.argv = ["saddlebag", "--help"]
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+"""
+
+
+def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    exit_status = lint_imports(no_cache=True)
+    assert exit_status == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("start", [IMPORT, HELP], ids=["import", "help"])
+def test_starting_up_imports_nothing_heavy(start: str) -> None:
+    script = f"import sys\n{start}\nprint(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr.strip()) == (0, "")
+
+
+def test_public_names_resolve() -> None:
+    import saddlebag
+
+    for name in saddlebag.__all__:
+        assert getattr(saddlebag, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = saddlebag.no_such_name
