@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ from saddlebag.client.core import WorkerCore
 from saddlebag.compression import SERVER, Dense
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
-from saddlebag.proto.codec import Buffer, StreamDecoder
+from saddlebag.proto.codec import Buffer, StreamDecoder, decode
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
@@ -124,6 +125,8 @@ class WorkerShell:
                     await self._send(call, buffers, digest)
                 if await self._receive(call):
                     await call.done_writing()
+                    while await call.read() is not grpc.aio.EOF:  # let the server end the call: it counts what it has sent
+                        pass
                     return True
         except EOFError:
             if (code := await call.code()) != grpc.StatusCode.OK:
@@ -225,19 +228,28 @@ class WorkerShell:
         core = self._core
         sizes = core.downlink_sizes()
         frame = await self._frame(call)
-        decoder = StreamDecoder(sizes, core.draws.of(SERVER), frame.total)
-        received: list[tuple[int, int, Any]] = []
-        for sequence in range(1 << 62):
-            if (frame.epoch, frame.round, frame.sender, frame.sequence) != (core.epoch, core.round, 0, sequence):
-                raise RemoteProtocolError(f"expected frame {sequence} of round {core.round}, got {frame.sequence} of {frame.round}")
-            received.extend(decoder.feed(frame.data))
-            if decoder.complete:
-                break
-            frame = await self._frame(call)
-        core.apply(Message(_join_parts(received, sizes)))
+        draws = core.draws.of(SERVER)
+        self._expect(frame, 0)
+        if len(frame.data) == frame.total:
+            message = decode(frame.data, sizes, draws)
+        else:
+            decoder, received = StreamDecoder(sizes, draws, frame.total), []
+            for sequence in itertools.count(1):
+                received.extend(decoder.feed(frame.data))
+                if decoder.complete:
+                    break
+                frame = await self._frame(call)
+                self._expect(frame, sequence)
+            message = Message(_join_parts(received, sizes))
+        core.apply(message)
         if self._store is not None and self._checkpoint_every and (core.round % self._checkpoint_every == 0 or frame.final):
             self._store.save(core.round, *core.capture())
         return frame.final
+
+    def _expect(self, frame: Frame, sequence: int) -> None:
+        core = self._core
+        if (frame.epoch, frame.round, frame.sender, frame.sequence) != (core.epoch, core.round, 0, sequence):
+            raise RemoteProtocolError(f"expected frame {sequence} of round {core.round}, got {frame.sequence} of {frame.round}")
 
     async def _frame(self, call: Any) -> Frame:
         raw = await call.read()

@@ -5,10 +5,11 @@ The constants are omega and alpha. MASHA's paper writes q = omega + 1 and delta 
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from saddlebag.compression.draws import Draws
-from saddlebag.compression.payload import Payload, Vector
+if TYPE_CHECKING:
+    from saddlebag.compression.draws import Draws
+    from saddlebag.compression.payload import Payload, Vector
 
 __all__ = ["Compressor", "Contractive", "Unbiased", "errors_average", "kind_of"]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.compression.base import Compressor, Contractive, Unbiased
 from saddlebag.compression.draws import Draws
-from saddlebag.compression.payload import Vector
 from saddlebag.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from saddlebag.compression.payload import Vector
 
 __all__ = ["check_compressor"]
 
@@ -17,7 +20,9 @@ _SIGMAS = 6.0  # a correct compressor fails one statistical check in 5e8
 _WIRE_ROUNDING = 1e-6  # relative; float32 values
 
 
-def check_compressor(compressor: Compressor, *, dimensions: tuple[int, ...] = (1, 2, 7, 64), num_draws: int = 4000, seed: int = 0) -> None:
+def check_compressor(
+    compressor: Compressor, *, dimensions: tuple[int, ...] = (1, 2, 7, 64), num_draws: int = 4000, seed: int = 0
+) -> None:
     """Check the laws of a compressor on hard vectors; raises `AssertionError` with the law that is broken.
 
     1. `encode` is a function of (vector, draws) and leaves its argument alone.
@@ -64,13 +69,17 @@ def _check_constants(compressor: Compressor, x_D: Vector, num_draws: int, seed: 
     slack = _SIGMAS * float(error2_N.std()) / math.sqrt(num_draws) + _WIRE_ROUNDING * norm2
     if isinstance(compressor, Unbiased):
         bound = compressor.omega(d) * norm2
-        assert error2_N.mean() <= bound + slack, f"{compressor}: E|Q(x)-x|^2 = {error2_N.mean():.6g} > omega |x|^2 = {bound:.6g}"
+        assert error2_N.mean() <= bound + slack, (
+            f"{compressor}: E|Q(x)-x|^2 = {error2_N.mean():.6g} > omega |x|^2 = {bound:.6g}"
+        )
         bias_D = np.abs(outcome_ND.mean(axis=0) - x_D)
         allowed_D = _SIGMAS * outcome_ND.std(axis=0) / math.sqrt(num_draws) + _WIRE_ROUNDING * np.abs(x_D)
         assert (bias_D <= allowed_D).all(), f"{compressor}: biased by {bias_D.max():.3g} on {x_D}"
     if isinstance(compressor, Contractive):
         bound = (1.0 - compressor.alpha(d)) * norm2
-        assert error2_N.mean() <= bound + slack, f"{compressor}: E|C(x)-x|^2 = {error2_N.mean():.6g} > (1-alpha) |x|^2 = {bound:.6g}"
+        assert error2_N.mean() <= bound + slack, (
+            f"{compressor}: E|C(x)-x|^2 = {error2_N.mean():.6g} > (1-alpha) |x|^2 = {bound:.6g}"
+        )
 
 
 def _check_refused(compressor: Compressor, d: int, bad: float) -> None:

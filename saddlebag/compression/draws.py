@@ -29,6 +29,7 @@ SERVER = 2**64 - 2
 _KEY_TAG = 0x5361_6464_6C65_6261  # "Saddleba": separates our key space from other users of the same seed
 _WORDS_PER_BLOCK = 4
 _TO_UNIT = 2.0**-53
+_RANKED = 1024  # dimension up to which a word for every coordinate is cheaper than sorting draws
 
 Words = npt.NDArray[np.uint64]
 
@@ -49,7 +50,7 @@ class _Generator(threading.local):
 
     def __init__(self) -> None:
         self.philox = np.random.Philox(key=0)
-        self.state: dict[str, Any] = dict(self.philox.state)
+        self.state = self.philox.state
         self.state["state"] = {"counter": np.zeros(4, np.uint64), "key": np.zeros(2, np.uint64)}
         self.state["buffer_pos"] = _WORDS_PER_BLOCK
 
@@ -57,7 +58,7 @@ class _Generator(threading.local):
         self.state["state"]["key"][:] = key
         self.state["state"]["counter"][:] = counter
         self.philox.state = self.state
-        return self.philox.random_raw(count)  # type: ignore[no-any-return]
+        return self.philox.random_raw(count)
 
 
 _generator = _Generator()
@@ -82,7 +83,7 @@ class Stream:
 
     def uniforms(self, count: int) -> npt.NDArray[np.float64]:
         """The next `count` numbers in [0, 1), multiples of 2^-53, float64."""
-        return (self.words(count) >> np.uint64(11)) * _TO_UNIT
+        return (self.words(count) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
 
     def below(self, bound: int, count: int) -> npt.NDArray[np.int64]:
         """The next `count` integers in [0, bound), by multiply and shift; bound < 2^32.
@@ -123,7 +124,7 @@ class Draws:
 
     def of(self, worker: int) -> Draws:
         """The draws of another worker in the same round."""
-        return self if worker == self.worker else dataclasses.replace(self, worker=worker)
+        return self if worker == self.worker else Draws(self.seed, self.round, worker)
 
     def coin(self, probability: float) -> bool:
         """One coin for everybody: True with the given probability."""
@@ -138,12 +139,19 @@ def _common_uniform(seed: int, round_: int) -> float:
 def uniform_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[np.int64]:
     """A uniformly distributed subset of {0, ..., dimension - 1}, sorted.
 
-    The set is the first `size` different values of the stream's integers (or the complement of the first
-    dimension - size, when that is fewer), hence uniform by symmetry.
+    Up to `_RANKED` coordinates every one draws a word and the smallest words win. Beyond, the set is the first `size`
+    different values of the stream's integers (or the complement of the first dimension - size, when that is fewer). Both
+    are uniform by symmetry.
 
     Returns:
         int64, shape (size,), strictly increasing.
     """
+    if dimension <= _RANKED:
+        if size == dimension:
+            return np.arange(dimension)
+        chosen = np.argpartition(stream.words(dimension), size)[:size]
+        chosen.sort()
+        return chosen
     if 2 * size > dimension:
         keep = np.ones(dimension, bool)
         keep[uniform_subset(stream, dimension, dimension - size)] = False
@@ -159,4 +167,5 @@ def uniform_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[np.
         drawn = np.concatenate((drawn, stream.below(dimension, size // 4 + 8)))
     if len(values) == size:
         return values
-    return values[first <= np.partition(first, size - 1)[size - 1]]
+    earliest: npt.NDArray[np.int64] = values[first <= np.partition(first, size - 1)[size - 1]]
+    return earliest

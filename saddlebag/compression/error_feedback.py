@@ -6,9 +6,12 @@ sent + carried = sum of the inputs holds to the last bit of the arithmetic.
 
 from __future__ import annotations
 
-from saddlebag.compression.base import Compressor
-from saddlebag.compression.draws import Draws
-from saddlebag.compression.payload import Payload, Vector
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saddlebag.compression.base import Compressor
+    from saddlebag.compression.draws import Draws
+    from saddlebag.compression.payload import Payload, Vector
 
 __all__ = ["feed_back"]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from saddlebag.compression.draws import Draws
 from saddlebag.compression.payload import Dense, Sparse, Vector
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.compression.draws import Draws
 
 __all__ = ["Identity"]
 

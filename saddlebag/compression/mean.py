@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.base import Compressor
-from saddlebag.compression.draws import Draws
 from saddlebag.compression.payload import Flat, Index, Payload, Scope, Seeded, Support, Vector
+
+if TYPE_CHECKING:
+    from saddlebag.compression.base import Compressor
+    from saddlebag.compression.draws import Draws
 
 __all__ = ["Mean", "Sum"]
 

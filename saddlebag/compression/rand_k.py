@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from saddlebag.compression.draws import Draws
 from saddlebag.compression.payload import Dense, Index, Scope, Seeded, Support, Vector, require_finite
 from saddlebag.compression.values import cast, check_kept, kept
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.compression.draws import Draws
 
 __all__ = ["RandK", "UnscaledRandK", "rand_k_at"]
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from saddlebag.compression.base import Compressor
 from saddlebag.compression.identity import Identity
 from saddlebag.compression.natural import Natural
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.top_k import TopK
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.compression.base import Compressor
 
 __all__ = ["COMPRESSORS", "make_compressor"]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.draws import Draws
 from saddlebag.compression.payload import Dense, Index, Sparse, Vector, require_finite
 from saddlebag.compression.values import cast, check_kept, kept
+
+if TYPE_CHECKING:
+    from saddlebag.compression.draws import Draws
 
 __all__ = ["TopK", "top_k_index"]
 

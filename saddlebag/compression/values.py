@@ -7,9 +7,7 @@ import numpy as np
 from saddlebag.compression.payload import Vector, require_finite
 from saddlebag.errors import ConfigError, NotFiniteError
 
-__all__ = ["cast", "kept"]
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+__all__ = ["cast", "check_kept", "kept"]
 
 
 def cast(x_D: Vector, dtype: type[np.float32] | type[np.float64] = np.float32) -> Vector:
@@ -19,12 +17,14 @@ def cast(x_D: Vector, dtype: type[np.float32] | type[np.float64] = np.float32) -
         NotFiniteError: an entry is NaN or infinite, or becomes so in `dtype`.
     """
     with np.errstate(over="ignore"):
-        value_D = x_D.astype(dtype)
+        value_D: Vector = x_D.astype(dtype)
     try:
         require_finite(value_D, "a compressor's input")
     except NotFiniteError:
         require_finite(x_D, "a compressor's input")
-        raise NotFiniteError(f"a compressor's input overflows {np.dtype(dtype).name}: largest magnitude {np.abs(x_D).max():g}") from None
+        raise NotFiniteError(
+            f"a compressor's input overflows {np.dtype(dtype).name}: largest magnitude {np.abs(x_D).max():g}"
+        ) from None
     return value_D
 
 

@@ -10,15 +10,18 @@ import lzma
 import math
 import operator
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms.problems import Dataset, DenseRows, SparseRows
-from saddlebag.compression.payload import Vector
 from saddlebag.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from saddlebag.compression.payload import Vector
 
 __all__ = ["SOURCES", "load_data", "read_libsvm"]
 

@@ -6,9 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,10 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from saddlebag.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["CheckpointStore", "arrays_to_bytes", "bytes_to_arrays", "write_atomically"]
 

@@ -18,15 +18,18 @@ Any bytes decode or raise `RemoteProtocolError`; memory is bounded by the announ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from saddlebag.algorithms import Message
 from saddlebag.compression import Dense, Draws, Flat, Payload, PowersOfTwo, Scope, Seeded, Sparse, Support, require_finite
-from saddlebag.compression.payload import Index
 from saddlebag.errors import LocalProtocolError, NotFiniteError, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from saddlebag.compression.payload import Index
 
 __all__ = [
     "Buffer",
@@ -43,7 +46,7 @@ Buffer: TypeAlias = bytes | memoryview
 
 DENSE32, DENSE64, POWERS, SPARSE, SEEDED_OWN, SEEDED_COMMON = range(1, 7)
 RAW, BITMAP = range(2)
-_DENSE = {DENSE32: np.dtype("<f4"), DENSE64: np.dtype("<f8")}
+_DENSE: dict[int, np.dtype[np.floating[Any]]] = {DENSE32: np.dtype("<f4"), DENSE64: np.dtype("<f8")}
 _SCOPES = {SEEDED_OWN: Scope.OWN, SEEDED_COMMON: Scope.COMMON}
 _OVERHEAD = 32  # bytes: layout, coding and K of a part, with room
 _DENSEST = 16  # bytes per coordinate of the longest legal part: an 8-byte index and a float64
@@ -215,7 +218,9 @@ class StreamDecoder:
 
     def __init__(self, sizes: tuple[int, ...], draws: Draws, total: int) -> None:
         if total > max_message_bytes(sizes):
-            raise RemoteProtocolError(f"a message of {total} bytes exceeds the {max_message_bytes(sizes)} that its schema allows")
+            raise RemoteProtocolError(
+                f"a message of {total} bytes exceeds the {max_message_bytes(sizes)} that its schema allows"
+            )
         self._sizes, self._draws = sizes, draws
         self._missing = total
         self._part = 0  # index of the part that arrives
@@ -233,6 +238,10 @@ class StreamDecoder:
         if len(data) > self._missing:
             raise RemoteProtocolError(f"a message is {len(data) - self._missing} bytes longer than announced")
         self._missing -= len(data)
+        if self.complete and not (self._part or self._dense or self._held):  # the usual case: all of it in one frame
+            for part, payload in enumerate(decode(data, self._sizes, self._draws).parts):
+                yield part, 0, payload
+            return
         view = memoryview(data)
         if self._held:
             self._held += view

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from saddlebag.errors import ConfigError
 from saddlebag.proto.frames import MAX_FRAME_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["MESSAGE_OPTIONS", "SERVICE", "ClientSecurity", "ServerSecurity", "is_loopback"]
 
@@ -69,7 +72,11 @@ class ServerSecurity:
         warn(f"serving {host} without TLS and authentication: anyone on the network can read and alter the run")
 
     def credentials(self) -> grpc.ServerCredentials | None:
-        """gRPC's form, or None for plain text."""
+        """The credentials as gRPC takes them, or None for plain text.
+
+        Raises:
+            ConfigError: only one of certificate and key is given, or a file cannot be read.
+        """
         if (self.certificate is None) != (self.key is None):
             raise ConfigError("--tls-cert and --tls-key go together")
         certificate, key = _read(self.certificate, "certificate"), _read(self.key, "private key")
@@ -88,7 +95,11 @@ class ClientSecurity:
     ca: Path | None = None
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """gRPC's form, or None for plain text."""
+        """The credentials as gRPC takes them, or None for plain text.
+
+        Raises:
+            ConfigError: only one of certificate and key is given, or a file cannot be read.
+        """
         if (self.certificate is None) != (self.key is None):
             raise ConfigError("--tls-cert and --tls-key go together")
         if self.ca is None and self.certificate is None:

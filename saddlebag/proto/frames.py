@@ -6,11 +6,14 @@ around the raw bytes; a test proves that the generated class reads and writes th
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from saddlebag.errors import RemoteProtocolError
 from saddlebag.proto.codec import Buffer, read_varint, varint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+from typing import NamedTuple
 
 __all__ = ["FRAME_BYTES", "MAX_FRAME_BYTES", "Frame", "frames_of", "read_frame"]
 
@@ -24,8 +27,7 @@ _DIGEST, _DATA = 0x31, 0x7A
 _ALIGN = 8  # frames end at multiples of a value's size within a buffer, so that slices need no carry
 
 
-@dataclasses.dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame as received; `data` is a view of the received bytes."""
 
     epoch: int
@@ -39,7 +41,9 @@ class Frame:
     data: memoryview
 
 
-def _header(*, epoch: int, round_: int, sender: int, sequence: int, total: int, final: bool, attempt: int, digest: int | None) -> bytes:
+def _header(
+    *, epoch: int, round_: int, sender: int, sequence: int, total: int, final: bool, attempt: int, digest: int | None
+) -> bytes:
     out = bytearray()
     for tag, value in ((0x08, epoch), (0x10, round_), (0x18, sender), (0x20, sequence), (0x28, total)):
         if value:

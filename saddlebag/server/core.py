@@ -171,7 +171,7 @@ class ServerCore:
         self.ledger = Ledger()
         self.finished: str | None = None
         self._log: deque[_Stored] = deque()
-        self._down_bytes = 0  # messages of the trajectory, for each member
+        self.down_bytes = 0  # messages of the trajectory, for each member
         self._log_size = 0
         self._boundaries: deque[int] = deque([0], maxlen=2)
         self._peers = {worker: _Member(seen=now) for worker in range(settings.num_workers)}
@@ -323,7 +323,7 @@ class ServerCore:
         before, self.replica = self.replica, self.method.replay(self.replica, down, self._draws)
         verdict = self._judge(self.round + 1, before, self.replica)
         self._append(frames_of(buffers, epoch=self.epoch, round_=self.round, sender=0, final=verdict.reason is not None))
-        self._down_bytes += sum(map(len, buffers)) * len(self.members)
+        self.down_bytes += sum(map(len, buffers)) * len(self.members)
         self.round += 1
         self.finished = verdict.reason
         effects: list[Effect] = []
@@ -339,7 +339,7 @@ class ServerCore:
         return effects
 
     def _record(self, merits: Mapping[str, float]) -> Record:
-        return Record(self.round, self.replica.iteration, dict(merits), self.ledger.up.payload, self._down_bytes)
+        return Record(self.round, self.replica.iteration, dict(merits), self.ledger.up.payload, self.down_bytes)
 
     # -- the log of downlinks --------------------------------------------------------------------------------------------
 
@@ -466,7 +466,7 @@ class ServerCore:
             "finished": self.finished,
             "boundaries": list(self._boundaries),
             "log": [[stored.round, [len(frame) for frame in stored.frames], stored.data_bytes] for stored in self._log],
-            "down_bytes": self._down_bytes,
+            "down_bytes": self.down_bytes,
             "delivered": [peer.delivered for peer in self._peers.values()],
             "ledger": self.ledger.as_dict(),
         }
@@ -495,7 +495,7 @@ class ServerCore:
                 self._log.append(_Stored(round_, [data[a:b] for a, b in itertools.pairwise(ends)], data_bytes))
                 at = ends[-1]
             self._log_size = at
-            self._down_bytes = meta["down_bytes"]
+            self.down_bytes = meta["down_bytes"]
             for peer, delivered in zip(self._peers.values(), meta["delivered"], strict=True):
                 peer.delivered = tuple(delivered)
         except (KeyError, TypeError, ValueError) as error:

@@ -61,8 +61,8 @@ class ServerShell:
         self._core, self._store = core, store
         self._observe, self._note = observe, note
         self._busy = asyncio.Lock()  # held while a round is finished in a thread
-        self._turn: asyncio.Future[None] | None = None  # done when the round, or the epoch, has changed
-        self._progress: asyncio.Future[None] | None = None  # done when backlogs may have shrunk
+        self._turn: list[asyncio.Future[None]] = []  # handlers that wait for another round or epoch
+        self._progress: list[asyncio.Future[None]] = []  # handlers that wait for their backlog to shrink
         self._streams: dict[int, asyncio.Task[Any]] = {}
         self._ended: dict[asyncio.Task[Any], tuple[grpc.StatusCode, str]] = {}
         self._saving: asyncio.Task[None] | None = None
@@ -144,11 +144,11 @@ class ServerShell:
                 case events.Observe(record):
                     self._observe(record)
                 case events.Broadcast():
-                    self._next_turn()
+                    _wake(self._turn)
                 case events.NewEpoch(reason):
                     for worker in list(self._streams):
                         self._end_stream(worker, grpc.StatusCode.ABORTED, reason)
-                    self._next_turn()
+                    _wake(self._turn)
                 case events.Close(worker, reason, superseded):
                     code = grpc.StatusCode.ALREADY_EXISTS if superseded else grpc.StatusCode.ABORTED
                     self._end_stream(worker, code, reason)
@@ -167,11 +167,6 @@ class ServerShell:
             else:
                 effects = self._core.finish_round(now)
             await self._apply(effects)
-
-    def _next_turn(self) -> None:
-        if self._turn is not None and not self._turn.done():
-            self._turn.set_result(None)
-        self._turn = None
 
     def _end_stream(self, worker: int, code: grpc.StatusCode, reason: str) -> None:
         task = self._streams.pop(worker, None)
@@ -300,26 +295,18 @@ class ServerShell:
                 if not await self._read_frame(worker, context):
                     return
             elif cursor == core.round:
-                await self._wait_turn()
-
-    async def _wait_turn(self) -> None:
-        if self._turn is None:
-            self._turn = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._turn)
+                await _wait(self._turn)
 
     async def _read_frame(self, worker: int, context: Context) -> bool:
         """Read and handle one frame; False when the worker has ended its stream."""
         while self._core.backlog(worker) > _BACKLOG_BYTES:
-            if self._progress is None:
-                self._progress = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._progress)
+            await _wait(self._progress)
         raw = await context.read()
         if raw is grpc.aio.EOF:
             return False
         effects = self._core.frame(worker, raw, time.monotonic())
-        if self._progress is not None:
-            self._progress.set_result(None)
-            self._progress = None
+        if self._progress:
+            _wake(self._progress)
         try:
             await self._apply(effects)
         except SaddlebagError as error:  # the round itself failed: no worker can go on
@@ -331,6 +318,19 @@ class ServerShell:
     async def _refuse(self, context: Context, error: SaddlebagError) -> None:
         code = next((code for kind, code in STATUS.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
         await context.abort(code, str(error))
+
+
+def _wait(waiting: list[asyncio.Future[None]]) -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waiting.append(future)
+    return future
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+    waiting.clear()
 
 
 def _reply(answer: JoinAnswer) -> pb.JoinReply:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms.base import Constants, Operator
-from saddlebag.algorithms.problems.rows import Dataset
-from saddlebag.compression.draws import Draws
-from saddlebag.compression.payload import Vector
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from saddlebag.algorithms.problems.rows import Dataset
+    from saddlebag.compression.draws import Draws
+    from saddlebag.compression.payload import Vector
 
 __all__ = ["BilinearGame"]
 
@@ -94,6 +97,10 @@ class BilinearGame:
     @property
     def dimension(self) -> int:
         return 2 * self.n
+
+    @property
+    def unconstrained(self) -> bool:
+        return True
 
     @functools.cached_property
     def _parts(self) -> _Parts:

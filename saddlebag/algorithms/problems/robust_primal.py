@@ -9,13 +9,17 @@ Shapes: N = samples, F = features.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms.problems.rows import Rows, norm
 from saddlebag.algorithms.problems.simplex import project_simplex
-from saddlebag.compression.payload import Vector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.compression.payload import Vector
 
 __all__ = ["Point", "Primal", "logistic"]
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.compression.payload import Index, Vector
+if TYPE_CHECKING:
+    from saddlebag.compression.payload import Index, Vector
 
 __all__ = ["Dataset", "DenseRows", "Rows", "SparseRows", "norm", "prepare", "spectral_bound"]
 

@@ -5,13 +5,17 @@ Shapes: N = rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.compression.draws import Draws, Purpose
-from saddlebag.compression.payload import Index, Vector
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.compression.payload import Index, Vector
 
 __all__ = ["SPLITS", "split_rows"]
 

@@ -5,9 +5,12 @@ Shapes: N = coordinates, K = kept ones.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from saddlebag.compression.payload import Vector
+if TYPE_CHECKING:
+    from saddlebag.compression.payload import Vector
 
 __all__ = ["project_simplex"]
 
@@ -29,12 +32,13 @@ def project_simplex(v_N: Vector, total: float) -> Vector:
         >>> project_simplex(np.array([0.5, 2.0, -1.0]), 2.0).tolist()
         [0.25, 1.75, 0.0]
     """
-    kept_K = v_N
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        shifted_N = v_N - v_N.max()  # what is kept at the end lies in [-total, 0]: no cancellation, however large v is
+        kept_K = shifted_N
         while True:
             theta = (kept_K.sum() - total) / len(kept_K)
             above_K = kept_K[kept_K > theta]
-            if len(above_K) in (0, len(kept_K)):  # 0: rounding of huge numbers, or not a number
-                projected_N: Vector = np.maximum(v_N - theta, 0.0)
+            if len(above_K) in (0, len(kept_K)):  # 0: not a number
+                projected_N: Vector = np.maximum(shifted_N - theta, 0.0)
                 return projected_N
             kept_K = above_K

@@ -1,0 +1,130 @@
+"""From a recipe to objects: the problem, the method, and the numbers that a theory gave."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from saddlebag.algorithms.base import AnyMethod, Problem
+from saddlebag.algorithms.problems.rows import Dataset
+from saddlebag.algorithms.registry import make_method
+from saddlebag.compression.base import Compressor
+from saddlebag.errors import ConfigError, RemoteProtocolError
+from saddlebag.launch.data import load_data
+from saddlebag.launch.fields import at, parameters_of
+from saddlebag.launch.plugins import find
+from saddlebag.launch.recipe import Recipe
+from saddlebag.launch.sections import BUNDLED, CompressorSection, MethodSection, parse_step_size
+
+__all__ = ["apply_resolved", "build_data", "build_method", "build_problem", "resolve", "resolved_json", "step_number"]
+
+
+def build_data(source: str, num_features: int | None = None) -> Dataset:
+    """The bundled data set, or a LIBSVM file by its path.
+
+    Raises:
+        DataError: the file is missing or malformed.
+    """
+    if source == BUNDLED:
+        return load_data(BUNDLED)
+    return load_data("libsvm", path=source, num_features=num_features)
+
+
+def build_problem(recipe: Recipe) -> Problem:
+    """The problem of a recipe, with its data read and divided.
+
+    Raises:
+        ConfigError: a parameter is out of range, or data are missing or not wanted.
+        DataError: the data file is missing or malformed.
+    """
+    factory = find("problems", recipe.problem.name, "problem.name")
+    params: dict[str, Any] = {**recipe.problem.parameters, "num_workers": recipe.workers}
+    data = None
+    if recipe.data is not None:
+        data = build_data(recipe.data.source, recipe.data.num_features)
+        if "split" in parameters_of(factory):
+            params["split"] = recipe.data.split
+    with at("problem"):
+        problem: Problem = factory(data, **params)
+        return problem
+
+
+def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:
+    """The main method of a recipe.
+
+    Raises:
+        ConfigError: a method and a compressor do not fit each other, the problem or its dimension.
+    """
+    return _build(recipe.method, problem, "method")
+
+
+def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
+    params: dict[str, Any] = dict(section.parameters)
+    if section.step_size != "theory":
+        params["step_size"] = step_number(section.step_size, problem, f"{path}.step_size")
+    if section.probability != "theory":
+        params["probability"] = section.probability
+    for side, compressor in (("up", section.up), ("down", section.down)):
+        if compressor is not None:
+            params[side] = _compressor(compressor, problem.dimension, f"{path}.{side}")
+    find("methods", section.name, f"{path}.name")  # a plug-in may not be registered yet
+    with at(path):
+        return make_method(section.name, problem, **params)
+
+
+def _compressor(section: CompressorSection, dimension: int, path: str) -> Compressor:
+    factory = find("compressors", section.name, f"{path}.name")
+    with at(path):
+        compressor: Compressor = factory(**section.parameters)
+        compressor.bits(dimension)  # refuses parameters that do not fit the dimension
+        return compressor
+
+
+def step_number(step_size: float | str, problem: Problem, path: str = "step_size") -> float:
+    """A step size as a number: itself, or a multiple of 1/L with the problem's known L.
+
+    Raises:
+        ConfigError: it is malformed, or the problem has no known constants.
+    """
+    parsed = parse_step_size(step_size, path)
+    if isinstance(parsed, float):
+        return parsed
+    if parsed == "theory":
+        raise ConfigError(f"{path} is 'theory': the method knows that number, not the problem")
+    if problem.constants is None:
+        raise ConfigError(f"{path} is {step_size!r}, but {problem.name} has no known constant L; give a number")
+    return float(parsed.removesuffix("/L")) / problem.constants.lipschitz
+
+
+def resolve(recipe: Recipe, problem: Problem) -> Recipe:
+    """The recipe with numbers for the step sizes and probabilities of all its methods."""
+    sections = []
+    for number, section in enumerate(recipe.methods):
+        method = _build(section, problem, f"baseline.{number - 1}" if number else "method")
+        numbers = {key: getattr(method, key, None) for key in ("step_size", "probability")}
+        sections.append(dataclasses.replace(section, **{k: v for k, v in numbers.items() if isinstance(v, float)}))
+    return dataclasses.replace(recipe, method=sections[0], baselines=tuple(sections[1:]))
+
+
+def resolved_json(resolved: Recipe) -> str:
+    """The resolved numbers of the main method, for the server to send to workers."""
+    numbers = {key: getattr(resolved.method, key) for key in ("step_size", "probability")}
+    return json.dumps({key: value for key, value in numbers.items() if isinstance(value, float)}, sort_keys=True)
+
+
+def apply_resolved(recipe: Recipe, text: str) -> Recipe:
+    """The recipe with the numbers that `resolved_json` wrote on another machine.
+
+    Raises:
+        RemoteProtocolError: the text is no such JSON.
+    """
+    try:
+        numbers = json.loads(text)
+        if not (isinstance(numbers, dict) and set(numbers) <= {"step_size", "probability"}):
+            raise ConfigError("unknown keys")
+        if not all(isinstance(value, float) for value in numbers.values()):
+            raise ConfigError("values that are no numbers")
+        return dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, **numbers))
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server's resolved settings are malformed: {error}") from error

@@ -1,0 +1,143 @@
+"""Strict reading of tables: every key known, every value of the right type, every error with its full path."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import inspect
+import math
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from saddlebag.errors import ConfigError
+
+__all__ = ["at", "fit", "join", "parameters_of", "read_table", "unknown"]
+
+_NOUNS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a table",
+    list: "a list",
+}
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def join(path: str, key: str) -> str:
+    """The full path of a key."""
+    return f"{path}.{key}" if path else key
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> ConfigError:
+    """The error for a name that is not among the known ones, with the nearest of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ConfigError(f"{what}; {hint}known: {', '.join(known) or 'none'}")
+
+
+@contextlib.contextmanager
+def at(path: str) -> Iterator[None]:
+    """Put a path in front of a `ConfigError` raised inside, unless it starts with it."""
+    try:
+        yield
+    except ConfigError as error:
+        if str(error).startswith(path):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def read_table(value: object, path: str) -> dict[str, Any]:
+    """The value as a table."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} must be a table, got {value!r}")
+    return value
+
+
+def parameters_of(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """The parameters that can be given by name, with their annotations evaluated where that is possible."""
+    names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
+    return {
+        name: parameter.replace(annotation=_evaluate(parameter.annotation, names))
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind in _BY_NAME or parameter.kind is inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
+    """An annotation as a type; one whose names exist for type checkers only stays text, and its values are not checked."""
+    try:
+        return eval(annotation, names) if isinstance(annotation, str) else annotation
+    except (NameError, AttributeError):
+        return annotation
+
+
+def fit(
+    target: Callable[..., object],
+    table: Mapping[str, Any],
+    path: str,
+    *,
+    given: Collection[str] = (),
+    also: Collection[str] = (),
+) -> dict[str, Any]:
+    """The table as keyword arguments of `target`, checked against its signature; whole numbers become floats where asked.
+
+    Args:
+        target: a function or dataclass.
+        table: keys and values, as TOML gives them.
+        path: of the table, for messages.
+        given: parameters that do not come from the table.
+        also: keys of the table that others read, for suggestions.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value has the wrong type.
+    """
+    parameters = parameters_of(target)
+    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    known = {name: p for name, p in parameters.items() if name not in given and p.kind in _BY_NAME}
+    values = {}
+    for key, value in table.items():
+        if key in known:
+            values[key] = _convert(value, known[key].annotation, join(path, key))
+        elif open_ended and key not in given:
+            values[key] = value
+        else:
+            raise unknown(f"{join(path, key)} is no known key", key, (*known, *also))
+    for key, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and key not in values:
+            raise ConfigError(f"{join(path, key)} is missing; give {_noun(parameter.annotation)}")
+    return values
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The members of a union; other types stand for themselves. None cannot be written in TOML and is left out."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(choice for member in typing.get_args(hint) if member is not type(None) for choice in _choices(member))
+    return (hint,)
+
+
+def _noun(hint: Any) -> str:
+    nouns = []
+    for choice in _choices(hint):
+        if typing.get_origin(choice) is Literal:
+            nouns += [repr(value) for value in typing.get_args(choice)]
+        else:
+            nouns.append(_NOUNS.get(choice, "a value"))
+    return " or ".join(nouns)
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    for choice in _choices(hint):
+        if typing.get_origin(choice) is Literal:
+            if value in typing.get_args(choice):
+                return value
+        elif choice is float:
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                return float(value)
+        elif choice not in _NOUNS or (isinstance(value, choice) and not (choice is int and isinstance(value, bool))):
+            return value
+    raise ConfigError(f"{path} must be {_noun(hint)}, got {value!r}")

@@ -1,0 +1,90 @@
+"""The history of a run: one JSON line for each evaluation of its merits, written by one process, followed by another."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from saddlebag.algorithms import Record
+from saddlebag.proto.checkpoint import write_atomically
+
+__all__ = ["Follower", "History", "read_history"]
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a history; a last line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    return list(_parse(path.read_bytes()))
+
+
+def _parse(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data.split(b"\n"):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and "round" in value:
+            yield value
+
+
+class History:
+    """Appends records to a file; on resuming, drops those of rounds that will be computed again."""
+
+    def __init__(self, path: Path, *, upto_round: int = 0) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in read_history(path) if line["round"] <= upto_round]
+        write_atomically(path, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
+        self._before_s = kept[-1].get("elapsed_s", 0.0) if kept else 0.0
+        self._begin = time.monotonic()
+        self._file = path.open("a", buffering=1)
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(self, record: Record) -> None:
+        """Append a record with the seconds of work so far, those before a resumption included."""
+        line = {
+            "round": record.round,
+            "iteration": record.iteration,
+            "merits": dict(record.merits),
+            "up_bytes": record.up_bytes,
+            "down_bytes": record.down_bytes,
+            "elapsed_s": round(self._before_s + time.monotonic() - self._begin, 6),
+        }
+        self._file.write(json.dumps(line) + "\n")
+
+
+class Follower:
+    """Reads what another process appends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at, self._round = path, 0, 0
+
+    def new(self) -> list[Record]:
+        """The records since the last call; rounds that are computed again after a crash come once."""
+        try:
+            with self._path.open("rb") as file:
+                if file.seek(0, 2) < self._at:  # rewritten by a server that resumed
+                    self._at = 0
+                file.seek(self._at)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._at += len(whole)
+        records = [
+            Record(v["round"], v["iteration"], v["merits"], v["up_bytes"], v["down_bytes"])
+            for v in _parse(whole)
+            if v["round"] > self._round
+        ]
+        if records:
+            self._round = records[-1].round
+        return records

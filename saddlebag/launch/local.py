@@ -1,0 +1,181 @@
+"""A whole run on one machine: starts a server and its workers, follows them, and starts again what was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from saddlebag.algorithms import Record
+from saddlebag.errors import PeerLost, SaddlebagError
+from saddlebag.launch.history import Follower
+from saddlebag.launch.recipe import Recipe
+
+__all__ = ["run_grpc"]
+
+_POLL_S = 0.05
+_START_S = 120.0  # loading data and libraries on a slow machine
+_END_S = 15.0  # for workers to leave after the server's end
+_RESTARTS = 100  # of one process, before something is taken to be wrong
+_REFUSED = 2  # exit status of a clear error: starting again would not help
+
+
+class _Process:
+    """One child and how to start it again."""
+
+    def __init__(self, name: str, command: Callable[[bool], list[str]], folder: Path) -> None:
+        self.name, self._command, self._log = name, command, folder / f"{name}.log"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._life: int | None = None  # write end of the pipe that the child watches
+        self.starts = 0
+
+    def start(self) -> None:
+        """Start it; a second start resumes."""
+        self.close_pipe()
+        watched, self._life = os.pipe()
+        try:
+            with self._log.open("ab" if self.starts else "wb") as log:
+                self._child = subprocess.Popen(
+                    [*self._command(self.starts > 0), "--parent-fd", str(watched)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(watched,),
+                    start_new_session=True,  # Ctrl-C is the supervisor's business
+                )
+        finally:
+            os.close(watched)
+        self.starts += 1
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    def status(self) -> int | None:
+        """Its exit status, or None while it runs."""
+        assert self._child is not None
+        return self._child.poll()
+
+    def last_words(self) -> str:
+        """The last line it wrote."""
+        with contextlib.suppress(OSError):
+            lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+            if lines:
+                return lines[-1].removeprefix("error: ")
+        return "it wrote nothing"
+
+    def stop(self) -> None:
+        """End it."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()  # state on disk is whole at every moment
+            self._child.wait()
+        self.close_pipe()
+
+    def close_pipe(self) -> None:
+        if self._life is not None:
+            os.close(self._life)
+            self._life = None
+
+
+def run_grpc(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    observe: Callable[[Record], None] = lambda record: None,
+    note: Callable[[str], None] = lambda text: None,
+    started: Callable[[dict[str, int]], None] = lambda pids: None,
+) -> dict[str, Any]:
+    """Run a recipe's method with a local server and one process for each worker.
+
+    A process that dies is started again and resumes from its checkpoint, on the same trajectory; when this process dies,
+    the others end too. `started` is told the process ids after every start.
+
+    Raises:
+        SaddlebagError: a process gave up with a clear error, which is passed on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "address.json").unlink(missing_ok=True)
+    file = out / "job.toml"
+    file.write_text(recipe.to_toml())
+    server = _Process("server", lambda again: _server_command(file, out, recipe, resume or again), out)
+    processes = [server]
+    follower = Follower(out / "metrics.jsonl")
+    try:
+        server.start()
+        address = _address(server, out)
+        for rank in range(recipe.workers):
+            processes.append(_Process(f"worker-{rank}", lambda again, r=rank: _worker_command(file, out, r, address), out))
+            processes[-1].start()
+        started({process.name: process.pid for process in processes})
+        while server.status() != 0:
+            time.sleep(_POLL_S)
+            for record in follower.new():
+                observe(record)
+            for process in processes:
+                if _revive(process, note):
+                    started({p.name: p.pid for p in processes})
+        for record in follower.new():
+            observe(record)
+        _await_workers(processes[1:])
+    finally:
+        for process in processes:
+            process.stop()
+    result: dict[str, Any] = json.loads((out / "result.json").read_text())
+    return result
+
+
+def _revive(process: _Process, note: Callable[[str], None]) -> bool:
+    """Start a process again if it died; whether it did."""
+    status = process.status()
+    if status is None or status == 0:
+        return False
+    if status == _REFUSED:
+        raise SaddlebagError(process.last_words())
+    if process.starts > _RESTARTS:
+        raise PeerLost(f"{process.name} died {process.starts} times, last with: {process.last_words()}")
+    cause = f"was killed by signal {-status}" if status < 0 else f"exited with {status}: {process.last_words()}"
+    note(f"{process.name} {cause}; starting it again")
+    process.start()
+    return True
+
+
+def _await_workers(workers: list[_Process]) -> None:
+    deadline = time.monotonic() + _END_S
+    while any(worker.status() is None for worker in workers) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _base() -> list[str]:
+    return [sys.executable, "-m", "saddlebag.launch.cli"]
+
+
+def _server_command(file: Path, out: Path, recipe: Recipe, resume: bool) -> list[str]:
+    address = recipe.server.address
+    with contextlib.suppress(OSError, ValueError):  # a server that starts again keeps its port
+        address = json.loads((out / "address.json").read_text())["address"]
+    return [*_base(), "server", str(file), "--out", str(out), "--address", address, *(["--resume"] if resume else [])]
+
+
+def _worker_command(file: Path, out: Path, rank: int, address: str) -> list[str]:
+    return [*_base(), "worker", str(file), "--rank", str(rank), "--server", address, "--out", str(out)]
+
+
+def _address(server: _Process, out: Path) -> str:
+    """Where the server listens, once it does."""
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        status = server.status()
+        if status is not None:
+            raise SaddlebagError(server.last_words())
+        with contextlib.suppress(OSError, ValueError):
+            return str(json.loads((out / "address.json").read_text())["address"])
+        time.sleep(_POLL_S / 5)
+    raise PeerLost(f"the server did not start within {_START_S:g} s; see {out / 'server.log'}")

@@ -1,0 +1,190 @@
+"""Processes of a run over gRPC: the body of a server, the body of a worker, and a supervisor for both on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from saddlebag.algorithms import AnyMethod, Judge, Problem, Record
+from saddlebag.client.core import WorkerCore
+from saddlebag.client.shell import WorkerShell
+from saddlebag.errors import ConfigError, StateError
+from saddlebag.launch.build import build_method, build_problem, resolve
+from saddlebag.launch.history import History
+from saddlebag.launch.recipe import Recipe
+from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
+from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
+from saddlebag.server.core import ServerCore, ServerSettings
+from saddlebag.server.shell import ServerShell
+
+__all__ = ["run_server", "run_worker", "tune_process", "watch_parent"]
+
+_SWITCH_INTERVAL_S = 2e-4  # threads of gRPC wait this long for the interpreter, not the default 5 ms
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+_ADDRESS_FILE = "address.json"
+
+
+def tune_process() -> None:
+    """Settings of a process that moves large messages: short hand-overs, and freed memory is kept for the next chunk."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in (
+            (_M_MMAP_THRESHOLD, 1 << 30),
+            (_M_TRIM_THRESHOLD, 1 << 30),
+            (_M_TOP_PAD, 16 << 20),
+            (_M_ARENA_MAX, 1),
+        ):
+            mallopt(parameter, value)
+
+
+def watch_parent(fd: int) -> None:
+    """End this process when the other end of a pipe is closed, that is, when the parent is gone, however it went."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            os.read(fd, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="watch-parent", daemon=True).start()
+
+
+def run_server(
+    recipe: Recipe,
+    out: Path,
+    *,
+    address: str | None = None,
+    token: str = "",
+    security: ServerSecurity | None = None,
+    resume: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+    observe: Callable[[Record], None] = lambda record: None,
+) -> dict[str, Any]:
+    """Serve the recipe's method until its end; writes metrics, checkpoints and the result under `out`.
+
+    Raises:
+        ConfigError: the recipe, address or security do not allow it.
+        StateError: `resume` is set and the checkpoint is damaged or of another run.
+    """
+    tune_process()
+    problem = build_problem(recipe)
+    resolved = resolve(recipe, problem)
+    method = build_method(resolved, problem)
+    settings = ServerSettings(
+        num_workers=recipe.workers,
+        seed=recipe.seed,
+        recipe=recipe.canonical(),
+        resolved=_numbers(resolved),
+        token=token,
+        lease_s=recipe.server.lease_s,
+        round_deadline_s=recipe.server.round_deadline_s,
+        on_lost=recipe.server.on_lost,
+        checkpoint_every=recipe.checkpoint.every,
+    )
+    core = ServerCore(method, Judge(problem, recipe.stop), problem.start(), settings, time.monotonic())
+    store = CheckpointStore(out / "checkpoints", "server")
+    out.mkdir(parents=True, exist_ok=True)
+    if resume and store.rounds():
+        core.restore(*store.load(store.rounds()[-1]), time.monotonic())
+    begin = time.monotonic()
+    with History(out / "metrics.jsonl", upto_round=core.round if resume else 0) as history:
+
+        def record(line: Record) -> None:
+            history.write(line)
+            observe(line)
+
+        shell = ServerShell(core, store=store, observe=record, note=note)
+        asyncio.run(_serve(shell, address or recipe.server.address, security or ServerSecurity(), out))
+    result = _result(recipe, problem, core, begin)
+    write_atomically(out / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+    return result
+
+
+async def _serve(shell: ServerShell, address: str, security: ServerSecurity, out: Path) -> None:
+    port = await shell.start(address, security)
+    where = {"address": f"{address.rpartition(':')[0]}:{port}", "pid": os.getpid()}
+    write_atomically(out / _ADDRESS_FILE, json.dumps(where).encode())
+    await shell.run()
+
+
+def _numbers(resolved: Recipe) -> str:
+    section = resolved.method
+    numbers = {"step_size": section.step_size, "probability": section.probability}
+    return json.dumps({key: value for key, value in numbers.items() if isinstance(value, int | float)}, sort_keys=True)
+
+
+def _result(recipe: Recipe, problem: Problem, core: ServerCore, begin: float) -> dict[str, Any]:
+    seconds = time.monotonic() - begin
+    return {
+        "label": recipe.label,
+        "driver": "grpc",
+        "reason": core.finished,
+        "rounds": core.round,
+        "iterations": core.replica.iteration,
+        "merits": dict(problem.merits(core.replica.z_D)),
+        "up_bytes": core.ledger.up.payload,
+        "down_bytes": core.down_bytes,
+        "workers": recipe.workers,
+        "digest": f"{core.replica_digest:016x}",
+        "recipe_digest": recipe.digest(),
+        "elapsed_s": seconds,
+        "ledger": core.ledger.as_dict(),
+    }
+
+
+def run_worker(
+    recipe: Recipe,
+    rank: int,
+    address: str,
+    *,
+    out: Path | None = None,
+    token: str = "",
+    security: ClientSecurity | None = None,
+    give_up_s: float = 60.0,
+    note: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Take part as one worker until the end of the run; keeps checkpoints under `out` when it is given.
+
+    Raises:
+        ConfigError: the server refuses the worker, and why.
+        PeerLost: there is no server at the address.
+    """
+    tune_process()
+    if not 0 <= rank < recipe.workers:
+        raise ConfigError(f"rank must lie in [0, {recipe.workers}), got {rank}")
+    problem = build_problem(recipe)
+    core = WorkerCore(_provisional(recipe, problem), problem.operator(rank), problem.start(), worker=rank, seed=recipe.seed)
+    store = CheckpointStore(out / "checkpoints", f"worker-{rank}") if out is not None else None
+    if store is not None and store.rounds():
+        core.restore(*store.load(store.rounds()[-1]))
+
+    def configure(resolved: str) -> None:
+        try:
+            numbers = json.loads(resolved)
+            method = dataclasses.replace(recipe.method, **{key: float(numbers[key]) for key in numbers})
+        except (ValueError, TypeError) as error:
+            raise StateError(f"the server sent no numbers but {resolved!r}") from error
+        core.method = build_method(dataclasses.replace(recipe, method=method), problem)
+
+    shell = WorkerShell(
+        core, recipe=recipe.canonical(), token=token, store=store, give_up_s=give_up_s, configure=configure, note=note
+    )
+    asyncio.run(shell.run(address, security or ClientSecurity()))
+
+
+def _provisional(recipe: Recipe, problem: Problem) -> AnyMethod:
+    """The method with placeholders for the numbers that the server will send, so that no worker computes constants."""
+    section = recipe.method
+    if not isinstance(section.step_size, int | float):
+        section = dataclasses.replace(section, step_size=1.0)
+    return build_method(dataclasses.replace(recipe, method=section), problem)

@@ -1,0 +1,170 @@
+"""The parts of a recipe, one frozen dataclass for each table."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from saddlebag.errors import ConfigError, DataError
+
+__all__ = [
+    "BUNDLED",
+    "CheckpointSection",
+    "CompressorSection",
+    "DataSection",
+    "MethodSection",
+    "OutputSection",
+    "ProblemSection",
+    "ServerSection",
+    "parse_step_size",
+]
+
+BUNDLED = "breast_cancer"
+"""The data set that scikit-learn brings; any other source is a path."""
+
+_STEP = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*/\s*L")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
+
+
+def parse_step_size(value: object, path: str) -> float | str:
+    """A step size as recipes write it: a number, "theory", or a multiple of 1/L such as "0.35/L".
+
+    Raises:
+        ConfigError: it is none of these, or not positive.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return float(value)
+    if isinstance(value, str):
+        match = _STEP.fullmatch(value.strip())
+        if match and float(match[1]) > 0:
+            return f"{match[1]}/L"
+        if value == "theory":
+            return value
+    raise ConfigError(f"{path} must be a positive number, 'theory', or a multiple of 1/L such as '0.35/L', got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProblemSection:
+    """The problem by name, with its own parameters."""
+
+    name: str
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSection:
+    """Where the data are.
+
+    Attributes:
+        source: "breast_cancer", or the absolute path of a LIBSVM file.
+        split: how rows are divided among workers.
+        num_features: width, where the file does not use the last features.
+    """
+
+    source: str
+    split: str = "even"
+    num_features: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in ("even", "label_skew"):
+            raise ConfigError(f"data.split must be 'even' or 'label_skew', got {self.split!r}")
+        if self.num_features is not None and (self.num_features < 1 or self.source == BUNDLED):
+            raise ConfigError(f"data.num_features must be at least 1, and is for files only, got {self.num_features}")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the data on any machine: a file by its name and SHA-256, not by its path."""
+        facts: dict[str, Any] = {"source": self.source, "split": self.split}
+        if self.source != BUNDLED:
+            facts |= {"source": Path(self.source).name, "sha256": _sha256(self.source)}
+        return facts if self.num_features is None else {**facts, "num_features": self.num_features}
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompressorSection:
+    """A compressor by name, with its parameters."""
+
+    name: str = "identity"
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodSection:
+    """A method by name, with its parameters.
+
+    Attributes:
+        label: its name in tables and plots, and the name of its folder.
+        step_size: a number, "theory", or a multiple of 1/L such as "0.35/L".
+        probability: a number in (0, 1], or "theory".
+        parameters: the others that the method takes.
+        up, down: compressors; None for a method that takes none.
+    """
+
+    name: str
+    label: str
+    step_size: float | str = "theory"
+    probability: float | str = "theory"
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    up: CompressorSection | None = None
+    down: CompressorSection | None = None
+
+    def check(self, path: str) -> None:
+        """Raise `ConfigError` where a value is out of range; `path` is that of the table."""
+        parse_step_size(self.step_size, f"{path}.step_size")
+        p = self.probability
+        if p != "theory" and not (isinstance(p, int | float) and not isinstance(p, bool) and 0 < p <= 1):
+            raise ConfigError(f"{path}.probability must be a number in (0, 1] or 'theory', got {p!r}")
+        if not _LABEL.fullmatch(self.label):
+            raise ConfigError(f"{path}.label names a folder: letters, digits, spaces and ._+- (64 at most), got {self.label!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointSection:
+    """Rounds between checkpoints of all processes; 0 for none."""
+
+    every: int = 200
+
+    def __post_init__(self) -> None:
+        if self.every < 0:
+            raise ConfigError(f"checkpoint.every must be 0 or more, got {self.every}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServerSection:
+    """How the server deals with workers; see `ServerSettings`."""
+
+    lease_s: float = 30.0
+    round_deadline_s: float = 3600.0
+    on_lost: Literal["pause", "drop"] = "pause"
+    address: str = "127.0.0.1:0"
+
+    def __post_init__(self) -> None:
+        if not self.lease_s > 0:
+            raise ConfigError(f"server.lease_s must be positive, got {self.lease_s}")
+        if self.round_deadline_s < self.lease_s:
+            raise ConfigError(f"server.round_deadline_s must be at least lease_s = {self.lease_s}, got {self.round_deadline_s}")
+        if self.on_lost not in ("pause", "drop"):
+            raise ConfigError(f"server.on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f"server.address must read HOST:PORT, got {self.address!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputSection:
+    """Where results go; empty for runs/ and the name of the recipe."""
+
+    directory: str = ""
