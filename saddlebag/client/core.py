@@ -27,7 +27,7 @@ class WorkerCore:
     def __init__(self, method: AnyMethod, operator: Operator, start_D: Vector, *, worker: int, seed: int) -> None:
         self.method, self.worker = method, worker
         self._operator, self._start_D, self._seed = operator, start_D, seed
-        self.begin(0, 0, method.init_replica(start_D))
+        self.begin_run(0)
 
     @property
     def dimension(self) -> int:
@@ -44,9 +44,9 @@ class WorkerCore:
         self._own = self.method.init_worker(replica)
         self._next: Any = None
 
-    def begin_run(self) -> None:
-        """Start the run."""
-        self.begin(0, 0, self.method.init_replica(self._start_D))
+    def begin_run(self, epoch: int) -> None:
+        """Start an epoch that begins with the run."""
+        self.begin(epoch, 0, self.method.init_replica(self._start_D))
 
     def heal(self, replica: Any) -> None:
         """Take the server's replica at the current boundary; what this worker has sent stays as it was."""

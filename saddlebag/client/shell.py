@@ -169,7 +169,7 @@ class WorkerShell:
         core = self._core
         if reply.fresh:
             if reply.epoch_start == 0:
-                core.begin_run()
+                core.begin_run(reply.epoch)
         elif reply.resume != core.round:
             if self._store is None:
                 raise StateError(f"the server resumes at round {reply.resume}, which this worker does not hold")

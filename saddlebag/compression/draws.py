@@ -12,7 +12,6 @@ import dataclasses
 import enum
 import functools
 import threading
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt

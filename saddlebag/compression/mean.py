@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.compression.payload import Flat, Index, Payload, Scope, Seeded, Support, Vector
+from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from saddlebag.compression.base import Compressor
@@ -36,9 +38,10 @@ class Mean:
     def compress(self, compressor: Compressor, draws: Draws) -> Payload:
         """Compress the mean; on a common support only its K values, whose coordinates everybody knows."""
         if self.support is not None and self.index_K is not None:
-            inner = compressor.encode(self.value, draws)
-            if isinstance(inner, Flat):
-                return Seeded(self.support, self.index_K, inner)
+            with contextlib.suppress(ConfigError):  # a k that fits the whole vector may not fit the support
+                inner = compressor.encode(self.value, draws)
+                if isinstance(inner, Flat):
+                    return Seeded(self.support, self.index_K, inner)
         return compressor.encode(self.dense(), draws)
 
 

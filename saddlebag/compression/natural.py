@@ -12,7 +12,7 @@ from saddlebag.errors import NotFiniteError
 
 __all__ = ["Natural", "natural_at"]
 
-_MAX_POWER = 127
+_LARGEST = 2.0**127  # of float32's powers of two
 _MIN_POWER = -126
 
 
@@ -24,17 +24,21 @@ def natural_at(x_D: Vector, uniform_D: Vector) -> Vector:
 
     Returns:
         float32, shape (D,).
+
+    Raises:
+        NotFiniteError: a magnitude exceeds 2^127, whatever its uniform.
     """
-    mantissa_D, exponent_D = np.frexp(np.abs(x_D, dtype=np.float64))  # |x| = mantissa 2^exponent, mantissa in [1/2, 1)
+    magnitude_D = np.abs(x_D, dtype=np.float64)
+    if magnitude_D.max(initial=0.0) > _LARGEST:
+        raise NotFiniteError(f"natural compression needs magnitudes up to 2^127, got {magnitude_D.max():g}")
+    mantissa_D, exponent_D = np.frexp(magnitude_D)  # |x| = mantissa 2^exponent, mantissa in [1/2, 1)
     power_D = exponent_D - 1 + (uniform_D < 2.0 * mantissa_D - 1.0)
-    value_D = np.ldexp(1.0, power_D)
+    value_D: Vector = np.ldexp(1.0, power_D)
     tiny_D = exponent_D - 1 < _MIN_POWER
     if tiny_D.any():
-        up_D = uniform_D < np.ldexp(np.abs(x_D, dtype=np.float64), -_MIN_POWER)
+        up_D = uniform_D < np.ldexp(magnitude_D, -_MIN_POWER)
         value_D = np.where(tiny_D, np.where(up_D, 2.0**_MIN_POWER, 0.0), value_D)
     value_D[x_D == 0] = 0.0
-    if len(value_D) and power_D.max() > _MAX_POWER:
-        raise NotFiniteError(f"natural compression needs magnitudes up to 2^127, got {np.abs(x_D).max():g}")
     return np.copysign(value_D, x_D).astype(np.float32)
 
 

@@ -44,8 +44,9 @@ Index: TypeAlias = npt.NDArray[np.int64]
 
 def require_finite(x_D: Vector, what: str) -> None:
     """Raise `NotFiniteError` unless every entry is finite."""
-    if np.isfinite(np.dot(x_D, x_D)):  # one pass without a temporary; overflows long before entries do, never the other way
-        return
+    with np.errstate(over="ignore"):  # one pass without a temporary: finite entries can overflow it, others never hide in it
+        if np.isfinite(np.dot(x_D, x_D)):
+            return
     finite = np.isfinite(x_D)
     if not finite.all():
         where = int(np.argmin(finite))

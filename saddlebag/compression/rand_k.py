@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from saddlebag.compression.payload import Dense, Index, Scope, Seeded, Support, Vector, require_finite
 from saddlebag.compression.values import cast, check_kept, kept
 from saddlebag.errors import ConfigError
@@ -18,8 +20,15 @@ _SCOPES = {"own": Scope.OWN, "common": Scope.COMMON}
 
 
 def rand_k_at(x_D: Vector, index_K: Index, scale: float) -> Vector:
-    """The kept values, float32 (K,): the map without the draw, so that tests can enumerate the draws."""
-    return cast(x_D[index_K] * scale)
+    """The kept values, float32 (K,): the map without the draw, so that tests can enumerate the draws.
+
+    Scaled in float64 whatever the type of `x_D`, and rounded once.
+
+    Raises:
+        NotFiniteError: a kept value overflows float32.
+    """
+    with np.errstate(over="ignore"):  # `cast` refuses it
+        return cast(np.multiply(x_D[index_K], scale, dtype=np.float64))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

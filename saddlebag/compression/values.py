@@ -40,7 +40,7 @@ def check_kept(k: int | None, fraction: float | None, name: str) -> None:
     """Validate the two ways to say how many coordinates are kept: exactly one is given, and sane."""
     if (k is None) == (fraction is None):
         raise ConfigError(f"{name} needs exactly one of k and fraction, got k={k}, fraction={fraction}")
-    if k is not None and k < 1:
-        raise ConfigError(f"{name}.k must be at least 1, got {k}")
+    if k is not None and (not isinstance(k, int | np.integer) or k < 1):  # a recipe's file may say 2.5
+        raise ConfigError(f"{name}.k must be a whole number of at least 1, got {k!r}")
     if fraction is not None and not 0 < fraction <= 1:
         raise ConfigError(f"{name}.fraction must lie in (0, 1], got {fraction}")

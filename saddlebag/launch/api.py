@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.base import AnyMethod, Problem
-from saddlebag.algorithms.problems.rows import Dataset
 from saddlebag.algorithms.registry import make_method as _make_method
 from saddlebag.algorithms.registry import takes_compressors
 from saddlebag.algorithms.simulate import Outcome, Record, Stop
 from saddlebag.algorithms.simulate import simulate as _simulate
-from saddlebag.compression.base import Compressor
 from saddlebag.launch.build import build_data, step_number
 from saddlebag.launch.fields import fit, parameters_of
 from saddlebag.launch.plugins import find
 from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.algorithms.base import AnyMethod, Problem
+    from saddlebag.algorithms.problems.rows import Dataset
+    from saddlebag.compression.base import Compressor
 
 __all__ = ["make_compressor", "make_method", "make_problem", "simulate"]
 
@@ -71,7 +74,8 @@ def make_method(
     Args:
         name: as `saddlebag list methods` shows it.
         problem: its constants give the step size, its prox is used.
-        up, down: compressors of the workers and the server, or their names; identity for a method that takes them.
+        up: compressor of the workers, or its name; identity by default, for methods that take one.
+        down: the same of the server.
         step_size: a number, "theory", or a multiple of 1/L such as "0.35/L".
         **params: the method's own parameters.
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.base import AnyMethod, Problem
-from saddlebag.algorithms.problems.rows import Dataset
 from saddlebag.algorithms.registry import make_method
-from saddlebag.compression.base import Compressor
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.launch.data import load_data
 from saddlebag.launch.fields import at, parameters_of
 from saddlebag.launch.plugins import find
-from saddlebag.launch.recipe import Recipe
 from saddlebag.launch.sections import BUNDLED, CompressorSection, MethodSection, parse_step_size
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.base import AnyMethod, Problem
+    from saddlebag.algorithms.problems.rows import Dataset
+    from saddlebag.compression.base import Compressor
+    from saddlebag.launch.recipe import Recipe
 
 __all__ = ["apply_resolved", "build_data", "build_method", "build_problem", "resolve", "resolved_json", "step_number"]
 
@@ -102,7 +104,7 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
     sections = []
     for number, section in enumerate(recipe.methods):
         method = _build(section, problem, f"baseline.{number - 1}" if number else "method")
-        numbers = {key: getattr(method, key, None) for key in ("step_size", "probability")}
+        numbers: dict[str, Any] = {key: getattr(method, key, None) for key in ("step_size", "probability")}
         sections.append(dataclasses.replace(section, **{k: v for k, v in numbers.items() if isinstance(v, float)}))
     return dataclasses.replace(recipe, method=sections[0], baselines=tuple(sections[1:]))
 
@@ -120,11 +122,12 @@ def apply_resolved(recipe: Recipe, text: str) -> Recipe:
         RemoteProtocolError: the text is no such JSON.
     """
     try:
-        numbers = json.loads(text)
+        numbers: Any = json.loads(text)
         if not (isinstance(numbers, dict) and set(numbers) <= {"step_size", "probability"}):
             raise ConfigError("unknown keys")
         if not all(isinstance(value, float) for value in numbers.values()):
             raise ConfigError("values that are no numbers")
-        return dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, **numbers))
+        method: MethodSection = dataclasses.replace(recipe.method, **numbers)
+        return dataclasses.replace(recipe, method=method)
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"the server's resolved settings are malformed: {error}") from error

@@ -9,10 +9,12 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from saddlebag.errors import ConfigError
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 __all__ = ["at", "fit", "join", "parameters_of", "read_table", "unknown"]
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saddlebag import __version__
 from saddlebag.algorithms.problems.registry import PROBLEMS
 from saddlebag.algorithms.registry import METHODS
 from saddlebag.compression.registry import COMPRESSORS
 from saddlebag.launch.fields import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["REGISTRIES", "Plugins", "find", "load_plugins"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.algorithms.registry import takes_compressors
 from saddlebag.algorithms.simulate import Stop
@@ -26,6 +25,9 @@ from saddlebag.launch.sections import (
     ServerSection,
     parse_step_size,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Driver", "Recipe", "load_recipe", "recipe_from_dict"]
 

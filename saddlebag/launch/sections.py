@@ -6,11 +6,13 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "BUNDLED",

@@ -498,7 +498,7 @@ class ServerCore:
             self.down_bytes = meta["down_bytes"]
             for peer, delivered in zip(self._peers.values(), meta["delivered"], strict=True):
                 peer.delivered = tuple(delivered)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"the server's checkpoint of round {meta.get('round')} is damaged: {error!r}") from error
         self._open_round(now)
 

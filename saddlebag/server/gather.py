@@ -24,10 +24,11 @@ class _Inbox:
         self.pending_bytes = 0
         self.data_bytes = 0
         self.frame_bytes = 0
+        self.refused = False
 
     @property
     def complete(self) -> bool:
-        return self.decoder is not None and self.decoder.complete
+        return self.decoder is not None and self.decoder.complete and not self.refused
 
 
 class Gather:
@@ -76,10 +77,14 @@ class Gather:
             inbox.decoder = StreamDecoder(self._sizes, self._draws.of(worker), frame.total)
         inbox.sequence += 1
         inbox.data_bytes += len(frame.data)
-        for part, start, payload in inbox.decoder.feed(frame.data):
-            held = len(frame.data) if isinstance(payload, Dense) else inbox.data_bytes
-            inbox.pending.append((part, start, payload, held))
-            inbox.pending_bytes += held
+        try:
+            for part, start, payload in inbox.decoder.feed(frame.data):
+                held = len(frame.data) if isinstance(payload, Dense) else inbox.data_bytes
+                inbox.pending.append((part, start, payload, held))
+                inbox.pending_bytes += held
+        except RemoteProtocolError:
+            inbox.refused = True
+            raise
         for place in range(self._place[worker], len(self._members)):
             if not self._drain(place):
                 break

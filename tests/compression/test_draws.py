@@ -19,7 +19,12 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "vectors" / "draws.json").read_
 MASK = 2**64 - 1
 KEY_TAG = int.from_bytes(b"Saddleba", "big")
 BOTH_WAYS = pytest.mark.parametrize("ranked", [0, 1024], ids=["distinct", "ranked"])  # uniform_subset has two algorithms
-KEYS = [(0, Purpose.COIN, 0, 0), (7, Purpose.SUPPORT, 3, 2), (2**64 - 1, Purpose.DATA, 10**12, EVERYONE), (1, Purpose.BATCH, 1, SERVER)]
+KEYS = [
+    (0, Purpose.COIN, 0, 0),
+    (7, Purpose.SUPPORT, 3, 2),
+    (2**64 - 1, Purpose.DATA, 10**12, EVERYONE),
+    (1, Purpose.BATCH, 1, SERVER),
+]
 
 
 def philox4x64_10(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
@@ -42,7 +47,11 @@ def reference_words(seed: int, purpose: int, round_: int, worker: int, count: in
     ("counter", "key", "expected"),
     [
         ("0 0 0 0", "0 0", "16554d9eca36314c db20fe9d672d0fdc d7e772cee186176b 7e68b68aec7ba23b"),
-        (" ".join(["f" * 16] * 4), " ".join(["f" * 16] * 2), "87b092c3013fe90b 438c3c67be8d0224 9cc7d7c69cd777b6 a09caebf594f0ba0"),
+        (
+            " ".join(["f" * 16] * 4),
+            " ".join(["f" * 16] * 2),
+            "87b092c3013fe90b 438c3c67be8d0224 9cc7d7c69cd777b6 a09caebf594f0ba0",
+        ),
         (
             "243f6a8885a308d3 13198a2e03707344 a4093822299f31d0 082efa98ec4e6c89",
             "452821e638d01377 be5466cf34e90c6c",
@@ -55,7 +64,8 @@ def test_known_answers(counter: str, key: str, expected: str) -> None:
     counter_4, key_2, expected_4 = (tuple(int(word, 16) for word in text.split()) for text in (counter, key, expected))
     assert philox4x64_10(counter_4, key_2) == expected_4
     before = (sum(word << 64 * i for i, word in enumerate(counter_4)) - 1) % 2**256  # NumPy raises it first
-    philox = np.random.Philox(key=np.array(key_2, np.uint64), counter=[before >> 64 * i & MASK for i in range(4)])
+    before_4 = np.array([before >> 64 * i & MASK for i in range(4)], np.uint64)
+    philox = np.random.Philox(key=np.array(key_2, np.uint64), counter=before_4)
     assert tuple(philox.random_raw(4).tolist()) == expected_4
 
 

@@ -1,0 +1,179 @@
+"""The live table of a run and the summary after it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from saddlebag.algorithms.simulate import Record, Stop
+from saddlebag.launch.units import format_bytes, format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__all__ = ["Board", "print_summary"]
+
+_BAR_WIDTH = 20
+_PER_SECOND = 8  # redraws
+_STATES = {"waiting": "dim", "running": "cyan", "merit": "green", "diverged": "red"}
+_WORDS = {"merit": "reached", "max_rounds": "round limit", "max_iterations": "iteration limit"}
+
+
+@dataclasses.dataclass
+class _Row:
+    """What the table knows of one method."""
+
+    label: str
+    state: str = "waiting"
+    start_merit: float = math.nan
+    record: Record | None = None
+    began_s: float = 0.0
+    ended_s: float | None = None
+    first: tuple[int, float] | None = None  # round and time of the first record: start-up does not count in rounds/s
+
+    @property
+    def merit(self) -> float:
+        return next(iter(self.record.merits.values())) if self.record else self.start_merit
+
+    def elapsed_s(self) -> float:
+        if self.state == "waiting":
+            return 0.0
+        return (self.ended_s or time.monotonic()) - self.began_s
+
+    def rounds_per_s(self) -> float | None:
+        if self.record is None or self.first is None:
+            return None
+        rounds, seconds = self.record.round - self.first[0], (self.ended_s or time.monotonic()) - self.first[1]
+        return rounds / seconds if rounds and seconds > 0 else None
+
+
+class Board:
+    """Shows how a run goes: a live table on a terminal, a line for each method elsewhere, nothing when quiet."""
+
+    def __init__(self, labels: Sequence[str], *, stop: Stop, workers: int, title: str, quiet: bool = False) -> None:
+        self._rows = {label: _Row(label) for label in labels}
+        self._stop, self._workers, self._title, self._quiet = stop, workers, title, quiet
+        self._console, self._errors = Console(highlight=False), Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._merit = "merit"
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[Board]:
+        """While the run goes."""
+        if self._quiet or not self._console.is_terminal:
+            yield self
+            return
+        with Live(console=self._console, get_renderable=self._table, refresh_per_second=_PER_SECOND) as self._live:
+            yield self
+        self._live = None
+
+    def note(self, text: str) -> None:
+        """Something a person should know."""
+        console = self._live.console if self._live else self._errors
+        console.print(escape(text), style="yellow", soft_wrap=True)
+
+    def begin(self, label: str, start: Mapping[str, float]) -> Callable[[Record], None]:
+        """A method starts; returns what to call with each record."""
+        row = self._rows[label]
+        self._merit, row.start_merit = next(iter(start.items()))
+        row.state, row.began_s = "running", time.monotonic()
+        self._say(f"{label}: running")
+
+        def observe(record: Record) -> None:
+            row.record = record
+            row.first = row.first or (record.round, time.monotonic())
+
+        return observe
+
+    def end(self, label: str, result: Mapping[str, Any]) -> None:
+        """A method has ended."""
+        row = self._rows[label]
+        row.state, row.ended_s = result["reason"], time.monotonic()
+        if row.began_s == 0.0:  # finished in an earlier run
+            row.began_s = row.ended_s - result["elapsed_s"]
+            row.start_merit = next(iter(result["start"].values()))
+            counts = (result["rounds"], result["iterations"], result["merits"], result["up_bytes"], result["down_bytes"])
+            row.record = Record(*counts)
+        words = _WORDS.get(row.state, row.state)
+        self._say(
+            f"{label}: {words}, {self._merit} {row.merit:.1e} after {result['rounds']} rounds, {format_time(row.elapsed_s())}"
+        )
+
+    def _say(self, text: str) -> None:
+        if not self._quiet and self._live is None:
+            self._errors.print(escape(text), soft_wrap=True)
+            sys.stderr.flush()
+
+    def _table(self) -> Table:
+        table = Table(title=escape(self._title), title_justify="left")
+        table.add_column("method")
+        table.add_column("progress")
+        for column in ("iteration", "rounds", self._merit, "up/worker", "down/worker", "rounds/s", "time"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in self._rows.values():
+            table.add_row(*self._cells(row), style=_STATES.get(row.state))
+        return table
+
+    def _cells(self, row: _Row) -> list[Any]:
+        bar = ProgressBar(total=1.0, completed=self._progress(row), width=_BAR_WIDTH)
+        if row.record is None:
+            return [escape(row.label), bar, *[""] * 6, format_time(row.elapsed_s()) if row.state != "waiting" else ""]
+        record, rate = row.record, row.rounds_per_s()
+        sizes = [format_bytes(num_bytes / self._workers) for num_bytes in (record.up_bytes, record.down_bytes)]
+        counts = [f"{record.iteration:,}", f"{record.round:,}", f"{row.merit:.2e}"]
+        return [escape(row.label), bar, *counts, *sizes, f"{rate:,.0f}" if rate else "", format_time(row.elapsed_s())]
+
+    def _progress(self, row: _Row) -> float:
+        """The largest part of any limit that is used up: of the way to the target on a log scale, or of the rounds."""
+        if row.state not in ("waiting", "running"):
+            return 1.0
+        parts, stop = [0.0], self._stop
+        if row.record is not None:
+            if stop.merit and 0 < row.merit < row.start_merit and stop.merit < row.start_merit:
+                parts.append(math.log(row.merit / row.start_merit) / math.log(stop.merit / row.start_merit))
+            limits = ((row.record.round, stop.max_rounds), (row.record.iteration, stop.max_iterations))
+            parts += [count / limit for count, limit in limits if limit]
+        return min(1.0, max(parts))
+
+
+def print_summary(values: Mapping[str, Any]) -> None:
+    """The table at the end: what each method needed, and the saving."""
+    console = Console(highlight=False)
+    target, merit, workers = values["target"], values["merit"], values["workers"]
+    table = Table(title=escape(values["title"]), title_justify="left")
+    table.add_column("method")
+    for column in ("outcome", "iterations", "rounds", "up/worker", "down/worker", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for job in values["jobs"]:
+        hit = job["at_target"]
+        at = hit or {"iteration": job["iterations"], "round": job["rounds"], **{k: job[k] for k in ("up_bytes", "down_bytes")}}
+        outcome = (
+            f"{merit} {target:.0e}" if hit else f"{_WORDS.get(job['reason'], job['reason'])} at {job['merits'][merit]:.1e}"
+        )
+        sizes = [format_bytes(at[key] / workers) for key in ("up_bytes", "down_bytes")]
+        times = format_time(hit["elapsed_s"] if hit else job["elapsed_s"])
+        table.add_row(escape(job["label"]), outcome, f"{at['iteration']:,}", f"{at['round']:,}", *sizes, times)
+    console.print(table)
+    main = escape(values["jobs"][0]["label"])
+    for saved in values["savings"]:
+        against = escape(saved["baseline"])
+        if saved["merit"] is None:
+            console.print(f"{main} and {against} reach no common {merit}")
+            continue
+        where = f"to {merit} {saved['merit']:.1e}"
+        ratios = f"[bold]{_ratio(saved['up'])}[/] up, [bold]{_ratio(saved['down'])}[/] down, {_ratio(saved['total'])} in total"
+        console.print(f"bytes against {against} {where}: {ratios}", soft_wrap=True)
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.1f}x fewer" if value >= 1 else f"{1 / value:.1f}x more"

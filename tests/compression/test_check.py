@@ -1,0 +1,187 @@
+"""The check accepts what is right and names the broken law of what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saddlebag.compression import (
+    Dense,
+    Draws,
+    Identity,
+    Natural,
+    Payload,
+    RandK,
+    TopK,
+    UnscaledRandK,
+    Vector,
+    check_compressor,
+)
+
+RIGHT = [
+    Identity(),
+    Identity(dtype="float64"),
+    Natural(),
+    RandK(k=1),
+    RandK(fraction=0.3, support="common"),
+    TopK(k=1),
+    TopK(fraction=0.5),
+    UnscaledRandK(k=1),
+    UnscaledRandK(fraction=0.3),
+]
+
+
+@pytest.mark.parametrize("compressor", RIGHT, ids=repr)
+def test_right_ones_pass(compressor: Any) -> None:
+    check_compressor(compressor, num_draws=1000)  # the bounds are six standard errors for any number
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wrong:
+    """A right compressor by default; the classes below each break one law."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return Identity(dtype="float64").encode(x_D, draws)
+
+    def bits(self, d: int) -> float:
+        return 64.0 * d
+
+    def alpha(self, d: int) -> float:
+        return 1.0
+
+
+class Unscaled(_Wrong):
+    """Rand-k without d/k."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return UnscaledRandK(fraction=0.5).encode(x_D, draws)
+
+    alpha = None  # type: ignore[assignment]
+
+    def omega(self, d: int) -> float:
+        return 1.0
+
+
+class OneCoordinateLost(_Wrong):
+    """Rand-k as a public implementation had it: one coordinate is zeroed instead of d - k."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return Dense(RandK(k=1).encode(x_D, draws).dense())
+
+    def omega(self, d: int) -> float:
+        return 0.5 * (d - 1)
+
+
+class BiasedTopK(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return TopK(fraction=0.5).encode(x_D, draws)
+
+    def omega(self, d: int) -> float:
+        return 1.0
+
+
+class SlightlyBiased(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return Dense(super().encode(x_D * (1 + 1e-4), draws).dense())
+
+    def alpha(self, d: int) -> float:
+        return 0.5
+
+    def omega(self, d: int) -> float:
+        return 0.5
+
+
+class OptimisticTopK(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return TopK(fraction=0.5).encode(x_D, draws)
+
+    def alpha(self, d: int) -> float:
+        return min(1.0, 0.6 if d > 1 else 1.0)
+
+
+class OptimisticRandK(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return UnscaledRandK(fraction=0.5).encode(x_D, draws)
+
+    def alpha(self, d: int) -> float:
+        return 0.6
+
+
+class Impure(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        calls.append(1)
+        return Dense(x_D * (1 - 1e-9 * (len(calls) % 2)))
+
+
+calls: list[int] = []  # Impure's memory
+
+
+class Mutating(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        payload = super().encode(x_D, draws)
+        x_D[0] = 1e-3
+        return payload
+
+
+class TakesNaN(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return Dense(x_D.copy())
+
+
+class TakesOverflow(_Wrong):
+    """Refuses NaN but clips infinities."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return super().encode(np.clip(x_D, -1e300, 1e300), draws)
+
+
+class WrongDimension(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return Dense(np.append(x_D, 0.0))
+
+
+class WrongLayout(_Wrong):
+    """A coordinate that occurs twice: dense() shows the last, as add_to does, but only one of two values."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return _AddsTwice(super().encode(x_D, draws).dense())
+
+
+class _AddsTwice(Dense):
+    def add_to(self, out_D: Vector) -> None:
+        out_D += self.value_D
+        out_D += self.value_D
+
+
+class NoConstant(_Wrong):
+    alpha = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "law"),
+    [
+        (Unscaled, "biased by"),
+        (OneCoordinateLost, r"E\|Q\(x\)-x\|\^2"),
+        (BiasedTopK, "biased by"),
+        (SlightlyBiased, "biased by"),
+        (OptimisticTopK, r"> \(1-alpha\) \|x\|\^2"),
+        (OptimisticRandK, r"> \(1-alpha\) \|x\|\^2"),
+        (Impure, "equal arguments gave different payloads"),
+        (Mutating, "encode changed its argument|equal arguments gave different payloads"),
+        (TakesNaN, "accepted nan"),
+        (TakesOverflow, "accepted inf"),
+        (WrongDimension, "payload stands for"),
+        (WrongLayout, "add_to differs from dense"),
+        (NoConstant, r"declares neither omega\(d\) nor alpha\(d\)"),
+    ],
+)
+def test_wrong_ones_fail(wrong: type[_Wrong], law: str) -> None:
+    with pytest.raises(AssertionError, match=law):
+        check_compressor(wrong(), dimensions=(2, 7), num_draws=1000)
+
+
+def test_the_default_is_right_or_the_tests_above_prove_nothing() -> None:
+    check_compressor(_Wrong(), num_draws=10)

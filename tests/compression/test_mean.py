@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saddlebag.compression import (
+    Compressor,
+    Dense,
+    Draws,
+    Identity,
+    Mean,
+    Natural,
+    Payload,
+    PowersOfTwo,
+    RandK,
+    Seeded,
+    Sparse,
+    Sum,
+    TopK,
+    UnscaledRandK,
+)
+
+D, NUM_WORKERS = 40, 6
+SPARSIFIERS = {
+    "top_k": TopK(k=7),
+    "own": RandK(k=7),
+    "common": RandK(k=7, support="common"),
+    "other": RandK(k=3, support="common"),
+}
+ALL: dict[str, Compressor] = {"float32": Identity(), "float64": Identity(dtype="float64"), "natural": Natural(), **SPARSIFIERS}
+
+
+def message(name: str, worker: int) -> Payload:
+    """Different magnitudes, so that the order of a sum shows in its last bits."""
+    x_D = np.random.default_rng(worker).standard_normal(D) * 10.0**worker
+    return ALL[name].encode(x_D, Draws(1, 4, worker))
+
+
+def summed(payloads: list[Payload]) -> np.ndarray:
+    out_D = np.zeros(D)
+    for payload in payloads:
+        out_D += payload.dense()
+    return out_D
+
+
+def total_of(payloads: list[Payload]) -> Sum:
+    total = Sum(D)
+    for payload in payloads:
+        total.add(payload)
+    return total
+
+
+@given(st.lists(st.sampled_from(sorted(ALL)), max_size=NUM_WORKERS))
+def test_a_sum_is_the_plain_sum_in_the_given_order(names: list[str]) -> None:
+    payloads = [message(name, worker) for worker, name in enumerate(names)]
+    mean = total_of(payloads).mean(max(len(names), 1))
+    assert np.array_equal(mean.dense(), summed(payloads) / max(len(names), 1))  # bit for bit, but for the sign of zeros
+    common = len(set(names)) == 1 and names[0] in ("common", "other")
+    assert (mean.support is not None) == common
+
+
+def test_the_order_of_a_sum_matters_to_its_last_bits() -> None:
+    payloads = [message("float64", worker) for worker in range(NUM_WORKERS)]
+    assert not np.array_equal(summed(payloads), summed(payloads[::-1]))  # or the test above would prove nothing
+
+
+@given(st.lists(st.lists(st.integers(0, D)), min_size=1, max_size=4), st.sampled_from(["float32", "float64"]))
+def test_slices_give_the_whole_wherever_they_are_cut(cuts: list[list[int]], name: str) -> None:
+    total, payloads = Sum(D), []
+    for worker, inner in enumerate(cuts):
+        payload = message(name, worker)
+        assert isinstance(payload, Dense)
+        payloads.append(payload)
+        edges = [0, *sorted(inner), D]
+        for start, end in itertools.pairwise(edges):
+            total.add(Dense(payload.value_D[start:end]), start)
+    assert total.mean(3).dense().tobytes() == (summed(payloads) / 3).tobytes()
+
+
+def test_a_common_support_is_kept() -> None:
+    payloads = [message("common", worker) for worker in range(NUM_WORKERS)]
+    mean = total_of(payloads).mean(NUM_WORKERS)
+    assert isinstance(payloads[0], Seeded)
+    assert mean.support == payloads[0].support
+    assert mean.value.shape == (7,)
+    assert np.array_equal(mean.index_K, payloads[0].index_K)
+    assert mean.dense().tobytes() == (summed(payloads) / NUM_WORKERS).tobytes()
+
+
+def test_no_payload_leaves_zeros() -> None:
+    assert Sum(3).mean(1).dense().tolist() == [0.0, 0.0, 0.0]
+
+
+def common_mean() -> Mean:
+    return total_of([message("common", worker) for worker in range(3)]).mean(3)
+
+
+@pytest.mark.parametrize(("down", "flat"), [(Identity(), Dense), (Identity(dtype="float64"), Dense), (Natural(), PowersOfTwo)])
+def test_on_a_common_support_only_its_values_are_compressed(down: Compressor, flat: type) -> None:
+    mean, draws = common_mean(), Draws(1, 4)
+    payload = mean.compress(down, draws)
+    assert isinstance(payload, Seeded)
+    assert isinstance(payload.value, flat)
+    assert payload.support == mean.support
+    assert np.array_equal(payload.index_K, mean.support.index_K(draws))
+    assert np.array_equal(payload.value.value_D, down.encode(mean.value, draws).value_D)
+
+
+@pytest.mark.parametrize(
+    "down", [TopK(k=5), RandK(k=5), UnscaledRandK(fraction=0.5), TopK(k=20), RandK(k=20), UnscaledRandK(k=20)]
+)
+def test_a_sparsifier_compresses_the_whole_mean(down: Compressor) -> None:
+    """Also one that keeps more coordinates than the common support has."""
+    mean, draws = common_mean(), Draws(1, 4)
+    payload = mean.compress(down, draws)
+    assert payload.dimension == D
+    assert type(payload) is type(down.encode(mean.dense(), draws))
+    assert np.array_equal(payload.dense(), down.encode(mean.dense(), draws).dense())
+
+
+def test_without_a_common_support_the_mean_is_compressed_as_it_is() -> None:
+    mean = total_of([message("float32", 0)]).mean(1)
+    assert isinstance(mean.compress(Natural(), Draws(1, 4)), PowersOfTwo)
+    assert isinstance(mean.compress(TopK(k=3), Draws(1, 4)), Sparse)

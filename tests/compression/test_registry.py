@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saddlebag.compression import COMPRESSORS, Compressor, Contractive, Draws, Identity, RandK, Unbiased, make_compressor
+from saddlebag.errors import ConfigError, NotFiniteError
+
+KEPT = {"rand_k", "top_k", "unscaled_rand_k"}
+
+
+def example(name: str) -> Compressor:
+    return make_compressor(name, **({"k": 2} if name in KEPT else {}))
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESSORS))
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_compressor_refuses_what_is_not_finite(name: str, bad: float, dtype: type[np.floating]) -> None:
+    for place in range(4):
+        x_D = np.ones(4, dtype)
+        x_D[place] = bad
+        with pytest.raises(NotFiniteError, match=f"got {bad} at coordinate {place} of 4"):
+            example(name).encode(x_D, Draws(0, place, 0))
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESSORS))
+def test_every_compressor_declares_a_constant_and_is_a_value(name: str) -> None:
+    assert isinstance(example(name), Unbiased | Contractive)
+    assert example(name) == example(name)
+    assert hash(example(name)) == hash(example(name))
+
+
+def test_parameters_reach_the_compressor() -> None:
+    assert make_compressor("rand_k", fraction=0.5, support="common") == RandK(fraction=0.5, support="common")
+    assert make_compressor("identity", dtype="float64") == Identity(dtype="float64")
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(
+        ConfigError, match="unknown compressor 'randk'; known: identity, natural, rand_k, top_k, unscaled_rand_k"
+    ):
+        make_compressor("randk")
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("top_k", {}, "top_k needs exactly one of k and fraction, got k=None, fraction=None"),
+        ("rand_k", {"k": 1, "fraction": 0.5}, "rand_k needs exactly one of k and fraction, got k=1, fraction=0.5"),
+        ("top_k", {"k": 0}, "top_k.k must be a whole number of at least 1, got 0"),
+        ("top_k", {"k": 2.5}, "top_k.k must be a whole number of at least 1, got 2.5"),
+        ("rand_k", {"k": "3"}, "rand_k.k must be a whole number of at least 1, got '3'"),
+        ("unscaled_rand_k", {"fraction": 0.0}, r"rand_k.fraction must lie in \(0, 1\], got 0.0"),
+        ("top_k", {"fraction": 1.5}, r"top_k.fraction must lie in \(0, 1\], got 1.5"),
+        ("top_k", {"fraction": math.nan}, r"top_k.fraction must lie in \(0, 1\], got nan"),
+        ("rand_k", {"k": 1, "support": "shared"}, "rand_k.support must be 'own' or 'common', got 'shared'"),
+        ("identity", {"dtype": "int8"}, "identity.dtype must be 'float32' or 'float64', got 'int8'"),
+        ("natural", {"k": 1}, "compressor 'natural' does not take these parameters: .*'k'"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_named(name: str, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_compressor(name, **params)

@@ -1,0 +1,176 @@
+"""Fixtures that several folders share: a small game, and a network in memory whose processes can be killed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from saddlebag.algorithms import AnyMethod, Judge, Outcome, Problem, Stop, masha1, simulate
+from saddlebag.algorithms.problems import BilinearGame
+from saddlebag.client.core import WorkerCore
+from saddlebag.compression import SERVER, Natural, RandK
+from saddlebag.proto.codec import LoopbackWire, decode
+from saddlebag.proto.frames import frames_of, read_frame
+from saddlebag.proto.handshake import JoinAsk
+from saddlebag.server import core as events
+from saddlebag.server.core import ServerCore, ServerSettings
+
+
+class Network:
+    """A server core and worker cores joined in memory; uplinks arrive in any order, in frames of any size.
+
+    `kill` lists (process, round): the process ("server" or a rank) loses its memory while that round is under way, and
+    comes back from its newest checkpoints.
+    """
+
+    def __init__(self, problem: Problem, method: AnyMethod, stop: Stop, *, rng: random.Random, frame_bytes: int = 1 << 20, **settings: Any):
+        self.problem, self.method, self.rng, self.frame_bytes = problem, method, rng, frame_bytes
+        self.settings = ServerSettings(num_workers=problem.num_workers, seed=7, **settings)
+        self._judge = Judge(problem, stop)
+        self.saves: dict[str, dict[int, Any]] = {}
+        self.records: list[Any] = []
+        self.notes: list[str] = []
+        self.now = 0.0
+        self.server = self._new_server()
+        self.workers = {rank: self._new_worker(rank) for rank in range(problem.num_workers)}
+        self.joined: dict[int, str] = {}
+        self.done: set[int] = set()
+        self.unsent: dict[int, list[bytes]] = {}  # rest of an uplink that is on its way
+
+    def _new_server(self) -> ServerCore:
+        return ServerCore(self.method, self._judge, self.problem.start(), self.settings, self.now)
+
+    def _new_worker(self, rank: int) -> WorkerCore:
+        worker = WorkerCore(self.method, self.problem.operator(rank), self.problem.start(), worker=rank, seed=7)
+        saved = self.saves.get(str(rank), {})
+        if saved:
+            worker.restore(*saved[max(saved)])
+        return worker
+
+    def save(self, name: str, round_: int, state: Any) -> None:
+        saved = self.saves.setdefault(name, {})
+        saved[round_] = state
+        for old in sorted(saved)[:-2]:
+            del saved[old]
+
+    def apply(self, effects: list[events.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case events.RoundReady():
+                    self.apply(self.server.finish_round(self.now))
+                case events.Save(round_, arrays, meta):
+                    self.save("server", round_, (arrays, meta))
+                case events.Observe(record):
+                    self.records.append(record)
+                case events.NewEpoch():
+                    self.joined.clear()
+                case events.Close(worker):
+                    self.joined.pop(worker, None)
+                case events.Note(text):
+                    self.notes.append(text)
+
+    def join(self, rank: int) -> None:
+        worker = self.workers[rank]
+        rounds = {round_ for round_, (_, meta) in self.saves.get(str(rank), {}).items() if meta["epoch"] == worker.epoch}
+        ask = JoinAsk(worker=rank, recipe="{}", dimension=worker.dimension, rounds=tuple({*rounds, worker.round}), epoch=worker.epoch)
+        session = f"{rank}-{self.rng.random()}"
+        answer, effects = self.server.join(ask, session, self.now)
+        self.apply(effects)
+        self.joined[rank] = session
+        self.unsent[rank] = []
+        if answer.heal:
+            worker.heal(self.server.replica)
+        elif answer.fresh:
+            worker.begin(answer.epoch, answer.resume, self.server.replica) if answer.epoch_start else worker.begin_run(answer.epoch)
+        elif answer.resume != worker.round:
+            worker.restore(*self.saves[str(rank)][answer.resume])
+        for later in [round_ for round_ in self.saves.get(str(rank), {}) if round_ > answer.resume]:
+            del self.saves[str(rank)][later]
+
+    def kill(self, name: str) -> None:
+        if name == "server":
+            self.server = self._new_server()
+            if saved := self.saves.get("server"):
+                self.server.restore(*saved[max(saved)], self.now)
+            self.joined.clear()
+        else:
+            self.server.lost(int(name), self.joined.pop(int(name), "?"), self.now)
+            self.workers[int(name)] = self._new_worker(int(name))
+
+    def turn(self, rank: int, cut: int | None = None) -> None:
+        """One worker does what it can: join, catch up, or send its uplink (only `cut` frames of it)."""
+        worker, server = self.workers[rank], self.server
+        if rank not in self.joined:
+            self.join(rank)
+            return
+        if server.finished is None and worker.round == server.round and not server.needs_uplink(rank):
+            return  # waits for the others
+        if not self.unsent[rank]:
+            buffers, digest = worker.step()
+            if worker.round == server.round:
+                here = {"epoch": worker.epoch, "round_": worker.round, "sender": rank + 1, "digest": digest}
+                self.unsent[rank] = list(frames_of(buffers, **here, frame_bytes=self.frame_bytes))
+        if worker.round == server.round:
+            for _ in self.unsent[rank][:cut]:
+                self.apply(server.frame(rank, self.unsent[rank].pop(0), self.now))
+                if rank not in self.joined:
+                    return
+            return
+        frames = server.frames(worker.round)
+        sizes, draws = worker.downlink_sizes(), worker.draws.of(SERVER)
+        for sequence in range(len(frames)):
+            server.sent(rank, worker.round, sequence)
+        final = server.is_final(worker.round)
+        worker.apply(decode(b"".join(read_frame(frame).data for frame in frames), sizes, draws))
+        every = self.settings.checkpoint_every
+        if every and (worker.round % every == 0 or final):
+            self.save(str(rank), worker.round, worker.capture())
+        if final:
+            self.done.add(rank)
+
+    def run(self, kill: list[tuple[str, int]] = [], max_turns: int = 100_000) -> None:  # noqa: B006 (never mutated)
+        pending = list(kill)
+        for _ in range(max_turns):
+            self.now += 0.001
+            due = next((event for event in pending if self.server.round >= event[1] and self.server.finished is None), None)
+            if due is not None and self.rng.random() < 0.3:
+                pending.remove(due)
+                self.kill(due[0])
+            waiting = [rank for rank in self.server.members if rank not in self.done]
+            if not waiting:
+                return
+            self.turn(self.rng.choice(waiting), cut=self.rng.choice([None, None, 0, 1]) if pending else None)
+        raise AssertionError(f"no end after {max_turns} turns; {self.notes[-3:]}")
+
+
+@pytest.fixture
+def game() -> BilinearGame:
+    """A bilinear game of 4 heterogeneous workers in 12 dimensions."""
+    return BilinearGame(n=6, num_workers=4, regularisation=0.2)
+
+
+@pytest.fixture
+def game_method(game: BilinearGame) -> AnyMethod:
+    """MASHA1 with both directions compressed."""
+    return masha1(game, up=RandK(fraction=0.25), down=Natural(), step_size=0.2)
+
+
+@pytest.fixture
+def network() -> Callable[..., Network]:
+    """Makes networks in memory."""
+    return Network
+
+
+@pytest.fixture
+def reference() -> Callable[..., Outcome]:
+    """The in-process run that every driver must equal."""
+
+    def run(problem: Problem, method: AnyMethod, stop: Stop) -> Outcome:
+        return simulate(problem, method, seed=7, stop=stop, wire=LoopbackWire())
+
+    return run
+
+

@@ -1,0 +1,227 @@
+"""Two halves joined in memory: the protocol keeps one trajectory whatever order, cut, loss or crash."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saddlebag.algorithms import AnyMethod, Outcome, Stop, digest, extragradient, masha1, masha2, ogda
+from saddlebag.algorithms.problems import BilinearGame
+from saddlebag.compression import Identity, RandK, TopK
+from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
+from saddlebag.proto.frames import frames_of
+from saddlebag.proto.handshake import JoinAsk
+from saddlebag.server.core import NewEpoch, Note, ServerSettings
+
+Reference = Callable[..., Outcome]
+STOP = Stop(max_rounds=60, every=7)
+
+
+def methods(game: BilinearGame) -> list[AnyMethod]:
+    return [
+        masha1(game, up=RandK(fraction=0.25), down=Identity(), step_size=0.2),
+        masha1(game, up=RandK(fraction=0.25, support="common"), down=Identity(), step_size=0.1, rule="next"),
+        masha2(game, up=TopK(fraction=0.25), down=TopK(fraction=0.25), step_size=0.1),
+        extragradient(game),
+        ogda(game),
+    ]
+
+
+def check_books(net: Any, expected: Outcome) -> None:
+    """Every byte the transport counted is of exactly one kind, and those of the trajectory are the in-process ones."""
+    ledger = net.server.ledger
+    for traffic in (ledger.up, ledger.down):
+        assert traffic.transport == traffic.payload + traffic.framing + traffic.control + traffic.repeated
+    assert ledger.up.payload == expected.up_bytes
+    assert ledger.down.payload == net.server.down_bytes == expected.down_bytes
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("frame_bytes", [8, 40, 1 << 20])
+def test_any_order_and_frame_size_equals_simulate(
+    game: BilinearGame, network: Any, reference: Reference, which: int, frame_bytes: int
+) -> None:
+    method = methods(game)[which]
+    expected = reference(game, method, STOP)
+    net = network(game, method, STOP, rng=random.Random(which), frame_bytes=frame_bytes)
+    net.run()
+    assert digest(net.server.replica) == digest(expected.replica)
+    assert {digest(worker.replica) for worker in net.workers.values()} == {digest(expected.replica)}
+    assert [(r.round, r.merits, r.up_bytes, r.down_bytes) for r in net.records] == [
+        (r.round, r.merits, r.up_bytes, r.down_bytes) for r in expected.history
+    ]
+    check_books(net, expected)
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("every", [1, 5, 16])
+def test_killed_processes_resume_on_the_same_trajectory(
+    game: BilinearGame, network: Any, reference: Reference, seed: int, every: int
+) -> None:
+    rng = random.Random(1000 * every + seed)
+    method = rng.choice(methods(game))
+    kills = [(rng.choice(["server", "0", "1", "2", "3"]), rng.randrange(60)) for _ in range(12)]
+    expected = reference(game, method, STOP)
+    net = network(game, method, STOP, rng=rng, frame_bytes=40, checkpoint_every=every)
+    net.run(kills)
+    assert digest(net.server.replica) == digest(expected.replica)
+    assert {digest(worker.replica) for worker in net.workers.values()} == {digest(expected.replica)}
+    assert net.server.epoch == 0, "no kill may cost the trajectory"
+    check_books(net, expected)
+
+
+def test_a_diverged_replica_is_healed_at_the_next_synchronisation(
+    game: BilinearGame, game_method: AnyMethod, network: Any, reference: Reference
+) -> None:
+    net = network(game, game_method, STOP, rng=random.Random(0))
+    original = net.workers[2].apply
+
+    def corrupt(down: Any) -> None:
+        original(down)
+        if net.workers[2].round == 9:
+            replica = net.workers[2].replica
+            net.workers[2].replica = dataclasses.replace(replica, z_D=replica.z_D + 1e-9)
+
+    net.workers[2].apply = corrupt
+    net.run()
+    assert net.server.ledger.digest_mismatches == 1
+    assert any("worker 2's replica differs" in note for note in net.notes)
+    assert {digest(worker.replica) for worker in net.workers.values()} == {digest(net.server.replica)}
+    relative = net.records[-1].merits["relative_error"]
+    undisturbed = reference(game, game_method, STOP).history[-1].merits["relative_error"]
+    assert relative == pytest.approx(undisturbed, rel=1e-3)
+
+
+def test_a_worker_without_state_starts_a_new_epoch_and_the_run_converges(
+    game: BilinearGame, game_method: AnyMethod, network: Any
+) -> None:
+    net = network(game, game_method, Stop(merit=1e-6, max_rounds=4000), rng=random.Random(1), log_bytes=1)
+    net.run([("2", 20)])
+    assert (net.server.epoch, net.server.finished) == (1, "merit")
+    assert any("worker 2 joined without the state" in note for note in net.notes)
+    assert len({digest(worker.replica) for worker in net.workers.values()}) == 1
+
+
+def test_a_lost_worker_is_dropped_from_the_definition_and_comes_back(
+    game: BilinearGame, game_method: AnyMethod, network: Any
+) -> None:
+    net = network(game, game_method, Stop(max_rounds=400), rng=random.Random(2), lease_s=5.0, on_lost="drop", checkpoint_every=10)
+    for _ in range(300):
+        net.turn(net.rng.choice([0, 1, 3]))  # worker 2 never comes
+    assert net.server.round == 0
+    net.now += 6.0
+    for rank in (0, 1, 3):
+        net.server.heartbeat(rank, net.now)
+    effects = net.server.tick(net.now)
+    assert any(isinstance(effect, NewEpoch) for effect in effects)
+    net.apply(effects)
+    assert net.server.members == (0, 1, 3)
+    for _ in range(300):
+        net.turn(net.rng.choice([0, 1, 3]))
+    assert net.server.round > 5
+    net.join(2)
+    assert net.server.members == (0, 1, 2, 3)
+    net.run()
+    assert net.server.finished == "max_rounds"
+    assert len({digest(worker.replica) for worker in net.workers.values()}) == 1
+
+
+def test_a_paused_run_says_so_once_and_goes_on(game: BilinearGame, game_method: AnyMethod, network: Any, reference: Reference) -> None:
+    net = network(game, game_method, STOP, rng=random.Random(3), lease_s=5.0)
+    for rank in (0, 1, 3):
+        net.turn(rank), net.turn(rank)
+    net.now += 6.0
+    first, second = net.server.tick(net.now), net.server.tick(net.now + 1)
+    assert [type(effect) for effect in first] == [Note]
+    assert "worker 2" in first[0].text
+    assert second == []
+    net.run()
+    assert digest(net.server.replica) == digest(reference(game, game_method, STOP).replica)
+
+
+def test_stale_repeated_and_foreign_frames_change_nothing(
+    game: BilinearGame, game_method: AnyMethod, network: Any, reference: Reference
+) -> None:
+    net = network(game, game_method, STOP, rng=random.Random(4))
+    for rank in range(4):
+        net.join(rank)
+    worker = net.workers[0]
+    buffers, _ = worker.step()
+    raw = next(frames_of(buffers, epoch=0, round_=0, sender=1))
+    net.apply(net.server.frame(0, raw, 0.0))
+    net.apply(net.server.frame(0, raw, 0.0))
+    assert net.server.ledger.stale_frames == 1
+    with pytest.raises(RemoteProtocolError, match="sender 1"):
+        net.server.frame(1, raw, 0.0)
+    with pytest.raises(RemoteProtocolError, match="ahead"):
+        net.server.frame(1, next(frames_of(buffers, epoch=0, round_=3, sender=2)), 0.0)
+    with pytest.raises(RemoteProtocolError, match="frame 1 where 0"):
+        net.server.frame(1, list(frames_of(buffers, epoch=0, round_=0, sender=2, frame_bytes=16))[1], 0.0)
+    for rank in range(4):
+        net.server.lost(rank, net.joined.pop(rank), 0.0)
+    net.run()
+    expected = reference(game, game_method, STOP)
+    assert digest(net.server.replica) == digest(expected.replica)
+    check_books(net, expected)
+
+
+def test_a_lying_uplink_is_refused_and_the_honest_one_replaces_it(
+    game: BilinearGame, game_method: AnyMethod, network: Any, reference: Reference
+) -> None:
+    net = network(game, game_method, STOP, rng=random.Random(5))
+    net.join(0)
+    lie = np.full(12, np.nan, "<f4").tobytes()
+    with pytest.raises(RemoteProtocolError, match="finite"):
+        net.server.frame(0, next(frames_of([b"\x01", lie], epoch=0, round_=0, sender=1)), 0.0)
+    net.server.lost(0, net.joined.pop(0), 0.0)
+    with pytest.raises(RemoteProtocolError, match="exceeds"):
+        net.server.frame(0, next(frames_of([b"\x01" * 4096], epoch=0, round_=0, sender=1)), 0.0)
+    net.server.lost(0, "", 0.0)
+    net.run()
+    assert digest(net.server.replica) == digest(reference(game, game_method, STOP).replica)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"worker": 4}, r"rank must lie in \[0, 4\), got 4"),
+        ({"dimension": 11}, "dimension differs: worker 0 has 11, the server 12"),
+        ({"token": "guess"}, "token is wrong"),
+        ({"recipe": '{"method":{"step_size":0.2}}'}, "method.step_size is 0.2 there and 0.1 here"),
+    ],
+)
+def test_a_worker_that_does_not_fit_is_refused(
+    game: BilinearGame, game_method: AnyMethod, network: Any, change: dict[str, Any], message: str
+) -> None:
+    recipe = '{"method":{"step_size":0.1}}'
+    net = network(game, game_method, STOP, rng=random.Random(0), token="secret", recipe=recipe)
+    ask = JoinAsk(worker=0, recipe=recipe, dimension=12, token="secret")
+    with pytest.raises(ConfigError, match=message):
+        net.server.join(dataclasses.replace(ask, **change), "s", 0.0)
+    net.server.join(ask, "s", 0.0)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(game: BilinearGame, game_method: AnyMethod, network: Any) -> None:
+    net = network(game, game_method, STOP, rng=random.Random(0), checkpoint_every=5)
+    net.run()
+    arrays, meta = net.saves["server"][max(net.saves["server"])]
+    fresh = network(game, game_method, STOP, rng=random.Random(0), checkpoint_every=5).server
+    with pytest.raises(StateError, match="z_D"):
+        fresh.restore({name: array[:3] if array.ndim else array for name, array in arrays.items()}, meta, 0.0)
+    with pytest.raises(StateError, match="damaged"):
+        fresh.restore(arrays, {**meta, "ledger": None}, 0.0)
+    with pytest.raises(ConfigError, match="recipes differ"):
+        fresh.restore(arrays, {**meta, "recipe": '{"seed":1}'}, 0.0)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"num_workers": 0}, {"lease_s": 0}, {"lease_s": 9, "round_deadline_s": 3}, {"on_lost": "retry"}, {"checkpoint_every": -1}]
+)
+def test_settings_are_checked(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ServerSettings(**{"num_workers": 2, "seed": 0, **bad})
