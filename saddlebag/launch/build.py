@@ -122,12 +122,13 @@ def apply_resolved(recipe: Recipe, text: str) -> Recipe:
         RemoteProtocolError: the text is no such JSON.
     """
     try:
-        numbers: Any = json.loads(text)
+        numbers = json.loads(text)
         if not (isinstance(numbers, dict) and set(numbers) <= {"step_size", "probability"}):
             raise ConfigError("unknown keys")
         if not all(isinstance(value, float) for value in numbers.values()):
             raise ConfigError("values that are no numbers")
-        method: MethodSection = dataclasses.replace(recipe.method, **numbers)
+        known: dict[str, Any] = numbers
+        method = dataclasses.replace(recipe.method, **known)
         return dataclasses.replace(recipe, method=method)
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"the server's resolved settings are malformed: {error}") from error

@@ -8,10 +8,12 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["CHECKS", "diagnose"]
 
@@ -43,9 +45,7 @@ def _packages() -> str:
 
 
 def _protobuf() -> str:
-    import google.protobuf
-
-    version: str = google.protobuf.__version__
+    version = importlib.metadata.version("protobuf")
     numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
     if not _PROTOBUF[0] <= numbers < _PROTOBUF[1]:
         raise RuntimeError(f"protobuf >=6.33.5,<7 is needed, this is {version}; pip install 'protobuf>=6.33.5,<7'")
@@ -89,11 +89,13 @@ def _cpus() -> str:
 
 def _blas() -> str:
     import numpy  # noqa: F401 (loads the library that is asked about)
-    from threadpoolctl import threadpool_info
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped] (it ships no types)
 
     pools = [f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info()]
     if any(pool["num_threads"] > 1 for pool in threadpool_info()):
-        raise RuntimeError(f"threads: {', '.join(pools)}; trajectories are bit-identical with one: unset OMP_NUM_THREADS and its kin")
+        raise RuntimeError(
+            f"threads: {', '.join(pools)}; trajectories are bit-identical with one: unset OMP_NUM_THREADS and its kin"
+        )
     return f"threads: {', '.join(pools) or 'no pool found'}"
 
 

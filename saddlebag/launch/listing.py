@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,9 +17,14 @@ from saddlebag.errors import SaddlebagError
 from saddlebag.launch.fields import parameters_of
 from saddlebag.launch.plugins import REGISTRIES, load_plugins
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.compression.base import Compressor
+
 __all__ = ["entries", "print_entries"]
 
-_PROBES = {"unbiased": RandK(k=1), "contractive": TopK(k=1)}
+_PROBES: dict[str, Compressor] = {"unbiased": RandK(k=1), "contractive": TopK(k=1)}
 
 
 def entries(kind: str) -> list[dict[str, str]]:
@@ -51,7 +55,11 @@ def _parameters(factory: Callable[..., Any]) -> list[str]:
 
 def _compressor_kind(name: str, factory: Callable[..., Any]) -> str:
     del name
-    kinds = [f"{kind} ({constant})" for kind, constant in (("unbiased", "omega"), ("contractive", "alpha")) if hasattr(factory, constant)]
+    kinds = [
+        f"{kind} ({constant})"
+        for kind, constant in (("unbiased", "omega"), ("contractive", "alpha"))
+        if hasattr(factory, constant)
+    ]
     return " and ".join(kinds) or "not known"
 
 

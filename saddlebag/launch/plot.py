@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from saddlebag.errors import DataError
 from saddlebag.launch.results import METRICS, RESULT, Line, read_json, read_lines
 from saddlebag.launch.units import byte_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
 
 __all__ = ["Curve", "plot", "read_curves"]
 
@@ -30,6 +32,7 @@ class Curve:
     """The history of one method."""
 
     label: str
+    detail: str
     title: str
     merit: str
     target: float | None
@@ -58,6 +61,7 @@ def _curve(folder: Path, result: dict[str, Any], title: str) -> Curve:
     try:
         return Curve(
             label=result["label"],
+            detail=_detail(result.get("method", {})),
             title=title,
             merit=merit,
             target=result.get("target"),
@@ -67,6 +71,16 @@ def _curve(folder: Path, result: dict[str, Any], title: str) -> Curve:
         )
     except KeyError as error:
         raise DataError(f"{folder / RESULT}: no result of a run: {error} is missing") from error
+
+
+def _detail(method: dict[str, Any]) -> str:
+    """The compressors of a method, for the legend."""
+    return ", ".join(f"{_name(method[side])} {side}" for side in ("up", "down") if side in method) or "uncompressed"
+
+
+def _name(compressor: dict[str, Any]) -> str:
+    fraction = compressor.get("fraction")
+    return f"{compressor['name']} {fraction:.3g}" if fraction else str(compressor["name"])
 
 
 def plot(results: Sequence[Path], out: Path) -> None:
@@ -83,14 +97,15 @@ def plot(results: Sequence[Path], out: Path) -> None:
     )
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(12.5, 4.6), layout="constrained")
-        FigureCanvasAgg(figure)
         axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True)
         for ax, (name, coordinate) in zip(axes, panels, strict=True):
             xs = [[coordinate(curve, line.record) for line in curve.lines] for curve in curves]
             _panel(ax, curves, xs, name)
         axes[0].set_ylabel(curves[0].merit.replace("_", " ") if curves else "merit")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4) or 1, frameon=False, handlelength=3)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(len(labels), 4) or 1, frameon=False, handlelength=3
+        )
         figure.suptitle(" · ".join(dict.fromkeys(curve.title for curve in curves)), fontsize=12)
         try:
             figure.savefig(out, dpi=_DPI)
@@ -115,7 +130,9 @@ def _panel(ax: Axes, curves: Sequence[Curve], xs: Sequence[Sequence[float]], nam
         color, style = PALETTE[number % len(PALETTE)], _STYLES[number % len(_STYLES)]
         width, order = (2.4, 3) if number == 0 else (1.7, 2)
         ends = [value / scale for value in ([0.0] * len(start) + list(x))]
-        ax.plot(ends, merits, color=color, linestyle=style, linewidth=width, label=curve.label, zorder=order)
+        ax.plot(
+            ends, merits, color=color, linestyle=style, linewidth=width, label=f"{curve.label} ({curve.detail})", zorder=order
+        )
         ax.plot(ends[-1:], merits[-1:], "o", color=color, markersize=5, zorder=order)
     for target in dict.fromkeys(curve.target for curve in curves if curve.target):
         ax.axhline(target, color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,10 +22,9 @@ __all__ = [
     "METRICS",
     "RESULT",
     "Line",
-    "MetricsLog",
     "job_result",
     "read_json",
-    "read_metrics",
+    "read_lines",
     "saving",
     "summary",
     "write_json",

@@ -16,6 +16,7 @@ from saddlebag.launch.recipe import Recipe, load_recipe
 from saddlebag.launch.results import (
     METRICS,
     RESULT,
+    Line,
     job_result,
     read_json,
     read_lines,
@@ -55,7 +56,7 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
     with board.shown():
         for job, numbers in zip(recipe.jobs(), resolved.jobs(), strict=True):
             folder = out / job.label
-            facts = _finished(folder, job.digest()) if continues else None
+            facts: Mapping[str, Any] | None = _finished(folder, job.digest()) if continues else None
             if facts is None:
                 observe = board.begin(job.label, start)
                 facts = _drive(job, problem, folder, resume=continues, observe=observe, board=board)
@@ -73,7 +74,9 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
     return values
 
 
-def _drive(job: Recipe, problem: Problem, folder: Path, *, resume: bool, observe: Callable[[Record], None], board: Board) -> Mapping[str, Any]:
+def _drive(
+    job: Recipe, problem: Problem, folder: Path, *, resume: bool, observe: Callable[[Record], None], board: Board
+) -> Mapping[str, Any]:
     """Run one method with the driver that the recipe asks for."""
     if job.driver == "simulate":
         return _simulate(job, problem, folder, observe)
@@ -135,7 +138,7 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, force: bool) -> bool:
     with contextlib.suppress(SaddlebagError):  # a recipe of an older release, or an edited one
         labels |= {job.label for job in load_recipe(out / RECIPE).jobs()}
     for label in labels:
-        if (out / label / METRICS).is_file():
+        if (out / label).is_dir():
             shutil.rmtree(out / label)
     for name in (RESULT, PLOT):
         (out / name).unlink(missing_ok=True)

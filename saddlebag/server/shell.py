@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -178,20 +179,25 @@ class ServerShell:
     # -- calls -----------------------------------------------------------------------------------------------------------
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        def unary(call: Any, request: Any, reply: Any) -> Any:
-            return grpc.unary_unary_rpc_method_handler(call, request.FromString, reply.SerializeToString)
+        def unary(call: Any, request_type: Any) -> Any:
+            async def parse(raw: bytes, context: Context) -> Any:
+                try:
+                    request = request_type.FromString(raw)
+                except DecodeError:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"these bytes are no {request_type.__name__}")
+                return await call(request, context)
 
-        snapshot = grpc.unary_stream_rpc_method_handler(
-            self._snapshot, pb.SnapshotRequest.FromString, pb.SnapshotChunk.SerializeToString
-        )
+            return grpc.unary_unary_rpc_method_handler(parse, None, lambda reply: reply.SerializeToString())
+
+        snapshot = grpc.unary_stream_rpc_method_handler(self._snapshot, None, lambda chunk: chunk.SerializeToString())
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Join": unary(self._join, pb.JoinRequest, pb.JoinReply),
+                "Join": unary(self._join, pb.JoinRequest),
                 "Exchange": grpc.stream_stream_rpc_method_handler(self._exchange),
                 "Snapshot": snapshot,
-                "Heartbeat": unary(self._heartbeat, pb.HeartbeatRequest, pb.HeartbeatReply),
-                "Leave": unary(self._leave, pb.LeaveRequest, pb.LeaveReply),
+                "Heartbeat": unary(self._heartbeat, pb.HeartbeatRequest),
+                "Leave": unary(self._leave, pb.LeaveRequest),
             },
         )
 
@@ -245,9 +251,9 @@ class ServerShell:
             await self._apply(self._core.leave(worker, time.monotonic()))
         return pb.LeaveReply()
 
-    async def _snapshot(self, request: pb.SnapshotRequest, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
+    async def _snapshot(self, request: bytes, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
         await self._member(context)
-        self._control(up=request.ByteSize())
+        self._control(up=len(request))
         async with self._busy:
             epoch, round_, replica = self._core.epoch, self._core.round, self._core.replica
         data = await asyncio.to_thread(arrays_to_bytes, pack(replica), {"epoch": epoch, "round": round_})

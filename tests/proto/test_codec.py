@@ -1,0 +1,418 @@
+"""Layout version 1 on the wire: round trips, golden bytes, pieces, lies."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from saddlebag.algorithms import Message
+from saddlebag.compression import (
+    Compressor,
+    Dense,
+    Draws,
+    Flat,
+    Identity,
+    Natural,
+    Payload,
+    PowersOfTwo,
+    RandK,
+    Scope,
+    Seeded,
+    Sparse,
+    Support,
+    TopK,
+    UnscaledRandK,
+)
+from saddlebag.errors import LocalProtocolError, RemoteProtocolError
+from saddlebag.proto.codec import LoopbackWire, StreamDecoder, decode, encode, max_message_bytes, read_varint, varint
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "vectors" / "codec_v1.json").read_text(encoding="utf-8"))
+DRAWS = Draws(7, 3, 1)
+FLOAT32_INF, FLOAT32_NAN = bytes.fromhex("0000807f"), bytes.fromhex("0000c07f")
+
+
+def packed(message: Message) -> bytes:
+    return b"".join(encode(message))
+
+
+def facts(payload: Payload | Flat) -> tuple[Any, ...]:
+    """All there is to a payload, values bit for bit."""
+    match payload:
+        case Dense(value_D) | PowersOfTwo(value_D):
+            return type(payload), value_D.dtype.newbyteorder("<"), value_D.tobytes()
+        case Sparse(dimension, index_K, value):
+            return type(payload), dimension, index_K.dtype, index_K.tolist(), facts(value)
+        case Seeded(support, index_K, value):
+            return type(payload), support, index_K.tolist(), facts(value)
+    raise AssertionError(payload)
+
+
+def all_facts(message: Message) -> list[tuple[Any, ...]]:
+    return [facts(part) for part in message.parts]
+
+
+POWERS = st.builds(lambda sign, power: sign * 2.0**power, st.sampled_from([-1, 0, 1, -0.0]), st.integers(-126, 127))
+
+
+@st.composite
+def flats(draw: st.DrawFn, size: int) -> Flat:
+    if draw(st.booleans()):
+        return PowersOfTwo(draw(hnp.arrays(np.float32, size, elements=POWERS)))
+    width = draw(st.sampled_from([32, 64]))
+    elements = st.floats(allow_nan=False, allow_infinity=False, width=width)
+    return Dense(draw(hnp.arrays(f"<f{width // 8}", size, elements=elements)))
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> Payload:
+    d = draw(st.integers(1, 24) | st.sampled_from([255, 256, 257, 70_000]))
+    layout = draw(st.sampled_from(["flat", "sparse", Scope.OWN, Scope.COMMON]))
+    if layout == "flat":
+        return draw(flats(d))
+    k = draw(st.integers(1, min(d, 24)))
+    if isinstance(layout, Scope):
+        support = Support(d, k, layout)
+        return Seeded(support, support.index_K(DRAWS), draw(flats(k)))
+    return Sparse(d, np.array(sorted(draw(st.sets(st.integers(0, d - 1), min_size=k, max_size=k)))), draw(flats(k)))
+
+
+messages = st.lists(payloads(), max_size=4).map(lambda parts: Message(tuple(parts)))
+
+
+def sizes_of(message: Message) -> tuple[int, ...]:
+    return tuple(part.dimension for part in message.parts)
+
+
+@given(messages)
+def test_decoding_inverts_encoding(message: Message) -> None:
+    data = packed(message)
+    received = decode(data, sizes_of(message), DRAWS)
+    assert all_facts(received) == all_facts(message)
+    assert packed(received) == data
+    assert len(data) <= max_message_bytes(sizes_of(message))
+    carried, num_bytes = LoopbackWire().carry(message, sizes_of(message), DRAWS)
+    assert all_facts(carried) == all_facts(message)
+    assert num_bytes == len(data)
+
+
+def test_values_are_not_copied() -> None:
+    value_D = np.arange(5, dtype=np.float32)
+    sent = np.frombuffer(encode(Message((Dense(value_D),)))[1], np.float32)
+    assert np.shares_memory(sent, value_D)
+    data = packed(Message((Dense(value_D),)))
+    assert np.shares_memory(decode(data, (5,), DRAWS).parts[0].value_D, np.frombuffer(data, np.uint8))
+
+
+def test_values_that_do_not_lie_together_are_encoded() -> None:
+    value_D = np.arange(10, dtype=np.float64)[::2]
+    assert decode(packed(Message((Dense(value_D),))), (5,), DRAWS).parts[0].dense().tolist() == value_D.tolist()
+    powers_D = np.array([1, 0, -2, 0, 4, 0], np.float32)[::2]
+    assert decode(packed(Message((PowersOfTwo(powers_D),))), (3,), DRAWS).parts[0].dense().tolist() == [1, -2, 4]
+
+
+def test_an_unknown_payload_is_our_own_fault() -> None:
+    with pytest.raises(LocalProtocolError, match="no layout for a payload of type str"):
+        encode(Message(("not a payload",)))  # type: ignore[arg-type]
+
+
+# golden vectors
+
+
+def described(part: Payload | Flat) -> dict[str, Any]:
+    """What the golden file says of a payload."""
+    match part:
+        case Dense(value_D) | PowersOfTwo(value_D):
+            return {"layout": type(part).__name__, "dtype": value_D.dtype.name, "values": [float(x).hex() for x in value_D]}
+        case Sparse(_, index_K, value):
+            return {"layout": "Sparse", "index": index_K.tolist(), "value": described(value)}
+        case Seeded(support, index_K, value):
+            return {"layout": "Seeded", "scope": support.scope.name, "index": index_K.tolist(), "value": described(value)}
+    raise AssertionError(part)
+
+
+golden = pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["name"])
+
+
+def golden_parts(case: dict[str, Any]) -> tuple[bytes, tuple[int, ...], Draws]:
+    return bytes.fromhex(case["hex"]), tuple(case["sizes"]), Draws(case["seed"], case["round"], case["worker"])
+
+
+@golden
+def test_golden_bytes_parse_for_ever(case: dict[str, Any]) -> None:
+    data, sizes, draws = golden_parts(case)
+    message = decode(data, sizes, draws)
+    assert [described(part) for part in message.parts] == case["parts"]
+    assert packed(message) == data
+
+
+def test_golden_bytes_cover_every_layout() -> None:
+    layouts = {(part["layout"], part.get("scope"), part.get("value", part)["layout"]) for case in GOLDEN for part in case["parts"]}
+    flat = ("Dense", "PowersOfTwo")
+    assert layouts == {
+        *((name, None, name) for name in flat),
+        *(("Sparse", None, name) for name in flat),
+        *(("Seeded", scope, name) for scope in ("OWN", "COMMON") for name in flat),
+    }
+    assert {part.get("value", part)["dtype"] for case in GOLDEN for part in case["parts"]} == {"float32", "float64"}
+
+
+@golden
+def test_every_truncation_and_every_extension_is_refused(case: dict[str, Any]) -> None:
+    data, sizes, draws = golden_parts(case)
+    for end in range(len(data)):
+        with pytest.raises(RemoteProtocolError):
+            decode(data[:end], sizes, draws)
+        with pytest.raises(RemoteProtocolError):
+            streamed(data[:end], sizes, draws, [1] * end)
+    for extra in range(256):
+        with pytest.raises(RemoteProtocolError, match="1 bytes too many"):
+            decode(data + bytes((extra,)), sizes, draws)
+        with pytest.raises(RemoteProtocolError):
+            streamed(data + bytes((extra,)), sizes, draws, [len(data), 1])
+    with pytest.raises(RemoteProtocolError, match="bytes too many"):
+        decode(data + data, sizes, draws)
+
+
+# pieces
+
+
+def streamed(data: bytes, sizes: tuple[int, ...], draws: Draws, lengths: list[int]) -> Message:
+    """The message put together from what a `StreamDecoder` gives out, fed pieces of these lengths and then the rest."""
+    decoder = StreamDecoder(sizes, draws, len(data))
+    pieces: dict[int, list[Payload]] = {}
+    at = 0
+    for length in [*lengths, len(data)]:
+        if at < len(data) or not lengths:
+            assert not decoder.complete or not data
+            for part, start, payload in decoder.feed(data[at : at + length]):
+                earlier = pieces.setdefault(part, [])
+                assert start == sum(piece.dimension for piece in earlier)
+                earlier.append(payload)
+            at += length
+    assert decoder.complete
+    parts: list[Payload] = []
+    for part in sorted(pieces):
+        first, *more = pieces[part]
+        if more:
+            first = Dense(np.concatenate([piece.value_D for piece in (first, *more) if isinstance(piece, Dense)]))
+        parts.append(first)
+    return Message(tuple(parts))
+
+
+@given(messages.filter(lambda message: message.parts), st.lists(st.integers(0, 40), max_size=30))
+def test_pieces_give_the_same_as_the_whole(message: Message, lengths: list[int]) -> None:
+    data, sizes = packed(message), sizes_of(message)
+    assert all_facts(streamed(data, sizes, DRAWS, lengths)) == all_facts(message)
+    if len(data) < 5000:
+        assert all_facts(streamed(data, sizes, DRAWS, [1] * len(data))) == all_facts(message)
+
+
+def test_dense_slices_come_out_as_they_arrive() -> None:
+    message = Message((Dense(np.arange(4.0)), Dense(np.arange(3, dtype=np.float32)), Sparse(9, np.array([4]), Dense(np.ones(1)))))
+    data = packed(message)
+    decoder = StreamDecoder((4, 3, 9), DRAWS, len(data))
+
+    def coordinates(piece: bytes) -> list[tuple[int, int, list[float]]]:
+        return [(part, start, payload.dense().tolist()) for part, start, payload in decoder.feed(piece)]
+
+    assert coordinates(data[:20]) == [(0, 0, [0.0, 1.0])]
+    assert coordinates(data[20:40]) == [(0, 2, [2.0, 3.0]), (1, 0, [0.0])]
+    assert coordinates(data[40:47]) == [(1, 1, [1.0, 2.0])]
+    assert coordinates(data[47:-1]) == []
+    assert not decoder.complete
+    assert coordinates(data[-1:]) == [(2, 0, [0, 0, 0, 0, 1, 0, 0, 0, 0])]
+    assert decoder.complete
+
+
+def test_more_bytes_than_announced_are_refused() -> None:
+    data = packed(Message((Dense(np.ones(3)),)))
+    decoder = StreamDecoder((3,), DRAWS, len(data))
+    list(decoder.feed(data[:10]))
+    with pytest.raises(RemoteProtocolError, match="1 bytes longer than announced"):
+        list(decoder.feed(data[10:] + b"\0"))
+
+
+def test_an_announced_length_beyond_the_schema_is_refused_at_once() -> None:
+    StreamDecoder((10, 20), DRAWS, max_message_bytes((10, 20)))
+    for total in (max_message_bytes((10, 20)) + 1, 2**62, 2**64 - 1):
+        with pytest.raises(RemoteProtocolError, match=f"a message of {total} bytes exceeds"):
+            StreamDecoder((10, 20), DRAWS, total)
+
+
+def test_a_message_of_no_bytes_is_refused_where_parts_are_due() -> None:
+    with pytest.raises(RemoteProtocolError, match="cut short"):
+        list(StreamDecoder((3,), DRAWS, 0).feed(b""))
+    assert list(StreamDecoder((), DRAWS, 0).feed(b"")) == []
+
+
+# lengths
+
+
+def index_bytes(d: int, k: int) -> int:
+    width = next(width for width in (1, 2, 4, 8) if d <= 256**width)
+    return 1 + min(width * k, math.ceil(d / 8))
+
+
+@pytest.mark.parametrize("d", [1, 8, 9, 100, 256, 257, 3000])
+def test_lengths_are_the_compressors_bits_and_the_documented_headers(d: int) -> None:
+    x_D = np.random.default_rng(0).standard_normal(d)
+    k = max(1, d // 5)
+    values_in_values = 1 + len(varint(k)) + 1  # layout, K, layout of the values
+    cases: list[tuple[Compressor, int]] = [
+        (Identity(), 1),
+        (Identity(dtype="float64"), 1),
+        (Natural(), 1),
+        (RandK(k=k), values_in_values),
+        (RandK(k=k, support="common"), values_in_values),
+        (UnscaledRandK(k=k), values_in_values),
+    ]
+    for compressor, header in cases:
+        assert len(packed(Message((compressor.encode(x_D, DRAWS),)))) == math.ceil(compressor.bits(d) / 8) + header
+    top_k = TopK(k=k)
+    assert len(packed(Message((top_k.encode(x_D, DRAWS),)))) == values_in_values + index_bytes(d, k) + 4 * k
+    assert top_k.bits(d) / 8 <= index_bytes(d, k) + 4 * k  # bits() is the entropy bound, which the index coding approaches
+
+
+def test_identity_chooses_the_shorter_layout() -> None:
+    for d in (1, 7, 100, 300):
+        for count in range(d + 1):
+            x_D = np.zeros(d)
+            x_D[:count] = 1.5
+            for identity in (Identity(), Identity(dtype="float64")):
+                assert len(packed(Message((identity.encode(x_D, DRAWS),)))) <= math.ceil(identity.bits(d) / 8) + 1
+
+
+# lies
+
+LIES = {
+    "no layout 0": (b"\x00", (1,), "unknown layout 0"),
+    "no layout 7": (b"\x07", (1,), "unknown layout 7"),
+    "no part": (b"", (1,), "cut short"),
+    "no K": (b"\x04", (4,), "a number is cut short"),
+    "K is 0": (b"\x04\x00", (4,), r"the number of kept coordinates must lie in \[1, 4\], got 0"),
+    "K exceeds D": (b"\x05\x05\x01", (4,), r"must lie in \[1, 4\], got 5"),
+    "K is huge": (b"\x06" + varint(2**64 - 1), (4,), r"must lie in \[1, 4\], got 18446744073709551615"),
+    "K exceeds 64 bits": (b"\x06" + b"\xff" * 9 + b"\x02", (4,), "a number exceeds 64 bits"),
+    "K does not end": (b"\x06" + b"\x80" * 20, (4,), "a number exceeds 64 bits"),
+    "sparse in sparse": (b"\x04\x01\x00\x00\x04", (4,), "layout 4 where values are expected"),
+    "seeded in seeded": (b"\x05\x01\x05", (4,), "layout 5 where values are expected"),
+    "indices descend": (b"\x04\x02\x00\x02\x01\x01" + bytes(8), (4,), r"indices must ascend strictly within \[0, 4\)"),
+    "indices repeat": (b"\x04\x02\x00\x02\x02\x01" + bytes(8), (4,), "indices must ascend"),
+    "an index is too large": (b"\x04\x01\x00\x04\x01" + bytes(4), (4,), "indices must ascend"),
+    "an index of 8 bytes is negative": (b"\x04\x01\x00" + b"\xff" * 8 + b"\x01" + bytes(4), (2**33,), "indices must ascend"),
+    "indices of 8 bytes wrap around": (
+        b"\x04\x04\x00" + struct.pack("<4Q", 5, 2**63 + 1, 0, 7) + b"\x01" + bytes(16),
+        (2**33,),
+        "indices must ascend",
+    ),
+    "unknown coding": (b"\x04\x01\x02\x00\x01" + bytes(4), (4,), "unknown index coding 2"),
+    "the bitmap holds fewer": (b"\x04\x02\x01\x01\x01" + bytes(8), (4,), "a bitmap of 2 of 4 coordinates holds 1"),
+    "the bitmap is empty": (b"\x04\x01\x01\x00\x01" + bytes(4), (4,), "a bitmap of 1 of 4 coordinates holds 0"),
+    "the bitmap exceeds D": (b"\x04\x01\x01\x10\x01" + bytes(4), (4,), "a bitmap of 1 of 4 coordinates"),
+    "inf": (b"\x01" + FLOAT32_INF, (1,), "a received value must be finite, got inf"),
+    "nan": (b"\x01" + bytes(8) + FLOAT32_NAN, (3,), "got nan at coordinate 2 of 3"),
+    "-inf in float64": (b"\x02" + struct.pack("<2d", 1.0, -math.inf), (2,), "got -inf at coordinate 1 of 2"),
+    "inf as a power of two": (b"\x03\x00\xff", (1,), "got inf"),
+    "-inf as a power of two": (b"\x03\x02\x7f\xff", (2,), "got -inf at coordinate 1 of 2"),
+    "nan in sparse": (b"\x04\x01\x00\x00\x01" + FLOAT32_NAN, (4,), "got nan"),
+    "nan in seeded": (b"\x05\x01\x01" + FLOAT32_NAN, (4,), "got nan"),
+    "inf in common": (b"\x06\x01\x03\x00\xff", (4,), "got inf"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_is_named(name: str) -> None:
+    data, sizes, message = LIES[name]
+    with pytest.raises(RemoteProtocolError, match=message):
+        decode(data, sizes, DRAWS)
+    for lengths in ([], [1] * len(data)):
+        with pytest.raises(RemoteProtocolError):
+            streamed(data, sizes, DRAWS, lengths)
+
+
+def test_a_claim_costs_no_memory_before_its_bytes_arrive() -> None:
+    d = 10**9
+    tracemalloc.start()
+    try:
+        for layout in range(1, 7):
+            for claim in (1, d // 2, d, 2**63):
+                data = bytes((layout,)) + varint(claim) + bytes((1, 1, 1))
+                with pytest.raises(RemoteProtocolError):
+                    decode(data, (d,), DRAWS)
+                with pytest.raises(RemoteProtocolError):
+                    streamed(data, (d,), DRAWS, [3])
+        decoder = StreamDecoder((d,), DRAWS, max_message_bytes((d,)))
+        list(decoder.feed(b"\x04\x01\x00"))
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def fuzzed(num_cases: int) -> Iterator[tuple[bytes, tuple[int, ...], Draws]]:
+    """Random bytes with likely layout bytes, and golden messages with a few bytes changed, removed or inserted."""
+    rng = np.random.default_rng(2024)
+    for number in range(num_cases):
+        data, sizes, draws = golden_parts(GOLDEN[number % len(GOLDEN)])
+        if rng.random() < 0.3:
+            data = rng.integers(0, 256, rng.integers(0, 40), np.uint8).tobytes()
+            yield rng.integers(1, 7, 1, np.uint8).tobytes() + data, tuple(rng.integers(1, 20, rng.integers(1, 3)).tolist()), draws
+            continue
+        mutated = bytearray(data)
+        for _ in range(rng.integers(1, 4)):
+            at = int(rng.integers(0, min(len(mutated), 12) if rng.random() < 0.5 else len(mutated)))  # headers come first
+            kind = rng.integers(0, 4)
+            if kind == 0 and len(mutated) > 1:
+                del mutated[at]
+            elif kind == 1:
+                mutated.insert(at, int(rng.integers(0, 256)))
+            else:
+                mutated[at] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.integers(0, 256)]))
+        yield bytes(mutated), sizes, draws
+
+
+def test_any_bytes_decode_or_are_refused() -> None:
+    decoded = 0
+    rng = np.random.default_rng(1)
+    for data, sizes, draws in fuzzed(24_000):
+        try:
+            message = decode(data, sizes, draws)
+        except RemoteProtocolError:
+            message = None
+        try:
+            pieces = streamed(data, sizes, draws, rng.integers(0, 12, 4).tolist())
+        except RemoteProtocolError:
+            pieces = None
+        assert (message is None) == (pieces is None), data.hex()
+        if message is not None and pieces is not None:
+            decoded += 1
+            assert all_facts(message) == all_facts(pieces)
+            assert sizes_of(message) == sizes
+            assert all(np.isfinite(part.dense()).all() for part in message.parts)
+            assert all_facts(decode(packed(message), sizes, draws)) == all_facts(message)
+    assert decoded > 2000  # values may change without breaking a message: both branches were taken
+
+
+# varints
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=3), st.binary(max_size=3))
+def test_varints_are_read_where_they_stand(value: int, before: bytes, after: bytes) -> None:
+    data = before + varint(value) + after
+    assert read_varint(data, len(before)) == (value, len(data) - len(after))
+    assert read_varint(memoryview(data), len(before)) == (value, len(data) - len(after))
+
+
+@pytest.mark.parametrize(("value", "encoded"), [(0, "00"), (1, "01"), (127, "7f"), (128, "8001"), (300, "ac02"), (2**64 - 1, "ff" * 9 + "01")])
+def test_varints_are_those_of_protocol_buffers(value: int, encoded: str) -> None:
+    assert varint(value).hex() == encoded

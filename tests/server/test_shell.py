@@ -1,0 +1,254 @@
+"""The server and its workers over real gRPC on loopback, in one process: one trajectory, honest bytes, hostile peers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from saddlebag.algorithms import AnyMethod, Judge, Outcome, Stop, digest, extragradient
+from saddlebag.algorithms.problems import BilinearGame
+from saddlebag.client.core import WorkerCore
+from saddlebag.client.shell import WorkerShell
+from saddlebag.errors import ConfigError, PeerLost
+from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity
+from saddlebag.proto.frames import frames_of
+from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
+from saddlebag.proto.v1 import parameter_server_pb2 as pb
+from saddlebag.server.core import ServerCore, ServerSettings
+from saddlebag.server.shell import ServerShell
+
+STOP = Stop(max_rounds=40, every=5)
+
+
+class Cluster:
+    """A server and its workers on loopback."""
+
+    def __init__(self, problem: Any, method: AnyMethod, stop: Stop = STOP, **settings: Any) -> None:
+        self.problem, self.method = problem, method
+        self.notes: list[str] = []
+        settings = {"num_workers": problem.num_workers, "seed": 7, **settings}
+        core = ServerCore(method, Judge(problem, stop), problem.start(), ServerSettings(**settings), time.monotonic())
+        self.server = ServerShell(core, note=self.notes.append)
+        self.core = core
+        self.address = ""
+
+    async def start(self, **security: Any) -> asyncio.Task[None]:
+        port = await self.server.start("127.0.0.1:0", ServerSecurity(**security))
+        self.address = f"127.0.0.1:{port}"
+        return asyncio.create_task(self.server.run())
+
+    def worker(self, rank: int, **options: Any) -> WorkerShell:
+        core = WorkerCore(self.method, self.problem.operator(rank), self.problem.start(), worker=rank, seed=7)
+        return WorkerShell(core, **{"recipe": "{}", "give_up_s": 10.0, **options})
+
+    async def run(self, *, address: str | None = None, shuffle: random.Random | None = None) -> list[WorkerShell]:
+        serving = await self.start()
+        shells = [self.worker(rank) for rank in range(self.problem.num_workers)]
+        if shuffle:
+            for shell in shells:
+                _delay(shell, shuffle)
+        await asyncio.gather(*(shell.run(address or self.address, ClientSecurity()) for shell in shells))
+        await serving
+        return shells
+
+
+def _delay(shell: WorkerShell, rng: random.Random) -> None:
+    """Let uplinks arrive in a shuffled order."""
+    step = shell._core.step
+
+    def delayed() -> Any:
+        time.sleep(rng.choice([0.0, 0.0, 0.002]))
+        return step()
+
+    shell._core.step = delayed  # type: ignore[method-assign]
+
+
+def test_the_trajectory_is_that_of_simulate_and_the_bytes_are_those_of_both_ends(
+    game: BilinearGame, game_method: AnyMethod, reference: Callable[..., Outcome]
+) -> None:
+    expected = reference(game, game_method, STOP)
+    cluster = Cluster(game, game_method)
+    shells = asyncio.run(cluster.run(shuffle=random.Random(1)))
+    assert digest(cluster.core.replica) == digest(expected.replica)
+    assert {digest(shell._core.replica) for shell in shells} == {digest(expected.replica)}
+    ledger = cluster.core.ledger
+    assert (ledger.up.payload, ledger.down.payload) == (expected.up_bytes, expected.down_bytes)
+    assert (ledger.up.repeated, ledger.down.repeated) == (0, 0)
+    assert sum(shell.ledger.up for shell in shells) == ledger.up.transport
+    assert sum(shell.ledger.down for shell in shells) == ledger.down.transport
+
+
+def test_counted_bytes_are_what_crossed_the_socket(reference: Callable[..., Outcome]) -> None:
+    """A proxy counts TCP bytes: between the ledger's total and that plus HTTP/2's own few bytes a frame."""
+    game = BilinearGame(n=400, num_workers=2, regularisation=0.2)
+    method = extragradient(game, step_size=0.1)
+    counted = {"up": 0, "down": 0}
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
+        while data := await reader.read(1 << 16):
+            counted[way] += len(data)
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def main() -> Cluster:
+        cluster = Cluster(game, method, Stop(max_rounds=30, every=30))
+        serving = await cluster.start()
+        host, port = cluster.address.split(":")
+
+        async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            far_reader, far_writer = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(pump(reader, far_writer, "up"), pump(far_reader, writer, "down"))
+
+        proxy = await asyncio.start_server(forward, "127.0.0.1", 0)
+        address = "127.0.0.1:%d" % proxy.sockets[0].getsockname()[1]
+        await asyncio.gather(*(cluster.worker(rank).run(address, ClientSecurity()) for rank in range(2)))
+        await serving
+        proxy.close()
+        return cluster
+
+    cluster = asyncio.run(main())
+    for way, traffic in (("up", cluster.core.ledger.up), ("down", cluster.core.ledger.down)):
+        assert traffic.transport <= counted[way] <= 1.01 * traffic.transport + 8192, way
+
+
+def test_health_and_reflection(game: BilinearGame, game_method: AnyMethod) -> None:
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+    async def main() -> tuple[int, list[str]]:
+        cluster = Cluster(game, game_method)
+        serving = await cluster.start()
+        async with grpc.aio.insecure_channel(cluster.address) as channel:
+            reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE))
+
+        def services() -> list[str]:
+            with grpc.insecure_channel(cluster.address) as plain:
+                return list(ProtoReflectionDescriptorDatabase(plain).get_services())
+
+        names = await asyncio.to_thread(services)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        return reply.status, names
+
+    status, names = asyncio.run(main())
+    assert status == health_pb2.HealthCheckResponse.SERVING
+    assert SERVICE in names
+
+
+def test_a_worker_with_another_recipe_is_told_which_field_differs(game: BilinearGame, game_method: AnyMethod) -> None:
+    async def main() -> None:
+        cluster = Cluster(game, game_method, recipe='{"method":{"step_size":0.1}}')
+        serving = await cluster.start()
+        shell = cluster.worker(0, recipe='{"method":{"step_size":0.3}}')
+        with pytest.raises(ConfigError, match=r"recipes differ: method\.step_size is 0\.3 there and 0\.1 here"):
+            await shell.run(cluster.address, ClientSecurity())
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_hostile_peers_get_clean_errors_and_the_run_goes_on(
+    game: BilinearGame, game_method: AnyMethod, reference: Callable[..., Outcome]
+) -> None:
+    rng = np.random.default_rng(0)
+
+    async def raw_bytes(address: str) -> None:
+        host, port = address.split(":")
+        for size in (0, 1, 9, 24, 500, 70_000):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(rng.bytes(size))
+            writer.close()
+            del reader
+
+    async def calls(channel: grpc.aio.Channel, session: str) -> list[grpc.StatusCode]:
+        codes = []
+        for method in ("Join", "Heartbeat", "Leave", "Nonsense"):
+            for body in (b"", b"\xff" * 40, rng.bytes(300)):
+                try:
+                    await channel.unary_unary(f"/{SERVICE}/{method}")(body, timeout=5)
+                except grpc.aio.AioRpcError as error:
+                    codes.append(error.code())
+        here = {"epoch": 0, "round_": 0, "sender": 1}
+        garbage = [b"", b"\xff" * 50, rng.bytes(1000), next(frames_of([b"\x09" * 40], **here)), next(frames_of([b"\x01" * 9000], **here))]
+        for body in garbage:
+            join = channel.unary_unary(f"/{SERVICE}/Join", pb.JoinRequest.SerializeToString, pb.JoinReply.FromString)
+            reply = await join(pb.JoinRequest(protocol=PROTOCOL, worker=0, recipe="{}", dimension=12))
+            for metadata in ((), ((SESSION_KEY, session),), ((SESSION_KEY, reply.session),)):
+                call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=metadata, timeout=5)
+                await call.write(body)
+                await call.done_writing()
+                codes.append(await call.code())
+        return codes
+
+    async def main() -> tuple[Cluster, list[grpc.StatusCode]]:
+        cluster = Cluster(game, game_method)
+        serving = await cluster.start()
+        await raw_bytes(cluster.address)
+        async with grpc.aio.insecure_channel(cluster.address) as channel:
+            codes = await calls(channel, "0" * 32)
+        shells = [cluster.worker(rank) for rank in range(4)]
+        await asyncio.gather(*(shell.run(cluster.address, ClientSecurity()) for shell in shells))
+        await serving
+        return cluster, codes
+
+    cluster, codes = asyncio.run(main())
+    assert digest(cluster.core.replica) == digest(reference(game, game_method, STOP).replica)
+    allowed = {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.OK,  # an empty stream, or a frame that is stale
+    }
+    assert set(codes) <= allowed, set(codes) - allowed
+    ledger = cluster.core.ledger
+    for traffic in (ledger.up, ledger.down):
+        assert traffic.transport == traffic.payload + traffic.framing + traffic.control + traffic.repeated
+
+
+def test_a_second_process_with_the_same_rank_takes_over(game: BilinearGame, game_method: AnyMethod) -> None:
+    async def main() -> None:
+        cluster = Cluster(game, game_method)
+        serving = await cluster.start()
+        first = asyncio.create_task(cluster.worker(0).run(cluster.address, ClientSecurity()))
+        await asyncio.sleep(0.3)
+        others = [cluster.worker(rank).run(cluster.address, ClientSecurity()) for rank in range(4)]
+        await asyncio.gather(*others)
+        with pytest.raises(ConfigError, match="another process joined with this rank"):
+            await first
+        await serving
+
+    asyncio.run(main())
+
+
+def test_a_port_in_use_is_a_clear_error(game: BilinearGame, game_method: AnyMethod) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on {address}: the port is in use"):
+            asyncio.run(Cluster(game, game_method).server.start(address, ServerSecurity()))
+
+
+def test_beyond_loopback_the_server_is_closed_by_default(game: BilinearGame, game_method: AnyMethod) -> None:
+    with pytest.raises(ConfigError, match="--tls-cert"):
+        asyncio.run(Cluster(game, game_method).server.start("0.0.0.0:0", ServerSecurity()))
+
+
+def test_no_server_is_a_clear_error(game: BilinearGame, game_method: AnyMethod) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:%d" % free.getsockname()[1]
+    with pytest.raises(PeerLost, match=f"no server at {address}"):
+        asyncio.run(Cluster(game, game_method).worker(0, give_up_s=0.3).run(address, ClientSecurity()))
