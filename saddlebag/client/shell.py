@@ -38,11 +38,10 @@ FATAL = (
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.ALREADY_EXISTS,
-    grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
-"""Answers that another attempt would not change."""
+"""Answers that another attempt would not change. INTERNAL is none: gRPC itself says it of a stream whose peer has died."""
 
 
 @dataclasses.dataclass

@@ -17,7 +17,11 @@ __all__ = ["feed_back"]
 
 
 def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
-    """Compress `memory_D + x_D` and return the payload with the new memory, float64 (D,)."""
+    """Compress `memory_D + x_D` and return the payload with the new memory, float64 (D,); the arguments stay as they are.
+
+    Raises:
+        NotFiniteError: the sum is not finite, or overflows the type it travels in.
+    """
     owed_D = memory_D + x_D
     payload = compressor.encode(owed_D, draws)
     return payload, owed_D - payload.dense()

@@ -36,7 +36,14 @@ class Mean:
         return out_D
 
     def compress(self, compressor: Compressor, draws: Draws) -> Payload:
-        """Compress the mean; on a common support only its K values, whose coordinates everybody knows."""
+        """Compress the mean; on a common support only its K values, whose coordinates everybody knows.
+
+        A compressor that chooses coordinates itself (Top-k, Rand-k) chooses among all D.
+
+        Raises:
+            NotFiniteError: the mean is not finite, or overflows the type it travels in.
+            ConfigError: the compressor's parameters do not fit D.
+        """
         if self.support is not None and self.index_K is not None:
             with contextlib.suppress(ConfigError):  # a k that fits the whole vector may not fit the support
                 inner = compressor.encode(self.value, draws)

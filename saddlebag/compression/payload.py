@@ -44,7 +44,7 @@ Index: TypeAlias = npt.NDArray[np.int64]
 
 def require_finite(x_D: Vector, what: str) -> None:
     """Raise `NotFiniteError` unless every entry is finite."""
-    with np.errstate(over="ignore"):  # one pass without a temporary: finite entries can overflow it, others never hide in it
+    with np.errstate(over="ignore", invalid="ignore"):  # one pass, no temporary; finite entries may overflow, others show
         if np.isfinite(np.dot(x_D, x_D)):
             return
     finite = np.isfinite(x_D)

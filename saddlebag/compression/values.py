@@ -16,7 +16,7 @@ def cast(x_D: Vector, dtype: type[np.float32] | type[np.float64] = np.float32) -
     Raises:
         NotFiniteError: an entry is NaN or infinite, or becomes so in `dtype`.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         value_D: Vector = x_D.astype(dtype)
     try:
         require_finite(value_D, "a compressor's input")
@@ -29,7 +29,11 @@ def cast(x_D: Vector, dtype: type[np.float32] | type[np.float64] = np.float32) -
 
 
 def kept(k: int | None, fraction: float | None, d: int, name: str) -> int:
-    """How many of `d` coordinates are kept: `k`, or `fraction` of them but at least one."""
+    """How many of `d` coordinates are kept: `k`, or `fraction` of them but at least one.
+
+    Raises:
+        ConfigError: `k` does not lie in [1, d].
+    """
     size = k if k is not None else max(1, round((fraction or 0.0) * d))
     if not 1 <= size <= d:
         raise ConfigError(f"{name} needs 1 <= k <= d, got k={size} for d={d}; lower k or give a fraction")
@@ -37,7 +41,11 @@ def kept(k: int | None, fraction: float | None, d: int, name: str) -> int:
 
 
 def check_kept(k: int | None, fraction: float | None, name: str) -> None:
-    """Validate the two ways to say how many coordinates are kept: exactly one is given, and sane."""
+    """Validate the two ways to say how many coordinates are kept.
+
+    Raises:
+        ConfigError: not exactly one of them is given, `k` is no whole number from 1, or `fraction` is not in (0, 1].
+    """
     if (k is None) == (fraction is None):
         raise ConfigError(f"{name} needs exactly one of k and fraction, got k={k}, fraction={fraction}")
     if k is not None and (not isinstance(k, int | np.integer) or k < 1):  # a recipe's file may say 2.5

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_resolved", "build_data", "build_method", "build_problem", "resolve", "resolved_json", "step_number"]
 
+_RESOLVED = ("step_size", "probability")
+
 
 def build_data(source: str, num_features: int | None = None) -> Dataset:
     """The bundled data set, or a LIBSVM file by its path.
@@ -104,14 +106,15 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
     sections = []
     for number, section in enumerate(recipe.methods):
         method = _build(section, problem, f"baseline.{number - 1}" if number else "method")
-        numbers: dict[str, Any] = {key: getattr(method, key, None) for key in ("step_size", "probability")}
-        sections.append(dataclasses.replace(section, **{k: v for k, v in numbers.items() if isinstance(v, float)}))
+        found = {key: getattr(method, key, None) for key in _RESOLVED}
+        numbers: dict[str, Any] = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+        sections.append(dataclasses.replace(section, **numbers))
     return dataclasses.replace(recipe, method=sections[0], baselines=tuple(sections[1:]))
 
 
 def resolved_json(resolved: Recipe) -> str:
     """The resolved numbers of the main method, for the server to send to workers."""
-    numbers = {key: getattr(resolved.method, key) for key in ("step_size", "probability")}
+    numbers = {key: getattr(resolved.method, key) for key in _RESOLVED}
     return json.dumps({key: value for key, value in numbers.items() if isinstance(value, float)}, sort_keys=True)
 
 
@@ -123,7 +126,7 @@ def apply_resolved(recipe: Recipe, text: str) -> Recipe:
     """
     try:
         numbers = json.loads(text)
-        if not (isinstance(numbers, dict) and set(numbers) <= {"step_size", "probability"}):
+        if not (isinstance(numbers, dict) and set(numbers) <= set(_RESOLVED)):
             raise ConfigError("unknown keys")
         if not all(isinstance(value, float) for value in numbers.values()):
             raise ConfigError("values that are no numbers")

@@ -89,7 +89,7 @@ def _cpus() -> str:
 
 def _blas() -> str:
     import numpy  # noqa: F401 (loads the library that is asked about)
-    from threadpoolctl import threadpool_info  # type: ignore[import-untyped] (it ships no types)
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]  # it ships no types
 
     pools = [f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info()]
     if any(pool["num_threads"] > 1 for pool in threadpool_info()):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import click
 
 from saddlebag.algorithms.problems.bilinear import BilinearGame
 from saddlebag.algorithms.registry import make_method, takes_compressors
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["entries", "print_entries"]
 
+_INDENT = 6 * " "
 _PROBES: dict[str, Compressor] = {"unbiased": RandK(k=1), "contractive": TopK(k=1)}
 
 
@@ -93,13 +93,12 @@ def _description(name: str, factory: Callable[..., Any]) -> str:
 
 
 def print_entries(kinds: list[str]) -> None:
-    """The tables for people."""
-    console = Console(highlight=False)
+    """The entries for people."""
     for kind in kinds:
-        table = Table(title=kind, title_justify="left", title_style="bold")
-        table.add_column("name", no_wrap=True)
-        for column in ("kind", "parameters", "origin", "description"):
-            table.add_column(column, overflow="fold")
+        click.secho(kind, bold=True)
         for row in entries(kind):
-            table.add_row(*map(escape, row.values()))
-        console.print(table)
+            click.echo(f"  {row['name']:24}  {row['kind']:40}  {row['origin']}")
+            click.echo(textwrap.fill(row["description"], 100, initial_indent=_INDENT, subsequent_indent=_INDENT))
+            if row["parameters"]:
+                click.echo(f"{_INDENT}parameters: {row['parameters']}")
+        click.echo()

@@ -13,16 +13,19 @@ from saddlebag.launch.results import METRICS, RESULT, Line, read_json, read_line
 from saddlebag.launch.units import byte_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
+
+    from saddlebag.algorithms.simulate import Record
 
 __all__ = ["Curve", "plot", "read_curves"]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart by all common kinds of colour blindness; yellow, too pale on white, is left out."""
 _STYLES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+_MARKERS = "osD^v"
 _DPI = 150
 _FLOOR = 1e-300  # a merit of exactly 0 has no logarithm
 
@@ -47,6 +50,8 @@ def read_curves(path: Path) -> list[Curve]:
     Raises:
         DataError: there is no result, or its history is missing.
     """
+    if not (path.is_dir() or path.name == RESULT):
+        raise DataError(f"{path} is neither the folder of a run nor its {RESULT}")
     folder = path if path.is_dir() else path.parent
     values = read_json(folder / RESULT)
     if "jobs" not in values:
@@ -90,9 +95,9 @@ def plot(results: Sequence[Path], out: Path) -> None:
         DataError: a result cannot be read.
     """
     curves = _unique([curve for path in results for curve in read_curves(path)])
-    panels = (
-        ("up, per worker", lambda curve, record: record.up_bytes / curve.workers),
-        ("down, per worker", lambda curve, record: record.down_bytes / curve.workers),
+    panels: tuple[tuple[str, Callable[[Curve, Record], float]], ...] = (
+        ("up: sent by each worker", lambda curve, record: record.up_bytes / curve.workers),
+        ("down: received by each worker", lambda curve, record: record.down_bytes / curve.workers),
         ("rounds", lambda curve, record: record.round),
     )
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
@@ -133,11 +138,17 @@ def _panel(ax: Axes, curves: Sequence[Curve], xs: Sequence[Sequence[float]], nam
         ax.plot(
             ends, merits, color=color, linestyle=style, linewidth=width, label=f"{curve.label} ({curve.detail})", zorder=order
         )
-        ax.plot(ends[-1:], merits[-1:], "o", color=color, markersize=5, zorder=order)
+        ax.plot(ends[-1:], merits[-1:], _MARKERS[number % len(_MARKERS)], color=color, markersize=6, zorder=order)
     for target in dict.fromkeys(curve.target for curve in curves if curve.target):
         ax.axhline(target, color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-        ax.annotate(f"target {target:.0e}", (0.995, target), xycoords=("axes fraction", "data"), color="#555555",
-                    fontsize=8.5, ha="right", va="bottom", xytext=(0, 2), textcoords="offset points")  # fmt: skip
+        text: dict[str, Any] = {
+            "color": "#555555",
+            "fontsize": 8.5,
+            "textcoords": "offset points",
+            "xytext": (4, -3),
+            "va": "top",
+        }
+        ax.annotate(f"target {target:.0e}", (0, target), xycoords=("axes fraction", "data"), **text)
     ax.set_yscale("log")
     ax.set_xlim(left=0)
     ax.set_xlabel(f"{name} ({unit})" if unit else name)

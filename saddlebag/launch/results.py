@@ -76,8 +76,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing or no JSON object.
     """
+    text = _read(path)
     try:
-        values = json.loads(_read(path))
+        values = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path}: no JSON: {error}") from error
     if not isinstance(values, dict):
@@ -177,6 +178,7 @@ _SUMMARISED = (
     "down_bytes",
     "at_target",
     "elapsed_s",
+    "rounds_per_s",
     "digest",
 )
 

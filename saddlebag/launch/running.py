@@ -113,7 +113,8 @@ def write_recipe(resolved: Recipe, recipe: Recipe, path: Path) -> None:
     """Save a recipe as written, overrides and defaults included, with the resolved numbers as comments."""
     notes = ["# Resolved by saddlebag from the recipe, its overrides and the defaults; `saddlebag run` reads it back."]
     for method in resolved.methods:
-        notes.append(f"# {method.label}: step_size = {method.step_size}, probability = {method.probability}")
+        numbers = {key: getattr(method, key) for key in ("step_size", "probability")}
+        notes.append(f"# {method.label}: " + ", ".join(f"{k} = {v}" for k, v in numbers.items() if isinstance(v, float)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ("\n".join(notes) + "\n\n" + recipe.to_toml()).encode())
 

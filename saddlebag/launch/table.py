@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "print_summary"]
 
-_BAR_WIDTH = 20
+_BAR_WIDTH = 12
 _PER_SECOND = 8  # redraws
 _STATES = {"waiting": "dim", "running": "cyan", "merit": "green", "diverged": "red"}
 _WORDS = {"merit": "reached", "max_rounds": "round limit", "max_iterations": "iteration limit"}
@@ -73,7 +74,9 @@ class Board:
         if self._quiet or not self._console.is_terminal:
             yield self
             return
-        with Live(console=self._console, get_renderable=self._table, refresh_per_second=_PER_SECOND) as self._live:
+        with Live(
+            console=self._console, get_renderable=self._table, refresh_per_second=_PER_SECOND, transient=True
+        ) as self._live:
             yield self
         self._live = None
 
@@ -115,10 +118,11 @@ class Board:
             sys.stderr.flush()
 
     def _table(self) -> Table:
-        table = Table(title=escape(self._title), title_justify="left")
-        table.add_column("method")
+        table = _new_table(self._title)
+        table.caption = escape(f"merit: {self._merit}; up and down: bytes of each worker")
+        table.add_column("method", no_wrap=True)
         table.add_column("progress")
-        for column in ("iteration", "rounds", self._merit, "up/worker", "down/worker", "rounds/s", "time"):
+        for column in ("iteration", "rounds", "merit", "up", "down", "rounds/s", "time"):
             table.add_column(column, justify="right", no_wrap=True)
         for row in self._rows.values():
             table.add_row(*self._cells(row), style=_STATES.get(row.state))
@@ -130,7 +134,7 @@ class Board:
             return [escape(row.label), bar, *[""] * 6, format_time(row.elapsed_s()) if row.state != "waiting" else ""]
         record, rate = row.record, row.rounds_per_s()
         sizes = [format_bytes(num_bytes / self._workers) for num_bytes in (record.up_bytes, record.down_bytes)]
-        counts = [f"{record.iteration:,}", f"{record.round:,}", f"{row.merit:.2e}"]
+        counts = [f"{record.iteration:,}", f"{record.round:,}", f"{row.merit:.1e}"]
         return [escape(row.label), bar, *counts, *sizes, f"{rate:,.0f}" if rate else "", format_time(row.elapsed_s())]
 
     def _progress(self, row: _Row) -> float:
@@ -146,33 +150,50 @@ class Board:
         return min(1.0, max(parts))
 
 
+def _new_table(title: str) -> Table:
+    return Table(
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+
+
 def print_summary(values: Mapping[str, Any]) -> None:
     """The table at the end: what each method needed, and the saving."""
-    console = Console(highlight=False)
     target, merit, workers = values["target"], values["merit"], values["workers"]
-    table = Table(title=escape(values["title"]), title_justify="left")
-    table.add_column("method")
-    for column in ("outcome", "iterations", "rounds", "up/worker", "down/worker", "time"):
+    table = _new_table(values["title"])
+    table.caption = escape(f"merit: {merit}; up and down: bytes of each worker" + (f" until {target:.0e}" if target else ""))
+    table.add_column("method", no_wrap=True)
+    for column in ("outcome", "merit", "iterations", "rounds", "up", "down", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     for job in values["jobs"]:
         hit = job["at_target"]
-        at = hit or {"iteration": job["iterations"], "round": job["rounds"], **{k: job[k] for k in ("up_bytes", "down_bytes")}}
-        outcome = (
-            f"{merit} {target:.0e}" if hit else f"{_WORDS.get(job['reason'], job['reason'])} at {job['merits'][merit]:.1e}"
-        )
+        last = {**job, "iteration": job["iterations"], "round": job["rounds"], "merit": job["merits"][merit]}
+        at = hit or last
         sizes = [format_bytes(at[key] / workers) for key in ("up_bytes", "down_bytes")]
-        times = format_time(hit["elapsed_s"] if hit else job["elapsed_s"])
-        table.add_row(escape(job["label"]), outcome, f"{at['iteration']:,}", f"{at['round']:,}", *sizes, times)
+        outcome = "reached" if hit else _WORDS.get(job["reason"], job["reason"])
+        counts = (f"{at['merit']:.1e}", f"{at['iteration']:,}", f"{at['round']:,}")
+        table.add_row(escape(job["label"]), outcome, *counts, *sizes, format_time(at["elapsed_s"]))
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file has no width
+        console = Console(highlight=False, width=max(console.width, console.measure(table).maximum))
     console.print(table)
-    main = escape(values["jobs"][0]["label"])
     for saved in values["savings"]:
-        against = escape(saved["baseline"])
-        if saved["merit"] is None:
-            console.print(f"{main} and {against} reach no common {merit}")
-            continue
-        where = f"to {merit} {saved['merit']:.1e}"
-        ratios = f"[bold]{_ratio(saved['up'])}[/] up, [bold]{_ratio(saved['down'])}[/] down, {_ratio(saved['total'])} in total"
-        console.print(f"bytes against {against} {where}: {ratios}", soft_wrap=True)
+        console.print(_saving_line(values["jobs"][0]["label"], saved, merit), soft_wrap=True)
+
+
+def _saving_line(label: str, saved: Mapping[str, Any], merit: str) -> str:
+    against = f"{escape(label)} against {escape(saved['baseline'])}"
+    if saved["merit"] is None:
+        return f"{against}: no {merit} that both reach"
+    ratios = (
+        f"[bold]{_ratio(saved['up'])}[/] bytes up, [bold]{_ratio(saved['down'])}[/] down, {_ratio(saved['total'])} in total"
+    )
+    return f"{against} to {merit} {saved['merit']:.1e}: {ratios}"
 
 
 def _ratio(value: float) -> str:

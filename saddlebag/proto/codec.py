@@ -198,7 +198,7 @@ def _decode_index(reader: _Reader, dimension: int, count: int) -> Index:
     if coding == RAW:
         raw = _index_type(dimension)
         index_K = np.frombuffer(reader.take(count * raw.itemsize), raw).astype(np.int64)
-        if (np.diff(index_K) <= 0).any() or not 0 <= index_K[0] <= index_K[-1] < dimension:
+        if (index_K[1:] <= index_K[:-1]).any() or not 0 <= index_K[0] <= index_K[-1] < dimension:
             raise RemoteProtocolError(f"indices must ascend strictly within [0, {dimension})")
         return index_K
     if coding != BITMAP:
@@ -213,7 +213,7 @@ def _decode_index(reader: _Reader, dimension: int, count: int) -> Index:
 class StreamDecoder:
     """Decodes a message while its bytes arrive; slices of dense parts come out at once, other parts at the end.
 
-    Holds at most the bytes of the parts that are not dense.
+    Holds the bytes from the first part that is not dense, so such parts should come last.
     """
 
     def __init__(self, sizes: tuple[int, ...], draws: Draws, total: int) -> None:
@@ -243,9 +243,11 @@ class StreamDecoder:
                 yield part, 0, payload
             return
         view = memoryview(data)
-        if self._held:
+        if self._held and self._dense is None:  # a part that is not dense waits for the end, and so does what follows it
             self._held += view
-            view = memoryview(bytes(self._held))
+            view = view[:0]
+        elif self._held:  # the first bytes of a value
+            view = memoryview(bytes(self._held) + view)
             self._held.clear()
         while len(view):
             if self._dense is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saddlebag.errors import RemoteProtocolError
+from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.codec import Buffer, read_varint, varint
 
 if TYPE_CHECKING:
@@ -71,7 +71,13 @@ def frames_of(
     digest: int | None = None,
     frame_bytes: int = FRAME_BYTES,
 ) -> Iterator[bytes]:
-    """Cut a message into frames, lazily: each frame is one copy of its share of the buffers."""
+    """Cut a message into frames, lazily: each frame is one copy of its share of the buffers.
+
+    Raises:
+        LocalProtocolError: `frame_bytes` is too small to hold a value.
+    """
+    if frame_bytes < _ALIGN:
+        raise LocalProtocolError(f"a frame needs at least {_ALIGN} bytes, got frame_bytes={frame_bytes}")
     total = sum(len(buffer) for buffer in buffers)
     for sequence, pieces in enumerate(_cut(buffers, frame_bytes)):
         header = _header(
@@ -145,7 +151,10 @@ def read_frame(raw: bytes) -> Frame:
 
 def _skip(raw: bytes, at: int) -> int:
     """The position after an unknown field; unknown fields belong to later versions and are ignored."""
+    start = at
     key, at = read_varint(raw, at)
+    if key < 8 or at - start > len(varint(key)):  # field number 0, or a known tag in disguise
+        raise RemoteProtocolError(f"a frame has a malformed tag {raw[start:at].hex()}")
     match key & 7:
         case 0:
             return read_varint(raw, at)[1]

@@ -39,11 +39,11 @@ _THREAD_ABOVE = 1 << 18
 _TICK_S = 0.5
 
 STATUS = {
-    ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
     RemoteProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
     PeerLost: grpc.StatusCode.DEADLINE_EXCEEDED,
+    SaddlebagError: grpc.StatusCode.FAILED_PRECONDITION,
 }
-"""The one table from exceptions to gRPC status codes; anything else is INTERNAL."""
+"""The one table from exceptions to gRPC status codes: the first kind that fits."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -322,7 +322,7 @@ class ServerShell:
         return True
 
     async def _refuse(self, context: Context, error: SaddlebagError) -> None:
-        code = next((code for kind, code in STATUS.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+        code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
         await context.abort(code, str(error))
 
 

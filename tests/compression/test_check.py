@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from saddlebag.compression import (
+    COMPRESSORS,
     Dense,
     Draws,
     Identity,
@@ -37,6 +38,10 @@ RIGHT = [
 @pytest.mark.parametrize("compressor", RIGHT, ids=repr)
 def test_right_ones_pass(compressor: Any) -> None:
     check_compressor(compressor, num_draws=1000)  # the bounds are six standard errors for any number
+
+
+def test_every_registered_compressor_is_among_them() -> None:
+    assert {type(compressor) for compressor in RIGHT} == set(COMPRESSORS.values())
 
 
 @dataclasses.dataclass(frozen=True)

