@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,8 +13,13 @@ from saddlebag.compression import SERVER, Natural, RandK
 from saddlebag.proto.codec import LoopbackWire, decode
 from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import JoinAsk
-from saddlebag.server import core as events
-from saddlebag.server.core import ServerCore, ServerSettings
+from saddlebag.server import effects as events
+from saddlebag.server.core import ServerCore
+from saddlebag.server.effects import ServerSettings
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
 
 
 class Network:
@@ -26,7 +29,16 @@ class Network:
     comes back from its newest checkpoints.
     """
 
-    def __init__(self, problem: Problem, method: AnyMethod, stop: Stop, *, rng: random.Random, frame_bytes: int = 1 << 20, **settings: Any):
+    def __init__(
+        self,
+        problem: Problem,
+        method: AnyMethod,
+        stop: Stop,
+        *,
+        rng: random.Random,
+        frame_bytes: int = 1 << 20,
+        **settings: Any,
+    ):
         self.problem, self.method, self.rng, self.frame_bytes = problem, method, rng, frame_bytes
         self.settings = ServerSettings(num_workers=problem.num_workers, seed=7, **settings)
         self._judge = Judge(problem, stop)
@@ -75,7 +87,9 @@ class Network:
     def join(self, rank: int) -> None:
         worker = self.workers[rank]
         rounds = {round_ for round_, (_, meta) in self.saves.get(str(rank), {}).items() if meta["epoch"] == worker.epoch}
-        ask = JoinAsk(worker=rank, recipe="{}", dimension=worker.dimension, rounds=tuple({*rounds, worker.round}), epoch=worker.epoch)
+        ask = JoinAsk(
+            worker=rank, recipe="{}", dimension=worker.dimension, rounds=tuple({*rounds, worker.round}), epoch=worker.epoch
+        )
         session = f"{rank}-{self.rng.random()}"
         answer, effects = self.server.join(ask, session, self.now)
         self.apply(effects)
@@ -84,7 +98,9 @@ class Network:
         if answer.heal:
             worker.heal(self.server.replica)
         elif answer.fresh:
-            worker.begin(answer.epoch, answer.resume, self.server.replica) if answer.epoch_start else worker.begin_run(answer.epoch)
+            worker.begin(answer.epoch, answer.resume, self.server.replica) if answer.epoch_start else worker.begin_run(
+                answer.epoch
+            )
         elif answer.resume != worker.round:
             worker.restore(*self.saves[str(rank)][answer.resume])
         for later in [round_ for round_ in self.saves.get(str(rank), {}) if round_ > answer.resume]:
@@ -172,5 +188,3 @@ def reference() -> Callable[..., Outcome]:
         return simulate(problem, method, seed=7, stop=stop, wire=LoopbackWire())
 
     return run
-
-

@@ -1,6 +1,16 @@
 """Algorithms: methods for variational inequalities, problems, and the in-process driver. Pure: numpy only."""
 
-from saddlebag.algorithms.base import AnyMethod, Constants, Message, Method, Operator, Problem, Prox, ReplicaState, identity_prox
+from saddlebag.algorithms.base import (
+    AnyMethod,
+    Constants,
+    Message,
+    Method,
+    Operator,
+    Problem,
+    Prox,
+    ReplicaState,
+    identity_prox,
+)
 from saddlebag.algorithms.check import check_method
 from saddlebag.algorithms.compressed_extragradient import CompressedExtragradient, compressed_extragradient
 from saddlebag.algorithms.extragradient import Extragradient, extragradient
@@ -10,3 +20,40 @@ from saddlebag.algorithms.ogda import Ogda, ogda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
+
+__all__ = [
+    "METHODS",
+    "AnyMethod",
+    "CompressedExtragradient",
+    "Constants",
+    "Extragradient",
+    "Judge",
+    "Masha1",
+    "Masha2",
+    "Message",
+    "Method",
+    "Ogda",
+    "Operator",
+    "Outcome",
+    "Problem",
+    "Prox",
+    "Record",
+    "ReplicaState",
+    "Stop",
+    "Verdict",
+    "Wire",
+    "check_method",
+    "compressed_extragradient",
+    "digest",
+    "extragradient",
+    "form_means",
+    "identity_prox",
+    "make_method",
+    "masha1",
+    "masha2",
+    "ogda",
+    "pack",
+    "simulate",
+    "takes_compressors",
+    "unpack",
+]

@@ -13,14 +13,16 @@ The initial exchange of F_m(w^0) is such a round under both rules.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from saddlebag.algorithms.base import Constants, Message, Operator, Problem
 from saddlebag.algorithms.full import WireType, check_wire_type, increment
-from saddlebag.compression import Compressor, Draws, Mean, Payload, Vector
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.base import Constants, Message, Operator, Problem
+    from saddlebag.compression import Compressor, Draws, Mean, Payload, Vector
 
 __all__ = ["AnchorRule", "Anchored", "AnchoredReplica", "theory_probability"]
 
@@ -80,10 +82,12 @@ class Anchored:
     downlink_sizes = uplink_sizes
 
     def pulled(self, replica: AnchoredReplica) -> Vector:
-        """zbar = tau z + p w."""
+        """The pulled point zbar = tau z + p w."""
         return (1.0 - self.probability) * replica.z_D + self.probability * replica.w_D
 
-    def worker_full(self, replica: AnchoredReplica, known_D: Vector, operator: Operator, draws: Draws) -> tuple[Vector, tuple[Payload, ...]]:
+    def worker_full(
+        self, replica: AnchoredReplica, known_D: Vector, operator: Operator, draws: Draws
+    ) -> tuple[Vector, tuple[Payload, ...]]:
         """F_m at the coming anchor, as an increment of what the server knows of F_m(w); nothing in other rounds."""
         if not self.synchronises(replica, draws):
             return known_D, ()
@@ -114,7 +118,7 @@ class Anchored:
 
 
 def theory_probability(up: Compressor, dimension: int) -> float:
-    """p = 1 / beta, which halves the uplink between differences and synchronisations, and at most 1/2 (section 9.3)."""
+    """The theory's p = 1 / beta, at most 1/2: half of the uplink goes into differences, half into synchronisations."""
     return min(0.5, up.bits(dimension) / (32.0 * dimension))
 
 

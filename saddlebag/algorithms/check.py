@@ -40,7 +40,8 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
         server, down = _twice(method, "server_step", (replica, server, means, draws))
         down = _checked(down, method.downlink_sizes(replica, draws), draws, wire)
         replica = _twice(method, "replay", (replica, down, draws))
-        assert isinstance(replica.iteration, int) and len(replica.z_D) == problem.dimension
+        assert isinstance(replica.iteration, int)
+        assert len(replica.z_D) == problem.dimension
         replica, server = _restored(replica, problem), _restored(server, problem)
         workers = [_restored(own, problem) for own in workers]
     assert replica.iteration > 0, f"{method}: {num_rounds} rounds completed no iteration"

@@ -7,12 +7,15 @@ step the iterates stop in a ball around it, or diverge. The anchor of MASHA is t
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
-from saddlebag.compression import Compressor, Draws, Mean, Vector
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.compression import Compressor, Draws, Mean, Vector
 
 __all__ = ["CompressedExtragradient", "compressed_extragradient"]
 
@@ -70,7 +73,9 @@ class CompressedExtragradient:
 
     downlink_sizes = uplink_sizes
 
-    def worker_step(self, replica: CompressedReplica, own: Stateless, operator: Operator, draws: Draws) -> tuple[Stateless, Message]:
+    def worker_step(
+        self, replica: CompressedReplica, own: Stateless, operator: Operator, draws: Draws
+    ) -> tuple[Stateless, Message]:
         return own, Message((self.up.encode(operator(replica.point_D, draws), draws),))
 
     def server_step(

@@ -6,14 +6,17 @@ Korpelevich 1976. Two rounds an iteration, full vectors both ways, sent as incre
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
 from saddlebag.algorithms.full import WireType, check_wire_type, increment
-from saddlebag.compression import Draws, Mean, Vector
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.compression import Draws, Mean, Vector
 
 __all__ = ["Extragradient", "extragradient"]
 

@@ -20,6 +20,7 @@ WireType: TypeAlias = Literal["float32", "float64"]
 
 
 def check_wire_type(dtype: str) -> None:
+    """Raise `ConfigError` unless this is a type that full vectors may travel in."""
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"wire must be 'float32' or 'float64', got {dtype!r}")
 

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, theory_probability
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
-from saddlebag.algorithms.full import WireType
 from saddlebag.compression import Compressor, Draws, Mean, Unbiased, Vector, errors_average, kind_of
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.full import WireType
 
 __all__ = ["Masha1", "masha1", "masha1_noise"]
 
@@ -92,7 +95,9 @@ class Masha1(Anchored):
 
 
 def masha1_noise(problem: Problem, up: Unbiased, down: Unbiased) -> float:
-    """Cq, with E|g|^2 <= Cq^2 |zh - w|^2: (1 + omega_s)(L^2 + omega/M L~^2), or (1 + omega_s)(1 + omega) L^2 on a common support.
+    """The constant Cq with E|g|^2 <= Cq^2 |zh - w|^2 (section 9.1).
+
+    Its square is (1 + omega_s)(L^2 + omega/M L~^2), or (1 + omega_s)(1 + omega) L^2 on a common support.
 
     The downlink's omega on a common support is that of the K values it carries.
     """
@@ -126,7 +131,8 @@ def masha1(
         constants = known_constants(problem, "masha1")
         if p > 0.5:
             raise ConfigError(f"masha1's theory needs probability <= 1/2, got {p}; give method.step_size a number")
-        assert isinstance(checked.up, Unbiased) and isinstance(checked.down, Unbiased)
+        assert isinstance(checked.up, Unbiased)
+        assert isinstance(checked.down, Unbiased)
         step_size = math.sqrt(p) / (2.0 * masha1_noise(problem, checked.up, checked.down))
         if constants.strong_monotonicity > 0:
             step_size = min(step_size, p / (2.0 * constants.strong_monotonicity))

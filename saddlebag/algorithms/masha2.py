@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, theory_probability
 from saddlebag.algorithms.base import Message, Operator, Problem
-from saddlebag.algorithms.full import WireType
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, feed_back, kind_of
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.full import WireType
 
 __all__ = ["Masha2", "masha2"]
 
@@ -65,7 +68,7 @@ class Masha2(Anchored):
         return Masha2Server(np.zeros(len(replica.z_D)), np.zeros(len(replica.z_D)))
 
     def half(self, replica: AnchoredReplica) -> Vector:
-        """zh = zbar - gamma F(w)."""
+        """The half point zh = zbar - gamma F(w)."""
         return self.pulled(replica) - self.step_size * replica.operator_w_D
 
     def worker_step(
@@ -122,7 +125,8 @@ def masha2(
         constants = known_constants(problem, "masha2")
         if p > 0.5 or rule != "current":
             raise ConfigError(f"masha2's theory needs probability <= 1/2 and rule 'current', got {p} and {rule!r}")
-        assert isinstance(checked.up, Contractive) and isinstance(checked.down, Contractive)
+        assert isinstance(checked.up, Contractive)
+        assert isinstance(checked.down, Contractive)
         delta = 1.0 / checked.up.alpha(problem.dimension)
         delta_down = 1.0 / checked.down.alpha(problem.dimension)
         factor = 9.0 * delta if delta_down == 1.0 else 97.0 * delta * delta_down

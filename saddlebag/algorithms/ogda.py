@@ -6,14 +6,17 @@ Popov 1980. One round an iteration: the fair uncompressed baseline.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms.anchor import known_constants
-from saddlebag.algorithms.base import Message, Operator, Problem
 from saddlebag.algorithms.extragradient import FullExchange, FullServer, FullWorker
-from saddlebag.algorithms.full import WireType
-from saddlebag.compression import Draws, Mean, Vector
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.base import Message, Operator, Problem
+    from saddlebag.algorithms.full import WireType
+    from saddlebag.compression import Draws, Mean, Vector
 
 __all__ = ["Ogda", "ogda"]
 
@@ -54,7 +57,9 @@ class Ogda(FullExchange):
 
     downlink_sizes = uplink_sizes
 
-    def worker_step(self, replica: OgdaReplica, own: FullWorker, operator: Operator, draws: Draws) -> tuple[FullWorker, Message]:
+    def worker_step(
+        self, replica: OgdaReplica, own: FullWorker, operator: Operator, draws: Draws
+    ) -> tuple[FullWorker, Message]:
         return self.exchange_up(own, operator(replica.z_D, draws))
 
     def server_step(

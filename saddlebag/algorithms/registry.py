@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.base import AnyMethod, Problem
 from saddlebag.algorithms.compressed_extragradient import compressed_extragradient
 from saddlebag.algorithms.extragradient import extragradient
 from saddlebag.algorithms.masha1 import masha1
 from saddlebag.algorithms.masha2 import masha2
 from saddlebag.algorithms.ogda import ogda
-from saddlebag.compression import Compressor
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.algorithms.base import AnyMethod, Problem
+    from saddlebag.compression import Compressor
 
 __all__ = ["METHODS", "make_method", "takes_compressors"]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from saddlebag.algorithms.base import AnyMethod, Message, Problem
 from saddlebag.compression import SERVER, Draws, Mean, Sum
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from saddlebag.algorithms.base import AnyMethod, Message, Problem
 
 __all__ = ["Judge", "Outcome", "Record", "Stop", "Verdict", "Wire", "form_means", "simulate"]
 

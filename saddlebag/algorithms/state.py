@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from saddlebag.errors import StateError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = ["digest", "pack", "unpack"]
 
 T = TypeVar("T")
 _SCALARS: dict[type, type[np.generic]] = {int: np.int64, bool: np.bool_, float: np.float64}
+_SCALARS_BY_NAME = {kind.__name__: dtype for kind, dtype in _SCALARS.items()}  # annotations are strings at run time
 
 
 def pack(state: Any) -> dict[str, npt.NDArray[Any]]:
@@ -35,10 +37,9 @@ def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimensio
     Raises:
         StateError: a field is missing, has another type, or is not a finite vector of the given dimension.
     """
-    hints = typing.get_type_hints(state_type)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(state_type):  # type: ignore[arg-type]
-        name, scalar = field.name, _SCALARS.get(hints[field.name])
+        name, scalar = field.name, _SCALARS_BY_NAME.get(str(field.type))
         if name not in arrays:
             raise StateError(f"{state_type.__name__}.{name} is missing; present: {', '.join(sorted(arrays)) or 'nothing'}")
         array = arrays[name]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -11,6 +10,9 @@ from saddlebag.algorithms import AnyMethod, Message, Operator, digest, pack, unp
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError
 from saddlebag.proto.codec import Buffer, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["WorkerCore"]
 
@@ -82,7 +84,9 @@ class WorkerCore:
         Raises:
             StateError: it does not fit the method or the dimension.
         """
-        self.replica = self.unpack_replica({k.removeprefix("replica."): v for k, v in arrays.items() if k.startswith("replica.")})
+        self.replica = self.unpack_replica(
+            {k.removeprefix("replica."): v for k, v in arrays.items() if k.startswith("replica.")}
+        )
         own = {k.removeprefix("worker."): v for k, v in arrays.items() if k.startswith("worker.")}
         self._own, self._next = unpack(self.method.worker_type, own, self.dimension), None
         self.epoch, self.round = meta["epoch"], meta["round"]

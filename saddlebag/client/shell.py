@@ -7,15 +7,13 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 import numpy as np
 
 from saddlebag.algorithms import Message
-from saddlebag.client.core import WorkerCore
 from saddlebag.compression import SERVER, Dense
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
@@ -24,6 +22,11 @@ from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.client.core import WorkerCore
 
 __all__ = ["ClientLedger", "WorkerShell"]
 
@@ -129,7 +132,9 @@ class WorkerShell:
                     return True
         except EOFError:
             if (code := await call.code()) != grpc.StatusCode.OK:
-                raise grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()) from None
+                raise grpc.aio.AioRpcError(
+                    code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+                ) from None
             return False
         finally:
             beats.cancel()
@@ -152,7 +157,9 @@ class WorkerShell:
         reply: pb.JoinReply = await join(request, timeout=_CALL_TIMEOUT_S)
         self.ledger.down += reply.ByteSize()
         if reply.protocol != PROTOCOL:
-            raise ConfigError(f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; use the same release")
+            raise ConfigError(
+                f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; use the same release"
+            )
         self._configure(reply.resolved)
         self._checkpoint_every = reply.checkpoint_every
         self._position(reply)
@@ -178,13 +185,19 @@ class WorkerShell:
 
     async def _take_snapshot(self, channel: grpc.aio.Channel, metadata: Any, reply: pb.JoinReply) -> None:
         core = self._core
-        snapshot = channel.unary_stream(f"/{SERVICE}/Snapshot", pb.SnapshotRequest.SerializeToString, pb.SnapshotChunk.FromString)
+        snapshot = channel.unary_stream(
+            f"/{SERVICE}/Snapshot", pb.SnapshotRequest.SerializeToString, pb.SnapshotChunk.FromString
+        )
         limit = _SNAPSHOT_OVERHEAD + _SNAPSHOT_VECTORS * 8 * core.dimension
         data = bytearray()
         async for chunk in snapshot(pb.SnapshotRequest(), metadata=metadata):
             self.ledger.down += chunk.ByteSize()
-            if (chunk.epoch, chunk.round) != (reply.epoch, reply.resume) or len(data) + len(chunk.data) > min(limit, chunk.total or limit):
-                raise RemoteProtocolError(f"the snapshot of round {chunk.round} is not the announced one of round {reply.resume}")
+            if (chunk.epoch, chunk.round) != (reply.epoch, reply.resume) or len(data) + len(chunk.data) > min(
+                limit, chunk.total or limit
+            ):
+                raise RemoteProtocolError(
+                    f"the snapshot of round {chunk.round} is not the announced one of round {reply.resume}"
+                )
             data += chunk.data
         replica = core.unpack_replica(bytes_to_arrays(bytes(data), "the server's snapshot"))
         if reply.heal:
@@ -232,7 +245,8 @@ class WorkerShell:
         if len(frame.data) == frame.total:
             message = decode(frame.data, sizes, draws)
         else:
-            decoder, received = StreamDecoder(sizes, draws, frame.total), []
+            decoder = StreamDecoder(sizes, draws, frame.total)
+            received: list[tuple[int, int, Any]] = []
             for sequence in itertools.count(1):
                 received.extend(decoder.feed(frame.data))
                 if decoder.complete:

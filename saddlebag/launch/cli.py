@@ -218,6 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; always ends with `SystemExit`."""
     for name in _ONE_THREAD:  # before numpy is imported: the bits of a sum depend on the number of BLAS threads
         os.environ.setdefault(name, "1")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what its C core would print comes as an exception, too
     try:
         status = cli.main(args=arguments, prog_name="saddlebag", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import Record
 from saddlebag.errors import PeerLost, SaddlebagError
 from saddlebag.launch.history import Follower
-from saddlebag.launch.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from saddlebag.algorithms import Record
+    from saddlebag.launch.recipe import Recipe
 
 __all__ = ["run_grpc"]
 
@@ -112,7 +116,8 @@ def run_grpc(
         server.start()
         address = _address(server, out)
         for rank in range(recipe.workers):
-            processes.append(_Process(f"worker-{rank}", lambda again, r=rank: _worker_command(file, out, r, address), out))
+            command = functools.partial(_worker_command, file, out, rank, address)
+            processes.append(_Process(f"worker-{rank}", command, out))
             processes[-1].start()
         started({process.name: process.pid for process in processes})
         while server.status() != 0:
@@ -164,7 +169,7 @@ def _server_command(file: Path, out: Path, recipe: Recipe, resume: bool) -> list
     return [*_base(), "server", str(file), "--out", str(out), "--address", address, *(["--resume"] if resume else [])]
 
 
-def _worker_command(file: Path, out: Path, rank: int, address: str) -> list[str]:
+def _worker_command(file: Path, out: Path, rank: int, address: str, _again: bool) -> list[str]:
     return [*_base(), "worker", str(file), "--rank", str(rank), "--server", address, "--out", str(out)]
 
 

@@ -141,14 +141,10 @@ def _panel(ax: Axes, curves: Sequence[Curve], xs: Sequence[Sequence[float]], nam
         ax.plot(ends[-1:], merits[-1:], _MARKERS[number % len(_MARKERS)], color=color, markersize=6, zorder=order)
     for target in dict.fromkeys(curve.target for curve in curves if curve.target):
         ax.axhline(target, color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-        text: dict[str, Any] = {
-            "color": "#555555",
-            "fontsize": 8.5,
-            "textcoords": "offset points",
-            "xytext": (4, -3),
-            "va": "top",
-        }
-        ax.annotate(f"target {target:.0e}", (0, target), xycoords=("axes fraction", "data"), **text)
+        if name == "rounds":  # once, where the lower left corner is always free
+            text: dict[str, Any] = {"color": "#555555", "fontsize": 8.5, "va": "top"}
+            place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, -3)}
+            ax.annotate(f"target {target:.0e}", (0, target), **place, **text)
     ax.set_yscale("log")
     ax.set_xlim(left=0)
     ax.set_xlabel(f"{name} ({unit})" if unit else name)

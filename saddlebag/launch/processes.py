@@ -11,9 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, Judge, Problem, Record
 from saddlebag.client.core import WorkerCore
@@ -21,11 +19,17 @@ from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError, StateError
 from saddlebag.launch.build import build_method, build_problem, resolve
 from saddlebag.launch.history import History
-from saddlebag.launch.recipe import Recipe
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
-from saddlebag.server.core import ServerCore, ServerSettings
+from saddlebag.server.core import ServerCore
+from saddlebag.server.effects import ServerSettings
 from saddlebag.server.shell import ServerShell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from saddlebag.launch.recipe import Recipe
 
 __all__ = ["run_server", "run_worker", "tune_process", "watch_parent"]
 
@@ -171,7 +175,8 @@ def run_worker(
     def configure(resolved: str) -> None:
         try:
             numbers = json.loads(resolved)
-            method = dataclasses.replace(recipe.method, **{key: float(numbers[key]) for key in numbers})
+            given: dict[str, Any] = {key: float(numbers[key]) for key in numbers}
+            method = dataclasses.replace(recipe.method, **given)
         except (ValueError, TypeError) as error:
             raise StateError(f"the server sent no numbers but {resolved!r}") from error
         core.method = build_method(dataclasses.replace(recipe, method=method), problem)

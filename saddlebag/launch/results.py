@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saddlebag.algorithms.simulate import Record
@@ -146,15 +147,15 @@ def _facts_of(line: Line) -> dict[str, Any]:
     return {**counts, "merit": line.merit, "elapsed_s": round(line.elapsed_s, 3)}
 
 
-def saving(main: Sequence[Line], baseline: Sequence[Line], target: float | None) -> dict[str, float] | None:
+def saving(main: Sequence[Line], baseline: Sequence[Line], *, start: float, target: float | None) -> dict[str, float] | None:
     """How many times more the baseline needs to get to the same merit: bytes up, down, in total, and rounds.
 
-    The merit is the target where both reach it, else the best that both reach; None when one has no history or diverged.
+    The merit is the target where both reach it, else the best that both reach; None when one never gets below `start`.
     """
-    if not main or not baseline:
+    bests = [min((line.merit for line in lines if math.isfinite(line.merit)), default=math.inf) for lines in (main, baseline)]
+    merit = max(*bests, target or 0.0)
+    if not merit < start:
         return None
-    merit = max(min(line.merit for line in main), min(line.merit for line in baseline))
-    merit = max(merit, target or 0.0)
     ours, theirs = reach(main, merit), reach(baseline, merit)
     if ours is None or theirs is None:
         return None
@@ -185,14 +186,15 @@ _SUMMARISED = (
 
 def summary(recipe: Recipe, results: Sequence[Mapping[str, Any]], histories: Sequence[Sequence[Line]]) -> dict[str, Any]:
     """The results of all methods of a recipe, the main one first, and its saving against each baseline."""
-    first = results[0]
+    first, target = results[0], recipe.stop.merit
+    start = first["start"][first["merit"]]
     common = {key: first.get(key) for key in ("problem", "dimension", "workers", "seed", "driver", "merit", "target")}
     return {
         "title": recipe.title or first["problem"],
         **common,
         "jobs": [{key: result.get(key) for key in _SUMMARISED} for result in results],
         "savings": [
-            {"baseline": result["label"], **(saving(histories[0], history, recipe.stop.merit) or {"merit": None})}
+            {"baseline": result["label"], **(saving(histories[0], history, start=start, target=target) or {"merit": None})}
             for result, history in zip(results[1:], histories[1:], strict=True)
         ],
     }

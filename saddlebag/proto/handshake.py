@@ -16,6 +16,9 @@ SESSION_KEY = "saddlebag-session"
 """Metadata key of the session that a join gave out."""
 
 
+_LONGEST_VALUE = 200  # characters of a value in a message
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JoinAsk:
     """Who a worker is and what state it holds; fields as in the schema's JoinRequest."""
@@ -53,7 +56,13 @@ def recipe_difference(theirs: Any, ours: Any, path: str = "") -> str | None:
             if found is not None:
                 return found
         return None
-    return None if theirs == ours else f"{path} is {json.dumps(theirs)} there and {json.dumps(ours)} here"
+    return None if theirs == ours else f"{path} is {_short(theirs)} there and {_short(ours)} here"
+
+
+def _short(value: Any) -> str:
+    """JSON that fits into an error of gRPC."""
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
 
 
 def require_same_recipe(theirs: str, ours: str) -> None:

@@ -12,150 +12,38 @@ at the start of a run, when a worker is dropped or comes back, and when a worker
 
 from __future__ import annotations
 
-import dataclasses
-import hmac
-import itertools
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, Judge, Record, digest, pack, unpack
 from saddlebag.compression import SERVER, Draws, Vector
-from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
+from saddlebag.errors import RemoteProtocolError, StateError
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk, require_same_recipe
+from saddlebag.server.effects import (
+    Arrays,
+    Broadcast,
+    Close,
+    Effect,
+    Finished,
+    NewEpoch,
+    Note,
+    Observe,
+    RoundReady,
+    Save,
+    ServerSettings,
+)
 from saddlebag.server.gather import Gather
 from saddlebag.server.ledger import Ledger
+from saddlebag.server.log import DownlinkLog
+from saddlebag.server.roster import Roster, admit
 
-__all__ = ["Broadcast", "Close", "Effect", "Finished", "NewEpoch", "Note", "Observe", "RoundReady", "Save", "ServerCore", "ServerSettings"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """What the server decides by.
-
-    Attributes:
-        num_workers: ranks 0 to num_workers - 1 take part.
-        seed: run seed.
-        recipe, resolved: canonical JSON; every worker must hold the same recipe, and takes the resolved numbers.
-        token: shared secret, or empty.
-        lease_s: a worker that is silent for longer is lost.
-        round_deadline_s: a worker that is later with an uplink is lost, even if it is alive.
-        on_lost: "pause" waits for a lost worker, "drop" goes on without it.
-        checkpoint_every: rounds between checkpoints of all processes; 0 for none.
-        log_bytes: memory for downlinks kept for workers that come back.
-    """
-
-    num_workers: int
-    seed: int
-    recipe: str = "{}"
-    resolved: str = "{}"
-    token: str = ""
-    lease_s: float = 30.0
-    round_deadline_s: float = 3600.0
-    on_lost: Literal["pause", "drop"] = "pause"
-    checkpoint_every: int = 0
-    log_bytes: int = 64 << 20
-
-    def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise ConfigError(f"workers must be at least 1, got {self.num_workers}")
-        if not 0 < self.lease_s <= self.round_deadline_s:
-            raise ConfigError(f"needs 0 < lease_s <= round_deadline_s, got {self.lease_s} and {self.round_deadline_s}")
-        if self.on_lost not in ("pause", "drop"):
-            raise ConfigError(f"on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
-        if self.checkpoint_every < 0:
-            raise ConfigError(f"checkpoint.every must be 0 or more, got {self.checkpoint_every}")
-
-
-@dataclasses.dataclass(frozen=True)
-class RoundReady:
-    """All uplinks are there: call `finish_round`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Broadcast:
-    """A downlink is in the log for every member."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Save:
-    """A checkpoint to write; it must be on disk before the next one is due, and before the end is announced."""
-
-    round: int
-    arrays: Arrays
-    meta: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Observe:
-    """A line for the run's history."""
-
-    record: Record
-
-
-@dataclasses.dataclass(frozen=True)
-class NewEpoch:
-    """Every open stream ends; workers join again."""
-
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Close:
-    """One worker's stream ends; `superseded` when another process took its rank."""
-
-    worker: int
-    reason: str
-    superseded: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """The run is over."""
-
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Note:
-    """Something a person should know."""
-
-    text: str
-
-
-Effect: TypeAlias = RoundReady | Broadcast | Save | Observe | NewEpoch | Close | Finished | Note
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stored:
-    """The downlink of a round as it is sent, and the message bytes in each of its frames."""
-
-    round: int
-    frames: list[bytes]
-    data_bytes: list[int]
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.frames))
-
-
-@dataclasses.dataclass
-class _Member:
-    """What the server knows of a rank."""
-
-    session: str = ""
-    seen: float = 0.0
-    resume: int = 0  # where it continues after its last join
-    delivered: tuple[int, int] = (0, 0)  # next (round, sequence) that has never been sent to it
-    diverged: bool = False  # must take the replica from a snapshot
+__all__ = ["ServerCore"]
 
 
 class ServerCore:
@@ -170,12 +58,10 @@ class ServerCore:
         self._own = method.init_server(self.replica)
         self.ledger = Ledger()
         self.finished: str | None = None
-        self._log: deque[_Stored] = deque()
+        self._log = DownlinkLog(settings.num_workers, settings.log_bytes)
         self.down_bytes = 0  # messages of the trajectory, for each member
-        self._log_size = 0
         self._boundaries: deque[int] = deque([0], maxlen=2)
-        self._peers = {worker: _Member(seen=now) for worker in range(settings.num_workers)}
-        self._noted: set[int] = set()
+        self.roster = Roster(settings.num_workers, now)
         self._open_round(now)
 
     # -- joining ---------------------------------------------------------------------------------------------------------
@@ -186,28 +72,22 @@ class ServerCore:
         Raises:
             ConfigError: it cannot take part: another recipe, rank, dimension, or a wrong token.
         """
-        self._admit(ask)
+        admit(ask, self.settings, len(self.replica.z_D))
         effects: list[Effect] = []
-        peer = self._peers[ask.worker]
-        if peer.session:
+        if self.roster.sit(ask.worker, session, now):
             self.ledger.rejoins += 1
             effects.append(Close(ask.worker, "another process joined with this rank", superseded=True))
             self._disconnect(ask.worker)
-        peer.session, peer.seen = session, now
-        self._noted.discard(ask.worker)
         resume = self._common_round(ask) if ask.worker in self.members else None
-        heal = peer.diverged and resume is not None
-        peer.diverged = False
-        if heal:
-            resume = self.round
+        heal = self.roster.take_diverged(ask.worker) and resume == self.round
         fresh = resume is None
         if resume is None:
             if not self._can_start_fresh(ask.worker):
                 members = tuple(sorted({*self.members, ask.worker}))
                 effects.extend(self._new_epoch(members, f"worker {ask.worker} joined without the state of this epoch", now))
             resume = self.epoch_start
-        self._credit(ask.worker, resume)
-        peer.resume = resume
+        self._log.credit(ask.worker, resume, self.ledger.down)
+        self.roster.set_resume(ask.worker, resume)
         answer = JoinAnswer(
             epoch=self.epoch,
             round=self.round,
@@ -223,38 +103,16 @@ class ServerCore:
         )
         return answer, effects
 
-    def _admit(self, ask: JoinAsk) -> None:
-        if self.settings.token and not hmac.compare_digest(ask.token.encode(), self.settings.token.encode()):
-            raise ConfigError("the token is wrong; give every machine of the run the same one")
-        if not 0 <= ask.worker < self.settings.num_workers:
-            raise ConfigError(f"worker rank must lie in [0, {self.settings.num_workers}), got {ask.worker}")
-        require_same_recipe(ask.recipe, self.settings.recipe)
-        if ask.dimension != len(self.replica.z_D):
-            raise ConfigError(f"dimension differs: worker {ask.worker} has {ask.dimension}, the server {len(self.replica.z_D)}")
-
     def _common_round(self, ask: JoinAsk) -> int | None:
         """The latest boundary whose state the worker holds and from which the log leads to the present."""
         if ask.epoch != self.epoch:
             return None
-        return max((round_ for round_ in ask.rounds if self._log_start <= round_ <= self.round), default=None)
+        return max((round_ for round_ in ask.rounds if self._log.start(self.round) <= round_ <= self.round), default=None)
 
     def _can_start_fresh(self, worker: int) -> bool:
         if worker not in self.members:
             return False
-        return self.round == self.epoch_start or (self.epoch == 0 and self._log_start == 0)
-
-    @property
-    def _log_start(self) -> int:
-        return self._log[0].round if self._log else self.round
-
-    def _credit(self, worker: int, resume: int) -> None:
-        """A worker that continues from `resume` has received the downlinks before it, though a crash lost their count."""
-        peer = self._peers[worker]
-        for stored in self._log:
-            for sequence in range(len(stored.frames)):
-                if stored.round < resume and (stored.round, sequence) >= peer.delivered:
-                    self._count_down(stored, sequence)
-        peer.delivered = max(peer.delivered, (resume, 0))
+        return self.round == self.epoch_start or (self.epoch == 0 and self._log.start(self.round) == 0)
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
@@ -287,7 +145,7 @@ class ServerCore:
         if frame.sender != worker + 1:
             self.ledger.up.repeated += len(raw)
             raise RemoteProtocolError(f"worker {worker} sent a frame of sender {frame.sender}")
-        self._peers[worker].seen = now
+        self.roster.see(worker, now)
         if (frame.epoch, frame.round) != (self.epoch, self.round) or not self.needs_uplink(worker):
             self.ledger.up.repeated += len(raw)
             self.ledger.stale_frames += 1
@@ -302,7 +160,7 @@ class ServerCore:
 
     def _heal(self, worker: int) -> list[Effect]:
         self.ledger.digest_mismatches += 1
-        self._peers[worker].diverged = True
+        self.roster.mark_diverged(worker)
         reason = f"worker {worker}'s replica differs at round {self.round}; it continues from a snapshot"
         return [Note(reason), Close(worker, reason)]
 
@@ -322,13 +180,15 @@ class ServerCore:
         buffers = encode(down)
         before, self.replica = self.replica, self.method.replay(self.replica, down, self._draws)
         verdict = self._judge(self.round + 1, before, self.replica)
-        self._append(frames_of(buffers, epoch=self.epoch, round_=self.round, sender=0, final=verdict.reason is not None))
+        frames = frames_of(buffers, epoch=self.epoch, round_=self.round, sender=0, final=verdict.reason is not None)
+        self._log.append(self.round, frames, keep_from=self._boundaries[0] if self.settings.checkpoint_every else 0)
         self.down_bytes += sum(map(len, buffers)) * len(self.members)
         self.round += 1
         self.finished = verdict.reason
         effects: list[Effect] = []
         if verdict.merits is not None:
-            effects.append(Observe(self._record(verdict.merits)))
+            merits = dict(verdict.merits)
+            effects.append(Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes)))
         every = self.settings.checkpoint_every
         if every and (self.round % every == 0 or self.finished):
             effects.append(self._save())
@@ -338,22 +198,11 @@ class ServerCore:
             effects.append(Finished(self.finished))
         return effects
 
-    def _record(self, merits: Mapping[str, float]) -> Record:
-        return Record(self.round, self.replica.iteration, dict(merits), self.ledger.up.payload, self.down_bytes)
-
     # -- the log of downlinks --------------------------------------------------------------------------------------------
-
-    def _append(self, frames: Iterator[bytes]) -> None:
-        whole = list(frames)
-        self._log.append(_Stored(self.round, whole, [len(read_frame(frame).data) for frame in whole]))
-        self._log_size += self._log[-1].size
-        oldest = self._boundaries[0] if self.settings.checkpoint_every else 0
-        while len(self._log) > 1 and (self._log[0].round < oldest or self._log_size > self.settings.log_bytes):
-            self._log_size -= self._log.popleft().size
 
     def frames(self, round_: int) -> list[bytes]:
         """The stored downlink of a round."""
-        return self._log[round_ - self._log_start].frames
+        return self._log.frames(round_)
 
     def is_final(self, round_: int) -> bool:
         """Whether this round's downlink ends the run."""
@@ -361,38 +210,14 @@ class ServerCore:
 
     def sent(self, worker: int, round_: int, sequence: int) -> None:
         """A frame of the log has been handed to gRPC."""
-        stored, peer = self._log[round_ - self._log_start], self._peers[worker]
-        if (round_, sequence) < peer.delivered:
-            self.ledger.down.transport += len(stored.frames[sequence])
-            self.ledger.down.repeated += len(stored.frames[sequence])
-            return
-        self._count_down(stored, sequence)
-        peer.delivered = (round_, sequence + 1)
-
-    def _count_down(self, stored: _Stored, sequence: int) -> None:
-        frame_bytes, data_bytes = len(stored.frames[sequence]), stored.data_bytes[sequence]
-        self.ledger.down.payload += data_bytes
-        self.ledger.down.framing += frame_bytes - data_bytes
-        self.ledger.down.transport += frame_bytes
+        self._log.sent(worker, round_, sequence, self.ledger.down)
 
     # -- membership ------------------------------------------------------------------------------------------------------
 
-    def resume_of(self, worker: int) -> int:
-        """The round whose downlink a worker needs first."""
-        return self._peers[worker].resume
-
-    def worker_of(self, session: str) -> int | None:
-        """The rank that holds a session."""
-        return next((worker for worker, peer in self._peers.items() if session and peer.session == session), None)
-
-    def heartbeat(self, worker: int, now: float) -> None:
-        """A worker is alive."""
-        self._peers[worker].seen = now
-
     def lost(self, worker: int, session: str, now: float) -> None:
         """A worker's stream ended; its lease runs from now."""
-        if self._peers[worker].session == session:
-            self._peers[worker].seen = now
+        if self.roster.holds(worker, session):
+            self.roster.see(worker, now)
             self._disconnect(worker)
 
     def _disconnect(self, worker: int) -> None:
@@ -401,7 +226,7 @@ class ServerCore:
 
     def leave(self, worker: int, now: float) -> list[Effect]:
         """A worker will not come back."""
-        self._peers[worker].session = ""
+        self.roster.leave(worker)
         return self._give_up([worker], f"worker {worker} left", now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -409,23 +234,23 @@ class ServerCore:
         if self.finished:
             return []
         late = now - self._opened > self.settings.round_deadline_s
-        lost = [
-            worker for worker in self._gather.missing() if late or now - self._peers[worker].seen > self.settings.lease_s
-        ]
+        missing = self._gather.missing()
+        lost = missing if late else self.roster.silent(missing, now - self.settings.lease_s)
         if not lost:
             return []
         names = ", ".join(map(str, lost))
-        why = f"the round's deadline of {self.settings.round_deadline_s:g} s" if late else f"a lease of {self.settings.lease_s:g} s"
+        why = (
+            f"the round's deadline of {self.settings.round_deadline_s:g} s"
+            if late
+            else f"a lease of {self.settings.lease_s:g} s"
+        )
         return self._give_up(lost, f"round {self.round}: no uplink from worker {names} within {why}", now)
 
     def _give_up(self, workers: list[int], reason: str, now: float) -> list[Effect]:
         left = tuple(worker for worker in self.members if worker not in workers)
         if self.settings.on_lost == "drop" and left:
             return self._new_epoch(left, f"{reason}; going on with {len(left)} of {self.settings.num_workers} workers", now)
-        if self._noted.issuperset(workers):
-            return []
-        self._noted.update(workers)
-        return [Note(f"{reason}; waiting for it to come back")]
+        return [Note(f"{reason}; waiting for it to come back")] if self.roster.first_note(workers) else []
 
     def _new_epoch(self, members: tuple[int, ...], reason: str, now: float) -> list[Effect]:
         """Start again from the present z with these members."""
@@ -437,12 +262,9 @@ class ServerCore:
         self.members = members
         self.replica = self.method.init_replica(self.replica.z_D)
         self._own = self.method.init_server(self.replica)
-        self._log.clear()
-        self._log_size = 0
+        self._log.clear(self.round)
         self._boundaries.clear()
         self._boundaries.append(self.round)
-        for peer in self._peers.values():
-            peer.delivered = (self.round, 0)
         self._open_round(now)
         effects: list[Effect] = [NewEpoch(reason), Note(reason)]
         if self.settings.checkpoint_every:
@@ -456,7 +278,7 @@ class ServerCore:
             self._boundaries.append(self.round)
         arrays: Arrays = {f"replica.{name}": array for name, array in pack(self.replica).items()}
         arrays |= {f"server.{name}": array for name, array in pack(self._own).items()}
-        arrays["log"] = np.frombuffer(b"".join(frame for stored in self._log for frame in stored.frames), np.uint8)
+        arrays["log"], log = self._log.capture()
         meta = {
             "recipe": self.settings.recipe,
             "epoch": self.epoch,
@@ -465,9 +287,8 @@ class ServerCore:
             "members": self.members,
             "finished": self.finished,
             "boundaries": list(self._boundaries),
-            "log": [[stored.round, [len(frame) for frame in stored.frames], stored.data_bytes] for stored in self._log],
+            "log": log,
             "down_bytes": self.down_bytes,
-            "delivered": [peer.delivered for peer in self._peers.values()],
             "ledger": self.ledger.as_dict(),
         }
         return Save(self.round, arrays, json.loads(json.dumps(meta)))
@@ -488,16 +309,8 @@ class ServerCore:
             self.finished = meta["finished"]
             self._boundaries = deque(meta["boundaries"], maxlen=2)
             self.ledger = Ledger.from_dict(meta["ledger"])
-            data, at = arrays["log"].tobytes(), 0
-            self._log.clear()
-            for round_, lengths, data_bytes in meta["log"]:
-                ends = list(itertools.accumulate(lengths, initial=at))
-                self._log.append(_Stored(round_, [data[a:b] for a, b in itertools.pairwise(ends)], data_bytes))
-                at = ends[-1]
-            self._log_size = at
+            self._log.restore(arrays["log"].tobytes(), meta["log"])
             self.down_bytes = meta["down_bytes"]
-            for peer, delivered in zip(self._peers.values(), meta["delivered"], strict=True):
-                peer.delivered = tuple(delivered)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"the server's checkpoint of round {meta.get('round')} is damaged: {error!r}") from error
         self._open_round(now)

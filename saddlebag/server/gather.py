@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from saddlebag.compression import Draws, Mean, Payload, Sum
 from saddlebag.compression.payload import Dense
 from saddlebag.errors import RemoteProtocolError
 from saddlebag.proto.codec import StreamDecoder
-from saddlebag.proto.frames import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from saddlebag.proto.frames import Frame
 
 __all__ = ["Gather"]
 

@@ -11,8 +11,7 @@ import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -23,12 +22,17 @@ from grpc_reflection.v1alpha import reflection
 from saddlebag.algorithms import Record, pack
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, SaddlebagError
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ServerSecurity, is_loopback
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ServerSecurity
 from saddlebag.proto.frames import FRAME_BYTES
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAnswer, JoinAsk
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
-from saddlebag.server import core as events
-from saddlebag.server.core import ServerCore
+from saddlebag.server import effects as events
+from saddlebag.server.streams import Doorbell, Streams
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from saddlebag.server.core import ServerCore
 
 __all__ = ["ServerShell"]
 
@@ -45,7 +49,8 @@ STATUS = {
 }
 """The one table from exceptions to gRPC status codes: the first kind that fits."""
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = Any
+"""A grpc.aio.ServicerContext; gRPC ships no types."""
 
 
 class ServerShell:
@@ -62,10 +67,9 @@ class ServerShell:
         self._core, self._store = core, store
         self._observe, self._note = observe, note
         self._busy = asyncio.Lock()  # held while a round is finished in a thread
-        self._turn: list[asyncio.Future[None]] = []  # handlers that wait for another round or epoch
-        self._progress: list[asyncio.Future[None]] = []  # handlers that wait for their backlog to shrink
-        self._streams: dict[int, asyncio.Task[Any]] = {}
-        self._ended: dict[asyncio.Task[Any], tuple[grpc.StatusCode, str]] = {}
+        self._turn = Doorbell()  # another round or epoch
+        self._progress = Doorbell()  # backlogs may have shrunk
+        self._streams = Streams()
         self._saving: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._final_sent: set[int] = set()
@@ -89,10 +93,11 @@ class ServerShell:
         await servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         credentials = security.credentials()
+        add = self._server.add_insecure_port if credentials is None else self._server.add_secure_port
         try:
-            port = self._server.add_secure_port(address, credentials) if credentials else self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise ConfigError(f"cannot listen on {address}: the port is in use or the address is not of this machine") from error
+            port: int = add(address) if credentials is None else add(address, credentials)
+        except RuntimeError:
+            port = 0
         if port == 0:
             raise ConfigError(f"cannot listen on {address}: the port is in use or the address is not of this machine")
         await self._server.start()
@@ -145,14 +150,13 @@ class ServerShell:
                 case events.Observe(record):
                     self._observe(record)
                 case events.Broadcast():
-                    _wake(self._turn)
+                    self._turn.ring()
                 case events.NewEpoch(reason):
-                    for worker in list(self._streams):
-                        self._end_stream(worker, grpc.StatusCode.ABORTED, reason)
-                    _wake(self._turn)
+                    self._streams.end_all(grpc.StatusCode.ABORTED, reason)
+                    self._turn.ring()
                 case events.Close(worker, reason, superseded):
                     code = grpc.StatusCode.ALREADY_EXISTS if superseded else grpc.StatusCode.ABORTED
-                    self._end_stream(worker, code, reason)
+                    self._streams.end(worker, code, reason)
                 case events.Note(text):
                     self._note(text)
                 case events.Finished():
@@ -168,13 +172,6 @@ class ServerShell:
             else:
                 effects = self._core.finish_round(now)
             await self._apply(effects)
-
-    def _end_stream(self, worker: int, code: grpc.StatusCode, reason: str) -> None:
-        task = self._streams.pop(worker, None)
-        if task is not None and not task.done():
-            self._ended[task] = (code, reason)
-            if task is not asyncio.current_task():
-                task.cancel()
 
     # -- calls -----------------------------------------------------------------------------------------------------------
 
@@ -221,7 +218,9 @@ class ServerShell:
         async with self._busy:
             try:
                 if request.protocol != PROTOCOL:
-                    raise ConfigError(f"protocol version {request.protocol} is not the server's {PROTOCOL}; use the same release")
+                    raise ConfigError(
+                        f"protocol version {request.protocol} is not the server's {PROTOCOL}; use the same release"
+                    )
                 answer, effects = self._core.join(ask, secrets.token_hex(16), time.monotonic())
             except SaddlebagError as error:
                 await self._refuse(context, error)
@@ -232,14 +231,14 @@ class ServerShell:
 
     async def _member(self, context: Context) -> int:
         metadata = dict(context.invocation_metadata() or ())
-        worker = self._core.worker_of(str(metadata.get(SESSION_KEY, "")))
+        worker = self._core.roster.worker_of(str(metadata.get(SESSION_KEY, "")))
         if worker is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not, or no longer, valid; join again")
         assert worker is not None
         return worker
 
     async def _heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
-        self._core.heartbeat(await self._member(context), time.monotonic())
+        self._core.roster.see(await self._member(context), time.monotonic())
         reply = pb.HeartbeatReply(epoch=self._core.epoch, round=self._core.round)
         self._control(up=request.ByteSize(), down=reply.ByteSize())
         return reply
@@ -266,29 +265,26 @@ class ServerShell:
         del requests  # read through the context: one coroutine alternates between reading and writing
         worker = await self._member(context)
         metadata = dict(context.invocation_metadata() or ())
-        session, task = str(metadata[SESSION_KEY]), asyncio.current_task()
-        assert task is not None
-        self._streams[worker] = task
+        session, task = str(metadata[SESSION_KEY]), self._streams.open(worker)
         try:
             await self._serve(worker, session, context)
         except SaddlebagError as error:
             self._note(f"worker {worker} dropped: {error}")
             await self._refuse(context, error)
         except asyncio.CancelledError:
-            if task not in self._ended:
+            if not self._streams.ended(task):
                 raise
         finally:
             self._core.lost(worker, session, time.monotonic())
-            if self._streams.get(worker) is task:
-                del self._streams[worker]
-        if task in self._ended:
+            self._streams.close(worker, task)
+        if verdict := self._streams.verdict(task):
             task.uncancel()
-            await context.abort(*self._ended.pop(task))
+            await context.abort(*verdict)
 
     async def _serve(self, worker: int, session: str, context: Context) -> None:
         core = self._core
-        cursor, epoch = core.resume_of(worker), core.epoch
-        while core.worker_of(session) == worker and core.epoch == epoch:
+        cursor, epoch = core.roster.resume_of(worker), core.epoch
+        while core.roster.worker_of(session) == worker and core.epoch == epoch:
             while cursor < core.round:
                 for sequence, frame in enumerate(core.frames(cursor)):
                     await context.write(frame)
@@ -301,18 +297,17 @@ class ServerShell:
                 if not await self._read_frame(worker, context):
                     return
             elif cursor == core.round:
-                await _wait(self._turn)
+                await self._turn.wait()
 
     async def _read_frame(self, worker: int, context: Context) -> bool:
         """Read and handle one frame; False when the worker has ended its stream."""
         while self._core.backlog(worker) > _BACKLOG_BYTES:
-            await _wait(self._progress)
+            await self._progress.wait()
         raw = await context.read()
         if raw is grpc.aio.EOF:
             return False
         effects = self._core.frame(worker, raw, time.monotonic())
-        if self._progress:
-            _wake(self._progress)
+        self._progress.ring()
         try:
             await self._apply(effects)
         except SaddlebagError as error:  # the round itself failed: no worker can go on
@@ -324,19 +319,6 @@ class ServerShell:
     async def _refuse(self, context: Context, error: SaddlebagError) -> None:
         code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
         await context.abort(code, str(error))
-
-
-def _wait(waiting: list[asyncio.Future[None]]) -> asyncio.Future[None]:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiting.append(future)
-    return future
-
-
-def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(None)
-    waiting.clear()
 
 
 def _reply(answer: JoinAnswer) -> pb.JoinReply:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from saddlebag.algorithms import AnyMethod, Message, Stop, digest
-from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.client.core import WorkerCore
 from saddlebag.errors import LocalProtocolError, StateError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.problems import BilinearGame
 
 
 def test_a_step_can_be_repeated(game: BilinearGame, game_method: AnyMethod) -> None:

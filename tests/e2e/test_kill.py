@@ -93,7 +93,8 @@ def test_the_server_and_workers_are_killed_at_random_rounds(tmp_path: Path, meth
     result = run_grpc(job, tmp_path, observe=observe, started=pids.update)
     assert len(killed) >= KILLS - len(moments)
     assert not moments, f"the run ended before {len(moments)} of the kills"
-    assert {"server", "worker-0", "worker-1", "worker-2"} >= set(killed) and "server" in killed
+    assert "server" in killed
+    assert {name for name in killed if name != "server"}
     assert_same(result, undisturbed(job), tmp_path)
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from saddlebag.algorithms import AnyMethod, Outcome, Stop, digest, extragradient, masha1, masha2, ogda
-from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Identity, RandK, TopK
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
-from saddlebag.server.core import NewEpoch, Note, ServerSettings
+from saddlebag.server.effects import NewEpoch, Note, ServerSettings
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.problems import BilinearGame
 
 Reference = Callable[..., Outcome]
 STOP = Stop(max_rounds=60, every=7)
@@ -110,13 +112,15 @@ def test_a_worker_without_state_starts_a_new_epoch_and_the_run_converges(
 def test_a_lost_worker_is_dropped_from_the_definition_and_comes_back(
     game: BilinearGame, game_method: AnyMethod, network: Any
 ) -> None:
-    net = network(game, game_method, Stop(max_rounds=400), rng=random.Random(2), lease_s=5.0, on_lost="drop", checkpoint_every=10)
+    net = network(
+        game, game_method, Stop(max_rounds=400), rng=random.Random(2), lease_s=5.0, on_lost="drop", checkpoint_every=10
+    )
     for _ in range(300):
         net.turn(net.rng.choice([0, 1, 3]))  # worker 2 never comes
     assert net.server.round == 0
     net.now += 6.0
     for rank in (0, 1, 3):
-        net.server.heartbeat(rank, net.now)
+        net.server.roster.see(rank, net.now)
     effects = net.server.tick(net.now)
     assert any(isinstance(effect, NewEpoch) for effect in effects)
     net.apply(effects)
@@ -131,7 +135,9 @@ def test_a_lost_worker_is_dropped_from_the_definition_and_comes_back(
     assert len({digest(worker.replica) for worker in net.workers.values()}) == 1
 
 
-def test_a_paused_run_says_so_once_and_goes_on(game: BilinearGame, game_method: AnyMethod, network: Any, reference: Reference) -> None:
+def test_a_paused_run_says_so_once_and_goes_on(
+    game: BilinearGame, game_method: AnyMethod, network: Any, reference: Reference
+) -> None:
     net = network(game, game_method, STOP, rng=random.Random(3), lease_s=5.0)
     for rank in (0, 1, 3):
         net.turn(rank), net.turn(rank)
@@ -220,7 +226,8 @@ def test_a_checkpoint_of_another_shape_is_refused(game: BilinearGame, game_metho
 
 
 @pytest.mark.parametrize(
-    "bad", [{"num_workers": 0}, {"lease_s": 0}, {"lease_s": 9, "round_deadline_s": 3}, {"on_lost": "retry"}, {"checkpoint_every": -1}]
+    "bad",
+    [{"num_workers": 0}, {"lease_s": 0}, {"lease_s": 9, "round_deadline_s": 3}, {"on_lost": "retry"}, {"checkpoint_every": -1}],
 )
 def test_settings_are_checked(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -6,8 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -24,8 +23,12 @@ from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
-from saddlebag.server.core import ServerCore, ServerSettings
+from saddlebag.server.core import ServerCore
+from saddlebag.server.effects import ServerSettings
 from saddlebag.server.shell import ServerShell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STOP = Stop(max_rounds=40, every=5)
 
@@ -111,7 +114,7 @@ def test_counted_bytes_are_what_crossed_the_socket(reference: Callable[..., Outc
             await asyncio.gather(pump(reader, far_writer, "up"), pump(far_reader, writer, "down"))
 
         proxy = await asyncio.start_server(forward, "127.0.0.1", 0)
-        address = "127.0.0.1:%d" % proxy.sockets[0].getsockname()[1]
+        address = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
         await asyncio.gather(*(cluster.worker(rank).run(address, ClientSecurity()) for rank in range(2)))
         await serving
         proxy.close()
@@ -180,7 +183,13 @@ def test_hostile_peers_get_clean_errors_and_the_run_goes_on(
                 except grpc.aio.AioRpcError as error:
                     codes.append(error.code())
         here = {"epoch": 0, "round_": 0, "sender": 1}
-        garbage = [b"", b"\xff" * 50, rng.bytes(1000), next(frames_of([b"\x09" * 40], **here)), next(frames_of([b"\x01" * 9000], **here))]
+        garbage = [
+            b"",
+            b"\xff" * 50,
+            rng.bytes(1000),
+            next(frames_of([b"\x09" * 40], **here)),
+            next(frames_of([b"\x01" * 9000], **here)),
+        ]
         for body in garbage:
             join = channel.unary_unary(f"/{SERVICE}/Join", pb.JoinRequest.SerializeToString, pb.JoinReply.FromString)
             reply = await join(pb.JoinRequest(protocol=PROTOCOL, worker=0, recipe="{}", dimension=12))
@@ -236,7 +245,7 @@ def test_a_port_in_use_is_a_clear_error(game: BilinearGame, game_method: AnyMeth
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"cannot listen on {address}: the port is in use"):
             asyncio.run(Cluster(game, game_method).server.start(address, ServerSecurity()))
 
@@ -249,6 +258,6 @@ def test_beyond_loopback_the_server_is_closed_by_default(game: BilinearGame, gam
 def test_no_server_is_a_clear_error(game: BilinearGame, game_method: AnyMethod) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:%d" % free.getsockname()[1]
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(PeerLost, match=f"no server at {address}"):
         asyncio.run(Cluster(game, game_method).worker(0, give_up_s=0.3).run(address, ClientSecurity()))

@@ -1,0 +1,128 @@
+"""What the server core is told beforehand, and what it asks of its shell."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy.typing as npt
+
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from saddlebag.algorithms import Record
+
+__all__ = [
+    "Arrays",
+    "Broadcast",
+    "Close",
+    "Effect",
+    "Finished",
+    "NewEpoch",
+    "Note",
+    "Observe",
+    "RoundReady",
+    "Save",
+    "ServerSettings",
+]
+
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """What the server decides by.
+
+    Attributes:
+        num_workers: ranks 0 to num_workers - 1 take part.
+        seed: run seed.
+        recipe, resolved: canonical JSON; every worker must hold the same recipe, and takes the resolved numbers.
+        token: shared secret, or empty.
+        lease_s: a worker that is silent for longer is lost.
+        round_deadline_s: a worker that is later with an uplink is lost, even if it is alive.
+        on_lost: "pause" waits for a lost worker, "drop" goes on without it.
+        checkpoint_every: rounds between checkpoints of all processes; 0 for none.
+        log_bytes: memory for downlinks kept for workers that come back.
+    """
+
+    num_workers: int
+    seed: int
+    recipe: str = "{}"
+    resolved: str = "{}"
+    token: str = ""
+    lease_s: float = 30.0
+    round_deadline_s: float = 3600.0
+    on_lost: Literal["pause", "drop"] = "pause"
+    checkpoint_every: int = 0
+    log_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {self.num_workers}")
+        if not 0 < self.lease_s <= self.round_deadline_s:
+            raise ConfigError(f"needs 0 < lease_s <= round_deadline_s, got {self.lease_s} and {self.round_deadline_s}")
+        if self.on_lost not in ("pause", "drop"):
+            raise ConfigError(f"on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
+        if self.checkpoint_every < 0:
+            raise ConfigError(f"checkpoint.every must be 0 or more, got {self.checkpoint_every}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundReady:
+    """All uplinks are there: call `finish_round`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Broadcast:
+    """A downlink is in the log for every member."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Save:
+    """A checkpoint to write; it must be on disk before the next one is due, and before the end is announced."""
+
+    round: int
+    arrays: Arrays
+    meta: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Observe:
+    """A line for the run's history."""
+
+    record: Record
+
+
+@dataclasses.dataclass(frozen=True)
+class NewEpoch:
+    """Every open stream ends; workers join again."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Close:
+    """One worker's stream ends; `superseded` when another process took its rank."""
+
+    worker: int
+    reason: str
+    superseded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """The run is over."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """Something a person should know."""
+
+    text: str
+
+
+Effect: TypeAlias = RoundReady | Broadcast | Save | Observe | NewEpoch | Close | Finished | Note

@@ -1,0 +1,114 @@
+"""The log of downlinks: stored before they are sent, replayed to whoever comes back, counted once for each worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from saddlebag.proto.frames import read_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from saddlebag.server.ledger import Traffic
+
+__all__ = ["DownlinkLog"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """The downlink of a round as it is sent, and the message bytes in each of its frames."""
+
+    round: int
+    frames: list[bytes]
+    data_bytes: list[int]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.frames))
+
+
+class DownlinkLog:
+    """The downlinks of the latest rounds, without gaps.
+
+    Kept are those since the checkpoint before the last, for a peer may be one checkpoint behind, and no more than
+    `max_bytes`, but always the newest.
+    """
+
+    def __init__(self, num_workers: int, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._stored: deque[_Stored] = deque()
+        self._size = 0
+        self._delivered = [(0, 0)] * num_workers  # by worker: next (round, sequence) that was never sent to it
+
+    def start(self, round_: int) -> int:
+        """The first round from which the log leads to `round_`, the present."""
+        return self._stored[0].round if self._stored else round_
+
+    def frames(self, round_: int) -> list[bytes]:
+        """The downlink of a round."""
+        return self._stored[round_ - self._stored[0].round].frames
+
+    def append(self, round_: int, frames: Iterable[bytes], *, keep_from: int) -> None:
+        """Store the downlink of the present round; rounds before `keep_from` are no longer needed."""
+        whole = list(frames)
+        self._stored.append(_Stored(round_, whole, [len(read_frame(frame).data) for frame in whole]))
+        self._size += self._stored[-1].size
+        while len(self._stored) > 1 and (self._stored[0].round < keep_from or self._size > self._max_bytes):
+            self._size -= self._stored.popleft().size
+
+    def clear(self, round_: int) -> None:
+        """Forget everything before `round_`, the first of an epoch."""
+        self._stored.clear()
+        self._size = 0
+        self._delivered = [(round_, 0)] * len(self._delivered)
+
+    def sent(self, worker: int, round_: int, sequence: int, traffic: Traffic) -> None:
+        """Count a frame that has been handed to gRPC: as payload the first time, later as repeated."""
+        stored = self._stored[round_ - self._stored[0].round]
+        if (round_, sequence) >= self._delivered[worker]:
+            _count(stored, sequence, traffic)
+            self._delivered[worker] = (round_, sequence + 1)
+            return
+        traffic.transport += len(stored.frames[sequence])
+        traffic.repeated += len(stored.frames[sequence])
+
+    def credit(self, worker: int, resume: int, traffic: Traffic) -> None:
+        """A worker that continues from `resume` has received the downlinks before it, though a crash lost their count."""
+        for stored in self._stored:
+            for sequence in range(len(stored.frames)):
+                if stored.round < resume and (stored.round, sequence) >= self._delivered[worker]:
+                    _count(stored, sequence, traffic)
+        self._delivered[worker] = max(self._delivered[worker], (resume, 0))
+
+    def capture(self) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+        """The log for a checkpoint: its bytes, and how they divide."""
+        data = b"".join(frame for stored in self._stored for frame in stored.frames)
+        rounds = [[stored.round, [len(frame) for frame in stored.frames], stored.data_bytes] for stored in self._stored]
+        return np.frombuffer(data, np.uint8), {"rounds": rounds, "delivered": self._delivered}
+
+    def restore(self, data: bytes, meta: dict[str, Any]) -> None:
+        """The log of a checkpoint; KeyError, TypeError or ValueError when it is none."""
+        self._stored.clear()
+        at = 0
+        for round_, lengths, data_bytes in meta["rounds"]:
+            ends = list(itertools.accumulate(lengths, initial=at))
+            self._stored.append(_Stored(round_, [data[a:b] for a, b in itertools.pairwise(ends)], data_bytes))
+            at = ends[-1]
+        self._size = at
+        delivered: Sequence[Sequence[int]] = meta["delivered"]
+        if at != len(data) or len(delivered) != len(self._delivered):
+            raise ValueError("the log of downlinks does not add up")
+        self._delivered = [(round_, sequence) for round_, sequence in delivered]
+
+
+def _count(stored: _Stored, sequence: int, traffic: Traffic) -> None:
+    frame_bytes, data_bytes = len(stored.frames[sequence]), stored.data_bytes[sequence]
+    traffic.payload += data_bytes
+    traffic.framing += frame_bytes - data_bytes
+    traffic.transport += frame_bytes

@@ -1,0 +1,194 @@
+"""From recipes to problems and methods, the resolved numbers, plug-ins, and the Python interface."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import saddlebag
+from saddlebag.algorithms.simulate import Stop
+from saddlebag.compression.natural import Natural
+from saddlebag.errors import ConfigError, DataError, RemoteProtocolError
+from saddlebag.launch import plugins
+from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.recipe import Recipe, recipe_from_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def recipe_of(method: dict[str, Any], **changes: Any) -> Recipe:
+    table: dict[str, Any] = {
+        "workers": 2,
+        "problem": {"name": "bilinear", "n": 5},
+        "method": method,
+        "stop": {"merit": 1e-3},
+        **changes,
+    }
+    return recipe_from_dict(table)
+
+
+def test_resolving_gives_numbers_that_travel_and_come_back() -> None:
+    recipe = recipe_of(
+        {"name": "masha1", "up": {"name": "rand_k", "k": 1}, "step_size": "0.5/L"},
+        baseline=[{"name": "extragradient"}, {"name": "ogda", "step_size": 2}],
+    )
+    problem = build_problem(recipe)
+    assert problem.constants is not None
+    resolved = resolve(recipe, problem)
+    lipschitz = problem.constants.lipschitz
+    assert resolved.method.step_size == 0.5 / lipschitz
+    assert resolved.method.probability == 0.1, "1 / beta for one of ten coordinates"
+    assert [method.step_size for method in resolved.baselines] == [1 / (2 * lipschitz), 2.0]
+    assert resolved.baselines[0].probability == "theory", "it has none"
+    text = resolved_json(resolved)
+    assert json.loads(text) == {"step_size": resolved.method.step_size, "probability": 0.1}
+    assert apply_resolved(recipe, text).method == resolved.method
+    assert build_method(resolved, problem) == build_method(recipe, problem)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"step_size": "1"}', '{"step_size": -1.0, "name": 2.0}', "[" * 100_000])
+def test_resolved_numbers_from_a_peer_are_checked(text: str) -> None:
+    with pytest.raises(RemoteProtocolError, match="malformed"):
+        apply_resolved(recipe_of({"name": "ogda"}), text)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"name": "masha1", "up": {"name": "top_k", "k": 1}}, r"method: masha1 needs an unbiased compressor up, got TopK"),
+        (
+            {"name": "masha2", "down": {"name": "rand_k", "k": 1}},
+            r"method: masha2 needs a contractive compressor down, got RandK",
+        ),
+        ({"name": "compressed_extragradient"}, r"method: compressed_extragradient has no proven step size"),
+        ({"name": "masha1", "up": {"name": "rand_k", "fraction": 2}}, r"method\.up: .*fraction"),
+        ({"name": "masha1", "up": {"name": "rand_k", "k": 11}}, r"method\.up: .*11.*10"),
+        ({"name": "masha1", "up": {"name": "rand_k"}}, r"method\.up: "),
+        ({"name": "masha1", "probability": 0.9}, r"method: .*probability <= 1/2"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_run(method: dict[str, Any], message: str) -> None:
+    recipe = recipe_of(method)
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve(recipe, build_problem(recipe))
+    assert "\n" not in str(caught.value)
+
+
+def test_masha2_refuses_a_prox() -> None:
+    recipe = recipe_of({"name": "masha2"}, problem={"name": "robust_logistic"}, data={"source": "breast_cancer"})
+    with pytest.raises(ConfigError, match=r"method: masha2 has no prox and robust_logistic on breast_cancer needs one"):
+        resolve(recipe, build_problem(recipe))
+
+
+def test_problems_and_data_must_fit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="robust_logistic needs a data set"):
+        build_problem(recipe_of({"name": "ogda"}, problem={"name": "robust_logistic"}))
+    with pytest.raises(ConfigError, match="bilinear generates its own data"):
+        build_problem(recipe_of({"name": "ogda"}, data={"source": "breast_cancer"}))
+    with pytest.raises(ConfigError, match=r"problem: bilinear: n must be at least 1, got 0"):
+        build_problem(recipe_of({"name": "ogda"}, problem={"name": "bilinear", "n": 0}))
+    bad = tmp_path / "bad.txt"
+    bad.write_text("+1 1:0.5\n-1 1:x\n")
+    recipe = recipe_of({"name": "ogda"}, problem={"name": "robust_logistic"}, data={"source": str(bad)})
+    with pytest.raises(DataError, match=r"bad\.txt, line 2: "):
+        build_problem(recipe)
+
+
+def test_label_skew_reaches_the_problem() -> None:
+    def build(split: str) -> Any:
+        data = {"source": "breast_cancer", "split": split}
+        return build_problem(recipe_of({"name": "ogda"}, problem={"name": "robust_logistic"}, data=data))
+
+    even, skew = build("even"), build("label_skew")
+    spread = [np.ptp([problem.labels_N[shard].mean() for shard in problem.shards]) for problem in (even, skew)]
+    assert spread[0] < 0.3 < 1.0 < spread[1], "means of labels in {-1, 1}"
+
+
+class _Entry:
+    """What `importlib.metadata` gives for a plug-in."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name, self._value, self.value, self.dist = name, value, f"somewhere:{name}", None
+
+    def load(self) -> Any:
+        if isinstance(self._value, Exception):
+            raise self._value
+        return self._value
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    found = [
+        _Entry("mine", Natural),
+        _Entry("broken", ImportError("no such thing")),
+        _Entry("identity", Natural),
+        _Entry("number", 3),
+    ]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found if group == "saddlebag.compressors" else [])
+    monkeypatch.setitem(plugins.REGISTRIES, "compressors", dict(plugins.REGISTRIES["compressors"]))
+    plugins.load_plugins.cache_clear()
+    yield
+    plugins.load_plugins.cache_clear()
+
+
+@pytest.mark.usefixtures("installed")
+def test_plugins_are_added_and_broken_ones_reported() -> None:
+    assert plugins.find("compressors", "mine", "x") is Natural
+    loaded = plugins.load_plugins()
+    assert loaded.origin("compressors", "mine") == "somewhere:mine"
+    assert loaded.origin("compressors", "natural") == f"saddlebag {saddlebag.__version__}"
+    broken, taken, number = loaded.warnings
+    assert "'broken'" in broken
+    assert "ImportError: no such thing" in broken
+    assert "the name is taken by saddlebag" in taken
+    assert "not callable" in number
+
+
+def test_the_python_interface_is_the_recipe_in_other_words() -> None:
+    problem = saddlebag.make_problem("bilinear", n=5, workers=3)
+    method = saddlebag.make_method(
+        "masha1", problem, step_size="0.2/L", probability=0.3, up=saddlebag.make_compressor("rand_k", k=5), down="natural"
+    )
+    outcome = saddlebag.simulate(problem, method, stop=1e-2, seed=4, every=5)
+    recipe = recipe_of(
+        {
+            "name": "masha1",
+            "step_size": "0.2/L",
+            "probability": 0.3,
+            "up": {"name": "rand_k", "k": 5},
+            "down": {"name": "natural"},
+        },
+        workers=3,
+    )
+    same = build_method(recipe, build_problem(recipe))
+    assert dataclasses.replace(same, prox=method.prox) == method  # type: ignore[type-var, attr-defined]
+    again = saddlebag.simulate(problem, method, stop=Stop(merit=1e-2, every=5), seed=4)
+    assert outcome.reason == "merit"
+    assert outcome.history == again.history
+    assert np.array_equal(outcome.replica.z_D, again.replica.z_D)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: saddlebag.make_problem("bilinera"), "did you mean 'bilinear'"),
+        (lambda: saddlebag.make_problem("bilinear", m=3), r"bilinear\.m is no known key"),
+        (lambda: saddlebag.make_problem("bilinear", n="3"), r"bilinear\.n must be a whole number, got '3'"),
+        (lambda: saddlebag.make_compressor("topk"), "did you mean 'top_k'"),
+        (
+            lambda: saddlebag.make_method("masha1", saddlebag.make_problem("bilinear"), stepsize=1),
+            "has no parameter 'stepsize'",
+        ),
+        (lambda: saddlebag.make_method("masha1", saddlebag.make_problem("bilinear"), up="top_k"), "top_k"),
+    ],
+)
+def test_the_python_interface_refuses_clearly(call: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        call()
