@@ -21,18 +21,18 @@ _SCALARS: dict[type, type[np.generic]] = {int: np.int64, bool: np.bool_, float: 
 _SCALARS_BY_NAME = {kind.__name__: dtype for kind, dtype in _SCALARS.items()}  # annotations are strings at run time
 
 
-def pack(state: Any) -> dict[str, npt.NDArray[Any]]:
-    """The fields of a state by name: float64 vectors as they are, numbers as 0-d arrays."""
+def pack(state: Any, prefix: str = "") -> dict[str, npt.NDArray[Any]]:
+    """The fields of a state by name, after a prefix: float64 vectors as they are, numbers as 0-d arrays."""
     arrays = {}
     for field in dataclasses.fields(state):
         value = getattr(state, field.name)
         scalar = _SCALARS.get(type(value))
-        arrays[field.name] = np.asarray(value, dtype=scalar if scalar else np.float64)
+        arrays[prefix + field.name] = np.asarray(value, dtype=scalar if scalar else np.float64)
     return arrays
 
 
-def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimension: int) -> T:
-    """The state that `pack` gave.
+def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimension: int, prefix: str = "") -> T:
+    """The state that `pack` gave under the same prefix.
 
     Raises:
         StateError: a field is missing, has another type, or is not a finite vector of the given dimension.
@@ -40,9 +40,9 @@ def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimensio
     values: dict[str, Any] = {}
     for field in dataclasses.fields(state_type):  # type: ignore[arg-type]
         name, scalar = field.name, _SCALARS_BY_NAME.get(str(field.type))
-        if name not in arrays:
+        if prefix + name not in arrays:
             raise StateError(f"{state_type.__name__}.{name} is missing; present: {', '.join(sorted(arrays)) or 'nothing'}")
-        array = arrays[name]
+        array = arrays[prefix + name]
         shape, dtype = ((), scalar) if scalar else ((dimension,), np.float64)
         if array.shape != shape or array.dtype != dtype:
             raise StateError(

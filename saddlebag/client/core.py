@@ -74,8 +74,7 @@ class WorkerCore:
 
     def capture(self) -> tuple[Arrays, dict[str, Any]]:
         """The state at the boundary, for a checkpoint."""
-        arrays = {f"replica.{name}": array for name, array in pack(self.replica).items()}
-        arrays |= {f"worker.{name}": array for name, array in pack(self._own).items()}
+        arrays = pack(self.replica, "replica.") | pack(self._own, "worker.")
         return arrays, {"epoch": self.epoch, "round": self.round, "worker": self.worker}
 
     def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
@@ -84,11 +83,8 @@ class WorkerCore:
         Raises:
             StateError: it does not fit the method or the dimension.
         """
-        self.replica = self.unpack_replica(
-            {k.removeprefix("replica."): v for k, v in arrays.items() if k.startswith("replica.")}
-        )
-        own = {k.removeprefix("worker."): v for k, v in arrays.items() if k.startswith("worker.")}
-        self._own, self._next = unpack(self.method.worker_type, own, self.dimension), None
+        self.replica = unpack(self.method.replica_type, arrays, self.dimension, "replica.")
+        self._own, self._next = unpack(self.method.worker_type, arrays, self.dimension, "worker."), None
         self.epoch, self.round = meta["epoch"], meta["round"]
 
     def unpack_replica(self, arrays: Arrays) -> Any:

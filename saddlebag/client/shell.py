@@ -256,7 +256,8 @@ class WorkerShell:
             message = Message(_join_parts(received, sizes))
         core.apply(message)
         if self._store is not None and self._checkpoint_every and (core.round % self._checkpoint_every == 0 or frame.final):
-            self._store.save(core.round, *core.capture())
+            arrays, meta = core.capture()
+            self._store.save(core.round, arrays, {**meta, "recipe": self._recipe})
         return frame.final
 
     def _expect(self, frame: Frame, sequence: int) -> None:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.algorithms import AnyMethod, Judge, Problem, Record
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
-from saddlebag.errors import ConfigError, StateError
-from saddlebag.launch.build import build_method, build_problem, resolve
+from saddlebag.errors import ConfigError
+from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.history import History
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
+from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
 from saddlebag.server.shell import ServerShell
@@ -73,8 +74,11 @@ def run_server(
     resume: bool = False,
     note: Callable[[str], None] = lambda text: None,
     observe: Callable[[Record], None] = lambda record: None,
+    listening: Callable[[str], None] = lambda address: None,
 ) -> dict[str, Any]:
     """Serve the recipe's method until its end; writes metrics, checkpoints and the result under `out`.
+
+    `listening` is told the address once the port is open.
 
     Raises:
         ConfigError: the recipe, address or security do not allow it.
@@ -82,24 +86,11 @@ def run_server(
     """
     tune_process()
     problem = build_problem(recipe)
-    resolved = resolve(recipe, problem)
-    method = build_method(resolved, problem)
-    settings = ServerSettings(
-        num_workers=recipe.workers,
-        seed=recipe.seed,
-        recipe=recipe.canonical(),
-        resolved=_numbers(resolved),
-        token=token,
-        lease_s=recipe.server.lease_s,
-        round_deadline_s=recipe.server.round_deadline_s,
-        on_lost=recipe.server.on_lost,
-        checkpoint_every=recipe.checkpoint.every,
-    )
-    core = ServerCore(method, Judge(problem, recipe.stop), problem.start(), settings, time.monotonic())
+    core = _server_core(recipe, problem, token)
     store = CheckpointStore(out / "checkpoints", "server")
-    out.mkdir(parents=True, exist_ok=True)
     if resume and store.rounds():
         core.restore(*store.load(store.rounds()[-1]), time.monotonic())
+    store.forget_after(core.round if resume else -1)
     begin = time.monotonic()
     with History(out / "metrics.jsonl", upto_round=core.round if resume else 0) as history:
 
@@ -108,23 +99,38 @@ def run_server(
             observe(line)
 
         shell = ServerShell(core, store=store, observe=record, note=note)
-        asyncio.run(_serve(shell, address or recipe.server.address, security or ServerSecurity(), out))
+        asyncio.run(_serve(shell, address or recipe.server.address, security or ServerSecurity(), out, listening))
     result = _result(recipe, problem, core, begin)
     write_atomically(out / "result.json", (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
-async def _serve(shell: ServerShell, address: str, security: ServerSecurity, out: Path) -> None:
+def _server_core(recipe: Recipe, problem: Problem, token: str) -> ServerCore:
+    resolved = resolve(recipe, problem)
+    settings = ServerSettings(
+        num_workers=recipe.workers,
+        seed=recipe.seed,
+        recipe=recipe.canonical(),
+        resolved=resolved_json(resolved),
+        token=token,
+        lease_s=recipe.server.lease_s,
+        round_deadline_s=recipe.server.round_deadline_s,
+        on_lost=recipe.server.on_lost,
+        checkpoint_every=recipe.checkpoint.every,
+    )
+    judge = Judge(problem, recipe.stop)
+    return ServerCore(build_method(resolved, problem), judge, problem.start(), settings, time.monotonic())
+
+
+async def _serve(
+    shell: ServerShell, address: str, security: ServerSecurity, out: Path, listening: Callable[[str], None]
+) -> None:
     port = await shell.start(address, security)
-    where = {"address": f"{address.rpartition(':')[0]}:{port}", "pid": os.getpid()}
-    write_atomically(out / _ADDRESS_FILE, json.dumps(where).encode())
+    bound = f"{address.rpartition(':')[0]}:{port}"
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / _ADDRESS_FILE, json.dumps({"address": bound, "pid": os.getpid()}).encode())
+    listening(bound)
     await shell.run()
-
-
-def _numbers(resolved: Recipe) -> str:
-    section = resolved.method
-    numbers = {"step_size": section.step_size, "probability": section.probability}
-    return json.dumps({key: value for key, value in numbers.items() if isinstance(value, int | float)}, sort_keys=True)
 
 
 def _result(recipe: Recipe, problem: Problem, core: ServerCore, begin: float) -> dict[str, Any]:
@@ -170,16 +176,12 @@ def run_worker(
     core = WorkerCore(_provisional(recipe, problem), problem.operator(rank), problem.start(), worker=rank, seed=recipe.seed)
     store = CheckpointStore(out / "checkpoints", f"worker-{rank}") if out is not None else None
     if store is not None and store.rounds():
-        core.restore(*store.load(store.rounds()[-1]))
+        arrays, meta = store.load(store.rounds()[-1])
+        require_same_recipe(meta["recipe"], recipe.canonical())
+        core.restore(arrays, meta)
 
     def configure(resolved: str) -> None:
-        try:
-            numbers = json.loads(resolved)
-            given: dict[str, Any] = {key: float(numbers[key]) for key in numbers}
-            method = dataclasses.replace(recipe.method, **given)
-        except (ValueError, TypeError) as error:
-            raise StateError(f"the server sent no numbers but {resolved!r}") from error
-        core.method = build_method(dataclasses.replace(recipe, method=method), problem)
+        core.method = build_method(apply_resolved(recipe, resolved), problem)
 
     shell = WorkerShell(
         core, recipe=recipe.canonical(), token=token, store=store, give_up_s=give_up_s, configure=configure, note=note

@@ -65,8 +65,6 @@ def serve(
     recipe = load_recipe(path, list(sets))
     certificate, key, ca = tls
     folder = out or Path(recipe.output.directory) / recipe.label
-    if parent_fd is None:
-        note(f"serving {recipe.label} to {recipe.workers} workers at {address or recipe.server.address}; results in {folder}")
     result = run_server(
         recipe,
         folder,
@@ -76,6 +74,7 @@ def serve(
         resume=resume,
         note=note,
         observe=progress(recipe.workers),
+        listening=lambda bound: note(f"serving {recipe.label} to {recipe.workers} workers at {bound}; results in {folder}"),
     )
     name, value = next(iter(result["merits"].items()))
     note(f"finished ({result['reason']}): {name} {value:.2e} after {result['rounds']:,} rounds")

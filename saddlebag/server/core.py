@@ -13,7 +13,6 @@ at the start of a run, when a worker is dropped or comes back, and when a worker
 from __future__ import annotations
 
 import json
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, Judge, Record, digest, pack, unpack
@@ -22,19 +21,8 @@ from saddlebag.errors import RemoteProtocolError, StateError
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk, require_same_recipe
-from saddlebag.server.effects import (
-    Arrays,
-    Broadcast,
-    Close,
-    Effect,
-    Finished,
-    NewEpoch,
-    Note,
-    Observe,
-    RoundReady,
-    Save,
-    ServerSettings,
-)
+from saddlebag.server import effects as ef
+from saddlebag.server.effects import Arrays, Effect, ServerSettings
 from saddlebag.server.gather import Gather
 from saddlebag.server.ledger import Ledger
 from saddlebag.server.log import DownlinkLog
@@ -60,7 +48,6 @@ class ServerCore:
         self.finished: str | None = None
         self._log = DownlinkLog(settings.num_workers, settings.log_bytes)
         self.down_bytes = 0  # messages of the trajectory, for each member
-        self._boundaries: deque[int] = deque([0], maxlen=2)
         self.roster = Roster(settings.num_workers, now)
         self._open_round(now)
 
@@ -76,7 +63,7 @@ class ServerCore:
         effects: list[Effect] = []
         if self.roster.sit(ask.worker, session, now):
             self.ledger.rejoins += 1
-            effects.append(Close(ask.worker, "another process joined with this rank", superseded=True))
+            effects.append(ef.Close(ask.worker, "another process joined with this rank", superseded=True))
             self._disconnect(ask.worker)
         resume = self._common_round(ask) if ask.worker in self.members else None
         heal = self.roster.take_diverged(ask.worker) and resume == self.round
@@ -88,7 +75,10 @@ class ServerCore:
             resume = self.epoch_start
         self._log.credit(ask.worker, resume, self.ledger.down)
         self.roster.set_resume(ask.worker, resume)
-        answer = JoinAnswer(
+        return self._answer(session, resume, fresh=fresh, heal=heal), effects
+
+    def _answer(self, session: str, resume: int, *, fresh: bool, heal: bool) -> JoinAnswer:
+        return JoinAnswer(
             epoch=self.epoch,
             round=self.round,
             resume=resume,
@@ -101,7 +91,6 @@ class ServerCore:
             lease_s=self.settings.lease_s,
             checkpoint_every=self.settings.checkpoint_every,
         )
-        return answer, effects
 
     def _common_round(self, ask: JoinAsk) -> int | None:
         """The latest boundary whose state the worker holds and from which the log leads to the present."""
@@ -136,33 +125,29 @@ class ServerCore:
         Raises:
             RemoteProtocolError: the bytes break the protocol; the worker is to be dropped.
         """
-        self.ledger.up.transport += len(raw)
-        try:
-            frame = read_frame(raw)
-        except RemoteProtocolError:
-            self.ledger.up.repeated += len(raw)
-            raise
+        up = self.ledger.up
+        up.transport += len(raw)
+        up.repeated += len(raw)  # until it turns out to be of use
+        frame = read_frame(raw)
         if frame.sender != worker + 1:
-            self.ledger.up.repeated += len(raw)
             raise RemoteProtocolError(f"worker {worker} sent a frame of sender {frame.sender}")
         self.roster.see(worker, now)
         if (frame.epoch, frame.round) != (self.epoch, self.round) or not self.needs_uplink(worker):
-            self.ledger.up.repeated += len(raw)
             self.ledger.stale_frames += 1
             if (frame.epoch, frame.round) > (self.epoch, self.round):
                 raise RemoteProtocolError(f"worker {worker} is at round {frame.round}, ahead of the server's {self.round}")
             return []
         if frame.digest is not None and frame.digest != self.replica_digest:
-            self.ledger.up.repeated += len(raw)
             return self._heal(worker)
+        up.repeated -= len(raw)
         self._gather.take(worker, frame, len(raw))
-        return [RoundReady()] if self._gather.complete else []
+        return [ef.RoundReady()] if self._gather.complete else []
 
     def _heal(self, worker: int) -> list[Effect]:
         self.ledger.digest_mismatches += 1
         self.roster.mark_diverged(worker)
         reason = f"worker {worker}'s replica differs at round {self.round}; it continues from a snapshot"
-        return [Note(reason), Close(worker, reason)]
+        return [ef.Note(reason), ef.Close(worker, reason)]
 
     @property
     def replica_digest(self) -> int:
@@ -181,21 +166,23 @@ class ServerCore:
         before, self.replica = self.replica, self.method.replay(self.replica, down, self._draws)
         verdict = self._judge(self.round + 1, before, self.replica)
         frames = frames_of(buffers, epoch=self.epoch, round_=self.round, sender=0, final=verdict.reason is not None)
-        self._log.append(self.round, frames, keep_from=self._boundaries[0] if self.settings.checkpoint_every else 0)
+        self._log.append(self.round, frames)
         self.down_bytes += sum(map(len, buffers)) * len(self.members)
         self.round += 1
         self.finished = verdict.reason
         effects: list[Effect] = []
         if verdict.merits is not None:
             merits = dict(verdict.merits)
-            effects.append(Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes)))
+            effects.append(
+                ef.Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes))
+            )
         every = self.settings.checkpoint_every
         if every and (self.round % every == 0 or self.finished):
             effects.append(self._save())
         self._open_round(now)
-        effects.append(Broadcast())
+        effects.append(ef.Broadcast())
         if self.finished:
-            effects.append(Finished(self.finished))
+            effects.append(ef.Finished(self.finished))
         return effects
 
     # -- the log of downlinks --------------------------------------------------------------------------------------------
@@ -250,7 +237,7 @@ class ServerCore:
         left = tuple(worker for worker in self.members if worker not in workers)
         if self.settings.on_lost == "drop" and left:
             return self._new_epoch(left, f"{reason}; going on with {len(left)} of {self.settings.num_workers} workers", now)
-        return [Note(f"{reason}; waiting for it to come back")] if self.roster.first_note(workers) else []
+        return [ef.Note(f"{reason}; waiting for it to come back")] if self.roster.first_note(workers) else []
 
     def _new_epoch(self, members: tuple[int, ...], reason: str, now: float) -> list[Effect]:
         """Start again from the present z with these members."""
@@ -263,21 +250,17 @@ class ServerCore:
         self.replica = self.method.init_replica(self.replica.z_D)
         self._own = self.method.init_server(self.replica)
         self._log.clear(self.round)
-        self._boundaries.clear()
-        self._boundaries.append(self.round)
         self._open_round(now)
-        effects: list[Effect] = [NewEpoch(reason), Note(reason)]
+        effects: list[Effect] = [ef.NewEpoch(reason), ef.Note(reason)]
         if self.settings.checkpoint_every:
             effects.append(self._save())
         return effects
 
     # -- checkpoints -----------------------------------------------------------------------------------------------------
 
-    def _save(self) -> Save:
-        if self._boundaries[-1] != self.round:
-            self._boundaries.append(self.round)
-        arrays: Arrays = {f"replica.{name}": array for name, array in pack(self.replica).items()}
-        arrays |= {f"server.{name}": array for name, array in pack(self._own).items()}
+    def _save(self) -> ef.Save:
+        self._log.mark(self.round)
+        arrays: Arrays = pack(self.replica, "replica.") | pack(self._own, "server.")
         arrays["log"], log = self._log.capture()
         meta = {
             "recipe": self.settings.recipe,
@@ -286,12 +269,11 @@ class ServerCore:
             "round": self.round,
             "members": self.members,
             "finished": self.finished,
-            "boundaries": list(self._boundaries),
             "log": log,
             "down_bytes": self.down_bytes,
             "ledger": self.ledger.as_dict(),
         }
-        return Save(self.round, arrays, json.loads(json.dumps(meta)))
+        return ef.Save(self.round, arrays, json.loads(json.dumps(meta)))
 
     def restore(self, arrays: Arrays, meta: Mapping[str, Any], now: float) -> None:
         """Continue from a checkpoint.
@@ -301,20 +283,15 @@ class ServerCore:
         """
         require_same_recipe(meta["recipe"], self.settings.recipe)
         d = len(self.replica.z_D)
-        self.replica = unpack(self.method.replica_type, _under("replica.", arrays), d)
-        self._own = unpack(self.method.server_type, _under("server.", arrays), d)
+        self.replica = unpack(self.method.replica_type, arrays, d, "replica.")
+        self._own = unpack(self.method.server_type, arrays, d, "server.")
         try:
             self.epoch, self.epoch_start, self.round = meta["epoch"], meta["epoch_start"], meta["round"]
             self.members = tuple(meta["members"])
             self.finished = meta["finished"]
-            self._boundaries = deque(meta["boundaries"], maxlen=2)
             self.ledger = Ledger.from_dict(meta["ledger"])
             self._log.restore(arrays["log"].tobytes(), meta["log"])
             self.down_bytes = meta["down_bytes"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"the server's checkpoint of round {meta.get('round')} is damaged: {error!r}") from error
         self._open_round(now)
-
-
-def _under(prefix: str, arrays: Arrays) -> Arrays:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -44,6 +44,7 @@ class DownlinkLog:
         self._max_bytes = max_bytes
         self._stored: deque[_Stored] = deque()
         self._size = 0
+        self._marks = deque([0], maxlen=2)  # boundaries of the last two checkpoints
         self._delivered = [(0, 0)] * num_workers  # by worker: next (round, sequence) that was never sent to it
 
     def start(self, round_: int) -> int:
@@ -54,18 +55,24 @@ class DownlinkLog:
         """The downlink of a round."""
         return self._stored[round_ - self._stored[0].round].frames
 
-    def append(self, round_: int, frames: Iterable[bytes], *, keep_from: int) -> None:
-        """Store the downlink of the present round; rounds before `keep_from` are no longer needed."""
+    def mark(self, round_: int) -> None:
+        """A checkpoint is taken at this boundary."""
+        if self._marks[-1] != round_:
+            self._marks.append(round_)
+
+    def append(self, round_: int, frames: Iterable[bytes]) -> None:
+        """Store the downlink of the present round, and forget those that nobody can need."""
         whole = list(frames)
         self._stored.append(_Stored(round_, whole, [len(read_frame(frame).data) for frame in whole]))
         self._size += self._stored[-1].size
-        while len(self._stored) > 1 and (self._stored[0].round < keep_from or self._size > self._max_bytes):
+        while len(self._stored) > 1 and (self._stored[0].round < self._marks[0] or self._size > self._max_bytes):
             self._size -= self._stored.popleft().size
 
     def clear(self, round_: int) -> None:
         """Forget everything before `round_`, the first of an epoch."""
         self._stored.clear()
         self._size = 0
+        self._marks = deque([round_], maxlen=2)
         self._delivered = [(round_, 0)] * len(self._delivered)
 
     def sent(self, worker: int, round_: int, sequence: int, traffic: Traffic) -> None:
@@ -90,7 +97,7 @@ class DownlinkLog:
         """The log for a checkpoint: its bytes, and how they divide."""
         data = b"".join(frame for stored in self._stored for frame in stored.frames)
         rounds = [[stored.round, [len(frame) for frame in stored.frames], stored.data_bytes] for stored in self._stored]
-        return np.frombuffer(data, np.uint8), {"rounds": rounds, "delivered": self._delivered}
+        return np.frombuffer(data, np.uint8), {"rounds": rounds, "marks": list(self._marks), "delivered": self._delivered}
 
     def restore(self, data: bytes, meta: dict[str, Any]) -> None:
         """The log of a checkpoint; KeyError, TypeError or ValueError when it is none."""
@@ -101,6 +108,7 @@ class DownlinkLog:
             self._stored.append(_Stored(round_, [data[a:b] for a, b in itertools.pairwise(ends)], data_bytes))
             at = ends[-1]
         self._size = at
+        self._marks = deque(map(int, meta["marks"]), maxlen=2)
         delivered: Sequence[Sequence[int]] = meta["delivered"]
         if at != len(data) or len(delivered) != len(self._delivered):
             raise ValueError("the log of downlinks does not add up")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -24,9 +24,10 @@ from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, Saddleb
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ServerSecurity
 from saddlebag.proto.frames import FRAME_BYTES
-from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAnswer, JoinAsk
+from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAsk
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
+from saddlebag.server.calls import handlers
 from saddlebag.server.streams import Doorbell, Streams
 
 if TYPE_CHECKING:
@@ -34,12 +35,11 @@ if TYPE_CHECKING:
 
     from saddlebag.server.core import ServerCore
 
+
 __all__ = ["ServerShell"]
 
-_BACKLOG_BYTES = 4 << 20
-"""Most bytes of one worker that wait for earlier workers: enough to keep a link busy, small beside a model."""
-_THREAD_ABOVE = 1 << 18
-"""Dimension from which a round is finished in a thread, so that heartbeats are answered meanwhile."""
+_BACKLOG_BYTES = 4 << 20  # of one worker that wait for earlier ones: enough to keep a link busy, small beside a model
+_THREAD_ABOVE = 1 << 18  # dimension from which a round is finished in a thread, so that heartbeats are answered meanwhile
 _TICK_S = 0.5
 
 STATUS = {
@@ -87,7 +87,7 @@ class ServerShell:
         host = address.rpartition(":")[0]
         security.require_safe(host, bool(self._core.settings.token), self._note)
         self._server = grpc.aio.server(options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)])
-        self._server.add_generic_rpc_handlers((self._handlers(),))
+        self._server.add_generic_rpc_handlers((handlers(self),))
         servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
         await servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
@@ -166,37 +166,11 @@ class ServerShell:
 
     async def _finish_round(self) -> None:
         async with self._busy:
-            now = time.monotonic()
-            if len(self._core.replica.z_D) > _THREAD_ABOVE:
-                effects = await asyncio.to_thread(self._core.finish_round, now)
-            else:
-                effects = self._core.finish_round(now)
-            await self._apply(effects)
+            finish = functools.partial(self._core.finish_round, time.monotonic())
+            large = len(self._core.replica.z_D) > _THREAD_ABOVE
+            await self._apply(await asyncio.to_thread(finish) if large else finish())
 
     # -- calls -----------------------------------------------------------------------------------------------------------
-
-    def _handlers(self) -> grpc.GenericRpcHandler:
-        def unary(call: Any, request_type: Any) -> Any:
-            async def parse(raw: bytes, context: Context) -> Any:
-                try:
-                    request = request_type.FromString(raw)
-                except DecodeError:
-                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"these bytes are no {request_type.__name__}")
-                return await call(request, context)
-
-            return grpc.unary_unary_rpc_method_handler(parse, None, lambda reply: reply.SerializeToString())
-
-        snapshot = grpc.unary_stream_rpc_method_handler(self._snapshot, None, lambda chunk: chunk.SerializeToString())
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Join": unary(self._join, pb.JoinRequest),
-                "Exchange": grpc.stream_stream_rpc_method_handler(self._exchange),
-                "Snapshot": snapshot,
-                "Heartbeat": unary(self._heartbeat, pb.HeartbeatRequest),
-                "Leave": unary(self._leave, pb.LeaveRequest),
-            },
-        )
 
     def _control(self, up: int = 0, down: int = 0) -> None:
         ledger = self._core.ledger
@@ -205,7 +179,8 @@ class ServerShell:
         ledger.down.control += down
         ledger.down.transport += down
 
-    async def _join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
+    async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
+        """Admit a worker, or say why not."""
         self._control(up=request.ByteSize())
         ask = JoinAsk(
             worker=request.worker,
@@ -225,7 +200,7 @@ class ServerShell:
             except SaddlebagError as error:
                 await self._refuse(context, error)
             await self._apply(effects)
-        reply = _reply(answer)
+        reply = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))
         self._control(down=reply.ByteSize())
         return reply
 
@@ -237,20 +212,23 @@ class ServerShell:
         assert worker is not None
         return worker
 
-    async def _heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
+    async def heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
+        """Renew a worker's lease."""
         self._core.roster.see(await self._member(context), time.monotonic())
         reply = pb.HeartbeatReply(epoch=self._core.epoch, round=self._core.round)
         self._control(up=request.ByteSize(), down=reply.ByteSize())
         return reply
 
-    async def _leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
+    async def leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
+        """End a worker's membership."""
         worker = await self._member(context)
         self._control(up=request.ByteSize())
         async with self._busy:
             await self._apply(self._core.leave(worker, time.monotonic()))
         return pb.LeaveReply()
 
-    async def _snapshot(self, request: bytes, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
+    async def snapshot(self, request: bytes, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
+        """Send the replica at the present boundary, in chunks."""
         await self._member(context)
         self._control(up=len(request))
         async with self._busy:
@@ -261,7 +239,8 @@ class ServerShell:
             self._control(down=chunk.ByteSize())
             yield chunk
 
-    async def _exchange(self, requests: Any, context: Context) -> None:
+    async def exchange(self, requests: Any, context: Context) -> None:
+        """Serve one worker's rounds."""
         del requests  # read through the context: one coroutine alternates between reading and writing
         worker = await self._member(context)
         metadata = dict(context.invocation_metadata() or ())
@@ -319,7 +298,3 @@ class ServerShell:
     async def _refuse(self, context: Context, error: SaddlebagError) -> None:
         code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
         await context.abort(code, str(error))
-
-
-def _reply(answer: JoinAnswer) -> pb.JoinReply:
-    return pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))

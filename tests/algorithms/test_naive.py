@@ -71,7 +71,7 @@ def plain(problem: Any, method: Any, seed: int) -> Iterator[Vector]:
     def compressed(point_D: Vector) -> Vector:
         draws = [Draws(seed, round_, worker) for worker in range(problem.num_workers)]
         values = [method.up.encode(problem.operator(d.worker)(point_D, d), d).dense() for d in draws]
-        return np.asarray(sum(values) / len(values)).astype(np.float32)
+        return np.asarray(sum(values) / len(values)).astype(np.float32).astype(np.float64)
 
     while True:
         half_D = problem.prox(z_D - method.step_size * compressed(z_D), method.step_size)

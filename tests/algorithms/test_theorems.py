@@ -26,7 +26,6 @@ from saddlebag.proto.codec import LoopbackWire
 
 ROUNDING = 1e-12  # relative; sums of some hundred outcomes in float64
 FULL, EXACT = Identity(), Identity(dtype="float64")
-SUPPORTS = [np.array(index) for index in itertools.combinations(range(4), 1)]  # K = 1 of D = 4
 RAND, UNSCALED = RandK(k=1), UnscaledRandK(k=1)
 
 
@@ -115,6 +114,7 @@ def square(x_D: Vector) -> float:
 GAMES = {
     "balanced": BilinearGame(n=2, num_workers=2, regularisation=0.3),
     "hard": BilinearGame(n=2, num_workers=2, regularisation=0.05, heterogeneity=1.5, seed=4),
+    "rotation": BilinearGame(n=2, num_workers=2, regularisation=0.005, heterogeneity=0.1),
 }
 
 
@@ -165,14 +165,14 @@ def test_masha1_contracts_in_one_step_with_a_prox(rule: Any, tiny_robust: Robust
 @each_rule
 def test_masha1_inequality_tells_right_from_wrong(rule: Any) -> None:
     def worst(factor: float, scale: float) -> float:
-        game, rng = GAMES["hard"], np.random.default_rng(2)
-        method = masha1(game, up=RAND, down=FULL, probability=0.25, rule=rule)
+        game, rng = GAMES["rotation"], np.random.default_rng(2)
+        method = masha1(game, up=RAND, down=FULL, probability=0.5, rule=rule)
         method = dataclasses.replace(method, step_size=factor * method.step_size)
-        return max(masha1_excess(game, method, rng, scale, two_sided=False) for _ in range(20))
+        return max(masha1_excess(game, method, rng, scale, two_sided=False) for _ in range(40))
 
     assert worst(1.0, 4.0) <= ROUNDING
-    assert worst(6.0, 4.0) > 1e-3  # a step beyond the stability edge
-    assert worst(1.0, 1.0) > 1e-5  # Rand-k without D/K
+    assert worst(4.0, 4.0) > 1e-3  # a step that is too large
+    assert worst(1.0, 1.0) > 1e-3  # Rand-k without D/K
 
 
 # --- 9.4 -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,199 @@
+"""What the benchmarks share: child processes, clocks, memory, spread and tables. Standard library only, but for the tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+LOOPBACK = "127.0.0.1"
+_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "GRPC_VERBOSITY": "NONE"}  # nothing leaves the machine
+_NAMES = ("load", "cores", "python")
+
+Row = dict[str, Any]
+
+
+# -- processes -----------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def cast_and_serve(server: list[str], worker: Callable[[int, int], list[str]], workers: int, timeout_s: float) -> Row:
+    """Start a server, then its workers; returns the JSON object that the server prints at the end.
+
+    The server prints its port first. `worker(rank, port)` is the command line of a worker. Every process ends with this
+    call, whatever happens.
+    """
+    repository = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, (repository, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
+    deadline = time.monotonic() + timeout_s
+    children = [subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=environment)]
+    try:
+        assert children[0].stdout is not None
+        first = children[0].stdout.readline()
+        if not first:
+            raise SystemExit(f"the server ended at once: {' '.join(server)}")
+        for rank in range(workers):
+            command = worker(rank, int(first))
+            children.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment))
+        out, _ = children[0].communicate(timeout=timeout_s)
+        for child in children[1:]:
+            child.wait(timeout=max(1.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"no end within {timeout_s:g} s: {' '.join(server)}") from None
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+    if any(child.returncode for child in children):
+        raise SystemExit(f"exit codes {[child.returncode for child in children]}: {' '.join(server)}")
+    result: Row = json.loads(out.strip().splitlines()[-1])
+    return result
+
+
+def say(value: object) -> None:
+    """Tell the parent: the port, or the result as JSON."""
+    print(value if isinstance(value, int) else json.dumps(value), flush=True)
+
+
+def memory(pid: int | str = "self") -> dict[str, int]:
+    """VmRSS and VmHWM of a process in bytes; empty when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    fields = dict(line.split(":", 1) for line in lines)
+    return {key: int(fields[key].split()[0]) << 10 for key in ("VmRSS", "VmHWM") if key in fields}
+
+
+def family_cpu_s() -> float:
+    """CPU seconds of this process and its siblings: all processes of a contender."""
+    parent, total = os.getppid(), 0
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total * _TICK_S
+
+
+class Meter:
+    """Times rounds where they end, on the server; the first `warm_up` do not count."""
+
+    def __init__(self, rounds: int, warm_up: int) -> None:
+        self.total, self._warm_up = rounds + warm_up, warm_up
+        self._at_s: list[float] = []
+        self._cpu_s = [0.0, 0.0]
+
+    def tick(self) -> None:
+        """A round has ended."""
+        self._at_s.append(time.perf_counter())
+        if len(self._at_s) == self._warm_up:
+            self._cpu_s[0] = family_cpu_s()
+        elif len(self._at_s) == self.total:
+            self._cpu_s[1] = family_cpu_s()
+
+    def result(self) -> Row:
+        at_s = self._at_s[self._warm_up - 1 :]
+        took_s = sorted(b - a for a, b in zip(at_s, at_s[1:], strict=False))
+        rounds, elapsed_s = len(took_s), at_s[-1] - at_s[0]
+        return {
+            "rounds": rounds,
+            "rounds_per_s": rounds / elapsed_s,
+            "round_ms": 1e3 * elapsed_s / rounds,
+            "p50_ms": 1e3 * took_s[rounds // 2],
+            "p99_ms": 1e3 * took_s[min(rounds - 1, rounds * 99 // 100)],
+            "cpu_ms": 1e3 * (self._cpu_s[1] - self._cpu_s[0]) / rounds,
+            "server_peak_bytes": memory()["VmHWM"],
+        }
+
+
+# -- repetitions ---------------------------------------------------------------------------------------------------------
+
+
+def interleaved(contenders: Iterable[str], repetitions: int) -> Iterator[tuple[int, str]]:
+    """Every contender once in each repetition, in random order."""
+    for repetition in range(repetitions):
+        for contender in random.sample(list(contenders), len(list(contenders))):
+            yield repetition, contender
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    if not values:
+        return "-"
+    middle = f"{statistics.median(values):.{digits}f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def column(rows: Iterable[Row], contender: str, key: str) -> list[float]:
+    """The values of one contender by repetition."""
+    return [float(row[key]) for row in rows if row["contender"] == contender]
+
+
+def ratios(rows: Sequence[Row], key: str, above: str, below: str) -> list[float]:
+    """above / below within each repetition."""
+    return [a / b for a, b in zip(column(rows, above, key), column(rows, below, key), strict=True)]
+
+
+def verdict(values: Sequence[float], goal: float, *, at_least: bool) -> str:
+    """Whether the median meets the goal."""
+    if not values:
+        return "not measured"
+    middle = statistics.median(values)
+    return "met" if (middle >= goal if at_least else middle <= goal) else "missed"
+
+
+# -- output --------------------------------------------------------------------------------------------------------------
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every measurement to this file")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as markdown")
+
+
+def environment() -> dict[str, str]:
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    return dict(zip(_NAMES, (load, str(os.cpu_count()), sys.version.split()[0]), strict=True))
+
+
+def show(title: str, header: Sequence[str], lines: Sequence[Sequence[str]], *, markdown: bool) -> None:
+    """Print a table."""
+    if markdown:
+        print(f"\n**{title}**\n")
+        for line in (header, ["---"] * len(header), *lines):
+            print("| " + " | ".join(line) + " |")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left")
+    for line in lines:
+        table.add_row(*line)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def save(path: Path | None, rows: Sequence[Row]) -> None:
+    if path is not None:
+        path.write_text(json.dumps({"environment": environment(), "measurements": list(rows)}, indent=1) + "\n")
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,41 @@
+"""The calls of the service: names and types of the schema on one side, coroutines of the shell on the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from saddlebag.proto.endpoint import SERVICE
+from saddlebag.proto.v1 import parameter_server_pb2 as pb
+
+if TYPE_CHECKING:
+    from saddlebag.server.shell import ServerShell
+
+__all__ = ["handlers"]
+
+
+def handlers(shell: ServerShell) -> grpc.GenericRpcHandler:
+    """The service for a gRPC server. Frames pass as raw bytes; other requests are parsed here, or refused."""
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "Join": _unary(shell.join, pb.JoinRequest),
+            "Exchange": grpc.stream_stream_rpc_method_handler(shell.exchange),
+            "Snapshot": grpc.unary_stream_rpc_method_handler(shell.snapshot, None, lambda chunk: chunk.SerializeToString()),
+            "Heartbeat": _unary(shell.heartbeat, pb.HeartbeatRequest),
+            "Leave": _unary(shell.leave, pb.LeaveRequest),
+        },
+    )
+
+
+def _unary(call: Any, request_type: Any) -> Any:
+    async def parse(raw: bytes, context: Any) -> Any:
+        try:
+            request = request_type.FromString(raw)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"these bytes are no {request_type.__name__}")
+        return await call(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(parse, None, lambda reply: reply.SerializeToString())
