@@ -22,7 +22,6 @@ from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk, require_same_recipe
 from saddlebag.server import effects as ef
-from saddlebag.server.effects import Arrays, Effect, ServerSettings
 from saddlebag.server.gather import Gather
 from saddlebag.server.ledger import Ledger
 from saddlebag.server.log import DownlinkLog
@@ -30,6 +29,8 @@ from saddlebag.server.roster import Roster, admit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from saddlebag.server.effects import Arrays, Effect, ServerSettings
 
 __all__ = ["ServerCore"]
 

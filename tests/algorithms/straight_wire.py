@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from saddlebag.algorithms import Message
-from saddlebag.compression import Draws
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms import Message
+    from saddlebag.compression import Draws
 
 
 class StraightWire:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import AnyMethod, Operator, Problem, masha1, masha2
+from saddlebag.algorithms import Operator, Problem, masha1, masha2
 from saddlebag.algorithms.anchor import known_constants, theory_probability
-from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Draws, Identity, Natural, RandK, TopK, Vector
 from saddlebag.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.algorithms.problems import BilinearGame
+
 RAND, TOP, FULL = RandK(fraction=0.2), TopK(fraction=0.2), Identity()
 HALF_ULP = 2.0**-24  # of float32, relative
-METHODS: dict[str, Callable[..., AnyMethod]] = {
+METHODS: dict[str, Callable[..., Any]] = {
     "masha1": lambda problem, **params: masha1(problem, up=RAND, down=FULL, **params),
     "masha2": lambda problem, **params: masha2(problem, up=TOP, down=TOP, **params),
 }
@@ -27,14 +30,16 @@ each_rule = pytest.mark.parametrize("rule", ["current", "next"])
 each_wire = pytest.mark.parametrize("wire_type", ["float32", "float64"])
 
 
-def make(name: str, problem: Problem, **params: Any) -> AnyMethod:
+def make(name: str, problem: Problem, **params: Any) -> Any:
     return METHODS[name](problem, step_size=0.1, probability=0.3, **params)
 
 
 @each_method
 @each_rule
 @each_wire
-def test_server_mean_is_the_mean_of_the_workers_copies(name: str, rule: str, wire_type: str, game: BilinearGame, play: Any) -> None:
+def test_server_mean_is_the_mean_of_the_workers_copies(
+    name: str, rule: str, wire_type: str, game: BilinearGame, play: Any
+) -> None:
     synchronisations = 0
     known_D, sent_MD = np.zeros(game.dimension), np.zeros((game.num_workers, game.dimension))
     method = make(name, game, rule=rule, wire=wire_type)
@@ -202,6 +207,6 @@ def test_theory_ends_at_probability_one_half(name: str, game: BilinearGame) -> N
 
 
 def test_masha2_theory_knows_one_rule(game: BilinearGame) -> None:
-    with pytest.raises(ConfigError, match="masha2's theory needs .* rule 'current', got .* 'next'"):
+    with pytest.raises(ConfigError, match=r"masha2's theory needs .* rule 'current', got .* 'next'"):
         METHODS["masha2"](game, rule="next")
     assert METHODS["masha1"](game, rule="next").step_size == METHODS["masha1"](game).step_size

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,9 @@ from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Draws, Vector
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def recursion(problem: Problem, step_size: float) -> Iterator[Vector]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -27,7 +26,11 @@ from saddlebag.algorithms.masha1 import masha1_noise
 from saddlebag.algorithms.problems import BilinearGame, RobustLogisticRegression
 from saddlebag.compression import Compressor, Draws, Identity, Natural, RandK, TopK, UnscaledRandK, Vector
 from saddlebag.errors import ConfigError
-from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from saddlebag.proto.codec import LoopbackWire
 
 EXACT = Identity(dtype="float64")
 FULL = Identity()

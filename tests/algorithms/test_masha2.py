@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from saddlebag.algorithms import Masha2, Stop, make_method, masha1, masha2, simu
 from saddlebag.algorithms.problems import BilinearGame, RobustLogisticRegression
 from saddlebag.compression import Compressor, Draws, Identity, Natural, Payload, RandK, TopK, UnscaledRandK, Vector
 from saddlebag.errors import ConfigError
-from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from saddlebag.proto.codec import LoopbackWire
 
 EXACT, FULL, TOP = Identity(dtype="float64"), Identity(), TopK(fraction=0.2)
 each_rule = pytest.mark.parametrize("rule", ["current", "next"])

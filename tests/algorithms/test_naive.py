@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,9 @@ from saddlebag.algorithms.problems import BilinearGame, RobustLogisticRegression
 from saddlebag.compression import Draws, Identity, RandK, TopK, Vector
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FULL, RAND = Identity(), RandK(fraction=0.1)  # omega = 9, the worst that the reference problem was tried with
 IDENTICAL = BilinearGame(n=10, num_workers=4, regularisation=0.05, heterogeneity=0.0)
@@ -101,7 +103,7 @@ def test_without_compression_it_is_extragradient(robust: RobustLogisticRegressio
 
 
 def test_there_is_no_proven_step(game: BilinearGame) -> None:
-    with pytest.raises(ConfigError, match="compressed_extragradient has no proven step size; give method.step_size a number"):
+    with pytest.raises(ConfigError, match=r"compressed_extragradient has no proven step size; give method.step_size a number"):
         compressed_extragradient(game, up=RAND, down=FULL)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from saddlebag.algorithms import Problem, Stop, extragradient, ogda, simulate
-from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Draws, Vector
 from saddlebag.errors import ConfigError
-from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from saddlebag.algorithms.problems import BilinearGame
+    from saddlebag.proto.codec import LoopbackWire
 
 
 def recursion(problem: Problem, step_size: float) -> Iterator[Vector]:
@@ -52,7 +55,10 @@ def test_theory_step_reaches_the_float64_floor_at_the_rate_of_extragradient(game
     method = ogda(game)
     assert method.step_size == 1 / (2 * game.constants.lipschitz)
     stop = Stop(merit=1e-6, max_iterations=3000)
-    one, two = simulate(game, method, seed=0, stop=stop, wire=wire), simulate(game, extragradient(game), seed=0, stop=stop, wire=wire)
+    one, two = (
+        simulate(game, method, seed=0, stop=stop, wire=wire),
+        simulate(game, extragradient(game), seed=0, stop=stop, wire=wire),
+    )
     # masha.md, section 11: 1384 iterations of either on the reference problem
     assert one.replica.iteration == pytest.approx(two.replica.iteration, rel=0.02)
     assert one.up_bytes == pytest.approx(two.up_bytes / 2, rel=0.02)

@@ -6,10 +6,9 @@ Those figures come from another implementation with other random streams, hence 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +16,9 @@ from saddlebag.algorithms import AnyMethod, Outcome, Stop, digest, extragradient
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Identity, RandK, TopK
 from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,9 @@ from saddlebag.algorithms.problems import BilinearGame, RobustLogisticRegression
 from saddlebag.compression import SERVER, Dense, Draws, Identity, Payload, RandK, TopK, UnscaledRandK, Vector
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROUNDING = 1e-12  # relative; sums of some hundred outcomes in float64
 FULL, EXACT = Identity(), Identity(dtype="float64")
@@ -211,7 +213,8 @@ def masha2_excess(game: BilinearGame, method: Masha2, rng: np.random.Generator, 
     if isinstance(method.up, TopK):
         p = method.probability
         after = sum(
-            weight * lyapunov(one_round(game, method, state, flipped(method, coin))) for coin, weight in ((True, p), (False, 1 - p))
+            weight * lyapunov(one_round(game, method, state, flipped(method, coin)))
+            for coin, weight in ((True, p), (False, 1 - p))
         )
     else:
         after = expected(game, method, state, lyapunov, 1.0, two_sided=two_sided)

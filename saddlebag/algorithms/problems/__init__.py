@@ -6,6 +6,7 @@ from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegressi
 from saddlebag.algorithms.problems.rows import Dataset, DenseRows, Rows, SparseRows
 from saddlebag.algorithms.problems.shards import SPLITS, split_rows
 from saddlebag.algorithms.problems.simplex import project_simplex
+from saddlebag.algorithms.problems.torch_game import TorchGame
 
 __all__ = [
     "PROBLEMS",
@@ -17,6 +18,7 @@ __all__ = [
     "RobustLogisticRegression",
     "Rows",
     "SparseRows",
+    "TorchGame",
     "project_simplex",
     "split_rows",
 ]

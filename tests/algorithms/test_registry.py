@@ -1,0 +1,86 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from saddlebag.algorithms import (
+    METHODS,
+    CompressedExtragradient,
+    Extragradient,
+    Masha1,
+    Masha2,
+    Ogda,
+    takes_compressors,
+)
+from saddlebag.algorithms import (
+    make_method as typed_make_method,
+)
+from saddlebag.compression import Identity, RandK, TopK
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.problems import BilinearGame
+
+make_method: Any = typed_make_method  # what comes out has more attributes than every method has
+FULL, RAND, TOP = Identity(), RandK(k=2), TopK(k=2)
+KINDS = {
+    "compressed_extragradient": CompressedExtragradient,
+    "extragradient": Extragradient,
+    "masha1": Masha1,
+    "masha2": Masha2,
+    "ogda": Ogda,
+}
+
+
+def test_every_name_makes_its_kind(game: BilinearGame) -> None:
+    assert sorted(METHODS) == sorted(KINDS)
+    for name, kind in KINDS.items():
+        compressors = {"up": FULL, "down": FULL} if takes_compressors(name) else {}
+        method = make_method(name, game, step_size=0.1, **compressors)
+        assert type(method) is kind
+        assert method.step_size == 0.1
+
+
+def test_which_methods_compress() -> None:
+    assert {name for name in METHODS if takes_compressors(name)} == {"compressed_extragradient", "masha1", "masha2"}
+
+
+def test_parameters_reach_the_method(game: BilinearGame) -> None:
+    method = make_method("masha1", game, up=RAND, down=FULL, step_size=0.1, probability=0.2, rule="next", wire="float64")
+    assert (method.up, method.down) == (RAND, FULL)
+    assert (method.step_size, method.probability, method.rule, method.wire) == (0.1, 0.2, "next", "float64")
+    assert method.prox == game.prox
+
+
+def test_steps_come_from_theory_when_none_is_given(game: BilinearGame) -> None:
+    for name, up in (("masha1", RAND), ("masha2", TOP)):
+        assert make_method(name, game, up=up, down=FULL, step_size=None) == make_method(name, game, up=up, down=FULL)
+    assert make_method("ogda", game).step_size == 0.5 / game.constants.lipschitz
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("masha3", {}, "unknown method 'masha3'; known: compressed_extragradient, extragradient, masha1, masha2, ogda"),
+        ("masha1", {}, "method 'masha1' needs compressors up and down"),
+        ("masha2", {"up": TOP}, "method 'masha2' needs compressors up and down"),
+        ("ogda", {"up": RAND}, "method 'ogda' sends full vectors and takes no compressors up or down"),
+        ("extragradient", {"down": FULL}, "method 'extragradient' sends full vectors"),
+        ("ogda", {"rule": "next"}, "method 'ogda' has no parameter 'rule'; known: step_size, wire"),
+        (
+            "masha1",
+            {"up": RAND, "down": FULL, "steps": 1},
+            "method 'masha1' has no parameter 'steps'; known: probability, rule, step_size, wire",
+        ),
+        ("masha1", {"up": TOP, "down": FULL}, r"masha1 needs an unbiased compressor up, got TopK\(k=2, .*\) \(contractive\)"),
+        ("masha2", {"up": TOP, "down": RAND}, r"masha2 needs a contractive compressor down, got RandK\(k=2, .*\) \(unbiased\)"),
+        ("masha1", {"up": RAND, "down": FULL, "probability": 2.0}, r"probability must lie in \(0, 1\], got 2.0"),
+    ],
+)
+def test_what_does_not_fit_is_named(name: str, params: dict[str, Any], message: str, game: BilinearGame) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        make_method(name, game, **params)
+    assert "\n" not in str(caught.value)
