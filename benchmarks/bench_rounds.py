@@ -201,13 +201,13 @@ def compare(args: argparse.Namespace, workers: int, dimension: int, contenders: 
 def report(rows: list[Row], workers: int, dimension: int, *, flower: bool, markdown: bool) -> None:
     lines = []
     for contender, name in NAMES.items():
-        values = [column(rows, contender, key) for key in ("rounds_per_s", "p50_ms", "p99_ms", "cpu_ms")]
+        values = [column(rows, contender, key) for key in ("rounds_per_s", "p50_ms", "p99_ms", "cpu_ms", "server_cpu_ms")]
         if not values[0]:
             reason = "flwr is not installed" if contender == "flower" and not flower else "not run"
-            lines.append([name, reason, "", "", ""])
+            lines.append([name, reason, "", "", "", ""])
             continue
         lines.append([name, spread(values[0], 0), *(spread(each) for each in values[1:])])
-    header = ("contender", "rounds/s", "p50 ms", "p99 ms", "CPU ms/round, all processes")
+    header = ("contender", "rounds/s", "p50 ms", "p99 ms", "CPU ms/round", "of it server")
     show(f"Rounds, M = {workers}, d = {dimension}: median (range)", header, lines, markdown=markdown)
     goals = []
     if dimension <= 100:

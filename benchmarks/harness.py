@@ -98,27 +98,27 @@ class Meter:
     def __init__(self, rounds: int, warm_up: int) -> None:
         self.total, self._warm_up = rounds + warm_up, warm_up
         self._at_s: list[float] = []
-        self._cpu_s = [0.0, 0.0]
+        self._cpu_s: list[tuple[float, float]] = []  # of the whole family and of this process, at both ends
 
     def tick(self) -> None:
         """A round has ended."""
         self._at_s.append(time.perf_counter())
-        if len(self._at_s) == self._warm_up:
-            self._cpu_s[0] = family_cpu_s()
-        elif len(self._at_s) == self.total:
-            self._cpu_s[1] = family_cpu_s()
+        if len(self._at_s) in (self._warm_up, self.total):
+            self._cpu_s.append((family_cpu_s(), time.process_time()))
 
     def result(self) -> Row:
         at_s = self._at_s[self._warm_up - 1 :]
         took_s = sorted(b - a for a, b in zip(at_s, at_s[1:], strict=False))
         rounds, elapsed_s = len(took_s), at_s[-1] - at_s[0]
+        family_s, own_s = (after - before for before, after in zip(*self._cpu_s, strict=True))
         return {
             "rounds": rounds,
             "rounds_per_s": rounds / elapsed_s,
             "round_ms": 1e3 * elapsed_s / rounds,
             "p50_ms": 1e3 * took_s[rounds // 2],
             "p99_ms": 1e3 * took_s[min(rounds - 1, rounds * 99 // 100)],
-            "cpu_ms": 1e3 * (self._cpu_s[1] - self._cpu_s[0]) / rounds,
+            "cpu_ms": 1e3 * family_s / rounds,
+            "server_cpu_ms": 1e3 * own_s / rounds,
             "server_peak_bytes": memory()["VmHWM"],
         }
 

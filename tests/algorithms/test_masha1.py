@@ -50,6 +50,7 @@ def iterates(problem: Problem, method: AnyMethod, play: Any, count: int) -> Iter
 
 
 def uncompressed(problem: Problem, kind: type[Masha1] = Masha1, **params: Any) -> Masha1:
+    assert problem.constants is not None
     step_size = 0.5 / problem.constants.lipschitz
     return kind(step_size=step_size, probability=1.0, up=EXACT, down=EXACT, wire="float64", prox=problem.prox, **params)
 
@@ -168,8 +169,8 @@ def test_rand_k_without_its_scale_diverges(game: BilinearGame, wire: LoopbackWir
 def test_one_support_for_all_workers_loses_the_averaging(wire: LoopbackWire) -> None:  # masha.md, trap 5
     reference = BilinearGame()
     step_size = 0.35 / reference.constants.lipschitz
-    for support, reason in (("own", "max_iterations"), ("common", "diverged")):
-        up = RandK(fraction=0.1, support=support)
+    own, common = RandK(fraction=0.1), RandK(fraction=0.1, support="common")
+    for up, reason in ((own, "max_iterations"), (common, "diverged")):
         method = masha1(reference, up=up, down=FULL, probability=0.1, step_size=step_size)
         outcome = simulate(reference, method, seed=0, stop=Stop(max_iterations=600, every=20), wire=wire)
         assert outcome.reason == reason

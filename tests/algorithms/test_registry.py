@@ -40,7 +40,7 @@ def test_every_name_makes_its_kind(game: BilinearGame) -> None:
     for name, kind in KINDS.items():
         compressors = {"up": FULL, "down": FULL} if takes_compressors(name) else {}
         method = make_method(name, game, step_size=0.1, **compressors)
-        assert type(method) is kind
+        assert isinstance(method, kind)
         assert method.step_size == 0.1
 
 
