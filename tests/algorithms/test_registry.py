@@ -37,6 +37,7 @@ KINDS = {
 
 def test_every_name_makes_its_kind(game: BilinearGame) -> None:
     assert sorted(METHODS) == sorted(KINDS)
+    kind: type[Any]
     for name, kind in KINDS.items():
         compressors = {"up": FULL, "down": FULL} if takes_compressors(name) else {}
         method = make_method(name, game, step_size=0.1, **compressors)
