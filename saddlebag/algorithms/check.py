@@ -11,6 +11,7 @@ from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem
 from saddlebag.algorithms.simulate import Wire, form_means
 from saddlebag.algorithms.state import digest, pack, unpack
 from saddlebag.compression import SERVER, Draws, Vector
+from saddlebag.errors import StateError
 
 __all__ = ["check_method"]
 
@@ -78,8 +79,15 @@ def _checked(message: Message, sizes: tuple[int, ...], draws: Draws, wire: Wire 
 
 
 def _restored(state: Any, problem: Problem) -> Any:
-    restored = unpack(type(state), pack(state), problem.dimension)
-    assert digest(restored) == digest(state), f"{type(state).__name__} does not survive pack and unpack"
+    name = type(state).__name__
+    for field in dataclasses.fields(state):
+        dtype = getattr(getattr(state, field.name), "dtype", np.float64)
+        assert dtype == np.float64, f"{name}.{field.name} is {dtype}; states hold float64"
+    try:
+        restored = unpack(type(state), pack(state), problem.dimension)
+    except StateError as error:
+        raise AssertionError(f"{name} does not survive pack and unpack: {error}") from error
+    assert digest(restored) == digest(state), f"{name} does not survive pack and unpack"
     return restored
 
 

@@ -99,7 +99,7 @@ def masha1_noise(problem: Problem, up: Unbiased, down: Unbiased) -> float:
 
     Its square is (1 + omega_s)(L^2 + omega/M L~^2), or (1 + omega_s)(1 + omega) L^2 on a common support.
 
-    The downlink's omega on a common support is that of the K values it carries.
+    The downlink's omega is taken at D; on a common support it may carry K values only, for which no known omega is larger.
     """
     constants, d = known_constants(problem, "masha1"), problem.dimension
     omega, omega_down = up.omega(d), down.omega(d)

@@ -18,7 +18,7 @@ __all__ = ["digest", "pack", "unpack"]
 
 T = TypeVar("T")
 _SCALARS: dict[type, type[np.generic]] = {int: np.int64, bool: np.bool_, float: np.float64}
-_SCALARS_BY_NAME = {kind.__name__: dtype for kind, dtype in _SCALARS.items()}  # annotations are strings at run time
+_SCALARS_BY_NAME = {kind.__name__: dtype for kind, dtype in _SCALARS.items()}  # annotations are mostly strings at run time
 
 
 def pack(state: Any, prefix: str = "") -> dict[str, npt.NDArray[Any]]:
@@ -39,7 +39,7 @@ def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimensio
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(state_type):  # type: ignore[arg-type]
-        name, scalar = field.name, _SCALARS_BY_NAME.get(str(field.type))
+        name, scalar = field.name, _SCALARS_BY_NAME.get(str(getattr(field.type, "__name__", field.type)))
         if prefix + name not in arrays:
             raise StateError(f"{state_type.__name__}.{name} is missing; present: {', '.join(sorted(arrays)) or 'nothing'}")
         array = arrays[prefix + name]

@@ -168,7 +168,7 @@ class WorkerShell:
     def _saved_in(self, epoch: int, rounds: list[int]) -> list[int]:
         if self._store is None:
             return []
-        return [round_ for round_ in rounds if self._store.load(round_)[1].get("epoch") == epoch]
+        return [round_ for round_ in rounds if self._store.facts(round_).get("epoch") == epoch]
 
     def _position(self, reply: pb.JoinReply) -> None:
         """Bring the core to the boundary from which the server continues."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from saddlebag.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["CheckpointStore", "arrays_to_bytes", "bytes_to_arrays", "write_atomically"]
@@ -83,6 +83,8 @@ class CheckpointStore:
     def save(self, round_: int, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Write one and forget all but the newest two."""
         self._directory.mkdir(parents=True, exist_ok=True)
+        for torn in self._directory.glob(f".{self._name}-*.tmp"):  # of a process that was killed while it wrote
+            torn.unlink(missing_ok=True)
         write_atomically(self.path(round_), arrays_to_bytes(arrays, meta))
         for old in [known for known in self.rounds() if known < round_][: -(_KEEP - 1) or None]:
             self.path(old).unlink(missing_ok=True)
@@ -93,11 +95,20 @@ class CheckpointStore:
         Raises:
             StateError: the file is missing or damaged; it is left as it is.
         """
+        with self._open(round_) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118 (not a dict)
+
+    def facts(self, round_: int) -> dict[str, Any]:
+        """The facts alone, without reading the arrays; errors as `load`."""
+        with self._open(round_) as file:
+            return _facts(file)
+
+    @contextlib.contextmanager
+    def _open(self, round_: int) -> Iterator[Any]:
         path = self.path(round_)
         try:
             with safe_open(path, framework="numpy") as file:
-                meta = json.loads(file.metadata()["saddlebag"])
-                return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 (not a dict)
+                yield file
         except FileNotFoundError as error:
             raise StateError(f"there is no checkpoint {path}") from error
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -108,3 +119,8 @@ class CheckpointStore:
         for later in self.rounds():
             if later > round_:
                 self.path(later).unlink(missing_ok=True)
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(file.metadata()["saddlebag"])
+    return facts

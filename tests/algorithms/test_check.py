@@ -206,6 +206,35 @@ def test_a_state_that_does_not_survive_fails(game: BilinearGame) -> None:
         check_method(RestoredElsewhere(step_size=0.1), game)
 
 
+class SinglePrecision(Ogda):
+    """Its state would come back from a checkpoint with the same values, and go on in other arithmetic."""
+
+    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
+        after = super().replay(replica, down, draws)
+        return dataclasses.replace(after, z_D=after.z_D.astype(np.float32))
+
+
+class Unfinished(Ogda):
+    def init_worker(self, replica: Any) -> FullWorker:
+        return FullWorker(None)  # type: ignore[arg-type]
+
+    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
+        _, up = super().worker_step(replica, FullWorker(np.zeros(len(replica.z_D))), operator, draws)
+        return own, up
+
+
+@pytest.mark.parametrize(
+    ("wrong", "law"),
+    [
+        (SinglePrecision, r"OgdaReplica\.z_D is float32; states hold float64"),
+        (Unfinished, "FullWorker does not survive pack and unpack: FullWorker.operator_D must be float64"),
+    ],
+)
+def test_states_that_would_change_type_fail(wrong: type[Ogda], law: str, game: BilinearGame) -> None:
+    with pytest.raises(AssertionError, match=law):
+        check_method(wrong(step_size=0.1), game)
+
+
 def test_the_default_is_right_or_the_tests_above_prove_nothing(game: BilinearGame, robust: RobustLogisticRegression) -> None:
     check_method(plug_in(Masha1, game), game, wire=LoopbackWire())
     check_method(plug_in(Masha1, robust), robust, wire=LoopbackWire())

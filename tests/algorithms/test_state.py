@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from saddlebag.algorithms import digest, pack, unpack
-from saddlebag.compression import Vector  # noqa: TC001  # `unpack` reads annotations
 from saddlebag.errors import StateError
+
+if TYPE_CHECKING:
+    from saddlebag.compression import Vector  # missing at run time, as ruff wants it: `unpack` manages
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +51,22 @@ def test_what_is_packed_comes_back_bit_for_bit(z_D: Vector, count: int, ready: b
     assert (after.count, after.ready, after.weight) == (count, ready, weight)
     assert (type(after.count), type(after.ready), type(after.weight)) == (int, bool, float)
     assert digest(after) == digest(before)
+
+
+@pytest.mark.parametrize(
+    "annotations", [(np.ndarray, int, bool, float), ("Vector", "int", "bool", "float")], ids=["types", "strings"]
+)
+def test_annotations_may_be_types_or_strings(annotations: tuple[Any, ...]) -> None:  # a plug-in need not import annotations
+    kind = dataclasses.make_dataclass("Plain", list(zip(arrays(), annotations, strict=True)), frozen=True, eq=False)
+    before = kind(np.ones(3), 7, True, 0.1)
+    assert digest(unpack(kind, pack(before), 3)) == digest(before) != digest(state())
+
+
+def test_a_prefix_separates_states_in_one_file() -> None:
+    together = pack(state(), "one.") | pack(state(count=8), "two.")
+    assert [unpack(State, together, 3, prefix).count for prefix in ("one.", "two.")] == [7, 8]
+    with pytest.raises(StateError, match="z_D is missing"):
+        unpack(State, together, 3)
 
 
 def test_packed_form_is_flat_and_typed() -> None:
