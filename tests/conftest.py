@@ -16,6 +16,7 @@ from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server import effects as events
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
+from saddlebag.server.saved import restore
 
 if TYPE_CHECKING:
     import random
@@ -110,7 +111,7 @@ class Network:
         if name == "server":
             self.server = self._new_server()
             if saved := self.saves.get("server"):
-                self.server.restore(*saved[max(saved)], self.now)
+                restore(self.server, *saved[max(saved)], self.now)
             self.joined.clear()
         else:
             self.server.lost(int(name), self.joined.pop(int(name), "?"), self.now)

@@ -18,10 +18,11 @@ from saddlebag.algorithms.masha1 import Masha1, masha1
 from saddlebag.algorithms.masha2 import Masha2, masha2
 from saddlebag.algorithms.ogda import Ogda, ogda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
-from saddlebag.algorithms.simulate import Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
+from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
 
 __all__ = [
+    "DIVERGED",
     "METHODS",
     "AnyMethod",
     "CompressedExtragradient",

@@ -7,16 +7,18 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from saddlebag.compression import SERVER, Draws, Mean, Sum
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from saddlebag.algorithms.base import AnyMethod, Message, Problem
 
-__all__ = ["Judge", "Outcome", "Record", "Stop", "Verdict", "Wire", "form_means", "simulate"]
+__all__ = ["DIVERGED", "Judge", "Outcome", "Record", "Stop", "Verdict", "Wire", "form_means", "simulate"]
 
-_DIVERGED = 1e6  # times the merit at the start
+DIVERGED = "diverged"
+"""Why a run ended whose merit or messages grew without bound."""
+_TOO_LARGE = 1e6  # times the merit at the start
 
 
 class Wire(Protocol):
@@ -67,7 +69,7 @@ class Judge:
 
     def __init__(self, problem: Problem, stop: Stop) -> None:
         self._problem, self._stop = problem, stop
-        self._limit = _DIVERGED * max(next(iter(problem.merits(problem.start()).values())), 1e-300)
+        self._limit = _TOO_LARGE * (next(iter(problem.merits(problem.start()).values())) or 1.0)
 
     def __call__(self, rounds: int, before: Any, after: Any) -> Verdict:
         """The verdict after `rounds` rounds, the last of which took the replica from `before` to `after`."""
@@ -85,7 +87,7 @@ class Judge:
         if stop.merit is not None and merit <= stop.merit:
             reason = "merit"
         elif not math.isfinite(merit) or merit > self._limit:
-            reason = "diverged"
+            reason = DIVERGED
         return Verdict(merits, reason)
 
 
@@ -121,6 +123,36 @@ def form_means(sizes: tuple[int, ...], messages: Iterator[Message], count: int) 
     return tuple(total.mean(count) for total in sums)
 
 
+class _InProcess:
+    """All workers and the server of a run, round by round."""
+
+    def __init__(self, problem: Problem, method: AnyMethod, seed: int, wire: Wire) -> None:
+        self._method, self._seed, self._wire = method, seed, wire
+        self._operators = [problem.operator(worker) for worker in range(problem.num_workers)]
+        self.replica = method.init_replica(problem.start())
+        self._workers = [method.init_worker(self.replica) for _ in self._operators]
+        self._server = method.init_server(self.replica)
+        self.up_bytes = self.down_bytes = self.rounds = 0
+
+    def round(self) -> None:
+        """One round; raises `NotFiniteError`, and the round does not count, when a message cannot be sent."""
+        method, replica, draws = self._method, self.replica, Draws(self._seed, self.rounds, SERVER)
+        sizes, received, up_bytes = method.uplink_sizes(replica, draws), [], 0
+        for worker, operator in enumerate(self._operators):
+            mine = draws.of(worker)
+            self._workers[worker], up = method.worker_step(replica, self._workers[worker], operator, mine)
+            up, num_bytes = self._wire.carry(up, sizes, mine)
+            received.append(up)
+            up_bytes += num_bytes
+        means = form_means(sizes, iter(received), len(received))
+        self._server, down = method.server_step(replica, self._server, means, draws)
+        down, down_bytes = self._wire.carry(down, method.downlink_sizes(replica, draws), draws)
+        self.replica = method.replay(replica, down, draws)
+        self.up_bytes += up_bytes
+        self.down_bytes += down_bytes * len(received)
+        self.rounds += 1
+
+
 def simulate(
     problem: Problem,
     method: AnyMethod,
@@ -134,37 +166,24 @@ def simulate(
     """Run a method on a problem in this process.
 
     Every message passes through `wire`, so the trajectory is bit for bit that of processes on a network, and the byte
-    counts are lengths of encoded messages.
+    counts are lengths of encoded messages. A run whose messages overflow ends as "diverged".
     """
-    judge = Judge(problem, stop)
-    operators = [problem.operator(worker) for worker in range(problem.num_workers)]
-    replica = method.init_replica(problem.start())
-    workers = [method.init_worker(replica) for _ in operators]
-    server = method.init_server(replica)
-    up_bytes = down_bytes = rounds = 0
+    judge, run = Judge(problem, stop), _InProcess(problem, method, seed, wire)
     history: list[Record] = []
-    while True:
-        draws = Draws(seed, rounds, SERVER)
-        sizes = method.uplink_sizes(replica, draws)
-        received = []
-        for worker, operator in enumerate(operators):
-            mine = draws.of(worker)
-            workers[worker], message = method.worker_step(replica, workers[worker], operator, mine)
-            message, num_bytes = wire.carry(message, sizes, mine)
-            received.append(message)
-            up_bytes += num_bytes
-        means = form_means(sizes, iter(received), len(operators))
-        server, down = method.server_step(replica, server, means, draws)
-        down, num_bytes = wire.carry(down, method.downlink_sizes(replica, draws), draws)
-        down_bytes += num_bytes * len(operators)
-        before, replica = replica, method.replay(replica, down, draws)
-        rounds += 1
-        verdict = judge(rounds, before, replica)
+    reason = None
+    while reason is None:
+        before = run.replica
+        try:
+            run.round()
+        except NotFiniteError:
+            reason = DIVERGED
+            break
+        verdict = judge(run.rounds, before, run.replica)
+        reason = verdict.reason
         if verdict.merits is not None:
-            record = Record(rounds, replica.iteration, verdict.merits, up_bytes, down_bytes)
+            record = Record(run.rounds, run.replica.iteration, verdict.merits, run.up_bytes, run.down_bytes)
             if keep_history:
                 history.append(record)
             if observe is not None:
                 observe(record)
-        if verdict.reason is not None:
-            return Outcome(replica, rounds, verdict.reason, up_bytes, down_bytes, tuple(history))
+    return Outcome(run.replica, run.rounds, reason, run.up_bytes, run.down_bytes, tuple(history))

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-import numpy as np
 
-from saddlebag.algorithms import Message
-from saddlebag.compression import SERVER, Dense
-from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, StateError
+from saddlebag.algorithms import DIVERGED
+from saddlebag.compression import SERVER
+from saddlebag.errors import ConfigError, NotFiniteError, PeerLost, RemoteProtocolError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
-from saddlebag.proto.codec import Buffer, StreamDecoder, decode
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ClientSecurity
+from saddlebag.proto.codec import Buffer, StreamDecoder, assemble, decode
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
@@ -88,11 +87,10 @@ class WorkerShell:
         deadline, pause = time.monotonic() + self._give_up_s, _FIRST_RETRY_S
         while True:
             options = [*MESSAGE_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
-            channel = (
-                grpc.aio.secure_channel(address, credentials, options=options)
-                if credentials
-                else grpc.aio.insecure_channel(address, options=options)
-            )
+            if credentials is None:
+                channel = grpc.aio.insecure_channel(address, options=options)
+            else:
+                channel = grpc.aio.secure_channel(address, credentials, options=options)
             before = (self._core.epoch, self._core.round)
             try:
                 async with channel:
@@ -101,6 +99,9 @@ class WorkerShell:
                 reason = "the server ended the stream"
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
+                if error.code() == RUN_OVER:
+                    self._note(reason)
+                    return
                 if error.code() in FATAL:
                     raise ConfigError(f"the server at {address} refused worker {self._core.worker}: {reason}") from error
             if (self._core.epoch, self._core.round) != before:
@@ -115,14 +116,24 @@ class WorkerShell:
     async def _session(self, channel: grpc.aio.Channel) -> bool:
         """Join and exchange rounds until the run ends (True) or the stream does (False)."""
         reply = await self._join(channel)
-        metadata = ((SESSION_KEY, reply.session),)
+        session = ((SESSION_KEY, reply.session),)
         if reply.heal or (reply.fresh and reply.epoch_start > 0):
-            await self._take_snapshot(channel, metadata, reply)
-        beats = asyncio.create_task(self._beat(channel, metadata, reply.lease_s / 3))
-        call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=metadata)
+            await self._take_snapshot(channel, session, reply)
+        beats = asyncio.create_task(self._beat(channel, session, reply.lease_s / 3))
+        call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session)
         try:
             while True:
-                buffers, digest = await self._step()
+                try:
+                    buffers, digest = await self._step()
+                except NotFiniteError as error:
+                    self._note(f"worker {self._core.worker} at round {self._core.round}: {error}")
+                    try:
+                        await self._leave(channel, session, DIVERGED)
+                    except grpc.aio.AioRpcError:
+                        if call.done():  # another worker was first
+                            raise EOFError from None
+                        raise
+                    return True
                 if self._core.round >= reply.round:
                     await self._send(call, buffers, digest)
                 if await self._receive(call):
@@ -132,9 +143,8 @@ class WorkerShell:
                     return True
         except EOFError:
             if (code := await call.code()) != grpc.StatusCode.OK:
-                raise grpc.aio.AioRpcError(
-                    code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-                ) from None
+                metadata = (await call.initial_metadata(), await call.trailing_metadata())
+                raise grpc.aio.AioRpcError(code, *metadata, await call.details()) from None
             return False
         finally:
             beats.cancel()
@@ -213,6 +223,12 @@ class WorkerShell:
                 reply = await beat(pb.HeartbeatRequest(), metadata=metadata, timeout=every_s)
                 self.ledger.down += reply.ByteSize()
 
+    async def _leave(self, channel: grpc.aio.Channel, metadata: Any, reason: str) -> None:
+        leave = channel.unary_unary(f"/{SERVICE}/Leave", pb.LeaveRequest.SerializeToString, pb.LeaveReply.FromString)
+        request = pb.LeaveRequest(reason=reason)
+        self.ledger.up += request.ByteSize()
+        await leave(request, metadata=metadata, timeout=_CALL_TIMEOUT_S)
+
     # -- one round -------------------------------------------------------------------------------------------------------
 
     async def _step(self) -> tuple[list[Buffer], int | None]:
@@ -246,14 +262,14 @@ class WorkerShell:
             message = decode(frame.data, sizes, draws)
         else:
             decoder = StreamDecoder(sizes, draws, frame.total)
-            received: list[tuple[int, int, Any]] = []
+            received: list[tuple[int, int, Payload]] = []
             for sequence in itertools.count(1):
                 received.extend(decoder.feed(frame.data))
                 if decoder.complete:
                     break
                 frame = await self._frame(call)
                 self._expect(frame, sequence)
-            message = Message(_join_parts(received, sizes))
+            message = assemble(received, sizes)
         core.apply(message)
         if self._store is not None and self._checkpoint_every and (core.round % self._checkpoint_every == 0 or frame.final):
             arrays, meta = core.capture()
@@ -271,15 +287,3 @@ class WorkerShell:
             raise EOFError
         self.ledger.down += len(raw)
         return read_frame(raw)
-
-
-def _join_parts(received: list[tuple[int, int, Any]], sizes: tuple[int, ...]) -> tuple[Any, ...]:
-    """Whole payloads from slices in order."""
-    parts = []
-    for part, size in enumerate(sizes):
-        pieces = [payload for owner, _, payload in received if owner == part]
-        if len(pieces) == 1 and pieces[0].dimension == size:
-            parts.append(pieces[0])
-        else:
-            parts.append(Dense(np.concatenate([piece.value_D for piece in pieces])))
-    return tuple(parts)

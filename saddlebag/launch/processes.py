@@ -24,6 +24,7 @@ from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
+from saddlebag.server.saved import restore
 from saddlebag.server.shell import ServerShell
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def run_server(
     core = _server_core(recipe, problem, token)
     store = CheckpointStore(out / "checkpoints", "server")
     if resume and store.rounds():
-        core.restore(*store.load(store.rounds()[-1]), time.monotonic())
+        restore(core, *store.load(store.rounds()[-1]), time.monotonic())
     store.forget_after(core.round if resume else -1)
     begin = time.monotonic()
     with History(out / "metrics.jsonl", upto_round=core.round if resume else 0) as history:

@@ -18,6 +18,7 @@ Any bytes decode or raise `RemoteProtocolError`; memory is bounded by the announ
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -27,7 +28,7 @@ from saddlebag.compression import Dense, Draws, Flat, Payload, PowersOfTwo, Scop
 from saddlebag.errors import LocalProtocolError, NotFiniteError, RemoteProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from saddlebag.compression.payload import Index
 
@@ -35,6 +36,7 @@ __all__ = [
     "Buffer",
     "LoopbackWire",
     "StreamDecoder",
+    "assemble",
     "decode",
     "encode",
     "max_message_bytes",
@@ -275,6 +277,18 @@ class StreamDecoder:
         self._held.clear()
         for offset, payload in enumerate(rest.parts):
             yield self._part + offset, 0, payload
+
+
+def assemble(pieces: Iterable[tuple[int, int, Payload]], sizes: tuple[int, ...]) -> Message:
+    """The message whose pieces a `StreamDecoder` gave out, in that order."""
+    parts: list[Payload] = []
+    for part, group in itertools.groupby(pieces, key=lambda piece: piece[0]):
+        payloads = [payload for _, _, payload in group]
+        if payloads[0].dimension == sizes[part]:
+            parts.append(payloads[0])
+        else:
+            parts.append(Dense(np.concatenate([payload.value_D for payload in payloads if isinstance(payload, Dense)])))
+    return Message(tuple(parts))
 
 
 class LoopbackWire:

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["MESSAGE_OPTIONS", "SERVICE", "ClientSecurity", "ServerSecurity", "is_loopback"]
+__all__ = ["MESSAGE_OPTIONS", "RUN_OVER", "SERVICE", "ClientSecurity", "ServerSecurity", "is_loopback"]
 
 SERVICE = "saddlebag.proto.v1.ParameterServer"
+
+RUN_OVER = grpc.StatusCode.OUT_OF_RANGE
+"""Status of a stream that ends because the run does, without a final downlink."""
 
 MESSAGE_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_FRAME_BYTES + 1024),  # a frame or a snapshot chunk, and no more

@@ -7,13 +7,26 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from saddlebag.errors import PeerLost, RemoteProtocolError, SaddlebagError
 from saddlebag.proto.endpoint import SERVICE
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 if TYPE_CHECKING:
     from saddlebag.server.shell import ServerShell
 
-__all__ = ["handlers"]
+__all__ = ["handlers", "status_of"]
+
+STATUS = {
+    RemoteProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
+    PeerLost: grpc.StatusCode.DEADLINE_EXCEEDED,
+    SaddlebagError: grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""The one table from exceptions to gRPC status codes: the first kind that fits."""
+
+
+def status_of(error: SaddlebagError) -> grpc.StatusCode:
+    """The status that tells a peer of an error."""
+    return next(code for kind, code in STATUS.items() if isinstance(error, kind))
 
 
 def handlers(shell: ServerShell) -> grpc.GenericRpcHandler:

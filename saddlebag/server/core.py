@@ -12,25 +12,23 @@ at the start of a run, when a worker is dropped or comes back, and when a worker
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from saddlebag.algorithms import AnyMethod, Judge, Record, digest, pack, unpack
+from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, digest
 from saddlebag.compression import SERVER, Draws, Vector
-from saddlebag.errors import RemoteProtocolError, StateError
+from saddlebag.errors import NotFiniteError, RemoteProtocolError
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import frames_of, read_frame
-from saddlebag.proto.handshake import JoinAnswer, JoinAsk, require_same_recipe
+from saddlebag.proto.handshake import JoinAnswer, JoinAsk
 from saddlebag.server import effects as ef
 from saddlebag.server.gather import Gather
 from saddlebag.server.ledger import Ledger
 from saddlebag.server.log import DownlinkLog
 from saddlebag.server.roster import Roster, admit
+from saddlebag.server.saved import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from saddlebag.server.effects import Arrays, Effect, ServerSettings
+    from saddlebag.server.effects import Effect, ServerSettings
 
 __all__ = ["ServerCore"]
 
@@ -44,13 +42,14 @@ class ServerCore:
         self.epoch = self.epoch_start = self.round = 0
         self.members = tuple(range(settings.num_workers))
         self.replica = method.init_replica(start_D)
-        self._own = method.init_server(self.replica)
+        self.own = method.init_server(self.replica)
         self.ledger = Ledger()
         self.finished: str | None = None
-        self._log = DownlinkLog(settings.num_workers, settings.log_bytes)
+        self.cut_short = False  # finished without a final downlink
+        self.log = DownlinkLog(settings.num_workers, settings.log_bytes)
         self.down_bytes = 0  # messages of the trajectory, for each member
         self.roster = Roster(settings.num_workers, now)
-        self._open_round(now)
+        self.open_round(now)
 
     # -- joining ---------------------------------------------------------------------------------------------------------
 
@@ -74,7 +73,7 @@ class ServerCore:
                 members = tuple(sorted({*self.members, ask.worker}))
                 effects.extend(self._new_epoch(members, f"worker {ask.worker} joined without the state of this epoch", now))
             resume = self.epoch_start
-        self._log.credit(ask.worker, resume, self.ledger.down)
+        self.log.credit(ask.worker, resume, self.ledger.down)
         self.roster.set_resume(ask.worker, resume)
         return self._answer(session, resume, fresh=fresh, heal=heal), effects
 
@@ -97,16 +96,17 @@ class ServerCore:
         """The latest boundary whose state the worker holds and from which the log leads to the present."""
         if ask.epoch != self.epoch:
             return None
-        return max((round_ for round_ in ask.rounds if self._log.start(self.round) <= round_ <= self.round), default=None)
+        return max((round_ for round_ in ask.rounds if self.log.start(self.round) <= round_ <= self.round), default=None)
 
     def _can_start_fresh(self, worker: int) -> bool:
         if worker not in self.members:
             return False
-        return self.round == self.epoch_start or (self.epoch == 0 and self._log.start(self.round) == 0)
+        return self.round == self.epoch_start or (self.epoch == 0 and self.log.start(self.round) == 0)
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
-    def _open_round(self, now: float) -> None:
+    def open_round(self, now: float) -> None:
+        """Collect uplinks for the round at the present boundary."""
         self._draws = Draws(self.settings.seed, self.round, SERVER)
         self._gather = Gather(self.members, self.method.uplink_sizes(self.replica, self._draws), self._draws)
         self._opened = now
@@ -160,14 +160,18 @@ class ServerCore:
     def finish_round(self, now: float) -> list[Effect]:
         """Form the downlink, replay it, and open the next round."""
         data_bytes, frame_bytes = self._gather.traffic()
+        before = self.replica
+        try:
+            self.own, down = self.method.server_step(before, self.own, self._gather.means(), self._draws)
+            buffers = encode(down)
+        except NotFiniteError:
+            return self._diverge()
         self.ledger.up.payload += data_bytes
         self.ledger.up.framing += frame_bytes - data_bytes
-        self._own, down = self.method.server_step(self.replica, self._own, self._gather.means(), self._draws)
-        buffers = encode(down)
-        before, self.replica = self.replica, self.method.replay(self.replica, down, self._draws)
+        self.replica = self.method.replay(before, down, self._draws)
         verdict = self._judge(self.round + 1, before, self.replica)
         frames = frames_of(buffers, epoch=self.epoch, round_=self.round, sender=0, final=verdict.reason is not None)
-        self._log.append(self.round, frames)
+        self.log.append(self.round, frames)
         self.down_bytes += sum(map(len, buffers)) * len(self.members)
         self.round += 1
         self.finished = verdict.reason
@@ -179,26 +183,26 @@ class ServerCore:
             )
         every = self.settings.checkpoint_every
         if every and (self.round % every == 0 or self.finished):
-            effects.append(self._save())
-        self._open_round(now)
+            effects.append(capture(self))
+        self.open_round(now)
         effects.append(ef.Broadcast())
         if self.finished:
-            effects.append(ef.Finished(self.finished))
+            effects.append(ef.Finished(self.finished, announced=True))
         return effects
 
     # -- the log of downlinks --------------------------------------------------------------------------------------------
 
     def frames(self, round_: int) -> list[bytes]:
         """The stored downlink of a round."""
-        return self._log.frames(round_)
+        return self.log.frames(round_)
 
     def is_final(self, round_: int) -> bool:
         """Whether this round's downlink ends the run."""
-        return self.finished is not None and round_ == self.round - 1
+        return self.finished is not None and not self.cut_short and round_ == self.round - 1
 
     def sent(self, worker: int, round_: int, sequence: int) -> None:
         """A frame of the log has been handed to gRPC."""
-        self._log.sent(worker, round_, sequence, self.ledger.down)
+        self.log.sent(worker, round_, sequence, self.ledger.down)
 
     # -- membership ------------------------------------------------------------------------------------------------------
 
@@ -212,9 +216,11 @@ class ServerCore:
         if worker in self.members:
             self.ledger.up.repeated += self._gather.abandon(worker)
 
-    def leave(self, worker: int, now: float) -> list[Effect]:
-        """A worker will not come back."""
+    def leave(self, worker: int, reason: str, now: float) -> list[Effect]:
+        """A worker will not come back; when its operator has diverged, the run is over."""
         self.roster.leave(worker)
+        if reason == DIVERGED:
+            return self._diverge()
         return self._give_up([worker], f"worker {worker} left", now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -240,59 +246,30 @@ class ServerCore:
             return self._new_epoch(left, f"{reason}; going on with {len(left)} of {self.settings.num_workers} workers", now)
         return [ef.Note(f"{reason}; waiting for it to come back")] if self.roster.first_note(workers) else []
 
-    def _new_epoch(self, members: tuple[int, ...], reason: str, now: float) -> list[Effect]:
-        """Start again from the present z with these members."""
+    def _diverge(self) -> list[Effect]:
+        """End the run at the present boundary: the round under way cannot be completed."""
+        if self.finished:
+            return []
+        self._waste_round()
+        self.finished, self.cut_short = DIVERGED, True
+        return [ef.Finished(DIVERGED, announced=False)]
+
+    def _waste_round(self) -> None:
         abandoned = sum(self._gather.abandon(worker) for worker in self.members)
         self.ledger.up.repeated += abandoned + self._gather.traffic()[1]  # complete uplinks are of no use either
+
+    def _new_epoch(self, members: tuple[int, ...], reason: str, now: float) -> list[Effect]:
+        """Start again from the present z with these members."""
+        self._waste_round()
         self.epoch += 1
         self.ledger.epochs += 1
         self.epoch_start = self.round
         self.members = members
         self.replica = self.method.init_replica(self.replica.z_D)
-        self._own = self.method.init_server(self.replica)
-        self._log.clear(self.round)
-        self._open_round(now)
+        self.own = self.method.init_server(self.replica)
+        self.log.clear(self.round)
+        self.open_round(now)
         effects: list[Effect] = [ef.NewEpoch(reason), ef.Note(reason)]
         if self.settings.checkpoint_every:
-            effects.append(self._save())
+            effects.append(capture(self))
         return effects
-
-    # -- checkpoints -----------------------------------------------------------------------------------------------------
-
-    def _save(self) -> ef.Save:
-        self._log.mark(self.round)
-        arrays: Arrays = pack(self.replica, "replica.") | pack(self._own, "server.")
-        arrays["log"], log = self._log.capture()
-        meta = {
-            "recipe": self.settings.recipe,
-            "epoch": self.epoch,
-            "epoch_start": self.epoch_start,
-            "round": self.round,
-            "members": self.members,
-            "finished": self.finished,
-            "log": log,
-            "down_bytes": self.down_bytes,
-            "ledger": self.ledger.as_dict(),
-        }
-        return ef.Save(self.round, arrays, json.loads(json.dumps(meta)))
-
-    def restore(self, arrays: Arrays, meta: Mapping[str, Any], now: float) -> None:
-        """Continue from a checkpoint.
-
-        Raises:
-            StateError: the checkpoint does not fit this run.
-        """
-        require_same_recipe(meta["recipe"], self.settings.recipe)
-        d = len(self.replica.z_D)
-        self.replica = unpack(self.method.replica_type, arrays, d, "replica.")
-        self._own = unpack(self.method.server_type, arrays, d, "server.")
-        try:
-            self.epoch, self.epoch_start, self.round = meta["epoch"], meta["epoch_start"], meta["round"]
-            self.members = tuple(meta["members"])
-            self.finished = meta["finished"]
-            self.ledger = Ledger.from_dict(meta["ledger"])
-            self._log.restore(arrays["log"].tobytes(), meta["log"])
-            self.down_bytes = meta["down_bytes"]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StateError(f"the server's checkpoint of round {meta.get('round')} is damaged: {error!r}") from error
-        self._open_round(now)

@@ -113,9 +113,10 @@ class Close:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """The run is over."""
+    """The run is over; unless a final downlink says so, open streams are to be told."""
 
     reason: str
+    announced: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,14 +20,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from saddlebag.algorithms import Record, pack
-from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, SaddlebagError
+from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVICE, ServerSecurity
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, RUN_OVER, SERVICE, ServerSecurity
 from saddlebag.proto.frames import FRAME_BYTES
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAsk
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
-from saddlebag.server.calls import handlers
+from saddlebag.server.calls import handlers, status_of
 from saddlebag.server.streams import Doorbell, Streams
 
 if TYPE_CHECKING:
@@ -41,13 +41,6 @@ __all__ = ["ServerShell"]
 _BACKLOG_BYTES = 4 << 20  # of one worker that wait for earlier ones: enough to keep a link busy, small beside a model
 _THREAD_ABOVE = 1 << 18  # dimension from which a round is finished in a thread, so that heartbeats are answered meanwhile
 _TICK_S = 0.5
-
-STATUS = {
-    RemoteProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
-    PeerLost: grpc.StatusCode.DEADLINE_EXCEEDED,
-    SaddlebagError: grpc.StatusCode.FAILED_PRECONDITION,
-}
-"""The one table from exceptions to gRPC status codes: the first kind that fits."""
 
 Context: TypeAlias = Any
 """A grpc.aio.ServicerContext; gRPC ships no types."""
@@ -159,7 +152,9 @@ class ServerShell:
                     self._streams.end(worker, code, reason)
                 case events.Note(text):
                     self._note(text)
-                case events.Finished():
+                case events.Finished(reason, announced):
+                    if not announced:
+                        self._streams.end_all(RUN_OVER, f"the run is over: {reason}")
                     self._over.set()
                 case events.RoundReady():
                     await self._finish_round()
@@ -190,6 +185,9 @@ class ServerShell:
             epoch=request.epoch,
             token=request.token,
         )
+        if self._core.cut_short:
+            self._final_sent.add(request.worker)
+            await context.abort(RUN_OVER, f"the run is over: {self._core.finished}")
         async with self._busy:
             try:
                 if request.protocol != PROTOCOL:
@@ -198,7 +196,7 @@ class ServerShell:
                     )
                 answer, effects = self._core.join(ask, secrets.token_hex(16), time.monotonic())
             except SaddlebagError as error:
-                await self._refuse(context, error)
+                await context.abort(status_of(error), str(error))
             await self._apply(effects)
         reply = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))
         self._control(down=reply.ByteSize())
@@ -224,7 +222,8 @@ class ServerShell:
         worker = await self._member(context)
         self._control(up=request.ByteSize())
         async with self._busy:
-            await self._apply(self._core.leave(worker, time.monotonic()))
+            await self._apply(self._core.leave(worker, request.reason, time.monotonic()))
+        self._final_sent.add(worker)
         return pb.LeaveReply()
 
     async def snapshot(self, request: bytes, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
@@ -249,7 +248,7 @@ class ServerShell:
             await self._serve(worker, session, context)
         except SaddlebagError as error:
             self._note(f"worker {worker} dropped: {error}")
-            await self._refuse(context, error)
+            await context.abort(status_of(error), str(error))
         except asyncio.CancelledError:
             if not self._streams.ended(task):
                 raise
@@ -258,6 +257,8 @@ class ServerShell:
             self._streams.close(worker, task)
         if verdict := self._streams.verdict(task):
             task.uncancel()
+            if verdict[0] is RUN_OVER:
+                self._final_sent.add(worker)
             await context.abort(*verdict)
 
     async def _serve(self, worker: int, session: str, context: Context) -> None:
@@ -272,6 +273,8 @@ class ServerShell:
                 if core.is_final(cursor - 1):
                     self._final_sent.add(worker)
                     return
+            if core.finished is not None:
+                return
             if core.needs_uplink(worker):
                 if not await self._read_frame(worker, context):
                     return
@@ -294,7 +297,3 @@ class ServerShell:
             self._over.set()
             raise
         return True
-
-    async def _refuse(self, context: Context, error: SaddlebagError) -> None:
-        code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
-        await context.abort(code, str(error))

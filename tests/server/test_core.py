@@ -16,6 +16,7 @@ from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server.effects import NewEpoch, Note, ServerSettings
+from saddlebag.server.saved import restore
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.problems import BilinearGame
@@ -218,11 +219,11 @@ def test_a_checkpoint_of_another_shape_is_refused(game: BilinearGame, game_metho
     arrays, meta = net.saves["server"][max(net.saves["server"])]
     fresh = network(game, game_method, STOP, rng=random.Random(0), checkpoint_every=5).server
     with pytest.raises(StateError, match="z_D"):
-        fresh.restore({name: array[:3] if array.ndim else array for name, array in arrays.items()}, meta, 0.0)
+        restore(fresh, {name: array[:3] if array.ndim else array for name, array in arrays.items()}, meta, 0.0)
     with pytest.raises(StateError, match="damaged"):
-        fresh.restore(arrays, {**meta, "ledger": None}, 0.0)
+        restore(fresh, arrays, {**meta, "ledger": None}, 0.0)
     with pytest.raises(ConfigError, match="recipes differ"):
-        fresh.restore(arrays, {**meta, "recipe": '{"seed":1}'}, 0.0)
+        restore(fresh, arrays, {**meta, "recipe": '{"seed":1}'}, 0.0)
 
 
 @pytest.mark.parametrize(

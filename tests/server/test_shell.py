@@ -261,3 +261,21 @@ def test_no_server_is_a_clear_error(game: BilinearGame, game_method: AnyMethod) 
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(PeerLost, match=f"no server at {address}"):
         asyncio.run(Cluster(game, game_method).worker(0, give_up_s=0.3).run(address, ClientSecurity()))
+
+
+@pytest.mark.parametrize("every", [1, 1000])
+def test_divergence_ends_the_run_alike_under_both_drivers(
+    game: BilinearGame, reference: Callable[..., Outcome], every: int
+) -> None:
+    """With rare evaluations it is a message that overflows, on a worker."""
+    method, stop = extragradient(game, step_size=1e9), Stop(max_rounds=500, every=every)
+    expected = reference(game, method, stop)
+    assert expected.reason == "diverged"
+    cluster = Cluster(game, method, stop)
+    asyncio.run(cluster.run())
+    assert (cluster.core.finished, cluster.core.round) == (expected.reason, expected.rounds)
+    assert digest(cluster.core.replica) == digest(expected.replica)
+    ledger = cluster.core.ledger
+    assert (ledger.up.payload, cluster.core.down_bytes) == (expected.up_bytes, expected.down_bytes)
+    for traffic in (ledger.up, ledger.down):
+        assert traffic.transport == traffic.payload + traffic.framing + traffic.control + traffic.repeated
