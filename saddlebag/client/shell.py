@@ -262,7 +262,7 @@ class WorkerShell:
             message = decode(frame.data, sizes, draws)
         else:
             decoder = StreamDecoder(sizes, draws, frame.total)
-            received: list[tuple[int, int, Payload]] = []
+            received: list[tuple[int, int, Any]] = []
             for sequence in itertools.count(1):
                 received.extend(decoder.feed(frame.data))
                 if decoder.complete:
