@@ -169,7 +169,9 @@ def play(args: argparse.Namespace) -> None:
 def measure(contender: str, workers: int, dimension: int, rounds: int, flower_python: str, timeout_s: float) -> Row:
     if contender == "flower":
         server = [flower_python, str(FLOWER), "server", *map(str, (workers, dimension, rounds, WARM_UP // 5))]
-        return cast_and_serve(server, lambda rank, port: [flower_python, str(FLOWER), "worker", str(port), str(dimension)], workers, timeout_s)
+        return cast_and_serve(
+            server, lambda rank, port: [flower_python, str(FLOWER), "worker", str(port), str(dimension)], workers, timeout_s
+        )
     base = [sys.executable, __file__, "--contender", contender, "--workers", str(workers), "--dimension", str(dimension)]
     base += ["--rounds", str(rounds), "--role"]
     count = 0 if contender == "simulate" else workers
@@ -213,7 +215,9 @@ def report(rows: list[Row], workers: int, dimension: int, *, flower: bool, markd
     if dimension <= 100:
         for other, goal in (("unary", 1.7), ("flower", 6.0)):
             found = ratios(rows, "rounds_per_s", "saddlebag", other) if column(rows, other, "rounds_per_s") else []
-            goals.append([f"rounds/s, Saddlebag : {NAMES[other]}", spread(found), f">= {goal}", verdict(found, goal, at_least=True)])
+            goals.append(
+                [f"rounds/s, Saddlebag : {NAMES[other]}", spread(found), f">= {goal}", verdict(found, goal, at_least=True)]
+            )
     else:
         found = column(rows, "saddlebag", "round_ms")
         goals.append(["ms per round, Saddlebag", spread(found), "< 2", verdict(found, 2.0, at_least=False)])

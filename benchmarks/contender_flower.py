@@ -1,6 +1,6 @@
-"""Flower's legacy gRPC path (`start_server`, `start_client`): the dense mean of a d-vector. Runs under any interpreter with flwr.
+"""Flower's legacy gRPC path (`start_server`, `start_client`): the dense mean of a d-vector. Any interpreter with flwr runs it.
 
-    contender_flower.py server WORKERS DIMENSION ROUNDS WARM_UP | contender_flower.py worker PORT DIMENSION
+contender_flower.py server WORKERS DIMENSION ROUNDS WARM_UP | contender_flower.py worker PORT DIMENSION
 """
 
 from __future__ import annotations

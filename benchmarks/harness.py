@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
 import os
 import random
@@ -11,17 +11,21 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 LOOPBACK = "127.0.0.1"
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "GRPC_VERBOSITY": "NONE"}  # nothing leaves the machine
 _NAMES = ("load", "cores", "python")
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 # -- processes -----------------------------------------------------------------------------------------------------------
@@ -41,7 +45,7 @@ def cast_and_serve(server: list[str], worker: Callable[[int, int], list[str]], w
     """
     repository = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, (repository, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
+    environment = {**os.environ, **ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     deadline = time.monotonic() + timeout_s
     children = [subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=environment)]
     try:
@@ -108,7 +112,7 @@ class Meter:
 
     def result(self) -> Row:
         at_s = self._at_s[self._warm_up - 1 :]
-        took_s = sorted(b - a for a, b in zip(at_s, at_s[1:], strict=False))
+        took_s = sorted(b - a for a, b in itertools.pairwise(at_s))
         rounds, elapsed_s = len(took_s), at_s[-1] - at_s[0]
         family_s, own_s = (after - before for before, after in zip(*self._cpu_s, strict=True))
         return {
@@ -126,10 +130,10 @@ class Meter:
 # -- repetitions ---------------------------------------------------------------------------------------------------------
 
 
-def interleaved(contenders: Iterable[str], repetitions: int) -> Iterator[tuple[int, str]]:
+def interleaved(contenders: Sequence[T], repetitions: int) -> Iterator[tuple[int, T]]:
     """Every contender once in each repetition, in random order."""
     for repetition in range(repetitions):
-        for contender in random.sample(list(contenders), len(list(contenders))):
+        for contender in random.sample(contenders, len(contenders)):
             yield repetition, contender
 
 

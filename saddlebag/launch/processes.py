@@ -43,6 +43,8 @@ _ADDRESS_FILE = "address.json"
 def tune_process() -> None:
     """Settings of a process that moves large messages: short hand-overs, and freed memory is kept for the next chunk."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    with contextlib.suppress(OSError, AttributeError):  # Linux: many small processes interrupt each other less
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in (

@@ -79,7 +79,7 @@ def frames_of(
     if frame_bytes < _ALIGN:
         raise LocalProtocolError(f"a frame needs at least {_ALIGN} bytes, got frame_bytes={frame_bytes}")
     total = sum(len(buffer) for buffer in buffers)
-    for sequence, pieces in enumerate(_cut(buffers, frame_bytes)):
+    for sequence, pieces in enumerate([buffers] if total <= frame_bytes else _cut(buffers, frame_bytes)):
         header = _header(
             epoch=epoch,
             round_=round_,

@@ -145,12 +145,15 @@ class BilinearGame:
         return np.zeros(self.dimension)
 
     def operator(self, worker: int) -> Operator:
-        matrix_DD, offset_D = self._matrix(self._parts.coupling_MNN[worker]), self._parts.offset_MD[worker]
+        coupling_NN, offset_D = self._parts.coupling_MNN[worker], self._parts.offset_MD[worker]
+        transposed_NN, n = np.ascontiguousarray(coupling_NN.T), self.n
 
         def evaluate(z_D: Vector, draws: Draws) -> Vector:
             del draws
+            value_D: Vector = self.regularisation * z_D + offset_D
             # one dot product per row: unlike BLAS's matrix product its bits do not depend on the number of threads
-            value_D: Vector = np.vecdot(matrix_DD, z_D) + offset_D
+            value_D[:n] += np.vecdot(coupling_NN, z_D[n:])
+            value_D[n:] -= np.vecdot(transposed_NN, z_D[:n])
             return value_D
 
         return evaluate
