@@ -141,7 +141,8 @@ class Method(Protocol[R, W, S]):
 
     def worker_step(self, replica: R, own: W, operator: Operator, draws: Draws) -> tuple[W, Message]: ...
 
-    def server_step(self, replica: R, own: S, means: tuple[Mean, ...], draws: Draws) -> tuple[S, Message]: ...
+    def server_step(self, replica: R, own: S, means: tuple[Mean, ...], draws: Draws) -> tuple[S, Message]:
+        """The server's half of a round. The means are on loan: neither state nor message may keep their memory."""
 
     def replay(self, replica: R, down: Message, draws: Draws) -> R: ...
 

@@ -23,7 +23,8 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     2. Messages have the announced parts and sizes, and mean the same after `wire`.
     3. States survive `pack` and `unpack`, so a run that is saved and restored at any round keeps its trajectory.
     4. The operator is only asked through the given function, at feasible points: prox(z, 0+) = z there.
-    5. A restart from the replica's z gives a valid replica.
+    5. The server half keeps nothing of the means: their memory serves the next round.
+    6. A restart from the replica's z gives a valid replica.
     """
     replica = method.init_replica(problem.start())
     workers = [method.init_worker(replica) for _ in range(problem.num_workers)]
@@ -39,6 +40,10 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
             ups.append(_checked(up, sizes, draws.of(worker), wire))
         means = form_means(sizes, iter(ups), len(ups))
         server, down = _twice(method, "server_step", (replica, server, means, draws))
+        bits = _bits((server, down))
+        for mean in means:
+            mean.value.fill(np.nan)
+        assert _bits((server, down)) == bits, f"{method}.server_step: keeps the memory of a mean, which is on loan"
         down = _checked(down, method.downlink_sizes(replica, draws), draws, wire)
         replica = _twice(method, "replay", (replica, down, draws))
         assert isinstance(replica.iteration, int)

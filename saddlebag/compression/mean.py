@@ -55,8 +55,9 @@ class Mean:
 class Sum:
     """Adds payloads, whole or slice by slice, in the order in which it is given them."""
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, buffer_D: Vector | None = None) -> None:
         self.dimension = dimension
+        self._buffer_D = buffer_D  # memory for a dense sum, float64, of any content
         self._support: Support | None = None
         self._index_K: Index | None = None
         self._value: Vector | None = None
@@ -79,11 +80,17 @@ class Sum:
         np.divide(self._value, count, out=self._value)
         return Mean(self.dimension, self._value, self._support, self._index_K)
 
+    def _zeros(self) -> Vector:
+        if self._buffer_D is None:
+            return np.zeros(self.dimension)
+        self._buffer_D.fill(0.0)
+        return self._buffer_D
+
     def _dense(self) -> Vector:
         if self._value is None:
-            self._value = np.zeros(self.dimension)
+            self._value = self._zeros()
         elif self._index_K is not None:
-            out_D = np.zeros(self.dimension)
+            out_D = self._zeros()
             out_D[self._index_K] = self._value
             self._value, self._support, self._index_K = out_D, None, None
         return self._value

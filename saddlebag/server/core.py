@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, digest
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import NotFiniteError, RemoteProtocolError
@@ -48,6 +50,7 @@ class ServerCore:
         self.cut_short = False  # finished without a final downlink
         self.log = DownlinkLog(settings.num_workers, settings.log_bytes)
         self.down_bytes = 0  # messages of the trajectory, for each member
+        self._sums: dict[int, Vector] = {}
         self.roster = Roster(settings.num_workers, now)
         self.open_round(now)
 
@@ -108,9 +111,16 @@ class ServerCore:
     def open_round(self, now: float) -> None:
         """Collect uplinks for the round at the present boundary."""
         self._draws = Draws(self.settings.seed, self.round, SERVER)
-        self._gather = Gather(self.members, self.method.uplink_sizes(self.replica, self._draws), self._draws)
+        sizes = self.method.uplink_sizes(self.replica, self._draws)
+        self._gather = Gather(self.members, sizes, self._draws, [self._memory(part, size) for part, size in enumerate(sizes)])
         self._opened = now
         self._digest: int | None = None
+
+    def _memory(self, part: int, size: int) -> Vector:
+        """Memory for the sum of a part, used in every round: means are on loan, so it is free again after `server_step`."""
+        if len(self._sums.get(part, ())) != size:
+            self._sums[part] = np.empty(size)
+        return self._sums[part]
 
     def needs_uplink(self, worker: int) -> bool:
         """Whether the round still waits for (the rest of) this worker's uplink."""
@@ -164,6 +174,7 @@ class ServerCore:
         try:
             self.own, down = self.method.server_step(before, self.own, self._gather.means(), self._draws)
             buffers = encode(down)
+            self.log.trim(sum(map(len, buffers)))
         except NotFiniteError:
             return self._diverge()
         self.ledger.up.payload += data_bytes

@@ -13,6 +13,7 @@ from saddlebag.proto.codec import StreamDecoder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from saddlebag.compression import Vector
     from saddlebag.proto.frames import Frame
 
 __all__ = ["Gather"]
@@ -42,12 +43,13 @@ class Gather:
     the order of arrival. Memory: the sums, and for each worker the pieces that wait for their turn.
     """
 
-    def __init__(self, members: Sequence[int], sizes: tuple[int, ...], draws: Draws) -> None:
+    def __init__(self, members: Sequence[int], sizes: tuple[int, ...], draws: Draws, buffers: Sequence[Vector] = ()) -> None:
         self._members = list(members)
         self._place = {worker: place for place, worker in enumerate(members)}
         self._sizes, self._draws = sizes, draws
         self._inboxes = {worker: _Inbox() for worker in members}
-        self._sums = [Sum(size) for size in sizes]
+        memory = [*buffers, *(None for _ in sizes)]
+        self._sums = [Sum(size, buffer) for size, buffer in zip(sizes, memory, strict=False)]
         self._added = [[0] * len(self._members) for _ in sizes]  # coordinates added, by part and place
 
     @property
@@ -111,7 +113,8 @@ class Gather:
 
     def means(self) -> tuple[Mean, ...]:
         """The mean of each part over the members; the gather is spent."""
-        return tuple(total.mean(len(self._members)) for total in self._sums)
+        sums, self._sums = self._sums, []  # nothing here outlives the round, for the sums are the server's memory
+        return tuple(total.mean(len(self._members)) for total in sums)
 
     def _drain(self, place: int) -> bool:
         """Add what may be added of one worker; whether anything was."""

@@ -65,8 +65,16 @@ class DownlinkLog:
         whole = list(frames)
         self._stored.append(_Stored(round_, whole, [len(read_frame(frame).data) for frame in whole]))
         self._size += self._stored[-1].size
-        while len(self._stored) > 1 and (self._stored[0].round < self._marks[0] or self._size > self._max_bytes):
+        while len(self._stored) > 1 and self._is_excess():
             self._size -= self._stored.popleft().size
+
+    def trim(self, coming: int) -> None:
+        """All members have every downlink: make room for the next one, of `coming` bytes."""
+        while self._stored and self._is_excess(coming):
+            self._size -= self._stored.popleft().size
+
+    def _is_excess(self, coming: int = 0) -> bool:
+        return self._stored[0].round < self._marks[0] or self._size + coming > self._max_bytes
 
     def clear(self, round_: int) -> None:
         """Forget everything before `round_`, the first of an epoch."""
