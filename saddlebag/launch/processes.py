@@ -48,8 +48,8 @@ def tune_process() -> None:
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in (
-            (_M_MMAP_THRESHOLD, 1 << 30),
-            (_M_TRIM_THRESHOLD, 1 << 30),
+            (_M_MMAP_THRESHOLD, 16 << 20),
+            (_M_TRIM_THRESHOLD, 256 << 20),
             (_M_TOP_PAD, 16 << 20),
             (_M_ARENA_MAX, 1),
         ):
