@@ -29,7 +29,7 @@ MESSAGE_OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.bdp_probe", 0),  # windows stay at a frame, not at what a fast link would allow: they are memory
     ("grpc.http2.lookahead_bytes", 1 << 20),
 ]
 
