@@ -28,8 +28,10 @@ from saddlebag.server.saved import restore
 from saddlebag.server.shell import ServerShell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from saddlebag.launch.recipe import Recipe
 
@@ -54,6 +56,15 @@ def tune_process() -> None:
             (_M_ARENA_MAX, 1),
         ):
             mallopt(parameter, value)
+
+
+class _TidyStore(CheckpointStore):
+    """A store that gives freed memory back after each checkpoint: the log of downlinks leaves holes in the heap."""
+
+    def save(self, round_: int, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        super().save(round_, arrays, meta)
+        with contextlib.suppress(OSError, AttributeError):  # glibc only
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def watch_parent(fd: int) -> None:
@@ -90,7 +101,7 @@ def run_server(
     tune_process()
     problem = build_problem(recipe)
     core = _server_core(recipe, problem, token)
-    store = CheckpointStore(out / "checkpoints", "server")
+    store = _TidyStore(out / "checkpoints", "server")
     if resume and store.rounds():
         restore(core, *store.load(store.rounds()[-1]), time.monotonic())
     store.forget_after(core.round if resume else -1)
