@@ -81,13 +81,20 @@ class CheckpointStore:
         return sorted(int(match[1]) for match in matches if match)
 
     def save(self, round_: int, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Write one and forget all but the newest two."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for torn in self._directory.glob(f".{self._name}-*.tmp"):  # of a process that was killed while it wrote
-            torn.unlink(missing_ok=True)
-        write_atomically(self.path(round_), arrays_to_bytes(arrays, meta))
-        for old in [known for known in self.rounds() if known < round_][: -(_KEEP - 1) or None]:
-            self.path(old).unlink(missing_ok=True)
+        """Write one and forget all but the newest two.
+
+        Raises:
+            StateError: the disk is full, or the folder cannot be written; the older ones are left as they are.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for torn in self._directory.glob(f".{self._name}-*.tmp"):  # of a process that was killed while it wrote
+                torn.unlink(missing_ok=True)
+            write_atomically(self.path(round_), arrays_to_bytes(arrays, meta))
+            for old in [known for known in self.rounds() if known < round_][: -(_KEEP - 1) or None]:
+                self.path(old).unlink(missing_ok=True)
+        except OSError as error:
+            raise StateError(f"cannot write checkpoint {self.path(round_)}: {error.strerror or error}") from error
 
     def load(self, round_: int) -> tuple[Arrays, dict[str, Any]]:
         """The arrays and facts of one checkpoint.

@@ -18,7 +18,8 @@ from saddlebag.algorithms import AnyMethod, Judge, Outcome, Stop, digest, extrag
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
-from saddlebag.errors import ConfigError, PeerLost
+from saddlebag.errors import ConfigError, PeerLost, StateError
+from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
@@ -29,6 +30,7 @@ from saddlebag.server.shell import ServerShell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 STOP = Stop(max_rounds=40, every=5)
 
@@ -279,3 +281,22 @@ def test_divergence_ends_the_run_alike_under_both_drivers(
     assert (ledger.up.payload, cluster.core.down_bytes) == (expected.up_bytes, expected.down_bytes)
     for traffic in (ledger.up, ledger.down):
         assert traffic.transport == traffic.payload + traffic.framing + traffic.control + traffic.repeated
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_the_reason(
+    game: BilinearGame, game_method: AnyMethod, tmp_path: Path
+) -> None:
+    (tmp_path / "full").write_text("a file where a folder should be")
+
+    async def main() -> None:
+        cluster = Cluster(game, game_method, checkpoint_every=5)
+        cluster.server._store = CheckpointStore(tmp_path / "full", "server")
+        serving = await cluster.start()
+        workers = [
+            asyncio.create_task(cluster.worker(rank, give_up_s=0.5).run(cluster.address, ClientSecurity())) for rank in range(4)
+        ]
+        with pytest.raises(StateError, match="cannot write checkpoint"):
+            await asyncio.wait_for(serving, 20)
+        assert all(isinstance(end, ConfigError | PeerLost) for end in await asyncio.gather(*workers, return_exceptions=True))
+
+    asyncio.run(main())
