@@ -152,13 +152,12 @@ class WorkerShell:
 
     async def _join(self, channel: grpc.aio.Channel) -> pb.JoinReply:
         core = self._core
-        saved = self._store.rounds() if self._store else []
         request = pb.JoinRequest(
             protocol=PROTOCOL,
             worker=core.worker,
             recipe=self._recipe,
             dimension=core.dimension,
-            rounds=sorted({*self._saved_in(core.epoch, saved), core.round}),
+            rounds=sorted({*self._saved_rounds(), core.round}),
             epoch=core.epoch,
             token=self._token,
         )
@@ -175,10 +174,10 @@ class WorkerShell:
         self._position(reply)
         return reply
 
-    def _saved_in(self, epoch: int, rounds: list[int]) -> list[int]:
-        if self._store is None:
-            return []
-        return [round_ for round_ in rounds if self._store.facts(round_).get("epoch") == epoch]
+    def _saved_rounds(self) -> list[int]:
+        """The boundaries of this epoch at which there is a checkpoint."""
+        store = self._store
+        return [round_ for round_ in store.rounds() if store.facts(round_).get("epoch") == self._core.epoch] if store else []
 
     def _position(self, reply: pb.JoinReply) -> None:
         """Bring the core to the boundary from which the server continues."""

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from saddlebag.algorithms import Record
     from saddlebag.launch.recipe import Recipe
 
-__all__ = ["run_grpc"]
+__all__ = ["ADDRESS_FILE", "run_grpc"]
+
+ADDRESS_FILE = "address.json"
+"""Where a server says which port it has, in its folder."""
 
 _POLL_S = 0.05
 _START_S = 120.0  # loading data and libraries on a slow machine
@@ -106,7 +109,7 @@ def run_grpc(
         SaddlebagError: a process gave up with a clear error, which is passed on.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "address.json").unlink(missing_ok=True)
+    (out / ADDRESS_FILE).unlink(missing_ok=True)
     file = out / "job.toml"
     file.write_text(recipe.to_toml())
     server = _Process("server", lambda again: _server_command(file, out, recipe, resume or again), out)
@@ -165,7 +168,7 @@ def _base() -> list[str]:
 def _server_command(file: Path, out: Path, recipe: Recipe, resume: bool) -> list[str]:
     address = recipe.server.address
     with contextlib.suppress(OSError, ValueError):  # a server that starts again keeps its port
-        address = json.loads((out / "address.json").read_text())["address"]
+        address = json.loads((out / ADDRESS_FILE).read_text())["address"]
     return [*_base(), "server", str(file), "--out", str(out), "--address", address, *(["--resume"] if resume else [])]
 
 
@@ -181,6 +184,6 @@ def _address(server: _Process, out: Path) -> str:
         if status is not None:
             raise SaddlebagError(server.last_words())
         with contextlib.suppress(OSError, ValueError):
-            return str(json.loads((out / "address.json").read_text())["address"])
+            return str(json.loads((out / ADDRESS_FILE).read_text())["address"])
         time.sleep(_POLL_S / 5)
     raise PeerLost(f"the server did not start within {_START_S:g} s; see {out / 'server.log'}")

@@ -19,6 +19,7 @@ from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.history import History
+from saddlebag.launch.local import ADDRESS_FILE
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.proto.handshake import require_same_recipe
@@ -39,7 +40,6 @@ __all__ = ["run_server", "run_worker", "tune_process", "watch_parent"]
 
 _SWITCH_INTERVAL_S = 2e-4  # threads of gRPC wait this long for the interpreter, not the default 5 ms
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
-_ADDRESS_FILE = "address.json"
 
 
 def tune_process() -> None:
@@ -142,7 +142,7 @@ async def _serve(
     port = await shell.start(address, security)
     bound = f"{address.rpartition(':')[0]}:{port}"
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / _ADDRESS_FILE, json.dumps({"address": bound, "pid": os.getpid()}).encode())
+    write_atomically(out / ADDRESS_FILE, json.dumps({"address": bound, "pid": os.getpid()}).encode())
     listening(bound)
     await shell.run()
 
