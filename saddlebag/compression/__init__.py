@@ -2,20 +2,27 @@
 
 from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of
 from saddlebag.compression.check import check_compressor
-from saddlebag.compression.draws import EVERYONE, SERVER, Draws, Purpose, Stream, uniform_subset
-from saddlebag.compression.error_feedback import feed_back
+from saddlebag.compression.draws import EVERYONE, SERVER, Draws, Purpose, Stream, stratified_subset, uniform_subset
+from saddlebag.compression.error_feedback import feed_back, track
 from saddlebag.compression.identity import Identity
 from saddlebag.compression.mean import Mean, Sum
 from saddlebag.compression.natural import Natural
 from saddlebag.compression.payload import (
+    Concat,
     Dense,
     Flat,
+    Half,
+    Levels,
+    LowRank,
     Payload,
     PowersOfTwo,
+    Scheme,
     Scope,
     Seeded,
+    Spacing,
     Sparse,
     Support,
+    Total,
     Vector,
     require_finite,
 )
@@ -28,24 +35,31 @@ __all__ = [
     "EVERYONE",
     "SERVER",
     "Compressor",
+    "Concat",
     "Contractive",
     "Dense",
     "Draws",
     "Flat",
+    "Half",
     "Identity",
+    "Levels",
+    "LowRank",
     "Mean",
     "Natural",
     "Payload",
     "PowersOfTwo",
     "Purpose",
     "RandK",
+    "Scheme",
     "Scope",
     "Seeded",
+    "Spacing",
     "Sparse",
     "Stream",
     "Sum",
     "Support",
     "TopK",
+    "Total",
     "Unbiased",
     "UnscaledRandK",
     "Vector",
@@ -55,5 +69,7 @@ __all__ = [
     "kind_of",
     "make_compressor",
     "require_finite",
+    "stratified_subset",
+    "track",
     "uniform_subset",
 ]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from saddlebag.errors import ConfigError
 
-__all__ = ["EVERYONE", "SERVER", "Draws", "Purpose", "Stream", "uniform_subset"]
+__all__ = ["EVERYONE", "SERVER", "Draws", "Purpose", "Stream", "stratified_subset", "uniform_subset"]
 
 EVERYONE = 2**64 - 1
 """The worker number of draws that all machines share."""
@@ -168,3 +168,17 @@ def uniform_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[np.
         return values
     earliest: npt.NDArray[np.int64] = values[first <= np.partition(first, size - 1)[size - 1]]
     return earliest
+
+
+def stratified_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[np.int64]:
+    """One uniformly chosen coordinate of each of `size` consecutive runs, which divide [0, dimension) as evenly as possible.
+
+    Run i is [floor(i D / K), floor((i + 1) D / K)). Each coordinate is chosen with probability 1 / (length of its run).
+
+    Returns:
+        int64, shape (size,), strictly increasing.
+    """
+    start_K = np.arange(size + 1, dtype=np.int64) * dimension // size
+    length_K = np.diff(start_K).astype(np.uint64)
+    word_K = stream.words(-(-size // 2)).view(np.uint32)[:size].astype(np.uint64)
+    return start_K[:-1] + ((word_K * length_K) >> np.uint64(32)).astype(np.int64)

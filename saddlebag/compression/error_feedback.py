@@ -1,7 +1,7 @@
-"""Error feedback: what was not sent is owed, and is added to the next message.
+"""Memories beside a compressor: what is owed (error feedback), or what the other side knows (innovations, EF21).
 
-Seide et al. 2014; Karimireddy et al. 2019. The memory subtracts the payload itself, after every rounding, so
-sent + carried = sum of the inputs holds to the last bit of the arithmetic.
+Error feedback: Seide et al. 2014; Karimireddy et al. 2019. The memory subtracts the payload itself, after every rounding,
+so sent + carried = sum of the inputs holds to the last bit of the arithmetic. EF21: Richtarik, Sokolov, Fatkhullin 2021.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Payload, Vector
 
-__all__ = ["feed_back"]
+__all__ = ["feed_back", "track"]
 
 
 def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
@@ -25,3 +25,17 @@ def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draw
     owed_D = memory_D + x_D
     payload = compressor.encode(owed_D, draws)
     return payload, owed_D - payload.dense()
+
+
+def track(compressor: Compressor, x_D: Vector, known_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
+    """Compress the innovation `x_D - known_D` and return the payload with what is known after it, float64 (D,).
+
+    The other side adds the payload to its own copy of `known_D`, so both copies stay equal bit for bit.
+
+    Raises:
+        NotFiniteError: the difference is not finite, or overflows the type it travels in.
+    """
+    payload = compressor.encode(x_D - known_D, draws)
+    known_D = known_D.copy()
+    payload.add_to(known_D)
+    return payload, known_D

@@ -1,56 +1,48 @@
 """Payloads: what a compressed vector looks like, whoever made it.
 
 A payload knows its layout and how to add itself to a vector. It holds exactly the values that cross the wire, so what a
-sender subtracts from its error memory is what the receiver adds. Four layouts nest into all others:
+sender subtracts from its error memory is what the receiver adds. Beside the flat ones (`flat.py`):
 
-    Dense          every coordinate, float32 or float64
-    PowersOfTwo    every coordinate, sign and exponent only (9 bits)
     Sparse         explicit coordinates, values in a flat payload
     Seeded         coordinates that both ends draw alike, values in a flat payload
+    LowRank        the product of two thin matrices
+    Concat         one payload after the other: tensors of a model, each with its own compressor
+    Total          the sum of payloads of one dimension
 
-Shapes: D = coordinates, K = kept ones.
+Shapes: D = coordinates, K = kept ones or the rank, R x C = a matrix.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-import functools
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.compression.draws import Draws, Purpose, uniform_subset
-from saddlebag.errors import NotFiniteError
+from saddlebag.compression.flat import Dense, Flat, Half, Index, Levels, PowersOfTwo, Spacing, Vector, require_finite
+from saddlebag.compression.support import Scheme, Scope, Support
 
 __all__ = [
+    "Concat",
     "Dense",
     "Flat",
+    "Half",
     "Index",
+    "Levels",
+    "LowRank",
     "Payload",
     "PowersOfTwo",
+    "Scheme",
     "Scope",
     "Seeded",
+    "Spacing",
     "Sparse",
     "Support",
+    "Total",
     "Vector",
     "require_finite",
 ]
-
-Vector: TypeAlias = npt.NDArray[np.floating[Any]]
-Index: TypeAlias = npt.NDArray[np.int64]
-
-
-def require_finite(x_D: Vector, what: str) -> None:
-    """Raise `NotFiniteError` unless every entry is finite."""
-    with np.errstate(over="ignore", invalid="ignore"):  # one pass, no temporary; finite entries may overflow, others show
-        if np.isfinite(np.dot(x_D, x_D)):
-            return
-    finite = np.isfinite(x_D)
-    if not finite.all():
-        where = int(np.argmin(finite))
-        raise NotFiniteError(f"{what} must be finite, got {x_D[where]} at coordinate {where} of {len(x_D)}")
 
 
 class Payload(Protocol):
@@ -68,45 +60,8 @@ class Payload(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Dense:
-    """Every coordinate, as float32 or float64."""
-
-    value_D: Vector
-
-    @property
-    def dimension(self) -> int:
-        return len(self.value_D)
-
-    def dense(self) -> Vector:
-        return self.value_D.astype(np.float64)
-
-    def add_to(self, out_D: Vector) -> None:
-        np.add(out_D, self.value_D, out=out_D)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PowersOfTwo:
-    """Every coordinate is 0 or +-2^e with -126 <= e <= 127; float32, 9 bits each on the wire."""
-
-    value_D: npt.NDArray[np.float32]
-
-    @property
-    def dimension(self) -> int:
-        return len(self.value_D)
-
-    def dense(self) -> Vector:
-        return self.value_D.astype(np.float64)
-
-    def add_to(self, out_D: Vector) -> None:
-        np.add(out_D, self.value_D, out=out_D)
-
-
-Flat: TypeAlias = Dense | PowersOfTwo
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Sparse:
-    """Explicit coordinates: `index_K` strictly increasing in [0, dimension), values in a flat payload over K."""
+    """Explicit coordinates: `index_K` strictly increasing in [0, dimension), values in a flat payload over K; K may be 0."""
 
     dimension: int
     index_K: Index
@@ -119,36 +74,6 @@ class Sparse:
 
     def add_to(self, out_D: Vector) -> None:
         out_D[self.index_K] += self.value.value_D
-
-
-class Scope(enum.IntEnum):
-    """Whose stream a seeded support is drawn from."""
-
-    OWN = 0
-    COMMON = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Support:
-    """K of D coordinates, drawn alike by every machine that knows the run seed, the round and the sender."""
-
-    dimension: int
-    size: int
-    scope: Scope
-
-    def index_K(self, draws: Draws) -> Index:
-        """The coordinates, int64, strictly increasing."""
-        if self.scope is Scope.COMMON:
-            return _common_index(draws.seed, draws.round, self.dimension, self.size)
-        return uniform_subset(draws.own(Purpose.SUPPORT), self.dimension, self.size)
-
-
-@functools.lru_cache(maxsize=2)
-def _common_index(seed: int, round_: int, dimension: int, size: int) -> Index:
-    """The server needs the same support once for each worker of a round; read-only, for it is shared."""
-    index_K = uniform_subset(Draws(seed, round_).common(Purpose.SUPPORT), dimension, size)
-    index_K.setflags(write=False)
-    return index_K
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,3 +95,66 @@ class Seeded:
 
     def add_to(self, out_D: Vector) -> None:
         out_D[self.index_K] += self.value.value_D
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LowRank:
+    """The first `dimension` entries, row by row, of the R x C matrix P Q'.
+
+    Attributes:
+        dimension: D, with (R - 1) C < D <= R C.
+        p_RK, q_CK: float32 factors.
+    """
+
+    dimension: int
+    p_RK: npt.NDArray[np.float32]
+    q_CK: npt.NDArray[np.float32]
+
+    def dense(self) -> Vector:
+        out_RC = np.zeros((len(self.p_RK), len(self.q_CK)))
+        for p_R, q_C in zip(self.p_RK.T, self.q_CK.T, strict=True):  # K is small; a BLAS product need not repeat bit for bit
+            out_RC += np.multiply.outer(p_R.astype(np.float64), q_C.astype(np.float64))
+        return out_RC.reshape(-1)[: self.dimension]
+
+    def add_to(self, out_D: Vector) -> None:
+        np.add(out_D, self.dense(), out=out_D)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Concat:
+    """Payloads of consecutive runs of coordinates; at least one."""
+
+    parts: tuple[Payload, ...]
+
+    @property
+    def dimension(self) -> int:
+        return sum(part.dimension for part in self.parts)
+
+    def dense(self) -> Vector:
+        return np.concatenate([part.dense() for part in self.parts])
+
+    def add_to(self, out_D: Vector) -> None:
+        start = 0
+        for part in self.parts:
+            part.add_to(out_D[start : start + part.dimension])
+            start += part.dimension
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Total:
+    """The sum of payloads of one dimension, added from first to last; at least one."""
+
+    parts: tuple[Payload, ...]
+
+    @property
+    def dimension(self) -> int:
+        return self.parts[0].dimension
+
+    def dense(self) -> Vector:
+        out_D = self.parts[0].dense()
+        for part in self.parts[1:]:
+            part.add_to(out_D)
+        return out_D
+
+    def add_to(self, out_D: Vector) -> None:
+        np.add(out_D, self.dense(), out=out_D)

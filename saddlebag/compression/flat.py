@@ -1,0 +1,122 @@
+"""Flat payloads: one value for every coordinate, as it travels.
+
+    Dense          float32 or float64
+    Half           float16 or bfloat16
+    PowersOfTwo    sign and exponent only (9 bits)
+    Levels         small whole numbers times a scale for each block: every quantiser's output
+
+Shapes: D = coordinates, B = blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from saddlebag.errors import NotFiniteError
+
+__all__ = ["Dense", "Flat", "Half", "Index", "Levels", "PowersOfTwo", "Spacing", "Vector", "require_finite"]
+
+Vector: TypeAlias = npt.NDArray[np.floating[Any]]
+Index: TypeAlias = npt.NDArray[np.int64]
+
+
+def require_finite(x_D: Vector, what: str) -> None:
+    """Raise `NotFiniteError` unless every entry is finite."""
+    with np.errstate(over="ignore", invalid="ignore"):  # one pass, no temporary; finite entries may overflow, others show
+        if np.isfinite(np.dot(x_D, x_D)):
+            return
+    finite = np.isfinite(x_D)
+    if not finite.all():
+        where = int(np.argmin(finite))
+        raise NotFiniteError(f"{what} must be finite, got {x_D[where]} at coordinate {where} of {len(x_D)}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Values:
+    """Values that are held as they are."""
+
+    value_D: Vector
+
+    @property
+    def dimension(self) -> int:
+        return len(self.value_D)
+
+    def dense(self) -> Vector:
+        return self.value_D.astype(np.float64)
+
+    def add_to(self, out_D: Vector) -> None:
+        np.add(out_D, self.value_D, out=out_D)
+
+
+class Dense(_Values):
+    """Every coordinate, as float32 or float64."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Half(_Values):
+    """Every coordinate in 16 bits; `value_D` is float32 and holds only numbers that `kind` represents."""
+
+    kind: Literal["float16", "bfloat16"]
+
+
+class PowersOfTwo(_Values):
+    """Every coordinate is 0 or +-2^e with -126 <= e <= 127; float32, 9 bits each on the wire."""
+
+
+class Spacing(enum.IntEnum):
+    """What a level stands for, as a multiple of its block's scale."""
+
+    LINEAR = 0  # level
+    DYADIC = 1  # sign(level) 2^(1 - |level|), 0 for level 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Levels:
+    """Whole numbers times a scale for each block of consecutive coordinates.
+
+    Attributes:
+        level_D: int8 or int16, shape (D,).
+        scale_B: float32, not negative, shape (ceil(D / block),).
+        block: coordinates that share a scale; the last block may be shorter.
+        spacing: what a level stands for.
+    """
+
+    level_D: npt.NDArray[np.signedinteger[Any]]
+    scale_B: npt.NDArray[np.float32]
+    block: int
+    spacing: Spacing = Spacing.LINEAR
+
+    @property
+    def dimension(self) -> int:
+        return len(self.level_D)
+
+    @functools.cached_property
+    def value_D(self) -> Vector:
+        """The values, float64, shape (D,): exact products of a float32 and a small whole number or a power of two."""
+        unit_D = self.level_D.astype(np.float64)
+        if self.spacing is Spacing.DYADIC:
+            unit_D = np.copysign(np.ldexp(1.0, 1 - np.abs(self.level_D, dtype=np.int32)), unit_D)
+            unit_D[self.level_D == 0] = 0.0
+        if len(self.scale_B) == 1:
+            np.multiply(unit_D, np.float64(self.scale_B[0]), out=unit_D)
+            return unit_D
+        whole = self.dimension // self.block
+        body_BK = unit_D[: whole * self.block].reshape(whole, self.block)
+        np.multiply(body_BK, self.scale_B[:whole, None], out=body_BK)
+        unit_D[whole * self.block :] *= self.scale_B[whole:]
+        return unit_D
+
+    def dense(self) -> Vector:
+        return self.value_D.copy()
+
+    def add_to(self, out_D: Vector) -> None:
+        np.add(out_D, self.value_D, out=out_D)
+
+
+Flat: TypeAlias = Dense | Half | PowersOfTwo | Levels
