@@ -13,10 +13,15 @@ from saddlebag.algorithms.base import (
 )
 from saddlebag.algorithms.check import check_method
 from saddlebag.algorithms.compressed_extragradient import CompressedExtragradient, compressed_extragradient
+from saddlebag.algorithms.diana_sgda import DianaSgda, diana_sgda
 from saddlebag.algorithms.extragradient import Extragradient, extragradient
+from saddlebag.algorithms.extragradient_feedback import ExtragradientFeedback, extragradient_feedback
+from saddlebag.algorithms.forward_backward_forward import ForwardBackwardForward, forward_backward_forward
+from saddlebag.algorithms.local_sgda import LocalSgda, local_sgda
 from saddlebag.algorithms.masha1 import Masha1, masha1
 from saddlebag.algorithms.masha2 import Masha2, masha2
 from saddlebag.algorithms.ogda import Ogda, ogda
+from saddlebag.algorithms.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
@@ -27,8 +32,12 @@ __all__ = [
     "AnyMethod",
     "CompressedExtragradient",
     "Constants",
+    "DianaSgda",
     "Extragradient",
+    "ExtragradientFeedback",
+    "ForwardBackwardForward",
     "Judge",
+    "LocalSgda",
     "Masha1",
     "Masha2",
     "Message",
@@ -38,6 +47,7 @@ __all__ = [
     "Outcome",
     "Problem",
     "Prox",
+    "Qsgda",
     "Record",
     "ReplicaState",
     "Stop",
@@ -45,15 +55,20 @@ __all__ = [
     "Wire",
     "check_method",
     "compressed_extragradient",
+    "diana_sgda",
     "digest",
     "extragradient",
+    "extragradient_feedback",
     "form_means",
+    "forward_backward_forward",
     "identity_prox",
+    "local_sgda",
     "make_method",
     "masha1",
     "masha2",
     "ogda",
     "pack",
+    "qsgda",
     "simulate",
     "takes_compressors",
     "unpack",

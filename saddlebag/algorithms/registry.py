@@ -6,10 +6,15 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.compressed_extragradient import compressed_extragradient
+from saddlebag.algorithms.diana_sgda import diana_sgda
 from saddlebag.algorithms.extragradient import extragradient
+from saddlebag.algorithms.extragradient_feedback import extragradient_feedback
+from saddlebag.algorithms.forward_backward_forward import forward_backward_forward
+from saddlebag.algorithms.local_sgda import local_sgda
 from saddlebag.algorithms.masha1 import masha1
 from saddlebag.algorithms.masha2 import masha2
 from saddlebag.algorithms.ogda import ogda
+from saddlebag.algorithms.qsgda import qsgda
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,10 +27,15 @@ __all__ = ["METHODS", "make_method", "takes_compressors"]
 
 METHODS: dict[str, Callable[..., AnyMethod]] = {
     "compressed_extragradient": compressed_extragradient,
+    "diana_sgda": diana_sgda,
     "extragradient": extragradient,
+    "extragradient_feedback": extragradient_feedback,
+    "forward_backward_forward": forward_backward_forward,
+    "local_sgda": local_sgda,
     "masha1": masha1,
     "masha2": masha2,
     "ogda": ogda,
+    "qsgda": qsgda,
 }
 
 

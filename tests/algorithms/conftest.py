@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from saddlebag.algorithms import AnyMethod, Message, Problem, form_means
 from saddlebag.algorithms.problems import BilinearGame, Dataset, DenseRows, RobustLogisticRegression
-from saddlebag.compression import SERVER, Draws
+from saddlebag.compression import SERVER, Dense, Draws, Identity, Payload, Vector
 from saddlebag.proto.codec import LoopbackWire
 
 
@@ -86,3 +87,112 @@ def robust() -> RobustLogisticRegression:
 def tiny_robust() -> RobustLogisticRegression:
     """D = 6: small enough to enumerate the supports of two workers."""
     return _robust(4, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All states at a round boundary, to start a round from."""
+
+    replica: Any
+    workers: tuple[Any, ...]
+    server: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class OneAt:
+    """Rand-1 (scale D) or its unscaled form (scale 1) at coordinates that the test chooses, without rounding."""
+
+    coordinate: dict[int, int]
+    scale: float
+
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        value_D = np.zeros(len(x_D))
+        at = self.coordinate[draws.worker]
+        value_D[at] = self.scale * x_D[at]
+        return Dense(value_D)
+
+    def bits(self, d: int) -> float:
+        return 32.0
+
+    def omega(self, d: int) -> float:
+        return d - 1.0
+
+    def alpha(self, d: int) -> float:
+        return 1.0 / d
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampled:
+    """An operator whose batch is the one sample that the test chooses."""
+
+    operator: Any
+    sample: int
+
+    def __call__(self, z_D: Vector, draws: Draws) -> Vector:
+        value_D: Vector = self.operator(z_D, draws)
+        return value_D
+
+    @property
+    def num_samples(self) -> int:
+        return int(self.operator.num_samples)
+
+    def batch(self, z_D: Vector, index_B: Any) -> Vector:
+        value_D: Vector = self.operator.batch(z_D, np.full_like(index_B, self.sample))
+        return value_D
+
+
+def _coins(method: Any) -> list[tuple[float, Draws]]:
+    """Draws in which the coin falls either way, with their probabilities; one of weight 1 for a method without a coin."""
+    p = getattr(method, "probability", None)
+    if p is None:
+        return [(1.0, Draws(0, 5, SERVER))]
+    found = [next(d for d in (Draws(0, r, SERVER) for r in range(1, 2000)) if d.coin(p) == side) for side in (True, False)]
+    return list(zip((p, 1.0 - p), found, strict=True))
+
+
+def _one_round(problem: Problem, method: Any, state: State, draws: Draws, samples: tuple[int, ...] = ()) -> State:
+    operators: list[Any] = [problem.operator(worker) for worker in range(problem.num_workers)]
+    if samples:
+        operators = [Sampled(operator, sample) for operator, sample in zip(operators, samples, strict=True)]
+    steps = [
+        method.worker_step(state.replica, own, operator, draws.of(worker))
+        for worker, (own, operator) in enumerate(zip(state.workers, operators, strict=True))
+    ]
+    sizes = method.uplink_sizes(state.replica, draws)
+    means = form_means(sizes, iter([up for _, up in steps]), len(steps))
+    server, down = method.server_step(state.replica, state.server, means, draws)
+    return State(method.replay(state.replica, down, draws), tuple(own for own, _ in steps), server)
+
+
+def _expectation(
+    problem: Problem,
+    method: Any,
+    state: State,
+    value: Callable[[State], float],
+    *,
+    scale: float,
+    two_sided: bool = False,
+    num_samples: int = 0,
+) -> float:
+    """The exact mean of `value` after one round, over the coin, all supports of one coordinate, and batches of one sample."""
+    senders = [*range(problem.num_workers), SERVER][: problem.num_workers + two_sided]
+    batches = list(itertools.product(range(num_samples), repeat=problem.num_workers)) if num_samples else [()]
+    chosen_N = list(itertools.product(range(problem.dimension), repeat=len(senders)))
+    total = 0.0
+    for chosen in chosen_N:
+        up = OneAt(dict(zip(senders, chosen, strict=True)), scale)
+        fixed = dataclasses.replace(method, up=up, down=up if two_sided else Identity(dtype="float64"))
+        for weight, draws in _coins(method):
+            for samples in batches:
+                total += weight * value(_one_round(problem, fixed, state, draws, samples))
+    return total / (len(chosen_N) * len(batches))
+
+
+@pytest.fixture
+def expectation() -> Callable[..., float]:
+    return _expectation
+
+
+@pytest.fixture
+def state() -> type[State]:
+    return State

@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 FULL, RAND, COMMON, TOP = Identity(), RandK(fraction=0.2), RandK(fraction=0.2, support="common"), TopK(fraction=0.2)
 COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "compressed_extragradient": [(RAND, TOP), (COMMON, FULL)],
+    "diana_sgda": [(RAND, FULL), (COMMON, Natural())],
     "extragradient": [],
+    "extragradient_feedback": [(TOP, TOP)],
+    "forward_backward_forward": [],
+    "local_sgda": [],
     "masha1": [(RAND, FULL), (COMMON, Natural()), (Natural(), RAND)],
     "masha2": [(TOP, TOP), (UnscaledRandK(fraction=0.2, support="common"), FULL)],
     "ogda": [],
+    "qsgda": [(RAND, FULL), (COMMON, Natural())],
 }
+WITHOUT_PROX = ("masha2", "extragradient_feedback")
 
 
 def variants(name: str, problem: Problem) -> list[AnyMethod]:
@@ -50,8 +56,8 @@ def test_right_ones_pass_on_a_game(name: str, wire: LoopbackWire | None, game: B
 @pytest.mark.parametrize("name", sorted(METHODS))
 @pytest.mark.parametrize("wire", [None, LoopbackWire()], ids=["unwired", "loopback"])
 def test_right_ones_pass_with_a_prox(name: str, wire: LoopbackWire | None, robust: RobustLogisticRegression) -> None:
-    if name == "masha2":
-        with pytest.raises(ConfigError, match="masha2 has no prox"):
+    if name in WITHOUT_PROX:
+        with pytest.raises(ConfigError, match=f"{name} has no prox"):
             variants(name, robust)
         return
     for method in variants(name, robust):

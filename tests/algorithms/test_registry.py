@@ -9,10 +9,15 @@ import pytest
 from saddlebag.algorithms import (
     METHODS,
     CompressedExtragradient,
+    DianaSgda,
     Extragradient,
+    ExtragradientFeedback,
+    ForwardBackwardForward,
+    LocalSgda,
     Masha1,
     Masha2,
     Ogda,
+    Qsgda,
     takes_compressors,
 )
 from saddlebag.algorithms import (
@@ -28,10 +33,15 @@ make_method: Any = typed_make_method  # what comes out has more attributes than 
 FULL, RAND, TOP = Identity(), RandK(k=2), TopK(k=2)
 KINDS = {
     "compressed_extragradient": CompressedExtragradient,
+    "diana_sgda": DianaSgda,
     "extragradient": Extragradient,
+    "extragradient_feedback": ExtragradientFeedback,
+    "forward_backward_forward": ForwardBackwardForward,
+    "local_sgda": LocalSgda,
     "masha1": Masha1,
     "masha2": Masha2,
     "ogda": Ogda,
+    "qsgda": Qsgda,
 }
 
 
@@ -46,7 +56,8 @@ def test_every_name_makes_its_kind(game: BilinearGame) -> None:
 
 
 def test_which_methods_compress() -> None:
-    assert {name for name in METHODS if takes_compressors(name)} == {"compressed_extragradient", "masha1", "masha2"}
+    full = {"extragradient", "forward_backward_forward", "local_sgda", "ogda"}
+    assert {name for name in METHODS if not takes_compressors(name)} == full
 
 
 def test_parameters_reach_the_method(game: BilinearGame) -> None:
@@ -65,7 +76,7 @@ def test_steps_come_from_theory_when_none_is_given(game: BilinearGame) -> None:
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("masha3", {}, "unknown method 'masha3'; known: compressed_extragradient, extragradient, masha1, masha2, ogda"),
+        ("masha3", {}, f"unknown method 'masha3'; known: {', '.join(sorted(METHODS))}"),
         ("masha1", {}, "method 'masha1' needs compressors up and down"),
         ("masha2", {"up": TOP}, "method 'masha2' needs compressors up and down"),
         ("ogda", {"up": RAND}, "method 'ogda' sends full vectors and takes no compressors up or down"),

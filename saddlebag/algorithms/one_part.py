@@ -1,0 +1,74 @@
+"""What methods share that send one vector up and one down in every round: the schema, and checks of their parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saddlebag.algorithms.base import Prox, identity_prox
+from saddlebag.compression import Unbiased, errors_average, kind_of
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.base import Problem, ReplicaState
+    from saddlebag.compression import Compressor, Draws
+
+__all__ = ["OnePart", "Stateless", "check_step", "independence", "require_unbiased"]
+
+_SYNC_EVERY = 16  # rounds between comparisons of digests, for methods without synchronisations of their own
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stateless:
+    """Workers or a server that remember nothing."""
+
+
+def check_step(step_size: float) -> None:
+    """Raise `ConfigError` unless this is a positive number."""
+    if not (step_size > 0 and np.isfinite(step_size)):
+        raise ConfigError(f"step_size must be a positive number, got {step_size}")
+
+
+def require_unbiased(method: str, up: Compressor, down: Compressor) -> None:
+    """Raise `ConfigError` unless both compressors are unbiased."""
+    for name, compressor in (("up", up), ("down", down)):
+        if not isinstance(compressor, Unbiased):
+            raise ConfigError(
+                f"{method} needs an unbiased compressor {name}, got {compressor} ({kind_of(compressor)}); "
+                "use one such as rand_k or natural"
+            )
+
+
+def independence(problem: Problem, up: Compressor) -> float:
+    """1/M where the workers' compression errors average in the mean, 1 where they share their draws."""
+    return 1.0 / problem.num_workers if errors_average(up) else 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnePart:
+    """One compressed vector up and one down in every round.
+
+    Attributes:
+        step_size: gamma > 0.
+        up, down: the workers' and the server's compressor.
+        prox: of the problem.
+    """
+
+    step_size: float
+    up: Compressor
+    down: Compressor
+    prox: Prox = identity_prox
+
+    def __post_init__(self) -> None:
+        check_step(self.step_size)
+
+    def synchronises(self, replica: ReplicaState, draws: Draws) -> bool:
+        return draws.round % _SYNC_EVERY == 0
+
+    def uplink_sizes(self, replica: ReplicaState, draws: Draws) -> tuple[int, ...]:
+        del draws
+        return (len(replica.z_D),)
+
+    downlink_sizes = uplink_sizes
