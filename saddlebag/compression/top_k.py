@@ -6,10 +6,10 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from saddlebag.compression.kernels.select import largest
 from saddlebag.compression.payload import Dense, Index, Sparse, Vector, require_finite
 from saddlebag.compression.values import cast, check_kept, kept
+from saddlebag.errors import NotFiniteError
 
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
@@ -22,14 +22,15 @@ def top_k_index(x_D: Vector, k: int) -> Index:
 
     Returns:
         int64, shape (k,), strictly increasing.
+
+    Raises:
+        NotFiniteError: an entry is NaN or infinite.
     """
-    magnitude_D = np.abs(x_D)
-    threshold = np.partition(magnitude_D, len(x_D) - k)[len(x_D) - k]
-    above = np.flatnonzero(magnitude_D > threshold)
-    if len(above) == k:
-        return above
-    ties = np.flatnonzero(magnitude_D == threshold)[: k - len(above)]
-    return np.sort(np.concatenate((above, ties)))
+    index_K = largest(x_D, k)
+    if index_K is None:
+        require_finite(x_D, "a compressor's input")
+        raise NotFiniteError("a compressor's input overflows float64")
+    return index_K
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,6 @@ class TopK:
 
     def encode(self, x_D: Vector, draws: Draws) -> Sparse:
         del draws
-        require_finite(x_D, "a compressor's input")
         index_K = top_k_index(x_D, kept(self.k, self.fraction, len(x_D), "top_k"))
         return Sparse(len(x_D), index_K, Dense(cast(x_D[index_K])))
 
