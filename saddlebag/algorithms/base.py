@@ -44,11 +44,14 @@ class Constants:
         lipschitz: L of the mean operator F.
         lipschitz_workers: L_m of each F_m, in worker order.
         strong_monotonicity: mu of F; 0 for merely monotone.
+        similarity: s, a Lipschitz constant of every F_m - F (0 for identical workers); None when nothing better is known
+            than max L_m + L.
     """
 
     lipschitz: float
     lipschitz_workers: tuple[float, ...]
     strong_monotonicity: float
+    similarity: float | None = None
 
     @property
     def lipschitz_rms(self) -> float:

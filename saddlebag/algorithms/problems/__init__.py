@@ -1,6 +1,16 @@
 """Problems: variational inequalities divided among workers, with their constants and solutions. Pure: numpy only."""
 
+from saddlebag.algorithms.problems.affine import AffineProblem
 from saddlebag.algorithms.problems.bilinear import BilinearGame
+from saddlebag.algorithms.problems.fixed_point import FixedPoint, fixed_point
+from saddlebag.algorithms.problems.merits import (
+    affine_gap,
+    bilinear_gap,
+    natural_residual,
+    relative_distance,
+    worst_group,
+)
+from saddlebag.algorithms.problems.quadratic import quadratic
 from saddlebag.algorithms.problems.registry import PROBLEMS, Factory
 from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
 from saddlebag.algorithms.problems.rows import Dataset, DenseRows, Rows, SparseRows
@@ -11,14 +21,23 @@ from saddlebag.algorithms.problems.torch_game import TorchGame
 __all__ = [
     "PROBLEMS",
     "SPLITS",
+    "AffineProblem",
     "BilinearGame",
     "Dataset",
     "DenseRows",
     "Factory",
+    "FixedPoint",
     "RobustLogisticRegression",
     "Rows",
     "SparseRows",
     "TorchGame",
+    "affine_gap",
+    "bilinear_gap",
+    "fixed_point",
+    "natural_residual",
     "project_simplex",
+    "quadratic",
+    "relative_distance",
     "split_rows",
+    "worst_group",
 ]

@@ -123,13 +123,15 @@ class BilinearGame:
 
     @functools.cached_property
     def constants(self) -> Constants:
-        """Exact: |B_m| = sqrt(lam^2 + |A_m|^2), and the symmetric part of B is lam I."""
+        """Exact: |B_m| = sqrt(lam^2 + |A_m|^2), |B_m - B| = |A_m - A|, and the symmetric part of B is lam I."""
 
         def lipschitz(coupling_NN: npt.NDArray[np.float64]) -> float:
             return float(np.hypot(self.regularisation, np.linalg.norm(coupling_NN, 2)))
 
         coupling_MNN = self._parts.coupling_MNN
-        return Constants(lipschitz(coupling_MNN.mean(axis=0)), tuple(map(lipschitz, coupling_MNN)), self.regularisation)
+        mean_NN = coupling_MNN.mean(axis=0)
+        similarity = float(np.linalg.norm(coupling_MNN - mean_NN, 2, axis=(1, 2)).max())
+        return Constants(lipschitz(mean_NN), tuple(map(lipschitz, coupling_MNN)), self.regularisation, similarity)
 
     @functools.cached_property
     def _mean(self) -> tuple[npt.NDArray[np.float64], Vector]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from saddlebag.algorithms.base import Problem
 from saddlebag.algorithms.problems.bilinear import BilinearGame
+from saddlebag.algorithms.problems.fixed_point import fixed_point
+from saddlebag.algorithms.problems.quadratic import quadratic
 from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
 
 __all__ = ["PROBLEMS", "Factory"]
@@ -13,4 +15,9 @@ __all__ = ["PROBLEMS", "Factory"]
 Factory = Callable[..., Problem]
 """factory(data: Dataset | None, *, num_workers: int, **params) -> Problem; raises `ConfigError`."""
 
-PROBLEMS: dict[str, Factory] = {"bilinear": BilinearGame.build, "robust_logistic": RobustLogisticRegression.build}
+PROBLEMS: dict[str, Factory] = {
+    "bilinear": BilinearGame.build,
+    "fixed_point": fixed_point,
+    "quadratic": quadratic,
+    "robust_logistic": RobustLogisticRegression.build,
+}

@@ -58,6 +58,14 @@ def test_constants_are_attained() -> None:
         assert lowest == pytest.approx(GAME.constants.strong_monotonicity, rel=1e-12)
 
 
+def test_the_similarity_constant_is_attained_by_one_worker() -> None:
+    unit_DD = np.eye(GAME.dimension)
+    zero_D = np.zeros(GAME.dimension)
+    matrices = [np.array([op(unit_D, DRAWS) - op(zero_D, DRAWS) for unit_D in unit_DD]).T for op in OPERATORS]
+    spread = [np.linalg.norm(matrix_DD - np.mean(matrices, axis=0), 2) for matrix_DD in matrices]
+    assert GAME.constants.similarity == pytest.approx(max(spread), rel=1e-10)
+
+
 def test_operator_is_a_function() -> None:
     z_D = np.random.default_rng(5).standard_normal(GAME.dimension)
     before_D = z_D.copy()
