@@ -9,10 +9,12 @@ import numpy.typing as npt
 from saddlebag.algorithms import AnyMethod, Message, Operator, digest, pack, unpack
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError
-from saddlebag.proto.codec import Buffer, encode
+from saddlebag.proto.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from saddlebag.proto.reader import Buffer
 
 __all__ = ["WorkerCore"]
 

@@ -16,16 +16,18 @@ from saddlebag.algorithms import DIVERGED
 from saddlebag.compression import SERVER
 from saddlebag.errors import ConfigError, NotFiniteError, PeerLost, RemoteProtocolError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
-from saddlebag.proto.codec import Buffer, StreamDecoder, assemble, decode
+from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
+from saddlebag.proto.streaming import StreamDecoder, assemble
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from saddlebag.client.core import WorkerCore
+    from saddlebag.proto.reader import Buffer
 
 __all__ = ["ClientLedger", "WorkerShell"]
 

@@ -1,294 +1,211 @@
-"""Payloads as bytes, layout version 1.
+"""Payloads as bytes: a message is its parts one after the other; `docs/wire-format.md` has every layout.
 
-A message is its parts one after the other; a part is one layout byte and a body whose length follows from the dimension
-that the schema announces:
+A part is one layout byte and a body whose length follows from the dimension that the schema announces:
 
-    1  Dense float32      4 D bytes, little-endian
-    2  Dense float64      8 D bytes, little-endian
-    3  PowersOfTwo        ceil(D / 8) bytes of signs (bit i of byte j is coordinate 8 j + i), D bytes of biased exponents
-    4  Sparse             varint K, index set, then a part of layout 1 to 3 over K coordinates
-    5  Seeded, own        varint K, then a part of layout 1 to 3 over K coordinates
-    6  Seeded, common     the same; the support follows from (run seed, round, sender)
-
-An index set is one byte for its coding and a body: 0 raw (K integers of the fewest of 1, 2, 4, 8 bytes that hold D - 1,
-ascending), 1 bitmap (ceil(D / 8) bytes). Other codings take other numbers.
+    1 to 3, 7, 8, 32 to 63   flat (`flat_coding.py`)
+    4                        Sparse: varint K, index set (`index_coding.py`), a flat part over K coordinates
+    5, 6                     Seeded, subset, own or common: varint K, a flat part over K coordinates
+    13, 14                   Seeded, strata, own or common: the same
+    15                       Seeded, permutation: varint workers, a flat part over the sender's share
+    10                       LowRank: varint C, varint K, P and Q as float32, row by row
+    11                       Concat: varint n, then n times a varint dimension (the last one follows) and a part
+    12                       Total: varint n, then n parts
 
 Any bytes decode or raise `RemoteProtocolError`; memory is bounded by the announced dimension.
 """
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any, TypeAlias
+import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms import Message
-from saddlebag.compression import Dense, Draws, Flat, Payload, PowersOfTwo, Scope, Seeded, Sparse, Support, require_finite
-from saddlebag.errors import LocalProtocolError, NotFiniteError, RemoteProtocolError
+from saddlebag.compression import Concat, Draws, LowRank, Payload, Scheme, Scope, Seeded, Sparse, Support, Total
+from saddlebag.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from saddlebag.proto.flat_coding import decode_flat, encode_flat, finite, is_flat
+from saddlebag.proto.index_coding import decode_index, encode_index
+from saddlebag.proto.reader import Buffer, Reader, varint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from saddlebag.compression.payload import Index
+__all__ = ["LoopbackWire", "decode", "encode", "max_message_bytes"]
 
-__all__ = [
-    "Buffer",
-    "LoopbackWire",
-    "StreamDecoder",
-    "assemble",
-    "decode",
-    "encode",
-    "max_message_bytes",
-    "read_varint",
-    "varint",
-]
+SPARSE, LOW_RANK, CONCAT, TOTAL, PERMUTATION = 4, 10, 11, 12, 15
+_SUPPORTS = {
+    5: (Scheme.SUBSET, Scope.OWN),
+    6: (Scheme.SUBSET, Scope.COMMON),
+    13: (Scheme.STRATA, Scope.OWN),
+    14: (Scheme.STRATA, Scope.COMMON),
+}
+_SUPPORT_LAYOUTS = {key: layout for layout, key in _SUPPORTS.items()}
+_F4 = np.dtype("<f4")
 
-Buffer: TypeAlias = bytes | memoryview
-
-DENSE32, DENSE64, POWERS, SPARSE, SEEDED_OWN, SEEDED_COMMON = range(1, 7)
-RAW, BITMAP = range(2)
-_DENSE: dict[int, np.dtype[np.floating[Any]]] = {DENSE32: np.dtype("<f4"), DENSE64: np.dtype("<f8")}
-_SCOPES = {SEEDED_OWN: Scope.OWN, SEEDED_COMMON: Scope.COMMON}
-_OVERHEAD = 32  # bytes: layout, coding and K of a part, with room
-_DENSEST = 16  # bytes per coordinate of the longest legal part: an 8-byte index and a float64
-
-
-def varint(value: int) -> bytes:
-    """Base-128, least significant group first (the encoding of Protocol Buffers)."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def read_varint(data: Buffer, at: int) -> tuple[int, int]:
-    """The value at `at` and the position after it; at most 64 bits."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise RemoteProtocolError("a number is cut short")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value >= 2**64:
-                break
-            return value, at
-    raise RemoteProtocolError("a number exceeds 64 bits")
+MOST_PARTS = 2**16
+"""Parts within a part of a message, all in all: far above the tensors of any model; an object each."""
+MOST_TERMS = 8
+"""How often a coordinate may occur in nested sums: each occurrence may take a vector of memory."""
+MOST_DEPTH = 4
+"""Payloads within payloads within payloads; bounds the recursion."""
+_MOST_WORKERS = 2**32
+_OVERHEAD = 32  # bytes: layout, coding and counts of a part, with room
+_DENSEST = 16  # bytes per coordinate of the longest legal part: two float64, or an 8-byte index and a float64
 
 
 def max_message_bytes(sizes: tuple[int, ...]) -> int:
     """The length that no message with parts of these dimensions exceeds: what a receiver allocates at most."""
-    return sum(_OVERHEAD + _DENSEST * size for size in sizes)
+    return sum(_OVERHEAD * min(size + 1, MOST_PARTS) + _DENSEST * size for size in sizes)
 
 
 def encode(message: Message) -> list[Buffer]:
-    """The message as buffers whose concatenation is its encoding; value arrays are not copied."""
-    return [buffer for part in message.parts for buffer in _encode_part(part)]
+    """The message as buffers whose concatenation is its encoding; arrays of `Dense` are not copied.
+
+    Raises:
+        LocalProtocolError: a payload has no layout, or nests deeper or is longer than a receiver accepts.
+    """
+    buffers: list[Buffer] = []
+    for part in message.parts:
+        encoded = list(_encode_part(part))
+        num_bytes, most = sum(map(len, encoded)), max_message_bytes((part.dimension,))
+        if num_bytes > most:
+            raise LocalProtocolError(f"a payload of {part.dimension} coordinates takes {num_bytes} bytes; {most} are allowed")
+        buffers += encoded
+    return buffers
 
 
-def _encode_part(part: Payload) -> Iterator[Buffer]:
+@dataclasses.dataclass
+class _Count:
+    parts: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Limits:
+    """What may still nest at some place of a part."""
+
+    depth: int = MOST_DEPTH
+    terms: int = MOST_TERMS
+    count: _Count = dataclasses.field(default_factory=_Count)  # shared by the whole part
+
+    def inside(self, parts: int, terms: int, error: type[Exception]) -> _Limits:
+        """The limits of each of `parts` payloads inside one, `terms` of which cover the same coordinates."""
+        self.count.parts += parts
+        if self.depth == 0:
+            raise error(f"payloads nest deeper than {MOST_DEPTH}")
+        if self.count.parts > MOST_PARTS:
+            raise error(f"a payload has more than {MOST_PARTS} parts")
+        if terms > self.terms:
+            raise error(f"a payload adds more than {MOST_TERMS} payloads at a coordinate")
+        return _Limits(self.depth - 1, self.terms // terms, self.count)
+
+
+def _encode_part(part: Payload, limits: _Limits | None = None) -> Iterator[Buffer]:
     match part:
-        case Dense(value_D):
-            layout = DENSE32 if value_D.dtype.itemsize == 4 else DENSE64
-            yield bytes((layout,))
-            yield np.ascontiguousarray(value_D, _DENSE[layout]).data.cast("B")
-        case PowersOfTwo(value_D):
-            bits_D = value_D.view(np.uint32)
-            yield bytes((POWERS,))
-            yield np.packbits((bits_D >> 31).astype(np.uint8), bitorder="little").tobytes()
-            yield ((bits_D >> 23) & 0xFF).astype(np.uint8).tobytes()
         case Sparse(dimension, index_K, value):
-            yield bytes((SPARSE,)) + varint(len(index_K)) + _encode_index(dimension, index_K)
-            yield from _encode_part(value)
+            yield bytes((SPARSE,)) + varint(len(index_K)) + encode_index(dimension, index_K)
+            yield from encode_flat(value)
         case Seeded(support, _, value):
-            yield bytes((SEEDED_OWN if support.scope is Scope.OWN else SEEDED_COMMON,)) + varint(support.size)
-            yield from _encode_part(value)
+            yield _encode_support(support)
+            yield from encode_flat(value)
+        case LowRank(_, p_RK, q_CK):
+            yield bytes((LOW_RANK,)) + varint(len(q_CK)) + varint(q_CK.shape[1])
+            yield from (factor.astype(_F4).tobytes() for factor in (p_RK, q_CK))
+        case Concat(parts):
+            inside = (limits or _Limits()).inside(len(parts), 1, LocalProtocolError)
+            yield bytes((CONCAT,)) + varint(len(parts))
+            for number, inner in enumerate(parts, 1):
+                if number < len(parts):
+                    yield varint(inner.dimension)
+                yield from _encode_part(inner, inside)
+        case Total(parts):
+            inside = (limits or _Limits()).inside(len(parts), len(parts), LocalProtocolError)
+            yield bytes((TOTAL,)) + varint(len(parts))
+            for inner in parts:
+                yield from _encode_part(inner, inside)
         case _:
-            raise LocalProtocolError(f"no layout for a payload of type {type(part).__name__}")
+            yield from encode_flat(part)  # type: ignore[arg-type]
 
 
-def _index_type(dimension: int) -> np.dtype[Any]:
-    return np.min_scalar_type(max(dimension - 1, 0)).newbyteorder("<")
-
-
-def _encode_index(dimension: int, index_K: Index) -> bytes:
-    raw = _index_type(dimension)
-    if len(index_K) * raw.itemsize <= -(-dimension // 8):
-        return bytes((RAW,)) + index_K.astype(raw).tobytes()
-    member_D = np.zeros(dimension, np.uint8)
-    member_D[index_K] = 1
-    return bytes((BITMAP,)) + np.packbits(member_D, bitorder="little").tobytes()
-
-
-class _Reader:
-    """A position in received bytes; every read is checked against what is there."""
-
-    def __init__(self, data: Buffer) -> None:
-        self.data, self.at = memoryview(data), 0
-
-    def take(self, count: int) -> memoryview:
-        if count > len(self.data) - self.at:
-            raise RemoteProtocolError(f"a message is cut short: {count} bytes expected, {len(self.data) - self.at} left")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def size(self, most: int, what: str) -> int:
-        value, self.at = read_varint(self.data, self.at)
-        if not 1 <= value <= most:
-            raise RemoteProtocolError(f"{what} must lie in [1, {most}], got {value}")
-        return value
+def _encode_support(support: Support) -> bytes:
+    if support.scheme is Scheme.PERMUTATION:
+        return bytes((PERMUTATION,)) + varint(support.workers)
+    return bytes((_SUPPORT_LAYOUTS[support.scheme, support.scope],)) + varint(support.size)
 
 
 def decode(data: Buffer, sizes: tuple[int, ...], draws: Draws) -> Message:
     """The message that `encode` gave, with parts of the announced dimensions, from the sender whose draws are given.
 
-    Value arrays are views of `data`.
+    Arrays of `Dense` are views of `data`.
 
     Raises:
         RemoteProtocolError: the bytes are no such message, or hold a value that is not finite.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     parts = tuple(_decode_part(reader, size, draws) for size in sizes)
-    if reader.at != len(reader.data):
-        raise RemoteProtocolError(f"a message has {len(reader.data) - reader.at} bytes too many")
+    if reader.left:
+        raise RemoteProtocolError(f"a message has {reader.left} bytes too many")
     return Message(parts)
 
 
-def _decode_part(reader: _Reader, dimension: int, draws: Draws) -> Payload:
+def _decode_part(reader: Reader, dimension: int, draws: Draws, limits: _Limits | None = None) -> Payload:
     layout = reader.byte()
-    if layout in (DENSE32, DENSE64, POWERS):
-        return _decode_flat(reader, layout, dimension)
-    if layout not in (SPARSE, *_SCOPES):
-        raise RemoteProtocolError(f"unknown layout {layout}")
-    count = reader.size(dimension, "the number of kept coordinates")
+    if is_flat(layout):
+        return decode_flat(reader, layout, dimension)
     if layout == SPARSE:
-        index_K = _decode_index(reader, dimension, count)
-        return Sparse(dimension, index_K, _decode_flat(reader, reader.byte(), count))
-    value = _decode_flat(reader, reader.byte(), count)
-    support = Support(dimension, count, _SCOPES[layout])
-    return Seeded(support, support.index_K(draws), value)
+        count = reader.size(0, dimension, "the number of kept coordinates")
+        index_K = decode_index(reader, dimension, count)
+        return Sparse(dimension, index_K, decode_flat(reader, reader.byte(), count))
+    if layout in _SUPPORTS:
+        count = reader.size(1, dimension, "the number of kept coordinates")
+        value = decode_flat(reader, reader.byte(), count)
+        scheme, scope = _SUPPORTS[layout]
+        support = Support(dimension, count, scope, scheme)
+        return Seeded(support, support.index_K(draws), value)
+    if layout == PERMUTATION:
+        return _decode_share(reader, dimension, draws)
+    if layout == LOW_RANK:
+        return _decode_low_rank(reader, dimension)
+    if layout == CONCAT:
+        return _decode_concat(reader, dimension, draws, limits)
+    if layout == TOTAL:
+        count = reader.size(1, MOST_TERMS, "the number of terms")
+        inside = (limits or _Limits()).inside(count, count, RemoteProtocolError)
+        return Total(tuple(_decode_part(reader, dimension, draws, inside) for _ in range(count)))
+    raise RemoteProtocolError(f"unknown layout {layout}")
 
 
-def _decode_flat(reader: _Reader, layout: int, dimension: int) -> Flat:
-    if layout in _DENSE:
-        value_D = np.frombuffer(reader.take(dimension * _DENSE[layout].itemsize), _DENSE[layout])
-        return Dense(_finite(value_D))
-    if layout != POWERS:
-        raise RemoteProtocolError(f"layout {layout} where values are expected")
-    sign_D = np.unpackbits(np.frombuffer(reader.take(-(-dimension // 8)), np.uint8), count=dimension, bitorder="little")
-    exponent_D = np.frombuffer(reader.take(dimension), np.uint8).astype(np.uint32)
-    return PowersOfTwo(_finite((sign_D.astype(np.uint32) << 31 | exponent_D << 23).view(np.float32)))
-
-
-def _finite(value_D: Any) -> Any:
+def _decode_share(reader: Reader, dimension: int, draws: Draws) -> Seeded:
+    """A worker's share of a permutation; its size follows from D, the number of workers and the sender."""
+    workers = reader.size(1, _MOST_WORKERS, "the workers of a permutation")
+    if not dimension or not 0 <= draws.worker < workers:
+        raise RemoteProtocolError(f"sender {draws.worker} has no share of {dimension} coordinates dealt to {workers} workers")
+    count = len(range(draws.worker % dimension, dimension, workers))
+    value = decode_flat(reader, reader.byte(), count)
+    support = Support(dimension, count, Scope.OWN, Scheme.PERMUTATION, workers)
     try:
-        require_finite(value_D, "a received value")
-    except NotFiniteError as error:
+        return Seeded(support, support.index_K(draws), value)
+    except ConfigError as error:
         raise RemoteProtocolError(str(error)) from error
-    return value_D
 
 
-def _decode_index(reader: _Reader, dimension: int, count: int) -> Index:
-    coding = reader.byte()
-    if coding == RAW:
-        raw = _index_type(dimension)
-        index_K = np.frombuffer(reader.take(count * raw.itemsize), raw).astype(np.int64)
-        if (index_K[1:] <= index_K[:-1]).any() or not 0 <= index_K[0] <= index_K[-1] < dimension:
-            raise RemoteProtocolError(f"indices must ascend strictly within [0, {dimension})")
-        return index_K
-    if coding != BITMAP:
-        raise RemoteProtocolError(f"unknown index coding {coding}")
-    packed = np.frombuffer(reader.take(-(-dimension // 8)), np.uint8)
-    index_K = np.flatnonzero(np.unpackbits(packed, bitorder="little"))
-    if len(index_K) != count or index_K[-1] >= dimension:
-        raise RemoteProtocolError(f"a bitmap of {count} of {dimension} coordinates holds {len(index_K)}")
-    return index_K
+def _decode_low_rank(reader: Reader, dimension: int) -> LowRank:
+    columns = reader.size(1, dimension, "the columns of a matrix")
+    rows = -(-dimension // columns)
+    rank = reader.size(1, min(rows, columns), "the rank of a matrix")
+    p_RK, q_CK = (finite(reader.array(lines * rank, _F4)).reshape(lines, rank) for lines in (rows, columns))
+    return LowRank(dimension, p_RK, q_CK)
 
 
-class StreamDecoder:
-    """Decodes a message while its bytes arrive; slices of dense parts come out at once, other parts at the end.
-
-    Holds the bytes from the first part that is not dense, so such parts should come last.
-    """
-
-    def __init__(self, sizes: tuple[int, ...], draws: Draws, total: int) -> None:
-        if total > max_message_bytes(sizes):
-            raise RemoteProtocolError(
-                f"a message of {total} bytes exceeds the {max_message_bytes(sizes)} that its schema allows"
-            )
-        self._sizes, self._draws = sizes, draws
-        self._missing = total
-        self._part = 0  # index of the part that arrives
-        self._dense: np.dtype[Any] | None = None  # its type while it is a dense one
-        self._done = 0  # coordinates of it already given out
-        self._held = bytearray()
-
-    @property
-    def complete(self) -> bool:
-        """Whether every byte has arrived."""
-        return self._missing == 0
-
-    def feed(self, data: Buffer) -> Iterator[tuple[int, int, Payload]]:
-        """Take the next bytes; yields (part, first coordinate, payload of the coordinates from there)."""
-        if len(data) > self._missing:
-            raise RemoteProtocolError(f"a message is {len(data) - self._missing} bytes longer than announced")
-        self._missing -= len(data)
-        if self.complete and not (self._part or self._dense or self._held):  # the usual case: all of it in one frame
-            for part, payload in enumerate(decode(data, self._sizes, self._draws).parts):
-                yield part, 0, payload
-            return
-        view = memoryview(data)
-        if self._held and self._dense is None:  # a part that is not dense waits for the end, and so does what follows it
-            self._held += view
-            view = view[:0]
-        elif self._held:  # the first bytes of a value
-            view = memoryview(bytes(self._held) + view)
-            self._held.clear()
-        while len(view):
-            if self._dense is None:
-                if self._part < len(self._sizes) and view[0] in _DENSE:
-                    self._dense, view = _DENSE[view[0]], view[1:]
-                    continue
-                break
-            left = self._sizes[self._part] - self._done
-            count = min(left, len(view) // self._dense.itemsize)
-            if count:
-                value_D = np.frombuffer(view[: count * self._dense.itemsize], self._dense)
-                yield self._part, self._done, Dense(_finite(value_D))
-                self._done, view = self._done + count, view[count * self._dense.itemsize :]
-            if count < left:
-                break
-            self._part, self._dense, self._done = self._part + 1, None, 0
-        self._held += view
-        if self.complete:
-            yield from self._rest()
-
-    def _rest(self) -> Iterator[tuple[int, int, Payload]]:
-        if self._dense is not None:
-            raise RemoteProtocolError("a message is cut short in a dense part")
-        rest = decode(bytes(self._held), self._sizes[self._part :], self._draws)
-        self._held.clear()
-        for offset, payload in enumerate(rest.parts):
-            yield self._part + offset, 0, payload
-
-
-def assemble(pieces: Iterable[tuple[int, int, Payload]], sizes: tuple[int, ...]) -> Message:
-    """The message whose pieces a `StreamDecoder` gave out, in that order."""
+def _decode_concat(reader: Reader, dimension: int, draws: Draws, limits: _Limits | None) -> Concat:
+    count = reader.size(1, MOST_PARTS, "the number of parts")
+    inside = (limits or _Limits()).inside(count, 1, RemoteProtocolError)
     parts: list[Payload] = []
-    for part, group in itertools.groupby(pieces, key=lambda piece: piece[0]):
-        payloads = [payload for _, _, payload in group]
-        if payloads[0].dimension == sizes[part]:
-            parts.append(payloads[0])
-        else:
-            parts.append(Dense(np.concatenate([payload.value_D for payload in payloads if isinstance(payload, Dense)])))
-    return Message(tuple(parts))
+    for left in range(count - 1, -1, -1):
+        size = reader.size(0, dimension, "the dimension of a part") if left else dimension
+        parts.append(_decode_part(reader, size, draws, inside))
+        dimension -= size
+    return Concat(tuple(parts))
 
 
 class LoopbackWire:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
-from saddlebag.proto.codec import Buffer, read_varint, varint
+from saddlebag.proto.reader import Buffer, read_varint, varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

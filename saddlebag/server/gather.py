@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from saddlebag.compression import Draws, Mean, Payload, Sum
 from saddlebag.compression.payload import Dense
 from saddlebag.errors import RemoteProtocolError
-from saddlebag.proto.codec import StreamDecoder
+from saddlebag.proto.streaming import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
-from saddlebag.proto.codec import varint
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS
 from saddlebag.proto.frames import FRAME_BYTES, MAX_FRAME_BYTES, Frame, frames_of, read_frame
+from saddlebag.proto.reader import varint
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)

@@ -1,0 +1,125 @@
+"""Flat payloads as bytes: a layout byte and a body whose length follows from the number of coordinates.
+
+Layout bytes from `LEVELS` to `LEVELS + 31` are levels: bits 0 to 2 are their coding (`level_coding.py`), bit 3 is the
+spacing, and bit 4 says that a varint `block` follows and a scale for each block; without it one scale serves all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.compression import Dense, Flat, Half, Levels, PowersOfTwo, Spacing, require_finite
+from saddlebag.errors import LocalProtocolError, NotFiniteError, RemoteProtocolError
+from saddlebag.proto.level_coding import decode_levels, encode_levels
+from saddlebag.proto.reader import varint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from saddlebag.compression import Vector
+    from saddlebag.proto.reader import Buffer, Reader
+
+__all__ = ["DENSE", "decode_flat", "encode_flat", "finite", "is_flat"]
+
+DENSE32, DENSE64, POWERS = 1, 2, 3
+FLOAT16, BFLOAT16 = 7, 8
+LEVELS = 32
+_CODING, _DYADIC, _BLOCKS = 0b111, 0b1000, 0b10000  # within a layout byte of levels
+_KNOWN = {DENSE32, DENSE64, POWERS, FLOAT16, BFLOAT16, *range(LEVELS, LEVELS + 32)}
+
+DENSE: dict[int, np.dtype[np.floating[Any]]] = {DENSE32: np.dtype("<f4"), DENSE64: np.dtype("<f8")}
+"""The layouts whose body is the values themselves, and their type."""
+_F4, _F2, _U2 = np.dtype("<f4"), np.dtype("<f2"), np.dtype("<u2")
+
+
+def is_flat(layout: int) -> bool:
+    """Whether a layout byte announces a flat payload."""
+    return layout in _KNOWN
+
+
+def encode_flat(value: Flat) -> Iterator[Buffer]:
+    """The payload as buffers; arrays of `Dense` are not copied.
+
+    Raises:
+        LocalProtocolError: it is no flat payload, or its scales do not fit its blocks.
+    """
+    match value:
+        case Dense(value_D):
+            layout = DENSE32 if value_D.dtype.itemsize == 4 else DENSE64
+            yield bytes((layout,))
+            yield np.ascontiguousarray(value_D, DENSE[layout]).data.cast("B")
+        case Half(value_D, "float16"):
+            yield bytes((FLOAT16,)) + value_D.astype(_F2).tobytes()
+        case Half(value_D):
+            yield bytes((BFLOAT16,)) + (np.ascontiguousarray(value_D, np.float32).view(np.uint32) >> 16).astype(_U2).tobytes()
+        case PowersOfTwo(value_D):
+            bits_D = value_D.view(np.uint32)
+            yield bytes((POWERS,))
+            yield np.packbits((bits_D >> 31).astype(np.uint8), bitorder="little").tobytes()
+            yield ((bits_D >> 23) & 0xFF).astype(np.uint8).tobytes()
+        case Levels():
+            yield _encode_levels(value)
+        case _:
+            raise LocalProtocolError(f"no layout for a payload of type {type(value).__name__}")
+
+
+def _encode_levels(value: Levels) -> bytes:
+    if len(value.scale_B) != -(-value.dimension // value.block):
+        raise LocalProtocolError(
+            f"{value.dimension} levels in blocks of {value.block} have {-(-value.dimension // value.block)} scales, "
+            f"got {len(value.scale_B)}"
+        )
+    coding, body = encode_levels(value.level_D)
+    layout = LEVELS | coding | (_DYADIC if value.spacing is Spacing.DYADIC else 0)
+    header = bytes((layout,)) if value.block >= value.dimension else bytes((layout | _BLOCKS,)) + varint(value.block)
+    return header + value.scale_B.astype(_F4).tobytes() + body
+
+
+def decode_flat(reader: Reader, layout: int, dimension: int) -> Flat:
+    """The flat payload here, whose layout byte has been read.
+
+    Raises:
+        RemoteProtocolError: the bytes are no such payload, or hold a value that is not finite.
+    """
+    if layout in DENSE:
+        return Dense(finite(reader.array(dimension, DENSE[layout])))
+    if layout == POWERS:
+        return _decode_powers(reader, dimension)
+    if layout == FLOAT16:
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            return Half(finite(reader.array(dimension, _F2).astype(np.float32)), "float16")
+    if layout == BFLOAT16:
+        return Half(finite((reader.array(dimension, _U2).astype(np.uint32) << 16).view(np.float32)), "bfloat16")
+    if layout not in _KNOWN:
+        raise RemoteProtocolError(f"layout {layout} where values are expected")
+    return _decode_levels(reader, layout, dimension)
+
+
+def _decode_powers(reader: Reader, dimension: int) -> PowersOfTwo:
+    sign_D = np.unpackbits(np.frombuffer(reader.take(-(-dimension // 8)), np.uint8), count=dimension, bitorder="little")
+    exponent_D = np.frombuffer(reader.take(dimension), np.uint8).astype(np.uint32)
+    return PowersOfTwo(finite((sign_D.astype(np.uint32) << 31 | exponent_D << 23).view(np.float32)))
+
+
+def _decode_levels(reader: Reader, layout: int, dimension: int) -> Levels:
+    block = reader.size(1, dimension, "the block of levels") if layout & _BLOCKS else max(dimension, 1)
+    scale_B = finite(reader.array(-(-dimension // block), _F4))
+    if (scale_B < 0).any():
+        raise RemoteProtocolError(f"a scale must not be negative, got {scale_B.min()}")
+    level_D = decode_levels(reader, layout & _CODING, dimension)
+    return Levels(level_D, scale_B, block, Spacing.DYADIC if layout & _DYADIC else Spacing.LINEAR)
+
+
+def finite(value_D: Vector) -> Vector:
+    """The same values.
+
+    Raises:
+        RemoteProtocolError: one is not finite.
+    """
+    try:
+        require_finite(value_D, "a received value")
+    except NotFiniteError as error:
+        raise RemoteProtocolError(str(error)) from error
+    return value_D
