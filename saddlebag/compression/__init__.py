@@ -5,6 +5,7 @@ from saddlebag.compression.check import check_compressor
 from saddlebag.compression.draws import EVERYONE, SERVER, Draws, Purpose, Stream, stratified_subset, uniform_subset
 from saddlebag.compression.error_feedback import feed_back, track
 from saddlebag.compression.identity import Identity
+from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.mean import Mean, Sum
 from saddlebag.compression.natural import Natural
 from saddlebag.compression.payload import (
@@ -26,6 +27,7 @@ from saddlebag.compression.payload import (
     Vector,
     require_finite,
 )
+from saddlebag.compression.power_sgd import PowerSGD, PowerState, in_lockstep
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.registry import COMPRESSORS, make_compressor
 from saddlebag.compression.top_k import TopK
@@ -47,9 +49,12 @@ __all__ = [
     "Mean",
     "Natural",
     "Payload",
+    "PowerSGD",
+    "PowerState",
     "PowersOfTwo",
     "Purpose",
     "RandK",
+    "RankR",
     "Scheme",
     "Scope",
     "Seeded",
@@ -66,6 +71,7 @@ __all__ = [
     "check_compressor",
     "errors_average",
     "feed_back",
+    "in_lockstep",
     "kind_of",
     "make_compressor",
     "require_finite",

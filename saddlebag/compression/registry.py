@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.compression.identity import Identity
+from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.natural import Natural
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.top_k import TopK
@@ -19,6 +20,7 @@ __all__ = ["COMPRESSORS", "make_compressor"]
 
 COMPRESSORS: dict[str, Callable[..., Compressor]] = {
     "identity": Identity,
+    "low_rank": RankR,
     "natural": Natural,
     "rand_k": RandK,
     "top_k": TopK,

@@ -9,11 +9,14 @@ import pytest
 from saddlebag.compression import COMPRESSORS, Compressor, Contractive, Draws, Identity, RandK, Unbiased, make_compressor
 from saddlebag.errors import ConfigError, NotFiniteError
 
-KEPT = {"rand_k", "top_k", "unscaled_rand_k"}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    **{key: {"k": 2} for key in ("rand_k", "top_k", "unscaled_rand_k")},
+    "low_rank": {"rank": 1},
+}
 
 
 def example(name: str) -> Compressor:
-    return make_compressor(name, **({"k": 2} if name in KEPT else {}))
+    return make_compressor(name, **PARAMETERS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", sorted(COMPRESSORS))
@@ -41,7 +44,7 @@ def test_parameters_reach_the_compressor() -> None:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        ConfigError, match="unknown compressor 'randk'; known: identity, natural, rand_k, top_k, unscaled_rand_k"
+        ConfigError, match="unknown compressor 'randk'; known: identity, low_rank, natural, rand_k, top_k, unscaled_rand_k"
     ):
         make_compressor("randk")
 
