@@ -42,8 +42,6 @@ class Purpose(enum.IntEnum):
     BATCH = 3
     PARTICIPANTS = 4
     DATA = 5
-    EXPERT = 6
-    PERTURBATION = 7
 
 
 class _Generator(threading.local):
