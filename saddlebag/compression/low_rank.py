@@ -75,7 +75,7 @@ class RankR:
     iterations: int = 1
     columns: int | None = None
 
-    reference: ClassVar[str] = "Vogels, Karimireddy, Jaggi 2019 (PowerSGD), one exchange"
+    reference: ClassVar[str] = "Vogels et al. 2019"
 
     def __post_init__(self) -> None:
         for name in ("rank", "iterations", "columns"):

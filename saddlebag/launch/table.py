@@ -22,9 +22,10 @@ from saddlebag.launch.units import format_bytes, format_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["Board", "print_summary"]
+__all__ = ["Board", "print_summary", "print_table"]
 
 _BAR_WIDTH = 12
+_WIDEST = 10_000  # characters; any table fits
 _PER_SECOND = 8  # redraws
 _STATES = {"waiting": "dim", "running": "cyan", "merit": "green", "diverged": "red"}
 _WORDS = {"merit": "reached", "max_rounds": "round limit", "max_iterations": "iteration limit"}
@@ -178,10 +179,7 @@ def print_summary(values: Mapping[str, Any]) -> None:
         outcome = "reached" if hit else _WORDS.get(job["reason"], job["reason"])
         counts = (f"{at['merit']:.1e}", f"{at['iteration']:,}", f"{at['round']:,}")
         table.add_row(escape(job["label"]), outcome, *counts, *sizes, format_time(at["elapsed_s"]))
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no width
-        console = Console(highlight=False, width=max(console.width, console.measure(table).maximum))
-    console.print(table)
+    console = print_table(table)
     for saved in values["savings"]:
         console.print(_saving_line(values["jobs"][0]["label"], saved, merit), soft_wrap=True)
 
@@ -198,3 +196,13 @@ def _saving_line(label: str, saved: Mapping[str, Any], merit: str) -> str:
 
 def _ratio(value: float) -> str:
     return f"{value:.1f}x fewer" if value >= 1 else f"{1 / value:.1f}x more"
+
+
+def print_table(table: Table) -> Console:
+    """Print a table at its full width where there is no terminal to limit it; returns the console for what follows."""
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file has no width
+        wide = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+        console = Console(highlight=False, width=max(console.width, wide))
+    console.print(table)
+    return console

@@ -249,9 +249,22 @@ def test_list_shows_names_kinds_and_origins(saddlebag: Any) -> None:
     assert rows["extragradient"]["kind"] == "uncompressed"
     assert rows["masha1"]["origin"] == f"saddlebag {__version__}"
     assert all(row["description"] for row in rows.values())
-    kinds = {row["name"]: row["kind"] for row in json.loads(saddlebag("list", "compressors", "--json")[1])["compressors"]}
-    assert kinds["top_k"] == "contractive (alpha)"
-    assert kinds["identity"] == "unbiased (omega) and contractive (alpha)"
+
+
+def test_list_compressors_shows_constants_bits_and_sources(saddlebag: Any) -> None:
+    rows = {row["name"]: row for row in json.loads(saddlebag("list", "compressors", "--json")[1])["compressors"]}
+    assert (rows["top_k"]["kind"], rows["top_k"]["alpha"], rows["top_k"]["omega"]) == ("contractive", 0.01, None)
+    assert rows["rand_k"]["omega"] == pytest.approx(99)
+    assert rows["identity"]["kind"] == "unbiased and contractive"
+    assert rows["natural"]["bits_per_coordinate"] == 9
+    assert rows["low_rank"]["reference"] == "Vogels et al. 2019"
+    for name, row in rows.items():
+        assert row["example"] is not None, f"{name} has no example in launch/examples.py"
+    status, printed, _ = saddlebag("list", "compressors")
+    assert status == 0
+    (line,) = (words for words in map(str.split, printed.splitlines()) if words[:1] == ["rand_k"])
+    assert line[:7] == ["rand_k", "unbiased", "fraction=0.01", "omega", "=", "99", "0.32"]
+    assert f"all from saddlebag {__version__}" in printed
 
 
 def test_doctor_is_well_here_and_says_what_is_broken(saddlebag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
