@@ -132,7 +132,7 @@ def _print_compressors(rows: list[dict[str, Any]]) -> None:
     origins = sorted({row["origin"] for row in rows})
     table = Table(box=SIMPLE_HEAD, title="compressors", title_justify="left", title_style="bold", pad_edge=False)
     for column in (*_COLUMNS, *(["from"] if len(origins) > 1 else [])):
-        table.add_column(column, justify="right" if column == "bits/d" else "left", no_wrap=column in _WHOLE)
+        table.add_column(column, justify="right" if column == "bits/d" else "left", no_wrap=column in _WHOLE, overflow="fold")
     for row in rows:
         constants = [f"{name} = {row[name]:.4g}" for name in _CONSTANTS.values() if row[name] is not None]
         bits = "-" if row["bits_per_coordinate"] is None else f"{row['bits_per_coordinate']:.4g}"
