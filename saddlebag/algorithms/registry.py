@@ -10,11 +10,13 @@ from saddlebag.algorithms.diana_sgda import diana_sgda
 from saddlebag.algorithms.extragradient import extragradient
 from saddlebag.algorithms.extragradient_feedback import extragradient_feedback
 from saddlebag.algorithms.forward_backward_forward import forward_backward_forward
+from saddlebag.algorithms.innovations import innovations
 from saddlebag.algorithms.local_sgda import local_sgda
 from saddlebag.algorithms.masha1 import masha1
 from saddlebag.algorithms.masha2 import masha2
 from saddlebag.algorithms.ogda import ogda
 from saddlebag.algorithms.qsgda import qsgda
+from saddlebag.algorithms.vr_diana_sgda import vr_diana_sgda
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,11 +33,13 @@ METHODS: dict[str, Callable[..., AnyMethod]] = {
     "extragradient": extragradient,
     "extragradient_feedback": extragradient_feedback,
     "forward_backward_forward": forward_backward_forward,
+    "innovations": innovations,
     "local_sgda": local_sgda,
     "masha1": masha1,
     "masha2": masha2,
     "ogda": ogda,
     "qsgda": qsgda,
+    "vr_diana_sgda": vr_diana_sgda,
 }
 
 

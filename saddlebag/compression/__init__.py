@@ -4,6 +4,7 @@ from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors
 from saddlebag.compression.check import check_compressor
 from saddlebag.compression.draws import EVERYONE, SERVER, Draws, Purpose, Stream, stratified_subset, uniform_subset
 from saddlebag.compression.error_feedback import feed_back, track
+from saddlebag.compression.grid import Grid
 from saddlebag.compression.identity import Identity
 from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.mean import Mean, Sum
@@ -13,6 +14,7 @@ from saddlebag.compression.payload import (
     Dense,
     Flat,
     Half,
+    Index,
     Levels,
     LowRank,
     Payload,
@@ -42,8 +44,10 @@ __all__ = [
     "Dense",
     "Draws",
     "Flat",
+    "Grid",
     "Half",
     "Identity",
+    "Index",
     "Levels",
     "LowRank",
     "Mean",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.compression.grid import Grid
 from saddlebag.compression.identity import Identity
 from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.natural import Natural
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPRESSORS", "make_compressor"]
 
 COMPRESSORS: dict[str, Callable[..., Compressor]] = {
+    "grid": Grid,
     "identity": Identity,
     "low_rank": RankR,
     "natural": Natural,

@@ -44,7 +44,8 @@ def test_parameters_reach_the_compressor() -> None:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        ConfigError, match="unknown compressor 'randk'; known: identity, low_rank, natural, rand_k, top_k, unscaled_rand_k"
+        ConfigError,
+        match="unknown compressor 'randk'; known: grid, identity, low_rank, natural, rand_k, top_k, unscaled_rand_k",
     ):
         make_compressor("randk")
 
