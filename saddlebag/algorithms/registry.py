@@ -16,7 +16,6 @@ from saddlebag.algorithms.masha1 import masha1
 from saddlebag.algorithms.masha2 import masha2
 from saddlebag.algorithms.ogda import ogda
 from saddlebag.algorithms.qsgda import qsgda
-from saddlebag.algorithms.vr_diana_sgda import vr_diana_sgda
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ METHODS: dict[str, Callable[..., AnyMethod]] = {
     "masha2": masha2,
     "ogda": ogda,
     "qsgda": qsgda,
-    "vr_diana_sgda": vr_diana_sgda,
 }
 
 

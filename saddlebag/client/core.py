@@ -62,6 +62,11 @@ class WorkerCore:
         synchronises = self.method.synchronises(self.replica, self.draws)
         return encode(message), digest(self.replica) if synchronises else None
 
+    def ensure_stepped(self) -> None:
+        """Compute the step of the current round unless it is in progress: its downlink can then be applied."""
+        if self._next is None:
+            self.step()
+
     def downlink_sizes(self) -> tuple[int, ...]:
         """The schema of the current round's downlink."""
         return self.method.downlink_sizes(self.replica, self.draws.of(SERVER))
@@ -75,9 +80,11 @@ class WorkerCore:
         self.round += 1
 
     def capture(self) -> tuple[Arrays, dict[str, Any]]:
-        """The state at the boundary, for a checkpoint."""
+        """The state at the boundary, for a checkpoint; with the step in progress, if there is one."""
         arrays = pack(self.replica, "replica.") | pack(self._own, "worker.")
-        return arrays, {"epoch": self.epoch, "round": self.round, "worker": self.worker}
+        if self._next is not None:
+            arrays |= pack(self._next, "next.")
+        return arrays, {"epoch": self.epoch, "round": self.round, "worker": self.worker, "stepped": self._next is not None}
 
     def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Continue from a checkpoint.
@@ -87,6 +94,8 @@ class WorkerCore:
         """
         self.replica = unpack(self.method.replica_type, arrays, self.dimension, "replica.")
         self._own, self._next = unpack(self.method.worker_type, arrays, self.dimension, "worker."), None
+        if meta.get("stepped"):
+            self._next = unpack(self.method.worker_type, arrays, self.dimension, "next.")
         self.epoch, self.round = meta["epoch"], meta["round"]
 
     def unpack_replica(self, arrays: Arrays) -> Any:

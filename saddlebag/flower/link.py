@@ -1,0 +1,126 @@
+"""What the two ends of a compressed Flower app say to each other, beside payloads.
+
+Both keep a *reference*: the model as the other side knows it, a float64 vector that moves only by what has been sent. The
+server numbers its versions; a message carries the steps from the version that a client holds, or the whole model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flwr.app import ConfigRecord
+
+from saddlebag.errors import RemoteProtocolError
+from saddlebag.launch.api import make_compressor
+
+if TYPE_CHECKING:
+    from saddlebag.compression import Compressor, Vector
+
+__all__ = ["LINK", "STEP", "UP", "Instruction", "Report", "build", "vector_digest"]
+
+LINK = "saddlebag"
+"""Key of the ConfigRecord that both directions add to a message."""
+STEP = "saddlebag.step."
+"""Name, before a number, of the arrays that hold downlink payloads."""
+UP = "saddlebag.up"
+"""Name of the array that holds an uplink payload."""
+_PROTOCOL = 1
+
+
+def vector_digest(x_D: Vector) -> int:
+    """A 63-bit BLAKE2b digest of the bits of a vector; Flower's integers are signed."""
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(x_D).data, digest_size=8).digest(), "little") >> 1
+
+
+def build(spec: str) -> Compressor:
+    """A compressor from its JSON table.
+
+    Raises:
+        ConfigError: the name is unknown or the parameters do not fit.
+    """
+    table: dict[str, Any] = json.loads(spec)
+    return make_compressor(table.pop("name"), **table)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """From the server.
+
+    Attributes:
+        record: key of the ArrayRecord that holds the model, or the steps towards it.
+        base: version that the steps start from; -1 when the model itself is there.
+        schema: of the model, where it is there; strategies may change the dtype of an array that is no part of the vector.
+        version: version after them.
+        digest: of the reference after them.
+        seed, round: of the uplink's draws.
+        up: JSON table of the uplink's compressor.
+        memory: what the client keeps: "none", "error_feedback", or a shift ("diana", "ef21").
+        shift_step: a in h += a C(delta - h); 0 without a shift.
+        shift_digest: of the shift that the server holds for this client; a client with another one starts again from 0.
+    """
+
+    record: str
+    base: int
+    schema: str
+    version: int
+    digest: int
+    seed: int
+    round: int
+    up: str
+    memory: str
+    shift_step: float
+    shift_digest: int
+
+    def to_record(self) -> ConfigRecord:
+        """As Flower carries it."""
+        return ConfigRecord({"protocol": _PROTOCOL, **dataclasses.asdict(self)})
+
+    @classmethod
+    def from_record(cls, record: ConfigRecord) -> Instruction:
+        """What `to_record` gave.
+
+        Raises:
+            RemoteProtocolError: another protocol version, or a field is missing.
+        """
+        return cls(**_fields(cls, record))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """From a client.
+
+    Attributes:
+        worker: the client's partition, which keys its draws and orders the replies.
+        version: version of its reference, which the next steps may start from.
+        shift_reset: whether its shift was 0 before this message.
+    """
+
+    worker: int
+    version: int
+    shift_reset: bool
+
+    def to_record(self) -> ConfigRecord:
+        """As Flower carries it."""
+        return ConfigRecord({"protocol": _PROTOCOL, **dataclasses.asdict(self)})
+
+    @classmethod
+    def from_record(cls, record: ConfigRecord) -> Report:
+        """What `to_record` gave; errors as `Instruction.from_record`."""
+        return cls(**_fields(cls, record))
+
+
+def _fields(cls: type[Any], record: ConfigRecord) -> dict[str, Any]:
+    if record.get("protocol") != _PROTOCOL:
+        raise RemoteProtocolError(f"link protocol {record.get('protocol')!r} is not {_PROTOCOL}; use the same release")
+    kinds = {"str": str, "int": int, "bool": bool, "float": float}
+    values = {}
+    for field in dataclasses.fields(cls):
+        value = record.get(field.name)
+        if type(value) is not kinds[str(field.type)]:
+            raise RemoteProtocolError(f"{field.name} must be {field.type}, got {value!r}")
+        values[field.name] = value
+    return values
