@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.payload import Flat, Index, Payload, Scope, Seeded, Support, Vector
+from saddlebag.compression.kernels.loader import kernels_for
+from saddlebag.compression.kernels.plain import Piece
+from saddlebag.compression.payload import Concat, Flat, Index, Payload, Scope, Seeded, Sparse, Support, Vector
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
 __all__ = ["Mean", "Sum"]
+
+_CACHED = 1 << 16  # coordinates of a sum that fits the cache: there is nothing to gain by waiting
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,7 +57,11 @@ class Mean:
 
 
 class Sum:
-    """Adds payloads, whole or slice by slice, in the order in which it is given them."""
+    """Adds payloads, whole or slice by slice, in the order in which it is given them.
+
+    Sparse payloads of a vector too long for the cache wait, so that all of them pass over each block of the sum while it is
+    there; a quarter as many entries as coordinates at most, beside the last one given. The bits are those of adding at once.
+    """
 
     def __init__(self, dimension: int, buffer_D: Vector | None = None) -> None:
         self.dimension = dimension
@@ -61,24 +69,59 @@ class Sum:
         self._support: Support | None = None
         self._index_K: Index | None = None
         self._value: Vector | None = None
+        self._waiting: list[Piece] = []
+        self._entries = 0  # of those that wait
 
     def add(self, payload: Payload, start: int = 0) -> None:
         """Add a payload that covers the coordinates from `start`; part of a dense vector may come alone."""
-        if isinstance(payload, Seeded) and payload.support.scope is Scope.COMMON:
-            if self._value is None:
-                self._support, self._index_K = payload.support, payload.index_K
-                self._value = np.zeros(payload.support.size)
-            if self._support == payload.support:
-                payload.value.add_to(self._value)
-                return
-        payload.add_to(self._dense()[start : start + payload.dimension])
+        match payload:
+            case Concat(parts):
+                for part in parts:
+                    self.add(part, start)
+                    start += part.dimension
+            case Seeded() if payload.support.scope is Scope.COMMON and self._add_common(payload):
+                pass
+            case Sparse() | Seeded() if self.dimension > _CACHED:
+                self._waiting.append(Piece(start, payload.index_K, payload.value.value_D))
+                self._entries += len(payload.index_K)
+                if 4 * self._entries > self.dimension:
+                    self._settle()
+            case _:
+                self._settle()
+                payload.add_to(self._dense()[start : start + payload.dimension])
 
     def mean(self, count: int) -> Mean:
         """The sum divided by `count`; the sum is spent."""
-        if self._value is None:
+        if self._waiting:
+            self._settle(count)
+        elif self._value is None:
             self._value = np.zeros(self.dimension)
-        np.divide(self._value, count, out=self._value)
+        else:
+            np.divide(self._value, count, out=self._value)
+        assert self._value is not None
         return Mean(self.dimension, self._value, self._support, self._index_K)
+
+    def _add_common(self, payload: Seeded) -> bool:
+        """Add on the support that all payloads so far share; whether they do."""
+        if self._waiting:
+            return False
+        if self._value is None and payload.dimension == self.dimension:
+            self._support, self._index_K = payload.support, payload.index_K
+            self._value = np.zeros(payload.support.size)
+        if self._value is None or self._support != payload.support:
+            return False
+        payload.value.add_to(self._value)
+        return True
+
+    def _settle(self, divisor: int = 1) -> None:
+        """Add what waits, and divide the sum."""
+        if not self._waiting:
+            return
+        fresh = self._value is None
+        if fresh:
+            self._value = np.empty(self.dimension) if self._buffer_D is None else self._buffer_D
+        kernels_for(self.dimension).add_sparse(self._dense(), self._waiting, fresh=fresh, divisor=divisor)
+        self._waiting, self._entries = [], 0
 
     def _zeros(self) -> Vector:
         if self._buffer_D is None:

@@ -40,7 +40,8 @@ class Gather:
     """The uplinks of one round.
 
     A coordinate of worker i is added only after worker i - 1's, so the sums are those of the in-process driver whatever
-    the order of arrival. Memory: the sums, and for each worker the pieces that wait for their turn.
+    the order of arrival. Memory: the sums, and for each worker the pieces that wait for their turn; sparse pieces whose turn
+    has come may wait in their sum (see `Sum`).
     """
 
     def __init__(self, members: Sequence[int], sizes: tuple[int, ...], draws: Draws, buffers: Sequence[Vector] = ()) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from saddlebag.compression import (
     Compressor,
+    Concat,
     Dense,
     Draws,
     Identity,
@@ -21,8 +22,10 @@ from saddlebag.compression import (
     Sparse,
     Sum,
     TopK,
+    Total,
     UnscaledRandK,
 )
+from saddlebag.compression import mean as mean_module
 
 D, NUM_WORKERS = 40, 6
 SPARSIFIERS = {
@@ -37,7 +40,14 @@ ALL: dict[str, Compressor] = {"float32": Identity(), "float64": Identity(dtype="
 def message(name: str, worker: int) -> Payload:
     """Different magnitudes, so that the order of a sum shows in its last bits."""
     x_D = np.random.default_rng(worker).standard_normal(D) * 10.0**worker
-    return ALL[name].encode(x_D, Draws(1, 4, worker))
+    draws = Draws(1, 4, worker)
+    if name == "concat":
+        return Concat(
+            (ALL["top_k"].encode(x_D[:15], draws), ALL["float32"].encode(x_D[15:22], draws), TopK(k=3).encode(x_D[22:], draws))
+        )
+    if name == "total":
+        return Total((ALL["top_k"].encode(x_D, draws), ALL["own"].encode(x_D, draws)))
+    return ALL[name].encode(x_D, draws)
 
 
 def summed(payloads: list[Payload]) -> np.ndarray:
@@ -54,10 +64,13 @@ def total_of(payloads: list[Payload]) -> Sum:
     return total
 
 
-@given(st.lists(st.sampled_from(sorted(ALL)), max_size=NUM_WORKERS))
-def test_a_sum_is_the_plain_sum_in_the_given_order(names: list[str]) -> None:
+@pytest.mark.parametrize("cached", [0, D])
+@given(st.lists(st.sampled_from([*sorted(ALL), "concat", "total"]), max_size=NUM_WORKERS))
+def test_a_sum_is_the_plain_sum_in_the_given_order(cached: int, names: list[str]) -> None:
     payloads = [message(name, worker) for worker, name in enumerate(names)]
-    mean = total_of(payloads).mean(max(len(names), 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mean_module, "_CACHED", cached)  # whether sparse payloads wait
+        mean = total_of(payloads).mean(max(len(names), 1))
     assert np.array_equal(mean.dense(), summed(payloads) / max(len(names), 1))  # bit for bit, but for the sign of zeros
     common = len(set(names)) == 1 and names[0] in ("common", "other")
     assert (mean.support is not None) == common
@@ -89,6 +102,18 @@ def test_a_common_support_is_kept() -> None:
     assert mean.value.shape == (7,)
     assert np.array_equal(mean.index_K, payloads[0].index_K)
     assert mean.dense().tobytes() == (summed(payloads) / NUM_WORKERS).tobytes()
+
+
+def test_few_entries_wait_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mean_module, "_CACHED", 0)
+    buffer_D = np.full(D, np.nan)  # memory of any content
+    total, payloads = Sum(D, buffer_D), [message("top_k", worker) for worker in range(NUM_WORKERS)]
+    for payload in payloads:
+        total.add(payload)
+        assert sum(len(piece.index_K) for piece in total._waiting) <= D // 4
+    value_D = total.mean(NUM_WORKERS).value
+    assert value_D is buffer_D
+    assert value_D.tobytes() == (summed(payloads) / NUM_WORKERS).tobytes()
 
 
 def test_no_payload_leaves_zeros() -> None:

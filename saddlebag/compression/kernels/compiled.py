@@ -6,67 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.core.errors import TypingError
-from numba.extending import intrinsic
+
+from saddlebag.compression.kernels.plain import check_within
+from saddlebag.compression.kernels.vectors import LANES, at_least, load, trailing_zeros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["collect", "keep"]
+    from saddlebag.compression.kernels.plain import Piece
 
-_LANES = 16  # one comparison
+__all__ = ["add_sparse", "collect", "keep"]
+
+_BLOCK = 1 << 16  # float64: half a usual second-level cache
 _WORD = 64  # coordinates whose hits are found in one word: fewer mispredicted ends of loops
-
-
-def _at_least(typing: Any, bits_D: Any, start: Any, low: Any) -> Any:
-    """Sixteen magnitudes from `start` on compared with `low`: a 16-bit mask, lane 0 lowest, in generic vector code."""
-    del typing
-    if not (isinstance(bits_D, types.Array) and isinstance(bits_D.dtype, types.Integer) and bits_D.layout == "C"):
-        raise TypingError("the mask needs a contiguous array of whole numbers")
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        lane = ir.IntType(bits_D.dtype.bitwidth)
-        vector = ir.VectorType(lane, _LANES)
-
-        def spread(value: Any) -> Any:
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
-            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-
-        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
-        bits = builder.load(place)
-        bits.align = bits_D.dtype.bitwidth // 8
-        magnitude = builder.and_(bits, spread(ir.Constant(lane, (1 << (lane.width - 1)) - 1)))
-        hits = builder.icmp_signed(">=", magnitude, spread(arguments[2]))
-        return builder.zext(builder.bitcast(hits, ir.IntType(_LANES)), ir.IntType(64))
-
-    return types.uint64(bits_D, types.int64, bits_D.dtype), generate
-
-
-def _trailing_zeros(typing: Any, word: Any) -> Any:
-    """How many low bits of a nonzero word are 0."""
-    del typing, word
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        del context, signature
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), generate
-
-
-at_least: Any = intrinsic(_at_least)
-trailing_zeros: Any = intrinsic(_trailing_zeros)
 
 
 def _jit(function: Callable[..., Any]) -> Any:
     """Compiled at the first call for each type of arguments, and kept on disk where numba finds a place to write."""
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # neither beside this file nor in the user's cache
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 @_jit
@@ -75,8 +35,8 @@ def _collect(bits_D: Any, low: Any, mask: Any, index_N: Any, magnitude_N: Any) -
     start = 0
     while start + _WORD <= d and count + _WORD <= room:
         hits = at_least(bits_D, start, low)
-        for part in range(1, _WORD // _LANES):
-            hits |= at_least(bits_D, start + _LANES * part, low) << np.uint64(_LANES * part)
+        for part in range(1, _WORD // LANES):
+            hits |= at_least(bits_D, start + LANES * part, low) << np.uint64(LANES * part)
         while hits:
             place = start + np.int64(trailing_zeros(hits))
             index_N[count] = place
@@ -106,6 +66,34 @@ def _keep(index_N: Any, magnitude_N: Any, threshold: Any, tied: Any) -> Any:
     return count
 
 
+@_jit
+def _add_sparse(
+    out_D: Any, start_M: Any, index_M: Any, value_M: Any, length_M: Any, like: Any, fresh: Any, divisor: Any, factor: Any
+) -> Any:
+    place_M = np.zeros(len(length_M), np.int64)
+    for low in range(0, len(out_D), _BLOCK):
+        high = min(low + _BLOCK, len(out_D))
+        if fresh:
+            out_D[low:high] = 0.0
+        for m in range(len(length_M)):
+            place, length, start = place_M[m], length_M[m], start_M[m]
+            while place < length:
+                coordinate = start + load(index_M[m], place, np.int64(0))
+                if coordinate >= high:
+                    break
+                out_D[coordinate] += load(value_M[m], place, like)
+                place += 1
+            place_M[m] = place
+        if divisor != 1.0 and factor != 0.0:
+            out_B = out_D[low:high]
+            for i in range(len(out_B)):
+                out_B[i] *= factor
+        elif divisor != 1.0:
+            out_B = out_D[low:high]
+            for i in range(len(out_B)):
+                out_B[i] /= divisor
+
+
 def collect(bits_D: Any, low: int, index_N: Any, magnitude_N: Any) -> int:
     """`select.collect`, compiled."""
     kind = bits_D.dtype.type
@@ -115,3 +103,18 @@ def collect(bits_D: Any, low: int, index_N: Any, magnitude_N: Any) -> int:
 def keep(index_N: Any, magnitude_N: Any, threshold: int, tied: int) -> int:
     """`select.keep`, compiled."""
     return int(_keep(index_N, magnitude_N, magnitude_N.dtype.type(threshold), tied))
+
+
+def add_sparse(out_D: Any, pieces: Sequence[Piece], *, fresh: bool, divisor: int) -> None:
+    """`plain.add_sparse`, compiled."""
+    check_within(len(out_D), pieces)
+    kinds = {piece.value_K.dtype for piece in pieces}
+    kind = np.dtype(np.float32 if kinds == {np.dtype(np.float32)} else np.float64)
+    index_M = [np.ascontiguousarray(piece.index_K, np.int64) for piece in pieces]
+    value_M = [np.ascontiguousarray(piece.value_K, kind) for piece in pieces]
+    starts = [piece.start for piece in pieces]
+    arrays = [[array.ctypes.data for array in arrays] for arrays in (index_M, value_M)]
+    lengths = [len(index_K) for index_K in index_M]
+    numbers = [np.array(row, np.int64) for row in (starts, *arrays, lengths)]
+    factor = 1.0 / divisor if divisor & (divisor - 1) == 0 else 0.0  # of a power of two: the same quotient, and sooner
+    _add_sparse(out_D, *numbers, kind.type(0), fresh, float(divisor), factor)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from saddlebag.compression.kernels import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
     from saddlebag.compression.kernels.magnitude import Bits, Index
 
 __all__ = ["LARGE", "Kernels", "compiled", "kernels_for"]
@@ -23,6 +28,10 @@ class Kernels(Protocol):
     def collect(self, bits_D: Bits, low: int, index_N: Index, magnitude_N: Bits) -> int: ...
 
     def keep(self, index_N: Index, magnitude_N: Bits, threshold: int, tied: int) -> int: ...
+
+    def add_sparse(
+        self, out_D: npt.NDArray[np.floating[Any]], pieces: Sequence[plain.Piece], *, fresh: bool, divisor: int
+    ) -> None: ...
 
 
 def kernels_for(dimension: int) -> Kernels:

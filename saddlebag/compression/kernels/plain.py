@@ -5,13 +5,28 @@ Shapes: D = coordinates, N = candidates.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from saddlebag.compression.kernels.magnitude import Bits, Index, magnitudes
 
-__all__ = ["collect", "keep"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Piece", "add_sparse", "collect", "keep"]
 
 _BLOCK_BYTES = 1 << 18  # of magnitudes: with the block that they come from, half of a usual second-level cache
+_ADDED = 1 << 16  # coordinates of a float64 sum that stay in the cache while all messages pass
+
+
+class Piece(NamedTuple):
+    """A sparse vector to be added: values at coordinates `start + index_K`, which ascend strictly."""
+
+    start: int
+    index_K: Index
+    value_K: npt.NDArray[np.floating[Any]]
 
 
 def collect(bits_D: Bits, low: int, index_N: Index, magnitude_N: Bits) -> int:
@@ -54,3 +69,38 @@ def keep(index_N: Index, magnitude_N: Bits, threshold: int, tied: int) -> int:
         index_N[end : end + len(kept)] = kept
         end += len(kept)
     return end
+
+
+def add_sparse(out_D: npt.NDArray[np.floating[Any]], pieces: Sequence[Piece], *, fresh: bool, divisor: int) -> None:
+    """Add sparse vectors in the given order, and divide the sum: the bits of one `out_D[...] += value_K` after the other.
+
+    One block of the sum after the other, so that it is read and written once, however many pieces there are.
+
+    Args:
+        out_D: the sum, float64.
+        pieces: what is added.
+        fresh: whether `out_D` holds anything and is to start from zero.
+        divisor: what the sum is divided by.
+
+    Raises:
+        IndexError: a coordinate lies outside the sum.
+    """
+    check_within(len(out_D), pieces)
+    edges = np.arange(0, len(out_D) + _ADDED, _ADDED)
+    cuts = [np.searchsorted(piece.index_K, edges - piece.start).tolist() for piece in pieces]
+    for block, low in enumerate(edges[:-1].tolist()):
+        out_B = out_D[low : low + _ADDED]
+        if fresh:
+            out_B.fill(0.0)
+        for piece, cut in zip(pieces, cuts, strict=True):
+            here = slice(cut[block], cut[block + 1])
+            out_D[piece.start :][piece.index_K[here]] += piece.value_K[here]
+        if divisor != 1:
+            np.divide(out_B, divisor, out=out_B)
+
+
+def check_within(dimension: int, pieces: Sequence[Piece]) -> None:
+    """Raise `IndexError` unless every piece lies in [0, dimension): its coordinates ascend, so two of them tell."""
+    for start, index_K, _ in pieces:
+        if len(index_K) and not 0 <= start + index_K[0] <= start + index_K[-1] < dimension:
+            raise IndexError(f"coordinates {start + index_K[0]} to {start + index_K[-1]} outside [0, {dimension})")
