@@ -16,6 +16,7 @@ from saddlebag.algorithms.compressed_extragradient import CompressedExtragradien
 from saddlebag.algorithms.diana_sgda import DianaSgda, diana_sgda
 from saddlebag.algorithms.extragradient import Extragradient, extragradient
 from saddlebag.algorithms.extragradient_feedback import ExtragradientFeedback, extragradient_feedback
+from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.forward_backward_forward import ForwardBackwardForward, forward_backward_forward
 from saddlebag.algorithms.innovations import Innovations, innovations
 from saddlebag.algorithms.local_sgda import LocalSgda, local_sgda
@@ -26,6 +27,7 @@ from saddlebag.algorithms.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
+from saddlebag.algorithms.vr_diana_sgda import VrDianaSgda, vr_diana_sgda
 
 __all__ = [
     "DIVERGED",
@@ -36,6 +38,7 @@ __all__ = [
     "DianaSgda",
     "Extragradient",
     "ExtragradientFeedback",
+    "FiniteSum",
     "ForwardBackwardForward",
     "Innovations",
     "Judge",
@@ -54,6 +57,7 @@ __all__ = [
     "ReplicaState",
     "Stop",
     "Verdict",
+    "VrDianaSgda",
     "Wire",
     "check_method",
     "compressed_extragradient",
@@ -75,4 +79,5 @@ __all__ = [
     "simulate",
     "takes_compressors",
     "unpack",
+    "vr_diana_sgda",
 ]

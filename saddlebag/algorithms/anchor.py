@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from saddlebag.algorithms.finite_sum import as_finite_sum, batch_index, check_batch, finite_sums
 from saddlebag.algorithms.full import WireType, check_wire_type, increment
 from saddlebag.errors import ConfigError
 
@@ -50,6 +51,9 @@ class Anchored:
         up, down: the workers' and the server's compressor.
         rule: which point becomes the anchor.
         wire: type of full vectors on the wire.
+        batch: b, samples for a difference F_m(zh) - F_m(w), the same at both points; None for all of them.
+        sync_batch: samples for F_m(w) at a synchronisation; None for all of them. Its error stays until the next one, so it
+            should be 1/p times `batch` or more.
     """
 
     step_size: float
@@ -58,6 +62,8 @@ class Anchored:
     down: Compressor
     rule: AnchorRule = "current"
     wire: WireType = "float32"
+    batch: int | None = None
+    sync_batch: int | None = None
 
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
@@ -67,6 +73,10 @@ class Anchored:
         if self.rule not in ("current", "next"):
             raise ConfigError(f"rule must be 'current' or 'next', got {self.rule!r}")
         check_wire_type(self.wire)
+        check_batch("batch", self.batch)
+        check_batch("sync_batch", self.sync_batch)
+        if self.sync_batch is not None and self.batch is None:
+            raise ConfigError(f"sync_batch needs a batch for the differences too, got sync_batch={self.sync_batch} alone")
 
     def init_replica(self, z_D: Vector) -> AnchoredReplica:
         return AnchoredReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, syncing=True)
@@ -91,8 +101,25 @@ class Anchored:
         """F_m at the coming anchor, as an increment of what the server knows of F_m(w); nothing in other rounds."""
         if not self.synchronises(replica, draws):
             return known_D, ()
-        payload, known_D = increment(operator(replica.w_D if replica.syncing else replica.z_D, draws), known_D, self.wire)
+        anchor_D = replica.w_D if replica.syncing else replica.z_D
+        payload, known_D = increment(self._anchor_value(anchor_D, operator, draws), known_D, self.wire)
         return known_D, (payload,)
+
+    def _anchor_value(self, anchor_D: Vector, operator: Operator, draws: Draws) -> Vector:
+        if self.batch is None or self.sync_batch is None:
+            return operator(anchor_D, draws)
+        samples = as_finite_sum(operator)
+        return samples.batch(anchor_D, batch_index(samples, self.sync_batch, draws, skip=self.batch))
+
+    def difference(
+        self, replica: AnchoredReplica, known_D: Vector, operator: Operator, point_D: Vector, draws: Draws
+    ) -> Vector:
+        """F_m(point) - F_m(w), or its estimate on a batch: the same samples at both points, or the noise would not vanish."""
+        if self.batch is None:
+            return operator(point_D, draws) - known_D
+        samples = as_finite_sum(operator)
+        index_B = batch_index(samples, self.batch, draws)
+        return samples.batch(point_D, index_B) - samples.batch(replica.w_D, index_B)
 
     def server_full(
         self, replica: AnchoredReplica, mean_D: Vector, means: tuple[Mean, ...], draws: Draws
@@ -120,6 +147,22 @@ class Anchored:
 def theory_probability(up: Compressor, dimension: int) -> float:
     """The theory's p = 1 / beta, at most 1/2: half of the uplink goes into differences, half into synchronisations."""
     return min(0.5, up.bits(dimension) / (32.0 * dimension))
+
+
+def probability_or_theory(
+    problem: Problem, up: Compressor, probability: float | None, batch: int | None, sync_batch: int | None
+) -> float:
+    """The probability that is given, or the theory's min(1/beta, 1/2); with batches of b of r samples also at most b/r.
+
+    The latter balances local work: a synchronisation costs r samples (or `sync_batch`), an iteration b (Beznosikov et al.
+    2022, VR-MASHA).
+    """
+    check_batch("batch", batch)
+    sums = [] if batch is None else finite_sums(problem)  # refuses problems without samples
+    p = theory_probability(up, problem.dimension) if probability is None else probability
+    if batch is None or probability is not None:
+        return p
+    return min(p, batch / (sync_batch or max(part.num_samples for part in sums)))
 
 
 def known_constants(problem: Problem, method: str) -> Constants:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem
+from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.simulate import Wire, form_means
 from saddlebag.algorithms.state import digest, pack, unpack
-from saddlebag.compression import SERVER, Draws, Mean, Vector
+from saddlebag.compression import SERVER, Draws, Index, Mean, Vector
 from saddlebag.errors import StateError
 
 __all__ = ["check_method"]
@@ -56,7 +57,7 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
 
 
 def _twice(method: AnyMethod, step: str, arguments: tuple[Any, ...]) -> Any:
-    inputs = tuple(a for a in arguments if not isinstance(a, Draws) and not callable(a))
+    inputs = tuple(a for a in arguments if not isinstance(a, Draws | _Feasible))
     before = _bits(inputs)
     first, again = getattr(method, step)(*arguments), getattr(method, step)(*arguments)
     assert _bits(first) == _bits(again), f"{method}.{step}: equal arguments gave different results"
@@ -97,9 +98,38 @@ def _restored(state: Any, problem: Problem) -> Any:
 
 
 def _feasible(problem: Problem, operator: Operator) -> Operator:
-    def ask(z_D: Vector, draws: Draws) -> Vector:
-        projected_D = problem.prox(z_D, 1e-300)
-        assert np.allclose(projected_D, z_D, rtol=1e-9, atol=1e-9), "the operator was asked at an infeasible point"
-        return operator(z_D, draws)
+    return _FeasibleSum(problem, operator) if isinstance(operator, FiniteSum) else _Feasible(problem, operator)
 
-    return ask
+
+@dataclasses.dataclass(frozen=True)
+class _Feasible:
+    """An operator that is only asked at feasible points."""
+
+    problem: Problem
+    operator: Any
+
+    def __call__(self, z_D: Vector, draws: Draws) -> Vector:
+        self.require(z_D)
+        value_D: Vector = self.operator(z_D, draws)
+        return value_D
+
+    def require(self, z_D: Vector) -> None:
+        projected_D = self.problem.prox(z_D, 1e-300)
+        assert np.allclose(projected_D, z_D, rtol=1e-9, atol=1e-9), "the operator was asked at an infeasible point"
+
+
+class _FeasibleSum(_Feasible):
+    """The same for a finite sum."""
+
+    @property
+    def num_samples(self) -> int:
+        return int(self.operator.num_samples)
+
+    @property
+    def lipschitz(self) -> float | None:
+        return None
+
+    def batch(self, z_D: Vector, index_B: Index) -> Vector:
+        self.require(z_D)
+        value_D: Vector = self.operator.batch(z_D, index_B)
+        return value_D

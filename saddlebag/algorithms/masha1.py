@@ -7,18 +7,22 @@ Beznosikov et al. 2022, Algorithm 1. With zbar = tau z + p w, one round is
     z+  = prox(zbar - gamma (F(w) + g))                        from zbar, not from zh
 
 and w is renewed with probability p. The noise of Q is proportional to zh - w, which vanishes at the solution.
+
+VR-MASHA1 (`batch`): a batch of samples replaces F_m in the difference, the same samples at zh and w, so its noise vanishes
+too. The stochastic form (`sync_batch`) estimates F_m(w) as well, whose error puts a floor under the accuracy.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, theory_probability
+from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, probability_or_theory
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
+from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
 from saddlebag.compression import Compressor, Draws, Mean, Unbiased, Vector, errors_average, kind_of
 from saddlebag.errors import ConfigError
 
@@ -73,7 +77,7 @@ class Masha1(Anchored):
         known_D, parts = self.worker_full(replica, own.operator_w_D, operator, draws)
         if not replica.syncing:
             half_D = self.prox(self.pulled(replica) - self.step_size * replica.operator_w_D, self.step_size)
-            difference_D = operator(half_D, draws) - own.operator_w_D
+            difference_D = self.difference(replica, own.operator_w_D, operator, half_D, draws)
             parts = (*parts, self.up.encode(difference_D, draws))
         return Masha1Worker(known_D), Message(parts)
 
@@ -94,19 +98,22 @@ class Masha1(Anchored):
         return self.replay_anchor(replica, z_D, down, draws)
 
 
-def masha1_noise(problem: Problem, up: Unbiased, down: Unbiased) -> float:
+def masha1_noise(problem: Problem, up: Unbiased, down: Unbiased, batch: int | None = None) -> float:
     """The constant Cq with E|g|^2 <= Cq^2 |zh - w|^2 (section 9.1).
 
-    Its square is (1 + omega_s)(L^2 + omega/M L~^2), or (1 + omega_s)(1 + omega) L^2 on a common support.
+    Its square is (1 + omega_s)(L^2 + (omega L~^2 + (1 + omega) V)/M) with V = Lambda~^2/b for batches of b samples, 0
+    without; (1 + omega_s)(1 + omega)(L^2 + V/M) on a common support.
 
     The downlink's omega is taken at D; on a common support it may carry K values only, for which no known omega is larger.
     """
     constants, d = known_constants(problem, "masha1"), problem.dimension
     omega, omega_down = up.omega(d), down.omega(d)
+    sampling = 0.0 if batch is None else lipschitz_samples(finite_sums(problem)) ** 2 / batch
     if errors_average(up):
-        spread = constants.lipschitz**2 + omega / problem.num_workers * constants.lipschitz_rms**2
+        workers = omega * constants.lipschitz_rms**2 + (1.0 + omega) * sampling
+        spread = constants.lipschitz**2 + workers / problem.num_workers
     else:
-        spread = (1.0 + omega) * constants.lipschitz**2
+        spread = (1.0 + omega) * (constants.lipschitz**2 + sampling / problem.num_workers)
     return math.sqrt((1.0 + omega_down) * spread)
 
 
@@ -119,21 +126,30 @@ def masha1(
     probability: float | None = None,
     rule: AnchorRule = "current",
     wire: WireType = "float32",
+    batch: int | None = None,
+    sync_batch: int | None = None,
 ) -> Masha1:
-    """MASHA1 for a problem.
+    """MASHA1 for a problem; with `batch` VR-MASHA1, with `sync_batch` too its stochastic form.
 
     Without a step size, the proven one: min{sqrt(p) / (2 Cq), p / (2 mu)} with p = min(1/beta, 1/2), under which
     E(|z-z*|^2 + |w-z*|^2) contracts by 1 - gamma mu / 2 in every iteration (strongly monotone case).
     """
-    p = theory_probability(up, problem.dimension) if probability is None else probability
+    p = probability_or_theory(problem, up, probability, batch, sync_batch)
+    given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
+    given |= {"batch": batch, "sync_batch": sync_batch}
     if step_size is None:
-        checked = Masha1(step_size=1.0, probability=p, up=up, down=down)  # refuses biased compressors before omega is asked
-        constants = known_constants(problem, "masha1")
-        if p > 0.5:
-            raise ConfigError(f"masha1's theory needs probability <= 1/2, got {p}; give method.step_size a number")
-        assert isinstance(checked.up, Unbiased)
-        assert isinstance(checked.down, Unbiased)
-        step_size = math.sqrt(p) / (2.0 * masha1_noise(problem, checked.up, checked.down))
-        if constants.strong_monotonicity > 0:
-            step_size = min(step_size, p / (2.0 * constants.strong_monotonicity))
-    return Masha1(step_size=step_size, probability=p, up=up, down=down, rule=rule, wire=wire, prox=problem.prox)
+        step_size = proven_step(problem, Masha1(step_size=1.0, **given))
+    return Masha1(step_size=step_size, prox=problem.prox, **given)
+
+
+def proven_step(problem: Problem, method: Masha1) -> float:
+    """min{sqrt(p) / (2 Cq), p / (2 mu)}."""
+    p, constants = method.probability, known_constants(problem, "masha1")
+    if p > 0.5:
+        raise ConfigError(f"masha1's theory needs probability <= 1/2, got {p}; give method.step_size a number")
+    assert isinstance(method.up, Unbiased)
+    assert isinstance(method.down, Unbiased)
+    step_size = math.sqrt(p) / (2.0 * masha1_noise(problem, method.up, method.down, method.batch))
+    if constants.strong_monotonicity > 0:
+        step_size = min(step_size, p / (2.0 * constants.strong_monotonicity))
+    return step_size

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, theory_probability
+from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, probability_or_theory
 from saddlebag.algorithms.base import Message, Operator, Problem
+from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, feed_back, kind_of
 from saddlebag.errors import ConfigError
 
@@ -77,8 +78,8 @@ class Masha2(Anchored):
         known_D, parts = self.worker_full(replica, own.operator_w_D, operator, draws)
         memory_D = own.memory_D
         if not replica.syncing:
-            displacement_D = self.step_size * (operator(self.half(replica), draws) - own.operator_w_D)
-            payload, memory_D = feed_back(self.up, displacement_D, memory_D, draws)
+            difference_D = self.difference(replica, own.operator_w_D, operator, self.half(replica), draws)
+            payload, memory_D = feed_back(self.up, self.step_size * difference_D, memory_D, draws)
             parts = (*parts, payload)
         return Masha2Worker(known_D, memory_D), Message(parts)
 
@@ -108,29 +109,42 @@ def masha2(
     probability: float | None = None,
     rule: AnchorRule = "current",
     wire: WireType = "float32",
+    batch: int | None = None,
+    sync_batch: int | None = None,
 ) -> Masha2:
-    """MASHA2 for a problem without prox.
+    """MASHA2 for a problem without prox; with `batch` VR-MASHA2, with `sync_batch` too its stochastic form.
 
-    Without a step size, the proven one for the "current" rule: min{sqrt(p) / (9 delta L~), p / (2 mu)} with an uncompressed
-    downlink, sqrt(p) / (97 delta delta_s L~) in its place with a compressed one; delta = 1 / alpha.
+    Without a step size, the proven one for the "current" rule; see `proven_step`.
 
     Raises:
         ConfigError: the problem has a prox, a compressor is not contractive, or constants are needed and unknown.
     """
     if not problem.unconstrained:
         raise ConfigError(f"masha2 has no prox and {problem.name} needs one; use masha1")
-    p = theory_probability(up, problem.dimension) if probability is None else probability
+    p = probability_or_theory(problem, up, probability, batch, sync_batch)
+    given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
+    given |= {"batch": batch, "sync_batch": sync_batch}
     if step_size is None:
-        checked = Masha2(step_size=1.0, probability=p, up=up, down=down)
-        constants = known_constants(problem, "masha2")
-        if p > 0.5 or rule != "current":
-            raise ConfigError(f"masha2's theory needs probability <= 1/2 and rule 'current', got {p} and {rule!r}")
-        assert isinstance(checked.up, Contractive)
-        assert isinstance(checked.down, Contractive)
-        delta = 1.0 / checked.up.alpha(problem.dimension)
-        delta_down = 1.0 / checked.down.alpha(problem.dimension)
-        factor = 9.0 * delta if delta_down == 1.0 else 97.0 * delta * delta_down
-        step_size = math.sqrt(p) / (factor * constants.lipschitz_rms)
-        if constants.strong_monotonicity > 0:
-            step_size = min(step_size, p / (2.0 * constants.strong_monotonicity))
-    return Masha2(step_size=step_size, probability=p, up=up, down=down, rule=rule, wire=wire)
+        step_size = proven_step(problem, Masha2(step_size=1.0, **given))
+    return Masha2(step_size=step_size, **given)
+
+
+def proven_step(problem: Problem, method: Masha2) -> float:
+    """min{sqrt(p) / (9 delta L^), p / (2 mu)}, delta = 1/alpha; 97 delta delta_s for 9 delta with a compressed downlink.
+
+    L^ is L~, with batches of b samples sqrt(L~^2 + Lambda~^2/b): a batch's difference d_m has mean |d_m|^2 of at most that
+    squared times |zh - w|^2, and its noise adds no more than gamma^2 Lambda~^2/(M b) |zh - w|^2 to the main inequality, where
+    the proof spends 2 gamma^2 L~^2 (section 9.4).
+    """
+    p, constants, d = method.probability, known_constants(problem, "masha2"), problem.dimension
+    if p > 0.5 or method.rule != "current":
+        raise ConfigError(f"masha2's theory needs probability <= 1/2 and rule 'current', got {p} and {method.rule!r}")
+    assert isinstance(method.up, Contractive)
+    assert isinstance(method.down, Contractive)
+    delta, delta_down = 1.0 / method.up.alpha(d), 1.0 / method.down.alpha(d)
+    sampling = 0.0 if method.batch is None else lipschitz_samples(finite_sums(problem)) ** 2 / method.batch
+    factor = 9.0 * delta if delta_down == 1.0 else 97.0 * delta * delta_down
+    step_size = math.sqrt(p) / (factor * math.sqrt(constants.lipschitz_rms**2 + sampling))
+    if constants.strong_monotonicity > 0:
+        step_size = min(step_size, p / (2.0 * constants.strong_monotonicity))
+    return step_size

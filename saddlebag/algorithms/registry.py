@@ -16,6 +16,7 @@ from saddlebag.algorithms.masha1 import masha1
 from saddlebag.algorithms.masha2 import masha2
 from saddlebag.algorithms.ogda import ogda
 from saddlebag.algorithms.qsgda import qsgda
+from saddlebag.algorithms.vr_diana_sgda import vr_diana_sgda
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ METHODS: dict[str, Callable[..., AnyMethod]] = {
     "masha2": masha2,
     "ogda": ogda,
     "qsgda": qsgda,
+    "vr_diana_sgda": vr_diana_sgda,
 }
 
 

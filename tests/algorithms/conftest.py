@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import AnyMethod, Message, Problem, form_means
-from saddlebag.algorithms.problems import BilinearGame, Dataset, DenseRows, RobustLogisticRegression
+from saddlebag.algorithms.problems import BilinearGame, Dataset, DenseRows, FiniteBilinearGame, RobustLogisticRegression
 from saddlebag.compression import SERVER, Dense, Draws, Identity, Payload, Vector
 from saddlebag.proto.codec import LoopbackWire
 
@@ -67,6 +67,12 @@ def wire() -> LoopbackWire:
 def game() -> BilinearGame:
     """D = 20, four different workers, kappa = 20."""
     return BilinearGame(n=10, num_workers=4, regularisation=0.05)
+
+
+@pytest.fixture(scope="session")
+def samples() -> FiniteBilinearGame:
+    """The same with 5 samples on each worker."""
+    return FiniteBilinearGame(n=10, num_workers=4, regularisation=0.05, num_samples=5)
 
 
 def _robust(num_rows: int, num_features: int, num_workers: int) -> RobustLogisticRegression:
@@ -135,6 +141,10 @@ class Sampled:
     @property
     def num_samples(self) -> int:
         return int(self.operator.num_samples)
+
+    @property
+    def lipschitz(self) -> float | None:
+        return None
 
     def batch(self, z_D: Vector, index_B: Any) -> Vector:
         value_D: Vector = self.operator.batch(z_D, np.full_like(index_B, self.sample))

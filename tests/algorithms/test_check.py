@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import METHODS, AnyMethod, Masha1, Message, Ogda, Operator, Problem, check_method, make_method, masha1
+from saddlebag.algorithms import (
+    METHODS,
+    AnyMethod,
+    FiniteSum,
+    Masha1,
+    Message,
+    Ogda,
+    Operator,
+    Problem,
+    check_method,
+    make_method,
+    masha1,
+)
 from saddlebag.algorithms.extragradient import FullServer, FullWorker
 from saddlebag.algorithms.masha1 import Masha1Server, Masha1Worker
 from saddlebag.compression import Compressor, Dense, Draws, Grid, Identity, Mean, Natural, RandK, TopK, UnscaledRandK, Vector
@@ -19,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from saddlebag.algorithms.anchor import AnchoredReplica
-    from saddlebag.algorithms.problems import BilinearGame, RobustLogisticRegression
+    from saddlebag.algorithms.problems import BilinearGame, FiniteBilinearGame, RobustLogisticRegression
 
 FULL, RAND, COMMON, TOP = Identity(), RandK(fraction=0.2), RandK(fraction=0.2, support="common"), TopK(fraction=0.2)
 COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
@@ -34,6 +46,7 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "masha2": [(TOP, TOP), (UnscaledRandK(fraction=0.2, support="common"), FULL)],
     "ogda": [],
     "qsgda": [(RAND, FULL), (COMMON, Natural())],
+    "vr_diana_sgda": [(RAND, FULL), (COMMON, Natural())],
 }
 WITHOUT_PROX = ("masha2", "extragradient_feedback")
 
@@ -41,7 +54,11 @@ WITHOUT_PROX = ("masha2", "extragradient_feedback")
 def variants(name: str, problem: Problem) -> list[AnyMethod]:
     if not COMPRESSORS[name]:
         return [make_method(name, problem, step_size=0.1, wire=wire) for wire in ("float32", "float64")]
-    rules: list[dict[str, str]] = [{"rule": "current"}, {"rule": "next"}] if name.startswith("masha") else [{}]
+    rules: list[dict[str, Any]] = [{}]
+    if name.startswith("masha"):
+        rules = [{"rule": "current"}, {"rule": "next"}]
+        if isinstance(problem.operator(0), FiniteSum):
+            rules += [{"rule": rule, "batch": 2, "sync_batch": sync} for rule in ("current", "next") for sync in (None, 6)]
     return [
         make_method(name, problem, up=up, down=down, step_size=0.1, **rule) for up, down in COMPRESSORS[name] for rule in rules
     ]
@@ -49,7 +66,8 @@ def variants(name: str, problem: Problem) -> list[AnyMethod]:
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 @pytest.mark.parametrize("wire", [None, LoopbackWire()], ids=["unwired", "loopback"])
-def test_right_ones_pass_on_a_game(name: str, wire: LoopbackWire | None, game: BilinearGame) -> None:
+def test_right_ones_pass_on_a_game(name: str, wire: LoopbackWire | None, samples: FiniteBilinearGame) -> None:
+    game = samples
     for method in variants(name, game):
         check_method(method, game, wire=wire)
 

@@ -19,11 +19,13 @@ from saddlebag.algorithms import (
     Masha2,
     Ogda,
     Qsgda,
+    VrDianaSgda,
     takes_compressors,
 )
 from saddlebag.algorithms import (
     make_method as typed_make_method,
 )
+from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.compression import Identity, RandK, TopK
 from saddlebag.errors import ConfigError
 
@@ -44,10 +46,12 @@ KINDS = {
     "masha2": Masha2,
     "ogda": Ogda,
     "qsgda": Qsgda,
+    "vr_diana_sgda": VrDianaSgda,
 }
 
 
-def test_every_name_makes_its_kind(game: BilinearGame) -> None:
+def test_every_name_makes_its_kind() -> None:
+    game = FiniteBilinearGame(n=4, num_workers=2)
     assert sorted(METHODS) == sorted(KINDS)
     kind: type[Any]
     for name, kind in KINDS.items():
@@ -87,7 +91,7 @@ def test_steps_come_from_theory_when_none_is_given(game: BilinearGame) -> None:
         (
             "masha1",
             {"up": RAND, "down": FULL, "steps": 1},
-            "method 'masha1' has no parameter 'steps'; known: probability, rule, step_size, wire",
+            "method 'masha1' has no parameter 'steps'; known: batch, probability, rule, step_size, sync_batch, wire",
         ),
         ("masha1", {"up": TOP, "down": FULL}, r"masha1 needs an unbiased compressor up, got TopK\(k=2, .*\) \(contractive\)"),
         ("masha2", {"up": TOP, "down": RAND}, r"masha2 needs a contractive compressor down, got RandK\(k=2, .*\) \(unbiased\)"),

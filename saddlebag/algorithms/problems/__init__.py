@@ -2,6 +2,7 @@
 
 from saddlebag.algorithms.problems.affine import AffineProblem
 from saddlebag.algorithms.problems.bilinear import BilinearGame
+from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.fixed_point import FixedPoint, fixed_point
 from saddlebag.algorithms.problems.merits import (
     affine_gap,
@@ -26,6 +27,7 @@ __all__ = [
     "Dataset",
     "DenseRows",
     "Factory",
+    "FiniteBilinearGame",
     "FixedPoint",
     "RobustLogisticRegression",
     "Rows",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from saddlebag.algorithms.base import Problem
 from saddlebag.algorithms.problems.bilinear import BilinearGame
+from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.fixed_point import fixed_point
 from saddlebag.algorithms.problems.quadratic import quadratic
 from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
@@ -19,5 +20,6 @@ PROBLEMS: dict[str, Factory] = {
     "bilinear": BilinearGame.build,
     "fixed_point": fixed_point,
     "quadratic": quadratic,
+    "finite_bilinear": FiniteBilinearGame.build,
     "robust_logistic": RobustLogisticRegression.build,
 }

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.base import Constants, Operator
-from saddlebag.algorithms.problems.robust_primal import Point, Primal, logistic
+from saddlebag.algorithms.base import Constants
+from saddlebag.algorithms.problems.robust_primal import Point, Primal
+from saddlebag.algorithms.problems.robust_rows import RowSum
 from saddlebag.algorithms.problems.rows import Dataset, Rows, norm, prepare, spectral_bound
 from saddlebag.algorithms.problems.shards import split_rows
 from saddlebag.algorithms.problems.simplex import project_simplex
@@ -21,7 +22,6 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Index, Vector
 
 __all__ = ["RobustLogisticRegression"]
@@ -134,9 +134,13 @@ class RobustLogisticRegression:
 
     def _lipschitz(self, shard: Index, weight: int) -> float:
         rows = self.rows.take(shard)
+        return self._norm(weight, float(rows.square_sums().max()), spectral_bound(rows))
+
+    def _norm(self, weight: int, largest: float, spectral: float) -> float:
+        """The bound of |J| for rows with max |a_i|^2 = `largest` and |A| = `spectral`, their data term times `weight`."""
         lam, nu = self.regularisation, self.sample_regularisation
-        curvature = lam + 0.25 * weight * float(rows.square_sums().max())
-        coupling = weight * spectral_bound(rows) / self.rows.shape[0] ** 0.5
+        curvature = lam + 0.25 * weight * largest
+        coupling = weight * spectral / self.rows.shape[0] ** 0.5
         mixed = max(curvature - nu, nu - lam) * coupling
         square = [[curvature**2 + coupling**2, mixed], [mixed, coupling**2 + nu**2]]
         return float(np.sqrt(np.linalg.eigvalsh(square)[-1]))
@@ -169,25 +173,19 @@ class RobustLogisticRegression:
         num_rows, num_features = self.rows.shape
         return np.concatenate((np.zeros(num_features), np.full(num_rows, num_rows**-0.5)))
 
-    def operator(self, worker: int) -> Operator:
+    def operator(self, worker: int) -> RowSum:
         shard_S = self.shards[worker]
         rows = self.rows.take(shard_S).scaled(self.labels_N[shard_S])
-        num_rows, num_features = self.rows.shape
-        lam, nu, unit = self.regularisation, self.sample_regularisation, num_rows**-0.5
-        weight = self.num_workers * unit
-        position_S = num_features + shard_S
-
-        def evaluate(z_D: Vector, draws: Draws) -> Vector:
-            del draws
-            x_F = z_D[:num_features]
-            loss_S, slope_S = logistic(rows.times(x_F))
-            value_D = np.empty(num_features + num_rows)
-            value_D[:num_features] = lam * x_F - weight * rows.transposed_times(z_D[position_S] * slope_S)
-            value_D[num_features:] = nu * (z_D[num_features:] - unit)
-            value_D[position_S] -= weight * loss_S
-            return value_D
-
-        return evaluate
+        weight = self.num_workers * len(shard_S)
+        largest = float(rows.square_sums().max())
+        return RowSum(
+            rows=rows,
+            position_S=self.rows.shape[1] + shard_S,
+            num_workers=self.num_workers,
+            regularisation=self.regularisation,
+            sample_regularisation=self.sample_regularisation,
+            lipschitz=self._norm(weight, largest, largest**0.5),
+        )
 
     def prox(self, v_D: Vector, step_size: float) -> Vector:
         """The projection of q on its simplex, whatever the step size; x stays."""
