@@ -42,6 +42,8 @@ class Purpose(enum.IntEnum):
     BATCH = 3
     PARTICIPANTS = 4
     DATA = 5
+    EXPERT = 6
+    PERTURBATION = 7
 
 
 class _Generator(threading.local):

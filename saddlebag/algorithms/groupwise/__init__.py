@@ -1,0 +1,56 @@
+"""Groupwise regret: online learners for each group, mixed by sleeping experts. Pure: numpy, float64."""
+
+from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
+from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
+from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
+from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Learner, LearnerDefaults, Mixer, Sums, add_sums, copied
+from saddlebag.algorithms.groupwise.check import check_learner, states_equal
+from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, prefix_losses
+from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
+from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
+from saddlebag.algorithms.groupwise.mixing import Distribution, distribution
+from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded
+from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
+from saddlebag.algorithms.groupwise.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.solo import Solo
+from saddlebag.algorithms.groupwise.specialists import Specialists
+
+__all__ = [
+    "LEARNERS",
+    "LOSSES",
+    "MIXERS",
+    "AbsoluteLoss",
+    "AdaNormalHedge",
+    "AdaptMlProd",
+    "Alarm",
+    "AnyLearner",
+    "AnyMixer",
+    "Distribution",
+    "Groupwise",
+    "GroupwiseState",
+    "Learner",
+    "LearnerDefaults",
+    "Ledger",
+    "LinearLoss",
+    "LogLoss",
+    "Loss",
+    "Mixed",
+    "Mixer",
+    "Outcome",
+    "Prediction",
+    "Ridge",
+    "Solo",
+    "Specialists",
+    "SquaredLoss",
+    "Sums",
+    "add_sums",
+    "best_linear_loss",
+    "check_learner",
+    "copied",
+    "distribution",
+    "mix_recorded",
+    "prefix_losses",
+    "replay_ridge",
+    "states_equal",
+    "vovk_azoury_warmuth",
+]

@@ -1,0 +1,234 @@
+"""Groupwise regret: a learner for each group, mixed by sleeping experts.
+
+Acharya, Arunachaleswaran, Kannan, Roth, Ziani 2024, "Oracle efficient algorithms for groupwise regret" (ICLR). For every
+group at once, our loss on its rounds exceeds that of the best fixed model for the group by at most the learner's own
+regret plus the mixer's bound.
+
+A round is two calls, with any time between them:
+
+    prediction = algorithm.predict(state, x, awake_G, draws)
+    state = algorithm.learn(state, x, y, prediction)
+
+Losses come from the predictions as they were made; `learn` never predicts again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from saddlebag.algorithms.groupwise import ledger as accounts
+from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
+from saddlebag.algorithms.groupwise.losses import Loss, interval_width
+from saddlebag.algorithms.groupwise.mixing import distribution
+from saddlebag.algorithms.groupwise.specialists import Specialists
+from saddlebag.compression import Draws, Purpose
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Array, Index
+
+__all__ = ["Groupwise", "GroupwiseState", "Prediction"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a round's prediction was made of: all that its feedback needs, besides (x, y).
+
+    Attributes:
+        value: the prediction, a scalar or an array.
+        p_E: the weights; all 0 when nobody was awake.
+        z_E: each expert's own prediction, clipped; 0 for sleepers. Shape (E, ...).
+        awake_E: confidences I in [0, 1].
+        fell_back: all the awake had weight 0, and the prior was taken.
+    """
+
+    value: Any
+    p_E: Array
+    z_E: Array
+    awake_E: Array
+    fell_back: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupwiseState:
+    """What outlives a round: the learners' state, the mixer's, and the accounts."""
+
+    learner: Any
+    mixer: Any
+    ledger: Ledger
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Groupwise:
+    """The algorithm.
+
+    Attributes:
+        learner: one model for each group, batched.
+        mixer: weighs the groups' learners.
+        loss: of a prediction and a label.
+        output: "mixture" plays sum p z (for convex losses), "sample" one expert's prediction, drawn from p.
+        charge: what experts are compared with: "played", the loss of the mixture, or "expected", p . l.
+        interval: labels lie in it and predictions are clipped to it; None to leave them as they are.
+        default: the prediction when nobody is awake; such rounds count in nobody's regret.
+        always_on: the group that is awake in every round, if there is one.
+        shadows: for every other group, add the always-on learner, awake on that group only. Then our loss on the group is
+            also within the mixer's bound of the *global* learner's loss there.
+    """
+
+    learner: AnyLearner
+    mixer: AnyMixer
+    loss: Loss
+    output: Literal["mixture", "sample"] = "mixture"
+    charge: Literal["played", "expected"] = "played"
+    interval: tuple[float, float] | None = None
+    default: float = 0.0
+    always_on: int | None = None
+    shadows: bool = False
+
+    def __post_init__(self) -> None:
+        if self.output not in ("mixture", "sample") or self.charge not in ("played", "expected"):
+            raise ConfigError(f"output must be mixture or sample, charge played or expected; got {self.output}, {self.charge}")
+        if self.output == "sample" and self.charge == "played":
+            raise ConfigError("output 'sample' needs charge 'expected': a single draw's loss is not what p was proven for")
+        if isinstance(self.mixer, Specialists) and (self.output, self.charge) != ("mixture", "played"):
+            raise ConfigError("specialists are proven for the loss of the mixture: output 'mixture', charge 'played'")
+        if self.shadows and self.always_on is None:
+            raise ConfigError("shadows need an always_on group, whose learner they show")
+        if self.interval is not None:
+            interval_width(self.interval)
+
+    def init(self, num_groups: int, prior_G: Array | None = None) -> GroupwiseState:
+        """The state before the first round; the prior is uniform unless given. Shadows share their group's prior."""
+        if self.always_on is not None and not 0 <= self.always_on < num_groups:
+            raise ConfigError(f"always_on must lie in 0..{num_groups - 1}, got {self.always_on}")
+        prior_G = np.full(num_groups, 1.0 / num_groups) if prior_G is None else np.asarray(prior_G, np.float64)
+        if prior_G.shape != (num_groups,):
+            raise ConfigError(f"a prior needs {num_groups} entries, got shape {prior_G.shape}")
+        prior_E = prior_G
+        if self.shadows:
+            prior_E = np.concatenate((prior_G, np.delete(prior_G, self.always_on or 0))) / 2.0
+            prior_E[self.always_on or 0] *= 2.0
+        mixer = self.mixer.init(prior_E)
+        return GroupwiseState(self.learner.init(num_groups), mixer, accounts.open_ledger(len(prior_E)))
+
+    def num_experts(self, num_groups: int) -> int:
+        """E: the groups, then the shadows of all but the always-on group."""
+        return 2 * num_groups - 1 if self.shadows else num_groups
+
+    def predict(self, state: GroupwiseState, x: Any, awake_G: Array, draws: Draws) -> Prediction:
+        """Predict a round.
+
+        Args:
+            state: as it is now; not changed.
+            x: the context, as the learner wants it.
+            awake_G: memberships, known before the label: confidences in [0, 1], or booleans. Shape (G,).
+            draws: this round's randomness.
+        """
+        group_K = np.flatnonzero(awake_G)
+        z_K = self.learner.predict(state.learner, x, group_K, draws)
+        if self.interval is not None:
+            z_K = np.clip(z_K, *self.interval)
+        z_G = np.zeros((len(awake_G), *z_K.shape[1:]))
+        z_G[group_K] = z_K
+        z_E, awake_E = self.experts(z_G, np.asarray(awake_G, np.float64))
+        chosen = distribution(self.mixer.log_weights(state.mixer), state.mixer.prior_E, awake_E)
+        return Prediction(self._play(chosen.p_E, z_E, draws), chosen.p_E, z_E, awake_E, bool(chosen.fell_back))
+
+    def experts(self, z_G: Array, awake_G: Array) -> tuple[Array, Array]:
+        """Predictions and confidences of the experts, from those of the groups."""
+        if not self.shadows or self.always_on is None:
+            return z_G, awake_G
+        shadow_G = np.broadcast_to(z_G[self.always_on], z_G.shape)
+        z_E = np.concatenate((z_G, np.delete(shadow_G, self.always_on, axis=0)))
+        return z_E, np.concatenate((awake_G, np.delete(awake_G, self.always_on)))
+
+    def _play(self, p_E: Array, z_E: Array, draws: Draws) -> Any:
+        if not p_E.any():
+            return np.full(z_E.shape[1:], self.default)[()]
+        if self.output == "mixture":
+            return p_E @ z_E
+        uniform = draws.own(Purpose.EXPERT).uniforms(1)[0]
+        return z_E[min(int(np.searchsorted(np.cumsum(p_E), uniform, side="right")), int(np.flatnonzero(p_E)[-1]))]
+
+    def outcome(self, prediction: Prediction, y: Any) -> Outcome:
+        """The accounts of one round, from the predictions as they were made."""
+        p_E, awake_E = prediction.p_E, prediction.awake_E
+        loss_E = np.where(awake_E > 0, self.loss.value(prediction.z_E, y), 0.0)
+        played, expected = float(self.loss.value(np.asarray(prediction.value), y)), float(p_E @ loss_E)
+        charged = played if self.charge == "played" else expected
+        reference = self.mixer.reference(p_E, loss_E, charged)
+        excess_E = awake_E * (charged - loss_E)
+        return Outcome(
+            awake_E=awake_E,
+            loss_E=awake_E * loss_E,
+            charged_E=awake_E * charged,
+            regret_E=awake_E * (reference - loss_E),
+            played=played,
+            expected=expected,
+            rounds=1,
+            largest=float(np.abs(excess_E).max()),
+            fell_back=int(prediction.fell_back),
+            orphans=int(not awake_E.any()),
+        )
+
+    def learn(self, state: GroupwiseState, x: Any, y: Any, prediction: Prediction, *, owned: bool = False) -> GroupwiseState:
+        """The state after the label of a prediction.
+
+        Args:
+            state: as it is now, which may be later than the prediction.
+            x: the context.
+            y: the label.
+            prediction: what `predict` gave for it.
+            owned: write into the memory of `state.learner`, which the caller gives up; equal bits.
+        """
+        group_K: Index = np.flatnonzero(prediction.awake_E[: self._num_groups(state)])
+        learner = state.learner
+        if owned:
+            self.learner.advance(learner, x, y, group_K)
+        else:
+            learner = self.learner.update(learner, x, y, group_K)
+        return dataclasses.replace(self.settle(state, [self.outcome(prediction, y)]), learner=learner)
+
+    def learn_block(self, state: GroupwiseState, x_N: Any, y_N: Any, predictions: Sequence[Prediction]) -> GroupwiseState:
+        """The state after the labels of a frozen block: all its predictions were made from this same state."""
+        outcomes = [self.outcome(prediction, y) for prediction, y in zip(predictions, y_N, strict=True)]
+        G = self._num_groups(state)
+        member_NG = np.array([prediction.awake_E[:G] > 0 for prediction in predictions]).reshape(len(predictions), G)
+        sums = self.learner.sums(state.learner, x_N, y_N, member_NG)
+        return dataclasses.replace(self.settle(state, outcomes), learner=self.learner.merge(state.learner, sums))
+
+    def settle(self, state: GroupwiseState, outcomes: Sequence[Outcome]) -> GroupwiseState:
+        """Mixer and ledger after a block of outcomes (one, for a round); the learners are left alone."""
+        if not outcomes:
+            return state
+        total = outcomes[0] if len(outcomes) == 1 else accounts.total(outcomes)
+        mixer = self.mixer.absorb(state.mixer, total.regret_E)
+        return GroupwiseState(state.learner, mixer, accounts.record(state.ledger, total))
+
+    def grow(self, state: GroupwiseState, prior: Array) -> GroupwiseState:
+        """The state with more groups at its end.
+
+        Priors are masses beside those of the older groups, which keep theirs; the bound's B counts the total. A group is
+        retired by letting it sleep.
+
+        Raises:
+            ConfigError: the algorithm has shadows.
+        """
+        if self.shadows:
+            raise ConfigError("groups cannot be added while shadows are on: experts are numbered by groups, then shadows")
+        prior_K = np.atleast_1d(np.asarray(prior, np.float64))
+        learner, mixer = self.learner.grow(state.learner, len(prior_K)), self.mixer.grow(state.mixer, prior_K)
+        return GroupwiseState(learner, mixer, accounts.widen(state.ledger, len(prior_K)))
+
+    def alarms(self, state: GroupwiseState) -> tuple[Alarm, ...]:
+        """What the theory rules out and has happened all the same: losses out of range, or broken accounts."""
+        return accounts.alarms(state.ledger, self.mixer, state.mixer)
+
+    def _num_groups(self, state: GroupwiseState) -> int:
+        E = len(state.ledger.count_E)
+        return (E + 1) // 2 if self.shadows else E

@@ -1,0 +1,158 @@
+"""The accounts of groupwise regret: what each expert lost on its rounds, and what we lost on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from saddlebag.algorithms.groupwise.base import AnyMixer, Array, Index
+
+__all__ = ["Alarm", "Ledger", "Outcome", "alarms", "open_ledger", "record", "total", "widen"]
+
+_ROUNDING = 1e-9  # relative; sums of 1e6 losses carry about 1e-10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """A round after its label, or the sums of a block of rounds.
+
+    Attributes:
+        awake_E: I; summed over a block.
+        loss_E: I l, each expert's own loss.
+        charged_E: I c, with c what experts are compared with in the accounts: loss of the mixture, or expected loss.
+        regret_E: I (reference - l), what the mixer absorbs.
+        played: loss of the prediction that was given out.
+        expected: p . l, the expected loss of sampling an expert.
+        rounds: rounds in it.
+        largest: largest |I (c - l)| of a single round.
+        fell_back: rounds in which all the awake had weight 0.
+        orphans: rounds in which nobody was awake.
+    """
+
+    awake_E: Array
+    loss_E: Array
+    charged_E: Array
+    regret_E: Array
+    played: float
+    expected: float
+    rounds: int
+    largest: float
+    fell_back: int
+    orphans: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ledger:
+    """Sums since the start; shape (E,) or scalars.
+
+    Attributes:
+        count_E: T_e, rounds awake (confidences add up).
+        loss_E: each expert's own loss on its rounds.
+        charged_E: our loss on the same rounds.
+        absolute_E: C, sum of |charged - own| round by round (block by block where state is frozen).
+        played, expected: total losses.
+        rounds, fell_back, orphans: counted in rounds.
+        largest: largest |r| of a single round.
+    """
+
+    count_E: Array
+    loss_E: Array
+    charged_E: Array
+    absolute_E: Array
+    played: float = 0.0
+    expected: float = 0.0
+    rounds: int = 0
+    fell_back: int = 0
+    orphans: int = 0
+    largest: float = 0.0
+
+    @property
+    def regret_E(self) -> Array:
+        """R: our loss less each expert's own, on the expert's rounds."""
+        return self.charged_E - self.loss_E
+
+
+@dataclasses.dataclass(frozen=True)
+class Alarm:
+    """Something that the theory rules out, so losses left their range or the accounts are broken.
+
+    Attributes:
+        what: "range", "invariant" or "bound".
+        experts: which; empty for all.
+        message: one line for people.
+    """
+
+    what: str
+    experts: tuple[int, ...]
+    message: str
+
+
+def open_ledger(num_experts: int) -> Ledger:
+    """An empty ledger."""
+    zero_E = np.zeros(num_experts)
+    return Ledger(zero_E, zero_E, zero_E, zero_E)
+
+
+def record(ledger: Ledger, outcome: Outcome) -> Ledger:
+    """The ledger after an outcome."""
+    return Ledger(
+        count_E=ledger.count_E + outcome.awake_E,
+        loss_E=ledger.loss_E + outcome.loss_E,
+        charged_E=ledger.charged_E + outcome.charged_E,
+        absolute_E=ledger.absolute_E + np.abs(outcome.charged_E - outcome.loss_E),
+        played=ledger.played + outcome.played,
+        expected=ledger.expected + outcome.expected,
+        rounds=ledger.rounds + outcome.rounds,
+        fell_back=ledger.fell_back + outcome.fell_back,
+        orphans=ledger.orphans + outcome.orphans,
+        largest=max(ledger.largest, outcome.largest),
+    )
+
+
+def widen(ledger: Ledger, extra: int) -> Ledger:
+    """The ledger with more experts at its end."""
+    count_E, loss_E, charged_E, absolute_E = (
+        np.append(value_E, np.zeros(extra)) for value_E in (ledger.count_E, ledger.loss_E, ledger.charged_E, ledger.absolute_E)
+    )
+    return dataclasses.replace(ledger, count_E=count_E, loss_E=loss_E, charged_E=charged_E, absolute_E=absolute_E)
+
+
+def total(outcomes: Sequence[Outcome]) -> Outcome:
+    """The sums of a block."""
+    values = {}
+    for field in dataclasses.fields(Outcome):
+        parts = [getattr(outcome, field.name) for outcome in outcomes]
+        values[field.name] = max(parts) if field.name == "largest" else sum(parts)
+    return Outcome(**values)
+
+
+def alarms(ledger: Ledger, mixer: AnyMixer, state: object) -> tuple[Alarm, ...]:
+    """What the theory rules out and has happened all the same; empty in a healthy run.
+
+    * "range": a regret of one round exceeded the mixer's declared range;
+    * "invariant": the mixer's potential exceeded its budget (Phi <= B / q for AdaNormalHedge);
+    * "bound": a regret exceeded its proven bound.
+    """
+    found = []
+    declared = getattr(mixer, "loss_range", None)
+    if declared is not None and ledger.largest > declared * (1.0 + _ROUNDING):
+        message = f"a round's regret of {ledger.largest:.6g} exceeds the declared loss range {declared:.6g}"
+        found.append(Alarm("range", (), message))
+    slack_E, bound_E = mixer.slack(state), mixer.bound(state)
+    broken = np.flatnonzero(slack_E > _ROUNDING * (1.0 + ledger.rounds**0.5))
+    if len(broken):
+        found.append(Alarm("invariant", _ints(broken), f"the invariant is broken by e^{slack_E.max():.6g}"))
+    excess_E = ledger.regret_E - bound_E
+    over = np.flatnonzero(excess_E > _ROUNDING * (1.0 + np.abs(ledger.charged_E) + bound_E))
+    if len(over):
+        found.append(Alarm("bound", _ints(over), f"regret exceeds its bound by {excess_E.max():.6g}"))
+    return tuple(found)
+
+
+def _ints(found: Index) -> tuple[int, ...]:
+    return tuple(int(e) for e in found)

@@ -1,0 +1,82 @@
+"""From weights in the log domain to a distribution over the experts that are awake, and the parts it can be formed from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.groupwise.base import Array
+
+__all__ = ["Distribution", "check_positive", "checked_prior", "distribution", "join", "safe_log"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Distribution:
+    """Weights of experts.
+
+    Attributes:
+        p_E: shape (..., E); sums to 1 over the awake, 0 for sleepers; all 0 when nobody is awake.
+        fell_back: shape (...): all the awake had weight 0, so the prior among them was taken.
+    """
+
+    p_E: Array
+    fell_back: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+def distribution(log_weight_E: Array, prior_E: Array, awake_E: Array) -> Distribution:
+    """p_e ~ I_e w_e over the awake; p_e ~ I_e q_e when all these are 0.
+
+    Any p is allowed by the theory in the latter case, which is normal: AdaNormalHedge gives weight 0 to every expert
+    that the mixture has beaten by the range of the loss.
+
+    Args:
+        log_weight_E: logarithms of unnormalised weights, -inf for 0; shape (..., E).
+        prior_E: q, positive.
+        awake_E: I in [0, 1]: confidence, or 1 and 0.
+    """
+    masked_E = np.where(awake_E > 0, log_weight_E, -np.inf)
+    top = masked_E.max(axis=-1, keepdims=True)
+    dead = np.isneginf(top)
+    weight_E = np.exp(masked_E - np.where(dead, 0.0, top)) * awake_E
+    if dead.any():
+        weight_E = np.where(dead, prior_E * awake_E, weight_E)
+    total = weight_E.sum(axis=-1, keepdims=True)
+    asleep = total == 0.0
+    p_E = weight_E / np.where(asleep, 1.0, total)
+    return Distribution(p_E, (dead & ~asleep)[..., 0])
+
+
+def join(state: Any, extra: Any) -> Any:
+    """Two states of a rule side by side along the axis of experts."""
+    fields = [field.name for field in dataclasses.fields(state)]
+    return type(state)(*(np.concatenate((getattr(state, name), getattr(extra, name)), axis=-1) for name in fields))
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise `ConfigError` unless the value is a positive finite number."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"{name} must be a positive number, got {value}")
+
+
+def checked_prior(prior_E: Array) -> Array:
+    """The prior as float64.
+
+    Raises:
+        ConfigError: an entry is not a positive number, or there is none.
+    """
+    prior_E = np.asarray(prior_E, np.float64)
+    if not prior_E.size or not (np.isfinite(prior_E).all() and (prior_E > 0).all()):
+        raise ConfigError(f"a prior holds positive numbers, one for each expert, got {prior_E.tolist()}")
+    return prior_E
+
+
+def safe_log(value_E: Array) -> Array:
+    """The natural logarithm, and -inf at 0 without a warning."""
+    logarithm: Array = np.log(value_E, where=value_E > 0.0, out=np.full(value_E.shape, -np.inf))
+    return logarithm

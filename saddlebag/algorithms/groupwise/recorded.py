@@ -1,0 +1,87 @@
+"""Mixing of recorded predictions: what the mixer would have done, round by round, with what learners predicted.
+
+Learners never see a weight, so on a recorded stream their predictions can be formed first, each group by itself and each
+round before its label (`Ridge.replay`); what remains of a round is the mixer's few numbers. Several independent runs
+(shuffles, say) go together: everything has a batch axis S after the rounds'.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from saddlebag.algorithms.groupwise.mixing import distribution
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.groupwise.base import AnyMixer, Array
+    from saddlebag.algorithms.groupwise.losses import Loss
+
+__all__ = ["Mixed", "mix_recorded"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mixed:
+    """A run of the mixer over recorded rounds.
+
+    Attributes:
+        played_NS: loss of the mixture.
+        expected_NS: p . l.
+        value_NS: the mixture.
+        absolute_SE: C, sum of |c - l| over each expert's rounds, in units of the loss.
+        largest: largest |c - l| of an expert awake.
+        fell_back_S: rounds in which all the awake had weight 0.
+        state: the mixer's, at the end.
+    """
+
+    played_NS: Array
+    expected_NS: Array
+    value_NS: Array
+    absolute_SE: Array
+    largest: float
+    fell_back_S: Array
+    state: Any
+
+
+def mix_recorded(
+    mixer: AnyMixer,
+    prior_E: Array,
+    z_NSE: Array,
+    y_NS: Array,
+    awake_NSE: Array,
+    loss: Loss,
+    *,
+    charge: Literal["played", "expected"] = "played",
+) -> Mixed:
+    """Mix the predictions of N rounds, each with the weights before its label.
+
+    Args:
+        mixer: the rule.
+        prior_E: its prior; shape (E,).
+        z_NSE: predictions of the experts; anything finite where they sleep.
+        y_NS: labels.
+        awake_NSE: confidences in [0, 1]. In each round somebody is awake.
+        loss: of a prediction and a label.
+        charge: what experts are compared with: the loss of the mixture, or the expected loss.
+    """
+    N, S, E = z_NSE.shape
+    loss_NSE = np.where(awake_NSE > 0, loss.value(z_NSE, y_NS[..., None]), 0.0)
+    prior_SE = np.broadcast_to(prior_E, (S, E))
+    state = mixer.init(prior_SE)
+    played_NS, expected_NS, value_NS = np.empty((N, S)), np.empty((N, S)), np.empty((N, S))
+    absolute_SE, fell_back_S, largest = np.zeros((S, E)), np.zeros(S), 0.0
+    for t in range(N):
+        awake_SE, loss_SE = awake_NSE[t], loss_NSE[t]
+        chosen = distribution(mixer.log_weights(state), prior_SE, awake_SE)
+        value_S = value_NS[t] = (chosen.p_E * z_NSE[t]).sum(axis=-1)
+        played_S = played_NS[t] = loss.value(value_S, y_NS[t])
+        expected_S = expected_NS[t] = (chosen.p_E * loss_SE).sum(axis=-1)
+        charged_S = played_S if charge == "played" else expected_S
+        reference_S = mixer.reference(chosen.p_E, loss_SE, charged_S)
+        state = mixer.absorb(state, awake_SE * (reference_S[:, None] - loss_SE))
+        gap_SE = np.abs(awake_SE * (charged_S[:, None] - loss_SE))
+        absolute_SE += gap_SE
+        largest = max(largest, float(gap_SE.max()))
+        fell_back_S += chosen.fell_back
+    return Mixed(played_NS, expected_NS, value_NS, absolute_SE, largest, fell_back_S, state)

@@ -1,0 +1,31 @@
+"""Learners and mixers by name: what a recipe may ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
+from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
+from saddlebag.algorithms.groupwise.ridge import Ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.solo import Solo
+from saddlebag.algorithms.groupwise.specialists import Specialists
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.algorithms.groupwise.base import AnyLearner
+
+__all__ = ["LEARNERS", "MIXERS"]
+
+LEARNERS: dict[str, Callable[..., AnyLearner]] = {
+    "ridge": Ridge,
+    "vovk_azoury_warmuth": vovk_azoury_warmuth,
+}
+"""Name -> factory; every factory takes `dimension`."""
+
+MIXERS: dict[str, Callable[..., Any]] = {
+    "ada_normal_hedge": AdaNormalHedge,
+    "adapt_ml_prod": AdaptMlProd,
+    "solo": Solo,
+    "specialists": Specialists,
+}
