@@ -22,8 +22,8 @@ from saddlebag.flower.mod import worker_of
 from saddlebag.launch.build import apply_resolved, build_method, build_problem
 from saddlebag.launch.recipe import recipe_from_dict
 from saddlebag.proto.checkpoint import arrays_to_bytes, bytes_to_arrays
-from saddlebag.proto.codec import StreamDecoder, assemble
 from saddlebag.proto.frames import frames_of, read_frame
+from saddlebag.proto.streaming import StreamDecoder, assemble
 
 if TYPE_CHECKING:
     from flwr.app import Context
