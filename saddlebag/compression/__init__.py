@@ -1,14 +1,18 @@
 """Compression: payload layouts, compressors, error feedback, and the draws that machines share. Pure: numpy only."""
 
 from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of
+from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.check import check_compressor
+from saddlebag.compression.dithering import Dithering
 from saddlebag.compression.draws import EVERYONE, SERVER, Draws, Purpose, Stream, stratified_subset, uniform_subset
 from saddlebag.compression.error_feedback import feed_back, track
 from saddlebag.compression.grid import Grid
+from saddlebag.compression.half import Cast, StochasticBfloat16
 from saddlebag.compression.identity import Identity
 from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.mean import Mean, Sum
 from saddlebag.compression.natural import Natural
+from saddlebag.compression.natural_dithering import NaturalDithering
 from saddlebag.compression.payload import (
     Concat,
     Dense,
@@ -32,16 +36,22 @@ from saddlebag.compression.payload import (
 from saddlebag.compression.power_sgd import PowerSGD, PowerState, in_lockstep
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.registry import COMPRESSORS, make_compressor
+from saddlebag.compression.sign import ScaledSign
+from saddlebag.compression.ternary import Ternary
 from saddlebag.compression.top_k import TopK
 
 __all__ = [
     "COMPRESSORS",
     "EVERYONE",
     "SERVER",
+    "BlockInt4",
+    "BlockInt8",
+    "Cast",
     "Compressor",
     "Concat",
     "Contractive",
     "Dense",
+    "Dithering",
     "Draws",
     "Flat",
     "Grid",
@@ -52,6 +62,9 @@ __all__ = [
     "LowRank",
     "Mean",
     "Natural",
+    "NaturalDithering",
+    "NearestInt4",
+    "NearestInt8",
     "Payload",
     "PowerSGD",
     "PowerState",
@@ -59,14 +72,17 @@ __all__ = [
     "Purpose",
     "RandK",
     "RankR",
+    "ScaledSign",
     "Scheme",
     "Scope",
     "Seeded",
     "Spacing",
     "Sparse",
+    "StochasticBfloat16",
     "Stream",
     "Sum",
     "Support",
+    "Ternary",
     "TopK",
     "Total",
     "Unbiased",

@@ -16,7 +16,11 @@ __all__ = ["Compressor", "Contractive", "Unbiased", "errors_average", "kind_of"]
 
 @runtime_checkable
 class Compressor(Protocol):
-    """Maps a vector to a payload; a frozen dataclass whose fields are its parameters."""
+    """Maps a vector to a payload; a frozen dataclass whose fields are its parameters.
+
+    A class may name its source for people in an attribute `reference`, such as "Alistarh et al. 2017", which
+    `saddlebag list` shows.
+    """
 
     def encode(self, x_D: Vector, draws: Draws) -> Payload:
         """Compress `x_D` (any float dtype, shape (D,)); all randomness comes from `draws`.

@@ -61,6 +61,8 @@ class Grid:
     step: float = 1.0
     block: int | None = None
 
+    reference = "Gray and Neuhoff 1998"
+
     def __post_init__(self) -> None:
         if not _FINEST <= self.step <= _COARSEST:
             raise ConfigError(f"grid.step must lie in [{_FINEST}, {_COARSEST}], got {self.step!r}")

@@ -27,6 +27,8 @@ class Identity:
 
     dtype: Literal["float32", "float64"] = "float32"
 
+    reference = "exact"
+
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float64"):
             raise ConfigError(f"identity.dtype must be 'float32' or 'float64', got {self.dtype!r}")

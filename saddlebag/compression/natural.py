@@ -51,6 +51,8 @@ class Natural:
     holds for entries that are zero or at least 2^-126.
     """
 
+    reference = "Horvath et al. 2022"
+
     def encode(self, x_D: Vector, draws: Draws) -> PowersOfTwo:
         require_finite(x_D, "a compressor's input")
         return PowersOfTwo(natural_at(x_D, draws.own(Purpose.ROUNDING).uniforms(len(x_D))))

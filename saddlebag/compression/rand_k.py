@@ -44,6 +44,8 @@ class _Sparsifier:
     fraction: float | None = None
     support: Literal["own", "common"] = "own"
 
+    reference = "Beznosikov et al. 2022"
+
     def __post_init__(self) -> None:
         check_kept(self.k, self.fraction, "rand_k")
         if self.support not in _SCOPES:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
+from saddlebag.compression.dithering import Dithering
 from saddlebag.compression.grid import Grid
+from saddlebag.compression.half import Cast, StochasticBfloat16
 from saddlebag.compression.identity import Identity
 from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.natural import Natural
+from saddlebag.compression.natural_dithering import NaturalDithering
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
+from saddlebag.compression.sign import ScaledSign
+from saddlebag.compression.ternary import Ternary
 from saddlebag.compression.top_k import TopK
 from saddlebag.errors import ConfigError
 
@@ -20,11 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["COMPRESSORS", "make_compressor"]
 
 COMPRESSORS: dict[str, Callable[..., Compressor]] = {
+    "block_int4": BlockInt4,
+    "block_int8": BlockInt8,
+    "cast": Cast,
+    "dithering": Dithering,
     "grid": Grid,
     "identity": Identity,
     "low_rank": RankR,
     "natural": Natural,
+    "natural_dithering": NaturalDithering,
+    "nearest_int4": NearestInt4,
+    "nearest_int8": NearestInt8,
     "rand_k": RandK,
+    "scaled_sign": ScaledSign,
+    "stochastic_bfloat16": StochasticBfloat16,
+    "ternary": Ternary,
     "top_k": TopK,
     "unscaled_rand_k": UnscaledRandK,
 }

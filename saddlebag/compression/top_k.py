@@ -46,6 +46,8 @@ class TopK:
     k: int | None = None
     fraction: float | None = None
 
+    reference = "Stich et al. 2018"
+
     def __post_init__(self) -> None:
         check_kept(self.k, self.fraction, "top_k")
 

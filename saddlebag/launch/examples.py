@@ -28,9 +28,11 @@ def _each(key: str, *values: object, **rest: object) -> tuple[Table, ...]:
 _KEPT = _each("fraction", 0.01, 0.001, 0.003, 0.03, 0.1, 0.3)
 
 EXAMPLES: dict[str, tuple[Table, ...]] = {
+    "dithering": _each("levels", 7, 1, 127, norm="max", block=256),
     "identity": ({},),
     "low_rank": _each("rank", 4, 1, 2, 8, 16, 32),
     "natural": ({},),
+    "natural_dithering": _each("levels", 7, 3),
     "rand_k": _KEPT,
     "top_k": _KEPT,
     "unscaled_rand_k": _KEPT,

@@ -10,13 +10,25 @@ import pytest
 
 from saddlebag.compression import (
     COMPRESSORS,
+    BlockInt4,
+    BlockInt8,
+    Cast,
     Dense,
+    Dithering,
     Draws,
+    Grid,
     Identity,
     Natural,
+    NaturalDithering,
+    NearestInt4,
+    NearestInt8,
     Payload,
+    Purpose,
     RandK,
     RankR,
+    ScaledSign,
+    StochasticBfloat16,
+    Ternary,
     TopK,
     UnscaledRandK,
     Vector,
@@ -34,12 +46,27 @@ RIGHT = [
     TopK(fraction=0.5),
     UnscaledRandK(k=1),
     UnscaledRandK(fraction=0.3),
+    BlockInt4(block=4),
+    BlockInt8(),
+    Cast(),
+    Dithering(levels=1),
+    Dithering(levels=4),
+    Dithering(levels=4, norm="max", block=5),
+    Grid(),
+    NaturalDithering(),
+    NaturalDithering(levels=3, norm="l2"),
+    NearestInt4(block=4),
+    NearestInt8(),
+    ScaledSign(),
+    ScaledSign(block=3),
+    StochasticBfloat16(),
+    Ternary(),
 ]
 
 
 @pytest.mark.parametrize("compressor", RIGHT, ids=repr)
 def test_right_ones_pass(compressor: Any) -> None:
-    check_compressor(compressor, num_draws=1000)  # the bounds are six standard errors for any number
+    check_compressor(compressor, num_draws=300)  # the bounds are six standard errors for any number
 
 
 def test_every_registered_compressor_is_among_them() -> None:
@@ -99,6 +126,32 @@ class SlightlyBiased(_Wrong):
 
     def omega(self, d: int) -> float:
         return 0.5
+
+
+class HalfTheLevels(_Wrong):
+    """A quantiser that rounds down: a bias of half a step where an entry is not on a level."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        scale = max(float(np.abs(x_D).max()), 1e-30) / 7
+        down_D = np.floor(x_D / scale + 0.6 * (draws.own(Purpose.ROUNDING).uniforms(len(x_D)))) * scale
+        return Dense(down_D) if np.isfinite(down_D).all() else super().encode(x_D, draws)
+
+    alpha = None  # type: ignore[assignment]
+
+    def omega(self, d: int) -> float:
+        return float(d)
+
+
+class OptimisticQuantiser(_Wrong):
+    """Unbiased, with a constant that is too good."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return Ternary().encode(x_D, draws)
+
+    alpha = None  # type: ignore[assignment]
+
+    def omega(self, d: int) -> float:
+        return 0.5 * Ternary().omega(d)
 
 
 class OptimisticTopK(_Wrong):
@@ -174,6 +227,8 @@ class NoConstant(_Wrong):
         (OneCoordinateLost, r"E\|Q\(x\)-x\|\^2"),
         (BiasedTopK, "biased by"),
         (SlightlyBiased, "biased by"),
+        (HalfTheLevels, "biased by"),
+        (OptimisticQuantiser, r"E\|Q\(x\)-x\|\^2"),
         (OptimisticTopK, r"> \(1-alpha\) \|x\|\^2"),
         (OptimisticRandK, r"> \(1-alpha\) \|x\|\^2"),
         (Impure, "equal arguments gave different payloads"),

@@ -1,0 +1,86 @@
+"""Natural dithering: each entry is rounded at random to a norm times 1, 1/2, 1/4, ..., 2^(1 - s), or 0."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from saddlebag.compression.dithering import check_levels, euclidean, level_bits, max_norm_omega
+from saddlebag.compression.draws import Purpose
+from saddlebag.compression.payload import Levels, Spacing, Vector, require_finite
+from saddlebag.compression.rounding import Words32, peaks, piecewise, round_mantissa, scales, words32
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from saddlebag.compression.draws import Draws
+
+__all__ = ["NaturalDithering", "dyadic_levels_at"]
+
+_MOST_LEVELS = 100  # 2^(1 - s) stays far from the end of float32's exponents
+_BIAS, _MANTISSA = 1023, 52  # of float64
+
+
+def dyadic_levels_at(x_D: Vector, scale: np.float32, levels: int, word_D: Words32) -> npt.NDArray[np.int8]:
+    """Round |x| / scale at random to a power of two, or between 2^(1 - s) and 0, given 32 random bits for each entry.
+
+    Returns:
+        sign(x) (1 - exponent), so that level l stands for 2^(1 - l); 0 for 0; int8, shape (D,).
+    """
+    ratio_D = np.abs(x_D, dtype=np.float64)
+    ratio_D /= np.float64(scale) if scale > 0 else 1.0
+    smallest = 2.0 ** (1 - levels)
+    small_D = ratio_D < smallest
+    power_D = round_mantissa(ratio_D, word_D, 0).view(np.int64) >> _MANTISSA
+    level_D = (_BIAS + 1 - power_D).astype(np.int16)
+    up_D = word_D[small_D] < ratio_D[small_D] * (2.0**32 / smallest)
+    level_D[small_D] = np.where(up_D, levels, 0)
+    np.negative(level_D, out=level_D, where=np.signbit(x_D))
+    return level_D.astype(np.int8)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NaturalDithering:
+    """Q(x)_i = norm * sign * 2^(1 - level), unbiased between neighbouring levels; u = 2^(1 - s) is the smallest one.
+
+    omega = 1/8 + min(sqrt(d) u, d u^2 / 4) with the l2 norm, 1/8 + (sqrt(1 + (d - 1) u^2) - 1) / 2 with the largest magnitude.
+    Source: Horvath, Ho, Horvath, Sahu, Canini, Richtarik 2022, "Natural compression for distributed deep learning", Theorem 7,
+    1/8 + sqrt(d) u min(1, sqrt(d) u); smaller here because an entry r below u adds r(u - r), at most r u and at most u^2 / 4.
+    Seven levels with the sign and zero fill 4 bits. Differs: the norm travels as a float32, rounded up.
+
+    Attributes:
+        levels: s, from 1 to 100.
+        norm: "l2", or "max", the largest magnitude.
+    """
+
+    levels: int = 7
+    norm: Literal["l2", "max"] = "max"
+
+    reference = "Horvath et al. 2022"
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels, "natural_dithering", _MOST_LEVELS)
+        if self.norm not in ("l2", "max"):
+            raise ConfigError(f"natural_dithering.norm must be 'l2' or 'max', got {self.norm!r}")
+
+    def encode(self, x_D: Vector, draws: Draws) -> Levels:
+        require_finite(x_D, "a compressor's input")
+        scale_B = scales(euclidean(x_D) if self.norm == "l2" else peaks(x_D, max(1, len(x_D))), 1)
+        stream, level_D = draws.own(Purpose.ROUNDING), np.empty(len(x_D), np.int8)
+        for where in piecewise(len(x_D)):
+            piece_D = x_D[where]
+            level_D[where] = dyadic_levels_at(piece_D, scale_B[0], self.levels, words32(stream, len(piece_D)))
+        return Levels(level_D, scale_B, max(1, len(x_D)), Spacing.DYADIC)
+
+    def bits(self, d: int) -> float:
+        return level_bits(d, self.levels, None)
+
+    def omega(self, d: int) -> float:
+        smallest = 2.0 ** (1 - self.levels)
+        if self.norm == "max":
+            return 0.125 + max_norm_omega(d, 1.0 / smallest)
+        return 0.125 + min(math.sqrt(d) * smallest, d * smallest**2 / 4.0)

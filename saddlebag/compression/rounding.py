@@ -1,0 +1,175 @@
+"""Rounding: from numbers to the few levels that travel, at random (unbiased) or to the nearest (contractive).
+
+Every map here is a function of the vector and of given random words, so tests can enumerate the draws. Quantisers round
+against the scale that travels, a float32 that is rounded up: a magnitude never exceeds the highest level, and the law holds
+for the values that the receiver computes.
+
+Shapes: D = coordinates, B = blocks of consecutive coordinates that share a scale.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from saddlebag.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from saddlebag.compression.draws import Stream
+    from saddlebag.compression.flat import Vector
+
+__all__ = [
+    "levels_at",
+    "nearest_levels",
+    "peaks",
+    "piecewise",
+    "random_levels",
+    "round_mantissa",
+    "scales",
+    "words32",
+]
+
+Scales = npt.NDArray[np.float32]
+LevelVector = npt.NDArray[np.signedinteger[Any]]
+Words32 = npt.NDArray[np.uint32]
+
+_PIECE = 1 << 15  # coordinates of one step: its temporaries stay in the second-level cache
+_WORD = 2.0**-32
+_MANTISSA = 52  # stored bits of a float64's mantissa
+
+
+def words32(stream: Stream, count: int) -> Words32:
+    """The next `count` words of 32 bits: halves of the stream's words, the low half first."""
+    return stream.words(-(-count // 2)).view(np.uint32)[:count]
+
+
+def piecewise(d: int) -> Iterator[slice]:
+    """Runs of coordinates small enough for the cache, each but the last a multiple of eight long."""
+    return (slice(start, min(start + _PIECE, d)) for start in range(0, d, _PIECE))
+
+
+def peaks(x_D: Vector, block: int) -> Vector:
+    """The largest magnitude of each block, float64, shape (ceil(D / block),)."""
+    d = len(x_D)
+    if block >= d:
+        return np.array([max(x_D.max(initial=0.0), -x_D.min(initial=0.0))], np.float64)
+    whole = d // block
+    body_BK = x_D[: whole * block].reshape(whole, block)
+    peak_B: Vector = np.maximum(body_BK.max(axis=1), -body_BK.min(axis=1)).astype(np.float64)
+    if whole * block < d:
+        peak_B = np.append(peak_B, np.float64(np.abs(x_D[whole * block :]).max()))
+    return peak_B
+
+
+def scales(peak_B: Vector, levels: int) -> Scales:
+    """The smallest float32 scales with `levels * scale >= peak`, shape (B,).
+
+    Raises:
+        NotFiniteError: a scale overflows float32.
+    """
+    with np.errstate(over="ignore"):
+        scale_B = (peak_B / levels).astype(np.float32)
+        low_B = scale_B.astype(np.float64) * levels < peak_B  # the product is exact: 24 and at most 15 bits
+        scale_B[low_B] = np.nextafter(scale_B[low_B], np.float32(np.inf))
+    if not np.isfinite(scale_B).all():
+        raise NotFiniteError(f"a compressor's input overflows float32: largest magnitude {peak_B.max():g}")
+    return scale_B
+
+
+def levels_at(x_D: Vector, scale_B: Scales, block: int, word_D: Words32, dtype: npt.DTypeLike = np.int8) -> LevelVector:
+    """Round x / scale at random to one of the two nearest whole numbers, given 32 random bits for each entry.
+
+    The level is floor(x / scale + word 2^-32) with x / scale cut to a multiple of 2^-32, so over all words its mean is
+    x / scale to 2^-32 of a level.
+    """
+    return _map_ratios(x_D, scale_B, block, dtype, lambda ratio, where: _at_words(ratio, word_D[where]))
+
+
+def random_levels(x_D: Vector, scale_B: Scales, block: int, stream: Stream, dtype: npt.DTypeLike = np.int8) -> LevelVector:
+    """`levels_at` with the stream's words, which are drawn piece by piece."""
+    supply = _Supply(stream, len(x_D))
+    return _map_ratios(x_D, scale_B, block, dtype, lambda ratio, where: _at_words(ratio, supply.take(ratio.size)))
+
+
+class _Supply:
+    """The first `count` words of `words32`, handed out in runs of at most `_PIECE`, and drawn about as many at a time."""
+
+    def __init__(self, stream: Stream, count: int) -> None:
+        self._stream, self._undrawn = stream, count
+        self._left = np.empty(0, np.uint32)
+
+    def take(self, count: int) -> Words32:
+        if count > len(self._left):
+            fresh = words32(self._stream, min(_PIECE, self._undrawn))
+            self._undrawn -= len(fresh)
+            self._left = np.concatenate((self._left, fresh)) if len(self._left) else fresh
+        taken, self._left = self._left[:count], self._left[count:]
+        return taken
+
+
+def _at_words(ratio: Vector, word: Words32) -> npt.NDArray[np.int64]:
+    np.divide(ratio, _WORD, out=ratio)
+    level = ratio.astype(np.int64)
+    level += word.reshape(level.shape)
+    level >>= 32
+    return level
+
+
+def nearest_levels(x_D: Vector, scale_B: Scales, block: int, dtype: npt.DTypeLike = np.int8) -> LevelVector:
+    """Round x / scale to the nearest whole number, halves to the even one."""
+    return _map_ratios(x_D, scale_B, block, dtype, lambda ratio, where: np.rint(ratio, out=ratio))
+
+
+def _map_ratios(
+    x_D: Vector,
+    scale_B: Scales,
+    block: int,
+    dtype: npt.DTypeLike,
+    rounded: Callable[[Vector, slice], npt.NDArray[Any]],
+) -> LevelVector:
+    """`rounded(x / scale, where)` for every run of coordinates, in pieces; blocks of zeros have scale 0 and level 0."""
+    divisor_B = np.where(scale_B > 0, scale_B, 1.0).astype(np.float64)
+    level_D: LevelVector = np.empty(len(x_D), dtype)
+    for where, rows, divisor in _pieces(len(x_D), block, divisor_B):
+        ratio = np.divide(x_D[where].reshape(rows), divisor, dtype=np.float64)
+        level_D[where].reshape(rows)[:] = rounded(ratio, where)
+    return level_D
+
+
+def _pieces(d: int, block: int, divisor_B: Vector) -> Iterator[tuple[slice, tuple[int, ...], Any]]:
+    """(coordinates, their shape, the divisor that fits it) for pieces in order."""
+    if block >= _PIECE or block >= d:
+        for number, start in enumerate(range(0, d, block)):
+            end = min(start + block, d)
+            for low in range(start, end, _PIECE):
+                high = min(low + _PIECE, end)
+                yield slice(low, high), (high - low,), divisor_B[number]
+        return
+    whole, step = d // block, max(1, _PIECE // block)
+    for first in range(0, whole, step):
+        last = min(first + step, whole)
+        yield slice(first * block, last * block), (last - first, block), divisor_B[first:last, None]
+    if whole * block < d:
+        yield slice(whole * block, d), (d - whole * block,), divisor_B[whole]
+
+
+def round_mantissa(magnitude_D: Vector, word_D: Words32, bits: int) -> Vector:
+    """Round float64 magnitudes at random to `bits` stored bits of mantissa, given 32 random bits for each entry.
+
+    Adding a random number to the bits that are dropped carries into the kept ones with the probability that makes the mean
+    right, to 2^-32 of the step; the carry may run into the exponent, as it should. 0 bits give powers of two. At most 20
+    bits; for normal float64 numbers and zero.
+
+    Returns:
+        float64, shape (D,).
+    """
+    dropped = np.uint64(_MANTISSA - bits)
+    pattern_D = magnitude_D.astype(np.float64).view(np.uint64)
+    pattern_D += word_D.astype(np.uint64) << (dropped - np.uint64(32))
+    pattern_D >>= dropped
+    pattern_D <<= dropped
+    return pattern_D.view(np.float64)
