@@ -4,6 +4,10 @@ from saddlebag.algorithms.problems.affine import AffineProblem
 from saddlebag.algorithms.problems.bilinear import BilinearGame
 from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.fixed_point import FixedPoint, fixed_point
+from saddlebag.algorithms.problems.group_robust import GroupRobust
+from saddlebag.algorithms.problems.groups import Groups, declare_groups
+from saddlebag.algorithms.problems.logistic_regression import LogisticRegression
+from saddlebag.algorithms.problems.matrix_game import MatrixGame
 from saddlebag.algorithms.problems.merits import (
     affine_gap,
     bilinear_gap,
@@ -13,11 +17,13 @@ from saddlebag.algorithms.problems.merits import (
 )
 from saddlebag.algorithms.problems.quadratic import quadratic
 from saddlebag.algorithms.problems.registry import PROBLEMS, Factory
+from saddlebag.algorithms.problems.robust_least_squares import RobustLeastSquares
 from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
 from saddlebag.algorithms.problems.rows import Dataset, DenseRows, Rows, SparseRows
 from saddlebag.algorithms.problems.shards import SPLITS, split_rows
 from saddlebag.algorithms.problems.simplex import project_simplex
 from saddlebag.algorithms.problems.torch_game import TorchGame
+from saddlebag.algorithms.problems.worker_robust import worker_robust
 
 __all__ = [
     "PROBLEMS",
@@ -29,17 +35,24 @@ __all__ = [
     "Factory",
     "FiniteBilinearGame",
     "FixedPoint",
+    "GroupRobust",
+    "Groups",
+    "LogisticRegression",
+    "MatrixGame",
+    "RobustLeastSquares",
     "RobustLogisticRegression",
     "Rows",
     "SparseRows",
     "TorchGame",
     "affine_gap",
     "bilinear_gap",
+    "declare_groups",
     "fixed_point",
     "natural_residual",
     "project_simplex",
     "quadratic",
     "relative_distance",
     "split_rows",
+    "worker_robust",
     "worst_group",
 ]

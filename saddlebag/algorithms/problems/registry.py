@@ -8,8 +8,13 @@ from saddlebag.algorithms.base import Problem
 from saddlebag.algorithms.problems.bilinear import BilinearGame
 from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.fixed_point import fixed_point
+from saddlebag.algorithms.problems.group_robust import GroupRobust
+from saddlebag.algorithms.problems.logistic_regression import LogisticRegression
+from saddlebag.algorithms.problems.matrix_game import MatrixGame
 from saddlebag.algorithms.problems.quadratic import quadratic
+from saddlebag.algorithms.problems.robust_least_squares import RobustLeastSquares
 from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
+from saddlebag.algorithms.problems.worker_robust import worker_robust
 
 __all__ = ["PROBLEMS", "Factory"]
 
@@ -18,8 +23,13 @@ Factory = Callable[..., Problem]
 
 PROBLEMS: dict[str, Factory] = {
     "bilinear": BilinearGame.build,
-    "fixed_point": fixed_point,
-    "quadratic": quadratic,
     "finite_bilinear": FiniteBilinearGame.build,
+    "fixed_point": fixed_point,
+    "group_robust": GroupRobust.build,
+    "logistic_regression": LogisticRegression.build,
+    "matrix_game": MatrixGame.build,
+    "quadratic": quadratic,
+    "robust_least_squares": RobustLeastSquares.build,
     "robust_logistic": RobustLogisticRegression.build,
+    "worker_robust": worker_robust,
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.base import Constants
+from saddlebag.algorithms.problems.bounds import saddle_bound
 from saddlebag.algorithms.problems.robust_primal import Point, Primal
 from saddlebag.algorithms.problems.robust_rows import RowSum
 from saddlebag.algorithms.problems.rows import Dataset, Rows, norm, prepare, spectral_bound
@@ -116,14 +117,10 @@ class RobustLogisticRegression:
         The Jacobian of F_m is J = [[P, C], [-C', nu I]], where lam I <= P <= a I and |C| <= c with
 
             a = lam + M max |a_i|^2/4     (sigmoid' <= 1/4, and the p_i = q_i/sqrt N of a shard sum to at most 1),
-            c = M |A_m|/sqrt N            (sigmoid <= 1; A_m = the rows of the shard).
+            c = M |A_m|/sqrt N            (sigmoid <= 1; A_m = the rows of the shard),
 
-        |Ju|^2 = |P u1|^2 + |C'u1|^2 + |C u2|^2 + nu^2 |u2|^2 + 2 <(P - nu I) u1, C u2> for u = (u1, u2), hence with
-        d = max(a - nu, nu - lam) the square of |J| is at most the larger eigenvalue of
-
-            [[a^2 + c^2, d c], [d c, c^2 + nu^2]].
-
-        The mean F is the case of a single worker that holds everything. Its symmetric part is at least min(lam, nu).
+        and `saddle_bound` bounds |J|. The mean F is the case of a single worker that holds everything. Its symmetric part is
+        at least min(lam, nu).
         """
         everything = np.arange(self.rows.shape[0])
         return Constants(
@@ -141,9 +138,7 @@ class RobustLogisticRegression:
         lam, nu = self.regularisation, self.sample_regularisation
         curvature = lam + 0.25 * weight * largest
         coupling = weight * spectral / self.rows.shape[0] ** 0.5
-        mixed = max(curvature - nu, nu - lam) * coupling
-        square = [[curvature**2 + coupling**2, mixed], [mixed, coupling**2 + nu**2]]
-        return float(np.sqrt(np.linalg.eigvalsh(square)[-1]))
+        return saddle_bound(curvature, coupling, lam, nu)
 
     @functools.cached_property
     def _primal(self) -> Primal:

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from saddlebag.compression.payload import Index, Vector
 
 __all__ = ["Dataset", "DenseRows", "Rows", "SparseRows", "norm", "prepare", "spectral_bound"]
@@ -199,12 +201,15 @@ class Dataset:
     Attributes:
         name: what plots and messages call it.
         rows: the features, (N, F).
-        labels_N: -1 or +1, float64 (N,).
+        labels_N: -1 or +1, or real numbers to regress on; float64 (N,).
+        columns: what a table says of each row, by which groups may be declared: name -> text ("" where missing), or float64
+            (NaN where missing); (N,) each. Empty for data without named columns.
     """
 
     name: str
     rows: DenseRows | SparseRows
     labels_N: Vector
+    columns: Mapping[str, npt.NDArray[np.generic]] = dataclasses.field(default_factory=dict)
 
 
 def norm(x_D: Vector) -> float:

@@ -1,0 +1,132 @@
+"""Logistic regression: minimisation as the special case of a variational inequality, F the gradient.
+
+Shapes: N = samples, F = features = D, S = samples of one worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saddlebag.algorithms.base import Constants, Operator
+from saddlebag.algorithms.problems.affine import require
+from saddlebag.algorithms.problems.group_primal import GroupPrimal
+from saddlebag.algorithms.problems.merits import relative_distance
+from saddlebag.algorithms.problems.robust_primal import logistic
+from saddlebag.algorithms.problems.rows import Dataset, Rows, norm, prepare, spectral_bound
+from saddlebag.algorithms.problems.shards import split_rows
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from saddlebag.compression.draws import Draws
+    from saddlebag.compression.payload import Index, Vector
+
+__all__ = ["LogisticRegression"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogisticRegression:
+    """min over x of (1/N) sum_i log(1 + exp(-b_i a_i'x)) + (lam/2)|x|^2; F_m is M times the worker's part of the gradient.
+
+    Attributes:
+        rows: A, as `prepare` returns them.
+        labels_N: b, -1 or +1.
+        shards: the samples of each worker; every sample is in exactly one.
+        regularisation: lam > 0.
+        name: of the problem.
+    """
+
+    rows: Rows
+    labels_N: Vector
+    shards: tuple[Index, ...]
+    _: dataclasses.KW_ONLY
+    regularisation: float = 1e-3
+    name: str = "logistic_regression"
+
+    def __post_init__(self) -> None:
+        num_rows = self.rows.shape[0]
+        require(self.name, "regularisation", self.regularisation, above=0.0)
+        if not np.array_equal(np.abs(self.labels_N), np.ones(num_rows)):
+            raise ConfigError(f"{self.name}: labels must be -1 or +1, one for each of {num_rows} rows")
+        if not self.shards or not np.array_equal(np.sort(np.concatenate(self.shards)), np.arange(num_rows)):
+            raise ConfigError(f"{self.name}: every one of {num_rows} rows must be in exactly one shard")
+
+    @classmethod
+    def build(
+        cls, data: Dataset | None, *, num_workers: int, split: str = "even", seed: int = 0, regularisation: float = 1e-3
+    ) -> LogisticRegression:
+        """The factory of the registry: prepares the rows and splits them (see `prepare` and `split_rows`).
+
+        Raises:
+            ConfigError: there is no data set, or a parameter is out of range.
+        """
+        if data is None:
+            raise ConfigError("logistic_regression needs a data set; add a data section, for example source = 'breast_cancer'")
+        shards = split_rows(data.labels_N, num_workers, split=split, seed=seed)
+        name = f"logistic_regression on {data.name}"
+        return cls(prepare(data.rows), data.labels_N, shards, regularisation=regularisation, name=name)
+
+    @property
+    def dimension(self) -> int:
+        return self.rows.shape[1]
+
+    @property
+    def num_workers(self) -> int:
+        return len(self.shards)
+
+    @property
+    def unconstrained(self) -> bool:
+        return True
+
+    @functools.cached_property
+    def constants(self) -> Constants:
+        """Proven: the second derivative of the loss is at most 1/4, so L_m = M |A_m|^2/(4N) + lam; mu = lam."""
+        num_rows, lam = self.rows.shape[0], self.regularisation
+        own = [spectral_bound(self.rows.take(shard)) ** 2 * self.num_workers / (4 * num_rows) + lam for shard in self.shards]
+        return Constants(spectral_bound(self.rows) ** 2 / (4 * num_rows) + lam, tuple(own), lam)
+
+    @functools.cached_property
+    def _primal(self) -> GroupPrimal:
+        num_rows = self.rows.shape[0]
+        return GroupPrimal(self.rows.scaled(self.labels_N), np.full((1, num_rows), 1.0 / num_rows), self.regularisation, 1.0)
+
+    @functools.cached_property
+    def solution(self) -> Vector:
+        """The minimiser to rounding, float64 (F,)."""
+        return self._primal.minimise().x_F
+
+    def start(self) -> Vector:
+        return np.zeros(self.dimension)
+
+    def operator(self, worker: int) -> Operator:
+        shard_S = self.shards[worker]
+        rows = self.rows.take(shard_S).scaled(self.labels_N[shard_S])
+        weight, lam = self.num_workers / self.rows.shape[0], self.regularisation
+
+        def evaluate(z_D: Vector, draws: Draws) -> Vector:
+            del draws
+            _, slope_S = logistic(rows.times(z_D))
+            gradient_D: Vector = lam * z_D - weight * rows.transposed_times(slope_S)
+            return gradient_D
+
+        return evaluate
+
+    def prox(self, v_D: Vector, step_size: float) -> Vector:
+        del step_size
+        return v_D
+
+    def merits(self, z_D: Vector) -> Mapping[str, float]:
+        """relative_error |z - z*|/|z0 - z*|, natural_residual |grad f|, mean_loss without the penalty, error_rate."""
+        point = self._primal.at(z_D)
+        margin_N = self.labels_N * self.rows.times(z_D)
+        return {
+            "relative_error": relative_distance(z_D, self.solution, self.start()),
+            "natural_residual": norm(self._primal.gradient(point)),
+            "mean_loss": float(logistic(margin_N)[0].mean()),
+            "error_rate": float(np.mean(margin_N <= 0)),
+        }
