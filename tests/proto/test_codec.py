@@ -248,7 +248,12 @@ def test_golden_bytes_parse_for_ever(case: dict[str, Any]) -> None:
     data, sizes, draws = golden_parts(case)
     message = decode(data, sizes, draws)
     assert [described(part) for part in message.parts] == case["parts"]
-    assert packed(message) == data
+    again = packed(message)
+    assert [described(part) for part in decode(again, sizes, draws).parts] == case["parts"]
+    if case.get("squeezed"):  # another version of zstd may write other bytes
+        assert len(again) <= len(data) + 8
+    else:  # or a later coding is shorter
+        assert again == data or len(again) < len(data)
 
 
 def every_layout(parts: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
@@ -385,8 +390,9 @@ def test_lengths_are_the_compressors_bits_and_the_documented_headers(d: int) -> 
     for compressor, header in cases:
         assert len(packed(Message((compressor.encode(x_D, DRAWS),)))) == math.ceil(compressor.bits(d) / 8) + header
     top_k = TopK(k=k)
-    assert len(packed(Message((top_k.encode(x_D, DRAWS),)))) == values_in_values + index_bytes(d, k) + 4 * k
-    assert top_k.bits(d) / 8 <= index_bytes(d, k) + 4 * k  # bits() is the entropy bound, which the index coding approaches
+    num_bytes = len(packed(Message((top_k.encode(x_D, DRAWS),)))) - values_in_values
+    assert num_bytes <= index_bytes(d, k) + 4 * k  # the plain codings
+    assert 0 <= num_bytes - top_k.bits(d) / 8 <= 3 + 0.03 * k  # bits() is the entropy bound
 
 
 def test_identity_chooses_the_shorter_layout() -> None:
@@ -421,7 +427,7 @@ LIES = {
         (2**33,),
         "indices must ascend",
     ),
-    "unknown coding": (b"\x04\x01\x02\x00\x01" + bytes(4), (4,), "unknown index coding 2"),
+    "unknown coding": (b"\x04\x01\x04\x00\x01" + bytes(4), (4,), "unknown index coding 4"),
     "the bitmap holds fewer": (b"\x04\x02\x01\x01\x01" + bytes(8), (4,), "a bitmap of 2 of 4 coordinates holds 1"),
     "the bitmap is empty": (b"\x04\x01\x01\x00\x01" + bytes(4), (4,), "a bitmap of 1 of 4 coordinates holds 0"),
     "the bitmap exceeds D": (b"\x04\x01\x01\x10\x01" + bytes(4), (4,), "a bitmap of 1 of 4 coordinates"),
