@@ -14,6 +14,7 @@ import click
 
 from saddlebag import __version__
 from saddlebag.errors import ConfigError, SaddlebagError
+from saddlebag.launch.commands.inspect_compressor import inspect
 
 __all__ = ["cli", "main"]
 
@@ -180,6 +181,9 @@ def doctor(as_json: bool) -> None:
         _warn_of_plugins()
     if not all(row["ok"] for row in rows):
         raise click.exceptions.Exit(1)
+
+
+cli.add_command(inspect)
 
 
 def _print_json(values: Any) -> None:
