@@ -16,6 +16,7 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
+from saddlebag.compression.kernels.loader import kernels_for
 from saddlebag.errors import ConfigError
 
 __all__ = ["EVERYONE", "SERVER", "Draws", "Purpose", "Stream", "stratified_subset", "uniform_subset"]
@@ -78,9 +79,13 @@ class Stream:
 
     def words(self, count: int) -> Words:
         """The next `count` words, uint64, shape (count,)."""
-        words = _generator.words(self._key, (self._block, *self._counter), count)
+        return _generator.words(*self.skip(count), count)
+
+    def skip(self, count: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """Pass over `count` words; returns the key and the counter, which is raised before each block of four words."""
+        before = self._block
         self._block += -(-count // _WORDS_PER_BLOCK)
-        return words
+        return self._key, (before, *self._counter)
 
     def uniforms(self, count: int) -> npt.NDArray[np.float64]:
         """The next `count` numbers in [0, 1), multiples of 2^-53, float64."""
@@ -160,27 +165,33 @@ def uniform_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[np.
     if size == 0:
         return np.empty(0, np.int64)
     # size <= dimension / 2 needs at most 1.39 size draws in the mean
-    drawn = stream.below(dimension, size + size // 2 + 8)
-    while True:
-        values, first = np.unique(drawn, return_index=True)
-        if len(values) >= size:
-            break
-        drawn = np.concatenate((drawn, stream.below(dimension, size // 4 + 8)))
-    if len(values) == size:
-        return values
-    earliest: npt.NDArray[np.int64] = values[first <= np.partition(first, size - 1)[size - 1]]
-    return earliest
+    drawn, used = stream.below(dimension, size + size // 2 + 8), size
+    values = np.sort(drawn[:size])
+    values = values[np.concatenate(([True], values[1:] != values[:-1]))]
+    while len(values) < size:  # so many draws more at most, so none is taken too early
+        if used == len(drawn):
+            drawn, used = stream.below(dimension, size // 4 + 8), 0
+        more = np.unique(drawn[used : used + size - len(values)])
+        used = min(len(drawn), used + size - len(values))
+        place = values.searchsorted(more)
+        new = values.take(place, mode="clip") != more
+        values = np.insert(values, place[new], more[new])
+    return values
 
 
 def stratified_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[np.int64]:
     """One uniformly chosen coordinate of each of `size` consecutive runs, which divide [0, dimension) as evenly as possible.
 
-    Run i is [floor(i D / K), floor((i + 1) D / K)). Each coordinate is chosen with probability 1 / (length of its run).
+    Run i is [floor(i D / K), floor((i + 1) D / K)), and its coordinate the product of its length with 32 bits, shifted by as
+    many: the lower half of a word, then the upper. The probability of each coordinate differs from 1 / (length of its run) by
+    less than 2^-32 (Lemire 2019).
 
     Returns:
         int64, shape (size,), strictly increasing.
+
+    Raises:
+        ConfigError: dimension x size or a run is too long for 64-bit arithmetic.
     """
-    start_K = np.arange(size + 1, dtype=np.int64) * dimension // size
-    length_K = np.diff(start_K).astype(np.uint64)
-    word_K = stream.words(-(-size // 2)).view(np.uint32)[:size].astype(np.uint64)
-    return start_K[:-1] + ((word_K * length_K) >> np.uint64(32)).astype(np.int64)
+    if dimension * size >= 2**63 or size >= 2**31 or dimension >= size << 31:
+        raise ConfigError(f"a stratified support of {size} of {dimension} coordinates exceeds 64-bit arithmetic")
+    return kernels_for(dimension).strata(stream, dimension, size)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlebag.compression import EVERYONE, SERVER, Draws, Purpose, Stream, draws, uniform_subset
+from saddlebag.compression import EVERYONE, SERVER, Draws, Purpose, Stream, draws, stratified_subset, uniform_subset
+from saddlebag.compression.kernels import plain
+from saddlebag.compression.kernels.loader import compiled
 from saddlebag.errors import ConfigError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "vectors" / "draws.json").read_text(encoding="utf-8"))
@@ -87,6 +89,8 @@ def test_golden(case: dict[str, Any]) -> None:
     assert [value.hex() for value in Stream(*key).uniforms(len(case["uniforms"])).tolist()] == case["uniforms"]
     for bound, values in case["below"].items():
         assert Stream(*key).below(int(bound), len(values)).tolist() == values
+    for subset in case["strata"]:
+        assert stratified_subset(Stream(*key), subset["dimension"], len(subset["index"])).tolist() == subset["index"]
     for subset in case["subsets"]:
         assert uniform_subset(Stream(*key), subset["dimension"], len(subset["index"])).tolist() == subset["index"]
 
@@ -167,6 +171,47 @@ def test_a_large_subset_equals_its_definition() -> None:
     assert uniform_subset(Stream(*key), dimension, size).tolist() == sorted(distinct[:size])
     complement = set(range(dimension)) - set(distinct[:size])
     assert uniform_subset(Stream(*key), dimension, dimension - size).tolist() == sorted(complement)
+
+
+def strata_by_definition(key: tuple[int, Purpose, int, int], dimension: int, size: int) -> list[int]:
+    halves = [half for word in reference_words(*key, -(-size // 2)) for half in (word & 0xFFFF_FFFF, word >> 32)]
+    edges = [i * dimension // size for i in range(size + 1)]
+    return [edge + (half * (end - edge) >> 32) for half, (edge, end) in zip(halves, itertools.pairwise(edges), strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "size"),
+    [(1, 1), (9, 9), (10, 3), (4100, 1023), (40_000, 4096), (2_000_003, 1537), (2**40 + 7, 1000), (2**40, 513)],
+)
+@pytest.mark.parametrize("name", ["plain", "compiled"])
+def test_strata_equal_their_definition(name: str, dimension: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "_STRATA", 1024)
+    kernels = {"plain": plain, "compiled": compiled()}[name]
+    if kernels is None:
+        pytest.skip("no numba")
+    for key in KEYS:
+        stream = Stream(*key)
+        index_K = kernels.strata(stream, dimension, size)
+        assert index_K.dtype == np.int64
+        assert index_K.tolist() == strata_by_definition(key, dimension, size)
+        used = (size + 7) // 8  # what is drawn next does not depend on the kernel
+        assert stream.words(4).tolist() == reference_words(*key, 4, used)
+
+
+def test_strata_choose_every_coordinate_of_a_run_alike() -> None:
+    """Runs of 3 and 4 coordinates; counts within six standard deviations."""
+    dimension, size, num_draws = 10, 3, 6000
+    count_D = np.zeros(dimension)
+    for round_ in range(num_draws):
+        count_D[stratified_subset(Stream(5, Purpose.SUPPORT, round_, 1), dimension, size)] += 1
+    share_D = np.repeat([1 / 3, 1 / 3, 1 / 4], [3, 3, 4])
+    assert (np.abs(count_D - num_draws * share_D) <= 6 * np.sqrt(num_draws * share_D * (1 - share_D))).all()
+
+
+@pytest.mark.parametrize(("dimension", "size"), [(2**62, 2), (2**31, 1), (2**33, 2**31)])
+def test_strata_beyond_64_bit_arithmetic_are_refused(dimension: int, size: int) -> None:
+    with pytest.raises(ConfigError, match="exceeds 64-bit arithmetic"):
+        stratified_subset(Stream(0, Purpose.SUPPORT, 0, 0), dimension, size)
 
 
 def test_threads_do_not_disturb_each_other() -> None:

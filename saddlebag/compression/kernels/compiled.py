@@ -4,32 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
+from saddlebag.compression.kernels.compiled_draws import strata
+from saddlebag.compression.kernels.jit import jit
 from saddlebag.compression.kernels.plain import check_within
 from saddlebag.compression.kernels.vectors import LANES, at_least, load, trailing_zeros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from saddlebag.compression.kernels.plain import Piece
 
-__all__ = ["add_sparse", "collect", "keep"]
+__all__ = ["add_sparse", "collect", "keep", "strata"]
 
 _BLOCK = 1 << 16  # float64: half a usual second-level cache
 _WORD = 64  # coordinates whose hits are found in one word: fewer mispredicted ends of loops
 
 
-def _jit(function: Callable[..., Any]) -> Any:
-    """Compiled at the first call for each type of arguments, and kept on disk where numba finds a place to write."""
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # neither beside this file nor in the user's cache
-        return numba.njit(nogil=True, error_model="numpy")(function)
-
-
-@_jit
+@jit
 def _collect(bits_D: Any, low: Any, mask: Any, index_N: Any, magnitude_N: Any) -> Any:
     count, room, d = 0, len(index_N), len(bits_D)
     start = 0
@@ -55,7 +48,7 @@ def _collect(bits_D: Any, low: Any, mask: Any, index_N: Any, magnitude_N: Any) -
     return count
 
 
-@_jit
+@jit
 def _keep(index_N: Any, magnitude_N: Any, threshold: Any, tied: Any) -> Any:
     count = 0
     for place in range(len(index_N)):
@@ -66,7 +59,7 @@ def _keep(index_N: Any, magnitude_N: Any, threshold: Any, tied: Any) -> Any:
     return count
 
 
-@_jit
+@jit
 def _add_sparse(
     out_D: Any, start_M: Any, index_M: Any, value_M: Any, length_M: Any, like: Any, fresh: Any, divisor: Any, factor: Any
 ) -> Any:

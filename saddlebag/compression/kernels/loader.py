@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from saddlebag.compression.draws import Stream
     from saddlebag.compression.kernels.magnitude import Bits, Index
 
 __all__ = ["LARGE", "Kernels", "compiled", "kernels_for"]
@@ -32,6 +33,8 @@ class Kernels(Protocol):
     def add_sparse(
         self, out_D: npt.NDArray[np.floating[Any]], pieces: Sequence[plain.Piece], *, fresh: bool, divisor: int
     ) -> None: ...
+
+    def strata(self, stream: Stream, dimension: int, size: int) -> Index: ...
 
 
 def kernels_for(dimension: int) -> Kernels:

@@ -15,10 +15,14 @@ from saddlebag.compression.kernels.magnitude import Bits, Index, magnitudes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Piece", "add_sparse", "collect", "keep"]
+    from saddlebag.compression.draws import Stream
+
+__all__ = ["Piece", "add_sparse", "collect", "keep", "strata"]
 
 _BLOCK_BYTES = 1 << 18  # of magnitudes: with the block that they come from, half of a usual second-level cache
 _ADDED = 1 << 16  # coordinates of a float64 sum that stay in the cache while all messages pass
+
+_STRATA = 1 << 14  # drawn at a time; a multiple of the eight that come from one block of the generator
 
 
 class Piece(NamedTuple):
@@ -104,3 +108,24 @@ def check_within(dimension: int, pieces: Sequence[Piece]) -> None:
     for start, index_K, _ in pieces:
         if len(index_K) and not 0 <= start + index_K[0] <= start + index_K[-1] < dimension:
             raise IndexError(f"coordinates {start + index_K[0]} to {start + index_K[-1]} outside [0, {dimension})")
+
+
+def strata(stream: Stream, dimension: int, size: int) -> Index:
+    """One coordinate of each of `size` runs; see `stratified_subset`.
+
+    Needs dimension x size < 2^63 and runs shorter than 2^31.
+    """
+    out_K = np.empty(size, np.int64)
+    step_S, edge_S, length_S = (np.arange(min(size, _STRATA) + 1) for _ in range(3))
+    for first in range(0, size, _STRATA):
+        here_K = out_K[first : first + _STRATA]
+        count = len(here_K)
+        edge = np.add(step_S[: count + 1], first, out=edge_S[: count + 1])
+        edge *= dimension
+        edge //= size
+        words = stream.words(-(-count // 2)).astype("<u8", copy=False)
+        here_K[:] = words.view("<u4")[:count]
+        here_K *= np.subtract(edge[1:], edge[:-1], out=length_S[:count])
+        here_K >>= 32
+        here_K += edge[:-1]
+    return out_K

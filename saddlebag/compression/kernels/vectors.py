@@ -1,4 +1,4 @@
-"""What numba lacks: sixteen comparisons at once, and memory by its address. Generic LLVM, no code for one processor."""
+"""What numba lacks: sixteen comparisons at once, wide products, memory by its address. Generic LLVM, for any processor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numba.core import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "at_least", "load", "trailing_zeros"]
+__all__ = ["LANES", "at_least", "load", "product", "trailing_zeros"]
 
 LANES = 16
 
@@ -64,6 +64,21 @@ def _load(typing: Any, address: Any, place: Any, like: Any) -> Any:
     return like(types.int64, types.int64, like), generate
 
 
+def _product(typing: Any, a: Any, b: Any) -> Any:
+    """The upper and the lower 64 bits of the product of two words; taken apart, LLVM would multiply twice."""
+    del typing, a, b
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide, word = ir.IntType(128), ir.IntType(64)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        upper = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), word)
+        return context.make_tuple(builder, signature.return_type, [upper, builder.trunc(product, word)])
+
+    pair: Any = types.UniTuple
+    return pair(types.uint64, 2)(types.uint64, types.uint64), generate
+
+
 at_least: Any = intrinsic(_at_least)
-trailing_zeros: Any = intrinsic(_trailing_zeros)
 load: Any = intrinsic(_load)
+product: Any = intrinsic(_product)
+trailing_zeros: Any = intrinsic(_trailing_zeros)
