@@ -1,5 +1,6 @@
 """Compression: payload layouts, compressors, error feedback, and the draws that machines share. Pure: numpy only."""
 
+from saddlebag.compression.adaptive import budget
 from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of
 from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.check import check_compressor
@@ -36,6 +37,7 @@ from saddlebag.compression.payload import (
 from saddlebag.compression.power_sgd import PowerSGD, PowerState, in_lockstep
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.registry import COMPRESSORS, make_compressor
+from saddlebag.compression.schedule import decay, schedule, scheduled
 from saddlebag.compression.sign import ScaledSign
 from saddlebag.compression.ternary import Ternary
 from saddlebag.compression.top_k import TopK
@@ -88,13 +90,17 @@ __all__ = [
     "Unbiased",
     "UnscaledRandK",
     "Vector",
+    "budget",
     "check_compressor",
+    "decay",
     "errors_average",
     "feed_back",
     "in_lockstep",
     "kind_of",
     "make_compressor",
     "require_finite",
+    "schedule",
+    "scheduled",
     "stratified_subset",
     "track",
     "uniform_subset",

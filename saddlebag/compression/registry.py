@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.compression.adaptive import budget
 from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.dithering import Dithering
 from saddlebag.compression.grid import Grid
@@ -13,6 +14,7 @@ from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.natural import Natural
 from saddlebag.compression.natural_dithering import NaturalDithering
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
+from saddlebag.compression.schedule import decay, schedule
 from saddlebag.compression.sign import ScaledSign
 from saddlebag.compression.ternary import Ternary
 from saddlebag.compression.top_k import TopK
@@ -28,7 +30,9 @@ __all__ = ["COMPRESSORS", "make_compressor"]
 COMPRESSORS: dict[str, Callable[..., Compressor]] = {
     "block_int4": BlockInt4,
     "block_int8": BlockInt8,
+    "budget": budget,
     "cast": Cast,
+    "decay": decay,
     "dithering": Dithering,
     "grid": Grid,
     "identity": Identity,
@@ -39,6 +43,7 @@ COMPRESSORS: dict[str, Callable[..., Compressor]] = {
     "nearest_int8": NearestInt8,
     "rand_k": RandK,
     "scaled_sign": ScaledSign,
+    "schedule": schedule,
     "stochastic_bfloat16": StochasticBfloat16,
     "ternary": Ternary,
     "top_k": TopK,

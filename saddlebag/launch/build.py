@@ -85,6 +85,17 @@ def _compressor(section: CompressorSection, dimension: int, path: str) -> Compre
         return compressor
 
 
+def _chosen(section: CompressorSection | None, dimension: int, path: str) -> CompressorSection | None:
+    """The section of the compressor that an adaptive one chooses in this dimension; others stand for themselves."""
+    if section is None:
+        return None
+    resolved = getattr(_compressor(section, dimension, path), "resolved", None)
+    if resolved is None:
+        return section
+    name, parameters = resolved(dimension)
+    return CompressorSection(name=name, parameters=parameters)
+
+
 def step_number(step_size: float | str, problem: Problem, path: str = "step_size") -> float:
     """A step size as a number: itself, or a multiple of 1/L with the problem's known L.
 
@@ -102,13 +113,15 @@ def step_number(step_size: float | str, problem: Problem, path: str = "step_size
 
 
 def resolve(recipe: Recipe, problem: Problem) -> Recipe:
-    """The recipe with numbers for the step sizes and probabilities of all its methods."""
+    """The recipe with numbers for the step sizes and probabilities of all its methods, and adaptive compressors chosen."""
     sections = []
     for number, section in enumerate(recipe.methods):
-        method = _build(section, problem, f"baseline.{number - 1}" if number else "method")
+        path = f"baseline.{number - 1}" if number else "method"
+        method = _build(section, problem, path)
         found = {key: getattr(method, key, None) for key in _RESOLVED}
         numbers: dict[str, Any] = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
-        sections.append(dataclasses.replace(section, **numbers))
+        up, down = (_chosen(side, problem.dimension, path) for side in (section.up, section.down))
+        sections.append(dataclasses.replace(section, up=up, down=down, **numbers))
     return dataclasses.replace(recipe, method=sections[0], baselines=tuple(sections[1:]))
 
 

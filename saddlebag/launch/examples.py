@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.base import Compressor
 
-__all__ = ["EXAMPLES", "example_of", "settings_of"]
+__all__ = ["CHOICES", "EXAMPLES", "example_of", "settings_of"]
 
 Table = dict[str, Any]
 
@@ -28,15 +28,22 @@ def _each(key: str, *values: object, **rest: object) -> tuple[Table, ...]:
 _KEPT = _each("fraction", 0.01, 0.001, 0.003, 0.03, 0.1, 0.3)
 
 EXAMPLES: dict[str, tuple[Table, ...]] = {
+    "budget": ({"of": "top_k", "budget_bytes": 50_000},),
+    "decay": ({"of": "top_k", "parameter": "fraction", "first": 0.1, "ratio": 0.5, "every": 100, "last": 0.01},),
     "dithering": _each("levels", 7, 1, 127, norm="max", block=256),
     "identity": ({},),
     "low_rank": _each("rank", 4, 1, 2, 8, 16, 32),
     "natural": ({},),
     "natural_dithering": _each("levels", 7, 3),
     "rand_k": _KEPT,
+    "schedule": (
+        {"pieces": [{"round": 0, "name": "top_k", "fraction": 0.1}, {"round": 100, "name": "top_k", "fraction": 0.01}]},
+    ),
     "top_k": _KEPT,
     "unscaled_rand_k": _KEPT,
 }
+CHOICES = frozenset({"budget", "decay", "schedule"})
+"""Those that only choose among the others, with nothing of their own to draw."""
 
 
 def settings_of(name: str) -> tuple[Table, ...]:

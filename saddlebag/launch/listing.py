@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -21,6 +21,7 @@ from saddlebag.launch.examples import example_of, settings_of
 from saddlebag.launch.fields import parameters_of
 from saddlebag.launch.plugins import REGISTRIES, load_plugins
 from saddlebag.launch.table import print_table
+from saddlebag.launch.toml import inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ _INDENT = 6 * " "
 _DIMENSION = 1_000_000  # at which compressors are compared
 _COLUMNS = ("name", "kind", "for example", "constant", "bits/d", "reference")
 _WHOLE = ("name", "kind", "constant", "bits/d")  # columns that no terminal wraps
+_WIDEST_EXAMPLE = 40
 _CONSTANTS = {"unbiased": "omega", "contractive": "alpha"}
 _PROBES: dict[str, Compressor] = {"unbiased": RandK(k=1), "contractive": TopK(k=1)}
 
@@ -81,7 +83,7 @@ def _compressor(name: str, factory: Callable[..., Any]) -> dict[str, Any]:
 
 def written(table: Mapping[str, Any]) -> str:
     """Parameters as `--set` takes them."""
-    return " ".join(f"{key}={value}" for key, value in table.items())
+    return " ".join(f"{key}={value if isinstance(value, str) else inline(value)}" for key, value in table.items())
 
 
 def _method(name: str, factory: Callable[..., Any]) -> dict[str, str]:
@@ -132,7 +134,9 @@ def _print_compressors(rows: list[dict[str, Any]]) -> None:
     origins = sorted({row["origin"] for row in rows})
     table = Table(box=SIMPLE_HEAD, title="compressors", title_justify="left", title_style="bold", pad_edge=False)
     for column in (*_COLUMNS, *(["from"] if len(origins) > 1 else [])):
-        table.add_column(column, justify="right" if column == "bits/d" else "left", no_wrap=column in _WHOLE, overflow="fold")
+        widest = _WIDEST_EXAMPLE if column == "for example" else None
+        justify: Literal["left", "right"] = "right" if column == "bits/d" else "left"
+        table.add_column(column, justify=justify, no_wrap=column in _WHOLE, overflow="fold", max_width=widest)
     for row in rows:
         constants = [f"{name} = {row[name]:.4g}" for name in _CONSTANTS.values() if row[name] is not None]
         bits = "-" if row["bits_per_coordinate"] is None else f"{row['bits_per_coordinate']:.4g}"

@@ -112,9 +112,14 @@ def _simulate(job: Recipe, problem: Problem, folder: Path, observe: Callable[[Re
 def write_recipe(resolved: Recipe, recipe: Recipe, path: Path) -> None:
     """Save a recipe as written, overrides and defaults included, with the resolved numbers as comments."""
     notes = ["# Resolved by saddlebag from the recipe, its overrides and the defaults; `saddlebag run` reads it back."]
-    for method in resolved.methods:
+    for method, written in zip(resolved.methods, recipe.methods, strict=True):
         numbers = {key: getattr(method, key) for key in ("step_size", "probability")}
-        notes.append(f"# {method.label}: " + ", ".join(f"{k} = {v}" for k, v in numbers.items() if isinstance(v, float)))
+        found = [f"{key} = {value}" for key, value in numbers.items() if isinstance(value, float)]
+        for side in ("up", "down"):  # what an adaptive compressor chose
+            chosen = getattr(method, side)
+            if chosen != getattr(written, side):
+                found.append(f"{side} = {chosen.name} {dict(chosen.parameters)}")
+        notes.append(f"# {method.label}: " + ", ".join(found))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ("\n".join(notes) + "\n\n" + recipe.to_toml()).encode())
 

@@ -13,7 +13,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["dump", "override", "read"]
+__all__ = ["dump", "inline", "override", "read"]
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -95,7 +95,7 @@ def _is_tables(value: Any) -> bool:
 def _lines(table: Mapping[str, Any], path: str) -> Iterator[str]:
     for key, value in table.items():
         if not isinstance(value, Mapping) and not _is_tables(value):
-            yield f"{_key(key)} = {_scalar(value)}"
+            yield f"{_key(key)} = {inline(value)}"
     for key, value in table.items():
         below = f"{path}{_key(key)}"
         if isinstance(value, Mapping):
@@ -113,7 +113,8 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _scalar(value: Any) -> str:
+def inline(value: Any) -> str:
+    """A value as TOML on one line, as `override` reads it."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -122,7 +123,7 @@ def _scalar(value: Any) -> str:
         case str():
             return _text(value)
         case Mapping():
-            return "{" + ", ".join(f"{_key(key)} = {_scalar(below)}" for key, below in value.items()) + "}"
+            return "{" + ", ".join(f"{_key(key)} = {inline(below)}" for key, below in value.items()) + "}"
         case Sequence():
-            return "[" + ", ".join(map(_scalar, value)) + "]"
+            return "[" + ", ".join(map(inline, value)) + "]"
     raise ConfigError(f"a value of type {type(value).__name__} cannot be written as TOML: {value!r}")

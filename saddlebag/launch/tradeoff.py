@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Point", "frontier", "plot_tradeoff", "points_of"]
 
-_MARKERS = "osD^vPX<>*ph"
+_MARKERS = "osD^v<>PXp*hd8"
 _DRAWS = 3  # the error of a random compressor hardly varies where d is large
 _EXACT = 1e-6  # relative; below it a vector has only been rounded to float32
 
@@ -108,10 +108,11 @@ def _draw(ax: Axes, points: Sequence[Point]) -> None:
     for number, family in enumerate(families):
         color = PALETTE[number % len(PALETTE)]
         handles.append(Line2D([], [], linestyle="none", label=f"$\\bf{{{family.replace(' ', chr(92) + ' ')}}}$"))
-        for name in names:
+        present = [name for name in names if any((p.name, p.family) == (name, family) for p in points)]
+        for place, name in enumerate(present):
             mine = sorted((p for p in points if (p.name, p.family) == (name, family)), key=lambda p: p.bits)
             if mine:
-                style: dict[str, Any] = {"marker": _MARKERS[names.index(name) % len(_MARKERS)], "markersize": 6.5}
+                style: dict[str, Any] = {"marker": _MARKERS[place % len(_MARKERS)], "markersize": 6.5}
                 style |= {"markerfacecolor": "white"} if mine[0].unbiased else {}
                 (line,) = ax.plot(
                     [p.bits for p in mine], [p.error for p in mine], color=color, linewidth=0.9, label=name, **style

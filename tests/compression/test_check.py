@@ -33,6 +33,7 @@ from saddlebag.compression import (
     UnscaledRandK,
     Vector,
     check_compressor,
+    make_compressor,
 )
 
 RIGHT = [
@@ -61,7 +62,11 @@ RIGHT = [
     ScaledSign(block=3),
     StochasticBfloat16(),
     Ternary(),
+    make_compressor("budget", of="rand_k", budget_bytes=60),
+    make_compressor("decay", of="top_k", parameter="fraction", first=1.0, ratio=0.5, every=50, last=0.2),
+    make_compressor("schedule", pieces=[{"round": 0, "name": "identity"}, {"round": 50, "name": "natural"}]),
 ]
+COMBINATORS = {"budget", "decay", "schedule"}  # functions that choose a class by the kind of their parts
 
 
 @pytest.mark.parametrize("compressor", RIGHT, ids=repr)
@@ -70,7 +75,7 @@ def test_right_ones_pass(compressor: Any) -> None:
 
 
 def test_every_registered_compressor_is_among_them() -> None:
-    assert {type(compressor) for compressor in RIGHT} == set(COMPRESSORS.values())
+    assert {type(compressor) for compressor in RIGHT} >= {COMPRESSORS[name] for name in COMPRESSORS.keys() - COMBINATORS}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,11 @@ from saddlebag.errors import ConfigError, NotFiniteError
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     **{key: {"k": 2} for key in ("rand_k", "top_k", "unscaled_rand_k")},
+    "budget": {"of": "top_k", "budget_bytes": 64},
+    "decay": {"of": "rand_k", "parameter": "k", "first": 4, "ratio": 0.5, "every": 3, "last": 1},
     "dithering": {"levels": 4},
     "low_rank": {"rank": 1},
+    "schedule": {"pieces": [{"round": 0, "name": "identity"}, {"round": 2, "name": "top_k", "k": 1}]},
 }
 
 
@@ -41,8 +44,8 @@ def test_every_compressor_declares_a_constant_and_is_a_value(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(COMPRESSORS))
 def test_every_compressor_names_its_source(name: str) -> None:
-    reference = COMPRESSORS[name].reference  # type: ignore[attr-defined]
-    assert re.fullmatch(r"exact|[A-Z][a-z]+( et al\.| and [A-Z][a-z]+)? \d{4}", reference)
+    reference = example(name).reference  # type: ignore[attr-defined]
+    assert re.fullmatch(r"exact|of (its pieces|the compressor chosen)|[A-Z][a-z]+( et al\.| and [A-Z][a-z]+)? \d{4}", reference)
 
 
 def test_parameters_reach_the_compressor() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import saddlebag
 from saddlebag.algorithms.simulate import Stop
+from saddlebag.compression.draws import Draws
 from saddlebag.compression.natural import Natural
 from saddlebag.errors import ConfigError, DataError, RemoteProtocolError
 from saddlebag.launch import plugins
@@ -51,6 +52,26 @@ def test_resolving_gives_numbers_that_travel_and_come_back() -> None:
     assert json.loads(text) == {"step_size": resolved.method.step_size, "probability": 0.1}
     assert apply_resolved(recipe, text).method == resolved.method
     assert build_method(resolved, problem) == build_method(recipe, problem)
+
+
+def test_an_adaptive_compressor_is_chosen_before_the_run() -> None:
+    recipe = recipe_of(
+        {"name": "masha1", "up": {"name": "budget", "of": "rand_k", "budget_bytes": 60}, "step_size": "0.5/L"},
+        baseline=[{"name": "masha1", "up": {"name": "rand_k", "k": 4}}],
+    )
+    problem = build_problem(recipe)
+    resolved = resolve(recipe, problem)
+    assert resolved.method.up is not None
+    assert (resolved.method.up.name, resolved.method.up.parameters) == ("rand_k", {"k": 4}), "4 * 4 * 1.03 + 40 bytes"
+    assert resolved.method.probability == resolve(recipe, problem).baselines[0].probability
+    assert resolved.baselines[0].up == recipe.baselines[0].up
+    on_a_worker = build_method(apply_resolved(recipe, resolved_json(resolved)), problem)
+    draws, x_D = Draws(3, 5, 1), np.arange(10.0)
+    ours, theirs = (method.up.encode(x_D, draws) for method in (build_method(resolved, problem), on_a_worker))  # type: ignore[attr-defined]
+    assert np.array_equal(ours.dense(), theirs.dense())
+    small = recipe_of({"name": "masha1", "up": {"name": "budget", "of": "rand_k", "budget_bytes": 20}})
+    with pytest.raises(ConfigError, match=r"method\.up: budget_bytes=20 is too small for rand_k at d=10"):
+        resolve(small, build_problem(small))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"step_size": "1"}', '{"step_size": -1.0, "name": 2.0}', "[" * 100_000])

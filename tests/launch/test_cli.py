@@ -92,6 +92,23 @@ def test_run_writes_everything(saddlebag: Any, recipe: Path, tmp_path: Path) -> 
     assert "# masha1: step_size = 0." in (out / "recipe.toml").read_text()
 
 
+def test_schedules_and_budgets_run_from_a_recipe(saddlebag: Any, recipe: Path, tmp_path: Path) -> None:
+    up = "method.up={name='decay', of='rand_k', parameter='k', first=8, ratio=0.5, every=40, last=4}"
+    down = "method.down={name='budget', of='dithering', budget_bytes=60}"
+    status, _, error = saddlebag("run", recipe, "--out", tmp_path / "out", "-q", "--set", up, "--set", down)
+    assert (status, error) == (0, "")
+    text = (tmp_path / "out" / "recipe.toml").read_text()
+    assert "down = dithering {'levels':" in text
+    assert "budget_bytes = 60" in text, "the recipe itself says what was asked for"
+    result = json.loads((tmp_path / "out" / "masha1" / "result.json").read_text())
+    assert result["method"]["down"]["name"] == "dithering"
+    assert result["merits"]["relative_error"] <= 1e-4
+    assert load_recipe(tmp_path / "out" / "recipe.toml").canonical() == load_recipe(recipe, [up, down]).canonical()
+    pieces = "method.up={name='schedule', pieces=[{round=0, name='rand_k', k=8}, {round=9, name='natural'}]}"
+    assert saddlebag("run", recipe, "--out", tmp_path / "more", "-q", "--set", pieces)[0] == 0
+    assert load_recipe(tmp_path / "more" / "recipe.toml").canonical() == load_recipe(recipe, [pieces]).canonical()
+
+
 def test_json_is_the_summary_and_nothing_else(saddlebag: Any, recipe: Path, tmp_path: Path) -> None:
     status, printed, errors = saddlebag("run", recipe, "--out", tmp_path / "out", "--json", "--set", "seed=3")
     assert (status, errors) == (0, "")
