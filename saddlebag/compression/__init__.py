@@ -1,7 +1,9 @@
 """Compression: payload layouts, compressors, error feedback, and the draws that machines share. Pure: numpy only."""
 
 from saddlebag.compression.adaptive import budget
-from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of
+from saddlebag.compression.base import Absolute, Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
+from saddlebag.compression.bernoulli import Bernoulli
+from saddlebag.compression.block_top_k import BlockTopK
 from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.check import check_compressor
 from saddlebag.compression.dithering import Dithering
@@ -34,20 +36,25 @@ from saddlebag.compression.payload import (
     Vector,
     require_finite,
 )
+from saddlebag.compression.perm_k import PermK
 from saddlebag.compression.power_sgd import PowerSGD, PowerState, in_lockstep
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.registry import COMPRESSORS, make_compressor
 from saddlebag.compression.schedule import decay, schedule, scheduled
 from saddlebag.compression.sign import ScaledSign
 from saddlebag.compression.ternary import Ternary
+from saddlebag.compression.threshold import HardThreshold, SampledTopK
 from saddlebag.compression.top_k import TopK
 
 __all__ = [
     "COMPRESSORS",
     "EVERYONE",
     "SERVER",
+    "Absolute",
+    "Bernoulli",
     "BlockInt4",
     "BlockInt8",
+    "BlockTopK",
     "Cast",
     "Compressor",
     "Concat",
@@ -58,6 +65,7 @@ __all__ = [
     "Flat",
     "Grid",
     "Half",
+    "HardThreshold",
     "Identity",
     "Index",
     "Levels",
@@ -68,12 +76,14 @@ __all__ = [
     "NearestInt4",
     "NearestInt8",
     "Payload",
+    "PermK",
     "PowerSGD",
     "PowerState",
     "PowersOfTwo",
     "Purpose",
     "RandK",
     "RankR",
+    "SampledTopK",
     "ScaledSign",
     "Scheme",
     "Scope",
@@ -98,6 +108,7 @@ __all__ = [
     "in_lockstep",
     "kind_of",
     "make_compressor",
+    "mean_noise",
     "require_finite",
     "schedule",
     "scheduled",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Payload, Vector
 
-__all__ = ["Compressor", "Contractive", "Unbiased", "errors_average", "kind_of"]
+__all__ = ["Absolute", "Compressor", "Contractive", "Unbiased", "errors_average", "kind_of", "mean_noise"]
 
 
 @runtime_checkable
@@ -50,9 +50,21 @@ class Contractive(Compressor, Protocol):
         """The largest proven alpha in dimension d, in (0, 1]."""
 
 
+@runtime_checkable
+class Absolute(Compressor, Protocol):
+    """E|C(x) - x|^2 <= error^2, whatever x: neither unbiased nor contractive, since a small x may vanish.
+
+    Sahu et al. 2021, Definition 2. No method here has a proof for it, so all that have one refuse it.
+    """
+
+    def absolute_error(self, d: int) -> float:
+        """The smallest proven bound of the error's root mean square, in the units of x."""
+
+
 def kind_of(compressor: Compressor) -> str:
-    """'unbiased', 'contractive' or 'unbiased and contractive', for messages to people."""
-    kinds = [name for name, cls in (("unbiased", Unbiased), ("contractive", Contractive)) if isinstance(compressor, cls)]
+    """'unbiased', 'contractive', 'absolute' or several of them, for messages to people."""
+    classes = (("unbiased", Unbiased), ("contractive", Contractive), ("absolute", Absolute))
+    kinds = [name for name, cls in classes if isinstance(compressor, cls)]
     return " and ".join(kinds)
 
 
@@ -62,3 +74,21 @@ def errors_average(compressor: Compressor) -> bool:
     A compressor whose workers share their draws says so with an attribute `common_draws = True`.
     """
     return not getattr(compressor, "common_draws", False)
+
+
+def mean_noise(compressor: Unbiased, d: int, num_workers: int) -> tuple[float, float]:
+    """(a, b) with E|mean Q_m(x_m) - xbar|^2 <= a mean|x_m|^2 - b |xbar|^2, xbar the mean of the workers' x_m.
+
+    The AB inequality of Szlendak, Tyurin, Richtarik 2022, Assumption 4. Independent errors give (omega / M, 0). Workers that
+    share the draws of a map that is linear in x (`common_draws`, Rand-k) give (0, -omega): the mean is Q(xbar). A compressor
+    that knows better has a method `mean_noise(d, num_workers)`; for Perm-k it is (1, 1): no noise where all x_m are equal.
+
+    Raises:
+        ConfigError: the compressor is made for another number of workers.
+    """
+    own = getattr(compressor, "mean_noise", None)
+    if own is not None:
+        a, b = own(d, num_workers)
+        return float(a), float(b)
+    omega = compressor.omega(d)
+    return (omega / num_workers, 0.0) if errors_average(compressor) else (0.0, -omega)

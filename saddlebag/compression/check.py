@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.base import Compressor, Contractive, Unbiased
+from saddlebag.compression.base import Absolute, Compressor, Contractive, Unbiased
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import NotFiniteError
 
@@ -28,13 +28,16 @@ def check_compressor(
 
     1. `encode` is a function of (vector, draws) and leaves its argument alone.
     2. `add_to` adds what `dense` shows.
-    3. It declares omega or alpha, and the constant holds: the mean and the second moment over `num_draws` draws lie within
-       six standard errors of the law (deterministic compressors: exactly), and of what so many draws can show of rare events.
+    3. It declares omega, alpha or an absolute error, and the constant holds: the mean and the second moment over `num_draws`
+       draws lie within six standard errors of the law (deterministic compressors: exactly), and within what so many draws
+       need not show of rare events.
     4. NaN and infinities are refused with `NotFiniteError`.
 
     Compressors that need a minimal dimension are given `dimensions` to suit.
     """
-    assert isinstance(compressor, Unbiased | Contractive), f"{compressor} declares neither omega(d) nor alpha(d)"
+    assert isinstance(compressor, Unbiased | Contractive | Absolute), (
+        f"{compressor} declares neither omega(d) nor alpha(d), nor absolute_error(d)"
+    )
     for d in dimensions:
         for x_D in _hard_vectors(d, seed):
             _check_function(compressor, x_D, seed)
@@ -84,6 +87,9 @@ def _check_constants(compressor: Compressor, x_D: Vector, num_draws: int, seed: 
         assert error2_N.mean() <= bound + slack, (
             f"{compressor}: E|C(x)-x|^2 = {error2_N.mean():.6g} > (1-alpha) |x|^2 = {bound:.6g}"
         )
+    if isinstance(compressor, Absolute):
+        bound = compressor.absolute_error(d) ** 2
+        assert error2_N.mean() <= bound + slack, f"{compressor}: E|C(x)-x|^2 = {error2_N.mean():.6g} > error^2 = {bound:.6g}"
 
 
 def _check_refused(compressor: Compressor, d: int, bad: float) -> None:

@@ -45,6 +45,7 @@ class Purpose(enum.IntEnum):
     DATA = 5
     EXPERT = 6
     PERTURBATION = 7
+    SAMPLE = 8
 
 
 class _Generator(threading.local):

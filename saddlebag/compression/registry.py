@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.compression.adaptive import budget
+from saddlebag.compression.bernoulli import Bernoulli
+from saddlebag.compression.block_top_k import BlockTopK
 from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.dithering import Dithering
 from saddlebag.compression.grid import Grid
@@ -13,10 +15,12 @@ from saddlebag.compression.identity import Identity
 from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.natural import Natural
 from saddlebag.compression.natural_dithering import NaturalDithering
+from saddlebag.compression.perm_k import PermK
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.schedule import decay, schedule
 from saddlebag.compression.sign import ScaledSign
 from saddlebag.compression.ternary import Ternary
+from saddlebag.compression.threshold import HardThreshold, SampledTopK
 from saddlebag.compression.top_k import TopK
 from saddlebag.errors import ConfigError
 
@@ -28,20 +32,25 @@ if TYPE_CHECKING:
 __all__ = ["COMPRESSORS", "make_compressor"]
 
 COMPRESSORS: dict[str, Callable[..., Compressor]] = {
+    "bernoulli": Bernoulli,
     "block_int4": BlockInt4,
     "block_int8": BlockInt8,
+    "block_top_k": BlockTopK,
     "budget": budget,
     "cast": Cast,
     "decay": decay,
     "dithering": Dithering,
     "grid": Grid,
+    "hard_threshold": HardThreshold,
     "identity": Identity,
     "low_rank": RankR,
     "natural": Natural,
     "natural_dithering": NaturalDithering,
     "nearest_int4": NearestInt4,
     "nearest_int8": NearestInt8,
+    "perm_k": PermK,
     "rand_k": RandK,
+    "sampled_top_k": SampledTopK,
     "scaled_sign": ScaledSign,
     "schedule": schedule,
     "stochastic_bfloat16": StochasticBfloat16,

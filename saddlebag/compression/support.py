@@ -57,7 +57,7 @@ class Support:
             ConfigError: a PERMUTATION is asked for a sender that is none of its workers, or with another size than its share.
         """
         if self.scheme is Scheme.PERMUTATION:
-            return self._share(draws)
+            return self._dealt(draws)
         if self.scope is Scope.COMMON:
             return _common_index(draws.seed, draws.round, self)
         return self._draw(draws.own(Purpose.SUPPORT))
@@ -66,12 +66,27 @@ class Support:
         draw = stratified_subset if self.scheme is Scheme.STRATA else uniform_subset
         return draw(stream, self.dimension, self.size)  # type: ignore[arg-type]
 
-    def _share(self, draws: Draws) -> Index:
-        """Worker m takes positions m, m + M, m + 2 M, ... of the permutation; with M > D, position m mod D."""
-        if not 0 <= draws.worker < self.workers:
-            raise ConfigError(f"a permutation dealt to {self.workers} workers has no share for sender {draws.worker}")
-        order_D = _permutation(draws.seed, draws.round, self.dimension)
-        share = np.sort(order_D[draws.worker % self.dimension :: self.workers])
+    @classmethod
+    def share(cls, dimension: int, workers: int, draws: Draws) -> Support:
+        """The share of a permutation of [0, dimension) that is dealt to the sender as one of `workers`.
+
+        A worker's place in the deal, its rank plus a common random shift modulo M, makes it the owner of any coordinate with
+        probability 1/M even where M does not divide D.
+
+        Raises:
+            ConfigError: the sender is none of the workers.
+        """
+        place = _place(draws, workers) % dimension
+        return cls(dimension, len(range(place, dimension, workers)), Scope.OWN, Scheme.PERMUTATION, workers)
+
+    def owners(self, draws: Draws) -> int:
+        """How many workers hold the sender's share of a permutation: 1, but for fewer coordinates than workers."""
+        return len(range(_place(draws, self.workers) % self.dimension, self.workers, self.dimension))
+
+    def _dealt(self, draws: Draws) -> Index:
+        """Place m takes positions m, m + M, m + 2 M, ... of the permutation; with M > D, position m mod D."""
+        place = _place(draws, self.workers) % self.dimension
+        share: Index = np.sort(_permutation(draws.seed, draws.round, self.dimension)[place :: self.workers])
         if len(share) != self.size:
             raise ConfigError(
                 f"worker {draws.worker} of {self.workers} takes {len(share)} of {self.dimension} coordinates, not {self.size}"
@@ -89,7 +104,16 @@ def _common_index(seed: int, round_: int, support: Support) -> Index:
 
 @functools.lru_cache(maxsize=2)
 def _permutation(seed: int, round_: int, dimension: int) -> Index:
-    """A uniformly distributed permutation: the order of one word for each coordinate."""
-    order_D = np.argsort(Draws(seed, round_).common(Purpose.SUPPORT).words(dimension), kind="stable")
+    """A uniformly distributed permutation: the order of one word for each coordinate, after the word of the shift."""
+    stream = Draws(seed, round_).common(Purpose.SUPPORT)
+    stream.words(1)
+    order_D = np.argsort(stream.words(dimension), kind="stable")
     order_D.setflags(write=False)
     return order_D
+
+
+def _place(draws: Draws, workers: int) -> int:
+    if not 0 <= draws.worker < workers:
+        raise ConfigError(f"a permutation dealt to {workers} workers has no share for sender {draws.worker}")
+    shift = int(draws.common(Purpose.SUPPORT).words(1)[0]) * workers >> 64
+    return (draws.worker + shift) % workers

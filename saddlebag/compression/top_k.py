@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING
 
 from saddlebag.compression.kernels.select import largest
 from saddlebag.compression.payload import Dense, Index, Sparse, Vector, require_finite
-from saddlebag.compression.values import cast, check_kept, kept
+from saddlebag.compression.values import cast, check_kept, kept, sparse_bits
 from saddlebag.errors import NotFiniteError
 
 if TYPE_CHECKING:
@@ -58,9 +57,7 @@ class TopK:
 
     def bits(self, d: int) -> float:
         """32 k + log2 C(d, k): the entropy bound of the support, which the codec's index coding approaches."""
-        k = kept(self.k, self.fraction, d, "top_k")
-        log_binomial = math.lgamma(d + 1) - math.lgamma(k + 1) - math.lgamma(d - k + 1)
-        return 32.0 * k + log_binomial / math.log(2)
+        return sparse_bits(d, kept(self.k, self.fraction, d, "top_k"))
 
     def alpha(self, d: int) -> float:
         return kept(self.k, self.fraction, d, "top_k") / d

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from saddlebag.compression.payload import Vector, require_finite
 from saddlebag.errors import ConfigError, NotFiniteError
 
-__all__ = ["cast", "check_kept", "kept"]
+__all__ = ["cast", "check_kept", "kept", "sparse_bits"]
 
 
 def cast(x_D: Vector, dtype: type[np.float32] | type[np.float64] = np.float32) -> Vector:
@@ -52,3 +54,9 @@ def check_kept(k: int | None, fraction: float | None, name: str) -> None:
         raise ConfigError(f"{name}.k must be a whole number of at least 1, got {k!r}")
     if fraction is not None and not 0 < fraction <= 1:
         raise ConfigError(f"{name}.fraction must lie in (0, 1], got {fraction}")
+
+
+def sparse_bits(d: int, k: float, value_bits: float = 32.0) -> float:
+    """K values and log2 C(d, k) bits of indices: the entropy of a uniform support, near which the codec comes."""
+    log_binomial = math.lgamma(d + 1) - math.lgamma(k + 1) - math.lgamma(d - k + 1)
+    return k * value_bits + log_binomial / math.log(2)

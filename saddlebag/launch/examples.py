@@ -30,15 +30,20 @@ _KEPT = _each("fraction", 0.01, 0.001, 0.003, 0.03, 0.1, 0.3)
 EXAMPLES: dict[str, tuple[Table, ...]] = {
     "budget": ({"of": "top_k", "budget_bytes": 50_000},),
     "decay": ({"of": "top_k", "parameter": "fraction", "first": 0.1, "ratio": 0.5, "every": 100, "last": 0.01},),
+    "bernoulli": _each("probability", 0.1),
+    "block_top_k": tuple({"block": 1024, **table} for table in _KEPT),
     "dithering": _each("levels", 7, 1, 127, norm="max", block=256),
     "identity": ({},),
     "low_rank": _each("rank", 4, 1, 2, 8, 16, 32),
     "natural": ({},),
     "natural_dithering": _each("levels", 7, 3),
+    "hard_threshold": _each("threshold", 1.0),
+    "perm_k": _each("workers", 4, 16, 64),
     "rand_k": _KEPT,
     "schedule": (
         {"pieces": [{"round": 0, "name": "top_k", "fraction": 0.1}, {"round": 100, "name": "top_k", "fraction": 0.01}]},
     ),
+    "sampled_top_k": _KEPT,
     "top_k": _KEPT,
     "unscaled_rand_k": _KEPT,
 }

@@ -23,7 +23,7 @@ import numpy as np
 
 from saddlebag.algorithms import Message
 from saddlebag.compression import Concat, Draws, LowRank, Payload, Scheme, Scope, Seeded, Sparse, Support, Total
-from saddlebag.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.flat_coding import decode_flat, encode_flat, finite, is_flat
 from saddlebag.proto.index_coding import decode_index, encode_index
 from saddlebag.proto.reader import Buffer, Reader, varint
@@ -180,13 +180,9 @@ def _decode_share(reader: Reader, dimension: int, draws: Draws) -> Seeded:
     workers = reader.size(1, _MOST_WORKERS, "the workers of a permutation")
     if not dimension or not 0 <= draws.worker < workers:
         raise RemoteProtocolError(f"sender {draws.worker} has no share of {dimension} coordinates dealt to {workers} workers")
-    count = len(range(draws.worker % dimension, dimension, workers))
-    value = decode_flat(reader, reader.byte(), count)
-    support = Support(dimension, count, Scope.OWN, Scheme.PERMUTATION, workers)
-    try:
-        return Seeded(support, support.index_K(draws), value)
-    except ConfigError as error:
-        raise RemoteProtocolError(str(error)) from error
+    support = Support.share(dimension, workers, draws)
+    value = decode_flat(reader, reader.byte(), support.size)
+    return Seeded(support, support.index_K(draws), value)
 
 
 def _decode_low_rank(reader: Reader, dimension: int) -> LowRank:

@@ -7,8 +7,10 @@ import pytest
 
 from saddlebag.algorithms.base import Message
 from saddlebag.compression import (
+    Bernoulli,
     BlockInt4,
     BlockInt8,
+    BlockTopK,
     Cast,
     Compressor,
     Dithering,
@@ -18,7 +20,9 @@ from saddlebag.compression import (
     NaturalDithering,
     NearestInt4,
     NearestInt8,
+    PermK,
     RandK,
+    SampledTopK,
     ScaledSign,
     StochasticBfloat16,
     Ternary,
@@ -38,6 +42,9 @@ FIXED: list[Compressor] = [
     Cast(),
     Cast(dtype="float16"),
     StochasticBfloat16(),
+    RandK(k=300, draw="strata", support="common"),
+    PermK(workers=4),
+    Bernoulli(probability=1.0),
 ]
 # at most the model: levels are written in whole bits or, where that is shorter, by their entropy
 AT_MOST: list[Compressor] = [
@@ -76,12 +83,18 @@ def test_levels_take_at_most_their_whole_bits(compressor: Compressor, x_D: np.nd
     assert size >= 0.5 * compressor.bits(D)
 
 
-def test_top_k_comes_near_the_entropy_of_its_support(x_D: np.ndarray) -> None:
-    for fraction in (0.01, 0.1):
-        compressor = TopK(fraction=fraction)
+@pytest.mark.parametrize("fraction", [0.01, 0.1])
+def test_top_k_comes_near_the_entropy_of_its_support(fraction: float, x_D: np.ndarray) -> None:
+    for compressor in (TopK(fraction=fraction), BlockTopK(block=500, fraction=fraction)):
         assert compressor.bits(D) <= encoded_bits(compressor, x_D) <= 1.25 * compressor.bits(D) + HEADER_BITS
 
 
 @pytest.mark.parametrize("compressor", [Ternary(), ScaledSign()], ids=repr)
 def test_few_levels_take_at_most_two_bits(compressor: Compressor, x_D: np.ndarray) -> None:
     assert encoded_bits(compressor, x_D) <= 2 * D + HEADER_BITS
+
+
+def test_a_sampled_threshold_keeps_about_as_many_as_it_should(x_D: np.ndarray) -> None:
+    """The rank of the j-th of m has relative deviation sqrt(1/j): with j = 400 of 4000, 5 %; six of them."""
+    compressor = SampledTopK(fraction=0.1, sample=4000)
+    assert abs(encoded_bits(compressor, x_D) / compressor.bits(D) - 1) < 0.3

@@ -10,22 +10,27 @@ import pytest
 
 from saddlebag.compression import (
     COMPRESSORS,
+    Bernoulli,
     BlockInt4,
     BlockInt8,
+    BlockTopK,
     Cast,
     Dense,
     Dithering,
     Draws,
     Grid,
+    HardThreshold,
     Identity,
     Natural,
     NaturalDithering,
     NearestInt4,
     NearestInt8,
     Payload,
+    PermK,
     Purpose,
     RandK,
     RankR,
+    SampledTopK,
     ScaledSign,
     StochasticBfloat16,
     Ternary,
@@ -65,6 +70,16 @@ RIGHT = [
     make_compressor("budget", of="rand_k", budget_bytes=60),
     make_compressor("decay", of="top_k", parameter="fraction", first=1.0, ratio=0.5, every=50, last=0.2),
     make_compressor("schedule", pieces=[{"round": 0, "name": "identity"}, {"round": 50, "name": "natural"}]),
+    Bernoulli(probability=0.25),
+    BlockTopK(block=3, k=1),
+    HardThreshold(threshold=0.5),
+    PermK(workers=2),
+    PermK(workers=5),
+    RandK(k=1, draw="strata"),
+    RandK(fraction=0.3, support="common", draw="strata"),
+    SampledTopK(fraction=0.3, sample=5),
+    SampledTopK(k=1),
+    UnscaledRandK(fraction=0.3, draw="strata"),
 ]
 COMBINATORS = {"budget", "decay", "schedule"}  # functions that choose a class by the kind of their parts
 
@@ -221,6 +236,16 @@ class _AddsTwice(Dense):
         out_D += self.value_D
 
 
+class OptimisticThreshold(_Wrong):
+    def encode(self, x_D: Vector, draws: Draws) -> Payload:
+        return HardThreshold(threshold=2.0).encode(x_D, draws)
+
+    alpha = None  # type: ignore[assignment]
+
+    def absolute_error(self, d: int) -> float:
+        return 1.0
+
+
 class NoConstant(_Wrong):
     alpha = None  # type: ignore[assignment]
 
@@ -242,6 +267,7 @@ class NoConstant(_Wrong):
         (TakesOverflow, "accepted inf"),
         (WrongDimension, "payload stands for"),
         (WrongLayout, "add_to differs from dense"),
+        (OptimisticThreshold, r"> error\^2 = 1"),
         (NoConstant, r"declares neither omega\(d\) nor alpha\(d\)"),
     ],
 )

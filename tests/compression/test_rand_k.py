@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from saddlebag.compression import Draws, RandK, Scope, Support, UnscaledRandK
+from saddlebag.compression import Draws, RandK, Scheme, Scope, Support, UnscaledRandK
 from saddlebag.compression.rand_k import rand_k_at
 from saddlebag.errors import ConfigError, NotFiniteError
 
@@ -113,3 +113,49 @@ def test_bits_count_the_values_only() -> None:
 def test_the_dimension_must_hold_k() -> None:
     with pytest.raises(ConfigError, match="rand_k needs 1 <= k <= d, got k=5 for d=4"):
         RandK(k=5).encode(np.ones(4), Draws(0, 0, 0))
+
+
+def strata(d: int, k: int) -> list[range]:
+    return [range(i * d // k, (i + 1) * d // k) for i in range(k)]
+
+
+@pytest.mark.parametrize(("d", "k"), SMALL)
+def test_strata_are_unbiased_with_the_longest_stratum_as_constant(d: int, k: int) -> None:
+    """Over every choice of one coordinate from each stratum; d = 60 x, so that each length divides."""
+    runs = strata(d, k)
+    compressor, unscaled = RandK(k=k, draw="strata"), UnscaledRandK(k=k, draw="strata")
+    longest = max(map(len, runs))
+    assert compressor.omega(d) == longest - 1
+    assert unscaled.alpha(d) == 1 / longest
+    chosen = list(itertools.product(*runs))
+    for x_D in (60 * np.arange(-2.0, d - 2.0), np.eye(d)[d // 2] * -60):
+        exact = [Fraction(x) for x in x_D.tolist()]
+        for scale, scaled in ((compressor._scale(d, k), True), (1.0, False)):
+            every = []
+            for index in chosen:
+                value_K = rand_k_at(x_D, np.array(index), scale)
+                kept = dict(zip(index, map(Fraction, value_K.tolist()), strict=True))
+                every.append([kept.get(i, Fraction(0)) for i in range(d)])
+            error2 = mean_square_error(every, x_D)
+            length = {i: len(run) for run in runs for i in run}
+            if scaled:
+                assert [sum(column, Fraction(0)) / len(every) for column in zip(*every, strict=True)] == exact
+                assert error2 == sum((length[i] - 1) * x**2 for i, x in enumerate(exact))
+                assert error2 <= (longest - 1) * norm2(x_D)
+            else:
+                assert error2 == sum((1 - Fraction(1, length[i])) * x**2 for i, x in enumerate(exact))
+
+
+@pytest.mark.parametrize("support", ["own", "common"])
+def test_strata_travel_as_their_own_kind_of_support(support: str) -> None:
+    x_D, draws = np.random.default_rng(0).standard_normal(10), Draws(2, 8, 1)
+    payload = RandK(k=3, support=support, draw="strata").encode(x_D, draws)
+    assert payload.support.scheme is Scheme.STRATA
+    assert payload.support.scope is (Scope.OWN if support == "own" else Scope.COMMON)
+    assert [sum(index in run for index in payload.index_K) for run in strata(10, 3)] == [1, 1, 1]
+    assert payload.value.value_D.tolist() == (x_D[payload.index_K] * [3, 3, 4]).astype(np.float32).tolist()
+
+
+def test_another_draw_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"rand_k.draw must be 'subset' or 'strata', got 'floyd'"):
+        RandK(k=1, draw="floyd")  # type: ignore[arg-type]

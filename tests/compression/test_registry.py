@@ -7,14 +7,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlebag.compression import COMPRESSORS, Compressor, Contractive, Draws, Identity, RandK, Unbiased, make_compressor
+from saddlebag.compression import (
+    COMPRESSORS,
+    Absolute,
+    Compressor,
+    Contractive,
+    Draws,
+    Identity,
+    RandK,
+    Unbiased,
+    make_compressor,
+)
 from saddlebag.errors import ConfigError, NotFiniteError
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     **{key: {"k": 2} for key in ("rand_k", "top_k", "unscaled_rand_k")},
     "budget": {"of": "top_k", "budget_bytes": 64},
     "decay": {"of": "rand_k", "parameter": "k", "first": 4, "ratio": 0.5, "every": 3, "last": 1},
+    "bernoulli": {"probability": 0.5},
+    "block_top_k": {"block": 3, "k": 1},
     "dithering": {"levels": 4},
+    "hard_threshold": {"threshold": 1.0},
+    "perm_k": {"workers": 3},
+    "sampled_top_k": {"k": 2},
     "low_rank": {"rank": 1},
     "schedule": {"pieces": [{"round": 0, "name": "identity"}, {"round": 2, "name": "top_k", "k": 1}]},
 }
@@ -37,7 +52,7 @@ def test_every_compressor_refuses_what_is_not_finite(name: str, bad: float, dtyp
 
 @pytest.mark.parametrize("name", sorted(COMPRESSORS))
 def test_every_compressor_declares_a_constant_and_is_a_value(name: str) -> None:
-    assert isinstance(example(name), Unbiased | Contractive)
+    assert isinstance(example(name), Unbiased | Contractive | Absolute)
     assert example(name) == example(name)
     assert hash(example(name)) == hash(example(name))
 

@@ -144,9 +144,8 @@ def leaves(draw: st.DrawFn, d: int) -> Payload:
             return Seeded(support, support.index_K(DRAWS), draw(flats(support.size)))
         case "share":
             workers = draw(st.integers(max(DRAWS.worker + 1, d // 24), 2 * d + 3))
-            size = len(range(DRAWS.worker % d, d, workers))
-            support = Support(d, size, Scope.OWN, Scheme.PERMUTATION, workers)
-            return Seeded(support, support.index_K(DRAWS), draw(flats(size)))
+            support = Support.share(d, workers, DRAWS)
+            return Seeded(support, support.index_K(DRAWS), draw(flats(support.size)))
         case "low rank" if d < 300:
             return draw(low_ranks(d))
     return draw(flats(d))
