@@ -14,6 +14,7 @@ import click
 
 from saddlebag import __version__
 from saddlebag.errors import ConfigError, SaddlebagError
+from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.inspect_compressor import inspect
 
 __all__ = ["cli", "main"]
@@ -151,13 +152,13 @@ def plot(results: tuple[Path, ...], output: Path) -> None:
 
 
 @cli.command("list")
-@click.argument("kind", required=False, type=click.Choice(["methods", "compressors", "problems"]))
+@click.argument("kind", required=False, type=click.Choice(["methods", "compressors", "problems", "learners", "mixers"]))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(kind: str | None, as_json: bool) -> None:
     """Show what a recipe may name, and which package brings it."""
     from saddlebag.launch.listing import entries, print_entries
 
-    kinds = [kind] if kind else ["methods", "compressors", "problems"]
+    kinds = [kind] if kind else ["methods", "compressors", "problems", "learners", "mixers"]
     if as_json:
         _print_json({each: entries(each) for each in kinds})
     else:
@@ -183,6 +184,7 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+cli.add_command(groupwise)
 cli.add_command(inspect)
 
 

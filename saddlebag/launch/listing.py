@@ -42,7 +42,7 @@ _PROBES: dict[str, Compressor] = {"unbiased": RandK(k=1), "contractive": TopK(k=
 def entries(kind: str) -> list[dict[str, Any]]:
     """One row for each entry of a registry: name, kind, parameters, origin, description; for compressors more."""
     plugins = load_plugins()
-    describe = {"compressors": _compressor, "methods": _method, "problems": _problem}[kind]
+    describe = _KINDS[kind]
     return [
         {
             "name": name,
@@ -104,6 +104,28 @@ def _method(name: str, factory: Callable[..., Any]) -> dict[str, str]:
 def _problem(name: str, factory: Callable[..., Any]) -> dict[str, str]:
     del name
     return {"kind": "on data" if "split" in _parameters(factory) else "generated"}
+
+
+def _learner(name: str, factory: Callable[..., Any]) -> dict[str, str]:
+    """Whether a recorded stream is replayed by products of matrices, or round by round."""
+    del name
+    learner = factory(dimension=1) if "dimension" in _parameters(factory) else factory
+    return {"kind": "online, fast replay" if hasattr(learner, "replay") else "online"}
+
+
+def _mixer(name: str, factory: Callable[..., Any]) -> dict[str, str]:
+    del name
+    known = _parameters(factory)
+    return {"kind": "range declared" if "loss_range" in known else "rate declared" if "rate" in known else "scale-free"}
+
+
+_KINDS: dict[str, Callable[[str, Callable[..., Any]], dict[str, Any]]] = {
+    "compressors": _compressor,
+    "learners": _learner,
+    "methods": _method,
+    "mixers": _mixer,
+    "problems": _problem,
+}
 
 
 def _description(name: str, factory: Callable[..., Any]) -> str:

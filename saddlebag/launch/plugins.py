@@ -8,6 +8,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from saddlebag import __version__
+from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.problems.registry import PROBLEMS
 from saddlebag.algorithms.registry import METHODS
 from saddlebag.compression.registry import COMPRESSORS
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["REGISTRIES", "Plugins", "find", "load_plugins"]
 
-REGISTRIES: dict[str, dict[str, Callable[..., Any]]] = {"compressors": COMPRESSORS, "methods": METHODS, "problems": PROBLEMS}
+REGISTRIES: dict[str, dict[str, Callable[..., Any]]] = {
+    "compressors": COMPRESSORS,
+    "learners": LEARNERS,
+    "methods": METHODS,
+    "mixers": MIXERS,
+    "problems": PROBLEMS,
+}
 """Kind -> name -> factory. The entry point group of a kind is `saddlebag.` and its name."""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "launch" / "recipes").glob("*.toml"))
+RECIPES = sorted(path for path in (ROOT / "launch" / "recipes").glob("*.toml") if not path.name.startswith("groupwise_"))
 RECIPE = """
 title = "Small game"
 workers = 3

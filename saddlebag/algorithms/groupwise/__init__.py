@@ -9,7 +9,7 @@ from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, prefix_lo
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
 from saddlebag.algorithms.groupwise.mixing import Distribution, distribution
-from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded
+from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
 from saddlebag.algorithms.groupwise.solo import Solo
@@ -50,6 +50,7 @@ __all__ = [
     "distribution",
     "mix_recorded",
     "prefix_losses",
+    "replay_groups",
     "replay_ridge",
     "states_equal",
     "vovk_azoury_warmuth",

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from saddlebag.algorithms.groupwise.mixing import distribution
+from saddlebag.compression import Draws
 
 if TYPE_CHECKING:
-    from saddlebag.algorithms.groupwise.base import AnyMixer, Array
+    import numpy.typing as npt
+
+    from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Array
     from saddlebag.algorithms.groupwise.losses import Loss
 
-__all__ = ["Mixed", "mix_recorded"]
+__all__ = ["Mixed", "mix_recorded", "replay_groups"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class Mixed:
         expected_NS: p . l.
         value_NS: the mixture.
         absolute_SE: C, sum of |c - l| over each expert's rounds, in units of the loss.
-        largest: largest |c - l| of an expert awake.
+        largest_S: largest |c - l| of an expert awake.
         fell_back_S: rounds in which all the awake had weight 0.
         state: the mixer's, at the end.
     """
@@ -39,7 +42,7 @@ class Mixed:
     expected_NS: Array
     value_NS: Array
     absolute_SE: Array
-    largest: float
+    largest_S: Array
     fell_back_S: Array
     state: Any
 
@@ -70,7 +73,7 @@ def mix_recorded(
     prior_SE = np.broadcast_to(prior_E, (S, E))
     state = mixer.init(prior_SE)
     played_NS, expected_NS, value_NS = np.empty((N, S)), np.empty((N, S)), np.empty((N, S))
-    absolute_SE, fell_back_S, largest = np.zeros((S, E)), np.zeros(S), 0.0
+    absolute_SE, fell_back_S, largest_S = np.zeros((S, E)), np.zeros(S), np.zeros(S)
     for t in range(N):
         awake_SE, loss_SE = awake_NSE[t], loss_NSE[t]
         chosen = distribution(mixer.log_weights(state), prior_SE, awake_SE)
@@ -82,6 +85,29 @@ def mix_recorded(
         state = mixer.absorb(state, awake_SE * (reference_S[:, None] - loss_SE))
         gap_SE = np.abs(awake_SE * (charged_S[:, None] - loss_SE))
         absolute_SE += gap_SE
-        largest = max(largest, float(gap_SE.max()))
+        np.maximum(largest_S, gap_SE.max(axis=-1), out=largest_S)
         fell_back_S += chosen.fell_back
-    return Mixed(played_NS, expected_NS, value_NS, absolute_SE, largest, fell_back_S, state)
+    return Mixed(played_NS, expected_NS, value_NS, absolute_SE, largest_S, fell_back_S, state)
+
+
+def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, member_NG: npt.NDArray[np.bool_], *, seed: int = 0) -> Array:
+    """The predictions of every group's learner on its rounds, each before its label; 0 where the group sleeps.
+
+    A learner with a method `replay(x_N, y_N)` for one group's rounds is asked for it; others go round by round.
+
+    Returns:
+        float64, shape (N, G).
+    """
+    N, G = member_NG.shape
+    z_NG = np.zeros((N, G))
+    replay = getattr(learner, "replay", None)
+    if replay is not None:
+        for g in range(G):
+            z_NG[member_NG[:, g], g] = replay(x_N[member_NG[:, g]], y_N[member_NG[:, g]])
+        return z_NG
+    state = learner.init(G)
+    for t in range(N):
+        group_K = np.flatnonzero(member_NG[t])
+        z_NG[t, group_K] = learner.predict(state, x_N[t], group_K, Draws(seed, t))
+        learner.advance(state, x_N[t], y_N[t], group_K)
+    return z_NG

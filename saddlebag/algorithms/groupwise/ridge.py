@@ -164,6 +164,16 @@ class Ridge(LearnerDefaults):
         """The predictions that one group would make on its rounds, in order, each before its label; shape (N,)."""
         return replay_ridge(x_ND, y_N, penalty=self.penalty, forward=self.forward)
 
+    def regret_bound(self, x_ND: Array, y_N: Array, z_N: Array) -> float:
+        """The proven bound on one group's regret to the least squares solution of least norm, from what was observed.
+
+        penalty |theta|^2 + E^2 ln det(A_T / penalty), with E the largest error (ridge) or the largest label (VAW).
+        """
+        theta_D = np.linalg.lstsq(x_ND, y_N, rcond=1e-10)[0]
+        gram_DD = np.eye(self.dimension) + x_ND.T @ x_ND / self.penalty
+        largest = np.abs(y_N if self.forward else y_N - z_N).max()
+        return float(self.penalty * theta_D @ theta_D + largest**2 * np.linalg.slogdet(gram_DD)[1])
+
 
 def _chunks(state: RidgeState, group_K: Index) -> list[Array]:
     step = max(1, _IN_CACHE // state.theta_GD.shape[1] ** 2)

@@ -1,0 +1,64 @@
+"""`saddlebag groupwise`: studies of groupwise regret, and the service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["groupwise"]
+
+_FILE = click.Path(path_type=Path)
+_sets = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe, e.g. mixer.name=solo"
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
+
+
+@click.group()
+def groupwise() -> None:
+    """Predict well for every one of many intersecting groups: studies, reports, replays."""
+
+
+@groupwise.command()
+@click.argument("recipe", type=_FILE)
+@_sets
+@click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
+@click.option("--out", type=_FILE, help="Folder for the results.  [default: the recipe's directory, or runs/ and its name]")
+@click.option("--processes", type=click.IntRange(1, 256), help="Processes among which orders are divided.  [default: cores]")
+@_json
+def run(recipe: Path, sets: tuple[str, ...], data: str | None, out: Path | None, processes: int | None, as_json: bool) -> None:
+    """Run the study of RECIPE: every order of the rows, groupwise against the single model."""
+    from saddlebag.launch.groupwise.running import run_recipe
+
+    overrides = [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]
+    folder, values = run_recipe(recipe, overrides, out=out, processes=processes)
+    _show(values, as_json)
+    if not as_json:
+        click.echo(f"results in {folder}: plot.png, groups.csv, curves.csv, result.json, recipe.toml")
+
+
+@groupwise.command()
+@click.argument("result", type=_FILE)
+@click.option("--plot", "picture", type=_FILE, help="Draw the curves into this PNG, PDF or SVG file, too.")
+@_json
+def report(result: Path, picture: Path | None, as_json: bool) -> None:
+    """Show the report of a run from its folder RESULT."""
+    from saddlebag.launch.groupwise.report import read_result
+
+    _show(read_result(result), as_json)
+    if picture is not None:
+        from saddlebag.launch.groupwise.plot import plot_regret
+
+        plot_regret(result, picture)
+
+
+def _show(values: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        import json
+
+        click.echo(json.dumps(values, indent=2))
+    else:
+        from saddlebag.launch.groupwise.report import print_report
+
+        print_report(values)

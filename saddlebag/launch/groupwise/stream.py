@@ -1,0 +1,135 @@
+"""From columns to what the algorithm sees: features, labels and memberships, round by round."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.groupwise.columns import Columns, read_columns
+from saddlebag.launch.groupwise.expressions import parse
+from saddlebag.launch.groupwise.recipe import ALWAYS_ON, SYNTHETIC
+from saddlebag.launch.groupwise.synthetic import synthetic_columns
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe, LabelTable
+
+__all__ = ["RoundStream", "build_stream"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RoundStream:
+    """N rounds in the order of the file.
+
+    Attributes:
+        features: names of the D features.
+        groups: names of the G groups, the always-on group last.
+        x_ND, y_N: features and labels.
+        awake_NG: memberships in [0, 1].
+    """
+
+    features: tuple[str, ...]
+    groups: tuple[str, ...]
+    x_ND: Array
+    y_N: Array
+    awake_NG: Array
+
+    def reordered(self, order_N: Any) -> RoundStream:
+        """The rounds in another order."""
+        return dataclasses.replace(self, x_ND=self.x_ND[order_N], y_N=self.y_N[order_N], awake_NG=self.awake_NG[order_N])
+
+
+def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
+    """Read the data of a recipe.
+
+    Raises:
+        ConfigError: a column is unknown or of the wrong kind, or a group is empty.
+        DataError: a file cannot be read.
+    """
+    columns = _columns(recipe.data)
+    awake = _expressions(recipe, columns) | _matrix(recipe.data, len(columns), recipe)
+    for name, awake_N in awake.items():
+        if not awake_N.any():
+            raise ConfigError(f"groups.{name} is empty: no row of {columns.name} belongs to it")
+    names, x_ND = _features(recipe.features, columns, awake)
+    awake_NG = np.column_stack([*awake.values(), np.ones(len(columns))])
+    return RoundStream(names, (*awake, ALWAYS_ON), x_ND, _labels(recipe.label, columns), awake_NG)
+
+
+def _columns(data: DataTable) -> Columns:
+    if data.source == SYNTHETIC:
+        return synthetic_columns(data.rounds, data.rule)
+    return read_columns(Path(data.source), data.columns, delimiter=data.delimiter, comment=data.comment)
+
+
+def _expressions(recipe: GroupwiseRecipe, columns: Columns) -> dict[str, Array]:
+    awake = {}
+    for name, text in recipe.groups.items():
+        expression = parse(text, f"groups.{name}")
+        if recipe.label.column in expression.columns:
+            raise ConfigError(f"groups.{name} depends on the label {recipe.label.column!r}, unknown before the prediction")
+        awake[name] = expression.members(columns, f"groups.{name}").astype(np.float64)
+    return awake
+
+
+def _matrix(data: DataTable, rounds: int, recipe: GroupwiseRecipe) -> dict[str, Array]:
+    if not data.membership:
+        return {}
+    matrix = read_columns(Path(data.membership), delimiter=data.delimiter)
+    if len(matrix) != rounds:
+        raise DataError(f"{data.membership}: {len(matrix)} rows of memberships for {rounds} rounds")
+    awake = {}
+    for name in matrix.values:
+        if name in recipe.groups or name == ALWAYS_ON:
+            raise ConfigError(f"data.membership: the group {name!r} is declared twice")
+        awake_N = matrix.numbers(name, "data.membership")
+        if awake_N.min() < 0 or awake_N.max() > 1:
+            raise DataError(
+                f"{data.membership}: memberships lie in [0, 1], got {awake_N.min():g}..{awake_N.max():g} for {name!r}"
+            )
+        awake[name] = awake_N
+    return awake
+
+
+def _features(table: FeatureTable, columns: Columns, awake: dict[str, Array]) -> tuple[tuple[str, ...], Array]:
+    features: dict[str, Array] = {}
+    for name in table.numeric:
+        values_N = columns.numbers(name, "features.numeric")
+        features[name] = _min_max(values_N) if table.scale == "min_max" else values_N
+    for name in table.one_hot:
+        values = columns.column(name, "features.one_hot")
+        features |= {f"{name}={level}": (values == level).astype(np.float64) for level in np.unique(values)}
+    for name in table.groups:
+        if name not in awake:
+            raise ConfigError(f"features.groups: no group {name!r}; known: {', '.join(awake)}")
+        features[f"in {name}"] = awake[name]
+    if table.intercept:
+        features["1"] = np.ones(len(columns))
+    if not features:
+        raise ConfigError("features: name at least one column or group")
+    return tuple(features), np.column_stack(list(features.values()))
+
+
+def _labels(table: LabelTable, columns: Columns) -> Array:
+    if table.positive:
+        values = columns.column(table.column, "label.column")
+        label_N: Array = np.where(values.astype(np.str_) == table.positive, 1.0, 0.0)
+        if not label_N.any():
+            raise ConfigError(f"label.positive {table.positive!r} occurs nowhere; the column has {_some(values)}")
+        return label_N
+    label_N = columns.numbers(table.column, "label.column")
+    return _min_max(label_N) if table.scale == "min_max" else label_N
+
+
+def _some(values: Any) -> str:
+    levels = [repr(str(level)) for level in np.unique(values)[:6]]
+    return ", ".join(levels)
+
+
+def _min_max(values_N: Array) -> Array:
+    low, high = values_N.min(), values_N.max()
+    return (values_N - low) / (high - low) if high > low else np.zeros(len(values_N))

@@ -1,0 +1,212 @@
+"""A study: a recorded stream in several orders, the groupwise algorithm beside one model for all.
+
+The single model is the always-on group's learner: it sees every round and no group. Learners are replayed first, each
+group on its rounds, and then mixed; the orders go together through the mixer and are divided among processes.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.algorithms.groupwise import Groupwise, best_linear_loss, mix_recorded, prefix_losses, replay_groups
+from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
+from saddlebag.launch.groupwise.stream import RoundStream, build_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from saddlebag.algorithms.groupwise.base import Array
+
+__all__ = ["POINTS", "Study", "run_study", "study_orders"]
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+POINTS = 40
+"""Points of a regret curve."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study:
+    """What came of a study; S orders, G groups with the always-on group last.
+
+    Attributes:
+        rounds_SG: T_g.
+        single_SG, ours_SG, own_SG, best_SG: total losses on the group's rounds: of the single model, ours, of the group's
+            own learner, and of the best model in hindsight.
+        absolute_SG: C_g.
+        meta_bound_SG: proven bound on ours - own.
+        learner_bound_SG: proven bound on own - best; NaN where the learner has none.
+        played_S, expected_S: total losses of the mixture, and of sampling.
+        fell_back_S: rounds in which the prior was taken.
+        largest: largest |regret| of a round.
+        slack: largest logarithm of the mixer's invariant, at most 0.
+        clock_SGP: rounds of the group at the points of its curves.
+        single_curve_SGP, ours_curve_SGP: regret to the best model for the group's rounds so far.
+    """
+
+    rounds_SG: Array
+    single_SG: Array
+    ours_SG: Array
+    own_SG: Array
+    best_SG: Array
+    absolute_SG: Array
+    meta_bound_SG: Array
+    learner_bound_SG: Array
+    played_S: Array
+    expected_S: Array
+    fell_back_S: Array
+    largest: Array
+    slack: Array
+    clock_SGP: Array
+    single_curve_SGP: Array
+    ours_curve_SGP: Array
+
+
+def run_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[tuple[str, ...], Study]:
+    """Run all orders of a recipe; returns the groups' names and the results.
+
+    Raises:
+        ConfigError: the recipe and the data do not fit.
+        DataError: a file cannot be read.
+    """
+    seeds: list[int | None] = list(recipe.shuffles) or [None]
+    stream = build_stream(recipe)
+    make_algorithm(recipe, stream.x_ND.shape[1], len(stream.groups))  # complain before processes start
+    processes = max(1, min(processes, len(seeds)))
+    if processes == 1:
+        return stream.groups, study_orders(recipe, stream, seeds)
+    parts = [seeds[rank::processes] for rank in range(processes)]
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        done = list(pool.map(_study_part, [recipe] * processes, parts))
+    order = np.argsort([seeds.index(seed) for part in parts for seed in part], kind="stable")
+    joined = {
+        field.name: np.concatenate([getattr(study, field.name) for study in done])[order] for field in dataclasses.fields(Study)
+    }
+    return stream.groups, Study(**joined)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that start now use one thread for numerical libraries: more would fight for the cores."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _study_part(recipe: GroupwiseRecipe, seeds: Sequence[int | None]) -> Study:
+    return study_orders(recipe, build_stream(recipe), seeds)
+
+
+def order_of(seed: int | None, rounds: int) -> Any:
+    """The published shuffles: numpy's legacy generator; None for the order of the file."""
+    return np.arange(rounds) if seed is None else np.random.RandomState(seed).choice(rounds, rounds, replace=False)
+
+
+def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[int | None]) -> Study:
+    """The study of some orders, in this process."""
+    N, G, S = len(stream.y_N), len(stream.groups), len(seeds)
+    algorithm = make_algorithm(recipe, stream.x_ND.shape[1], G)
+    streams = [stream.reordered(order_of(seed, N)) for seed in seeds]
+    z_NSG = np.empty((N, S, G))
+    for s, each in enumerate(streams):
+        z_NSG[:, s] = replay_groups(algorithm.learner, each.x_ND, each.y_N, each.awake_NG > 0)
+    if algorithm.interval is not None:
+        z_NSG = np.clip(z_NSG, *algorithm.interval)
+    y_NS = np.column_stack([each.y_N for each in streams])
+    awake_NSG = np.stack([each.awake_NG for each in streams], axis=1)
+    z_NSE, awake_NSE = _experts(algorithm, z_NSG, awake_NSG)
+    prior_E = algorithm.init(G, _prior(recipe, stream.groups)).mixer.prior_E
+    mixed = mix_recorded(algorithm.mixer, prior_E, z_NSE, y_NS, awake_NSE, algorithm.loss, charge=algorithm.charge)
+    ours_NS = mixed.played_NS if algorithm.charge == "played" else mixed.expected_NS
+    own_NSG = awake_NSG * algorithm.loss.value(z_NSG, y_NS[..., None])
+    per_order = [
+        _per_group(recipe, algorithm, each, ours_NS[:, s], own_NSG[:, s], z_NSG[:, s]) for s, each in enumerate(streams)
+    ]
+    stacked = {name: np.stack([row[name] for row in per_order]) for name in per_order[0]}
+    return Study(
+        absolute_SG=mixed.absolute_SE[:, :G],
+        meta_bound_SG=algorithm.mixer.bound(mixed.state)[:, :G],
+        played_S=mixed.played_NS.sum(axis=0),
+        expected_S=mixed.expected_NS.sum(axis=0),
+        fell_back_S=mixed.fell_back_S,
+        largest=mixed.largest_S,
+        slack=algorithm.mixer.slack(mixed.state).max(axis=-1),
+        **stacked,
+    )
+
+
+def _prior(recipe: GroupwiseRecipe, groups: tuple[str, ...]) -> Array | None:
+    if not recipe.mixing.prior:
+        return None
+    for name in recipe.mixing.prior:
+        if name not in groups:
+            raise ConfigError(f"mixing.prior: no group {name!r}; known: {', '.join(groups)}")
+    mass_G: Array = np.array([float(recipe.mixing.prior.get(name, 1.0)) for name in groups])
+    return np.asarray(mass_G / mass_G.sum())
+
+
+def _experts(algorithm: Groupwise, z_NSG: Array, awake_NSG: Array) -> tuple[Array, Array]:
+    """Groups, and the shadows if there are any."""
+    if not algorithm.shadows:
+        return z_NSG, awake_NSG
+    G = z_NSG.shape[-1]
+    shadow_NSG = np.repeat(z_NSG[..., -1:], G - 1, axis=-1)
+    return np.concatenate((z_NSG, shadow_NSG), axis=-1), np.concatenate((awake_NSG, awake_NSG[..., :-1]), axis=-1)
+
+
+def _per_group(
+    recipe: GroupwiseRecipe, algorithm: Groupwise, stream: RoundStream, ours_N: Array, own_NG: Array, z_NG: Array
+) -> dict[str, Array]:
+    """Totals, bounds and curves of one order, group by group."""
+    single_N = own_NG[:, -1]
+    rows: dict[str, list[Any]] = {name: [] for name in _NAMES}
+    for g in range(len(stream.groups)):
+        awake_N = stream.awake_NG[:, g]
+        member_N = awake_N > 0
+        x_KD, y_K, weight_K = stream.x_ND[member_N], stream.y_N[member_N], awake_N[member_N]
+        fitted = slice(None, -1) if recipe.comparator == "all_but_last" else slice(None)
+        root_K = np.sqrt(weight_K)  # weighted least squares, for soft groups
+        row_KD, label_K = x_KD * root_K[:, None], y_K * root_K
+        single_K, ours_K = np.cumsum((awake_N * single_N)[member_N]), np.cumsum((awake_N * ours_N)[member_N])
+        clock_P = np.unique(np.linspace(1, len(y_K), POINTS).round().astype(int))
+        clock_P = np.concatenate((clock_P, np.full(POINTS - len(clock_P), len(y_K))))
+        best_P = prefix_losses(row_KD, label_K, clock_P.tolist())
+        values = {
+            "rounds_SG": weight_K.sum(),
+            "single_SG": single_K[-1],
+            "ours_SG": ours_K[-1],
+            "own_SG": own_NG[:, g].sum(),
+            "best_SG": best_linear_loss(row_KD[fitted], label_K[fitted]),
+            "learner_bound_SG": _learner_bound(algorithm, x_KD, y_K, z_NG[member_N, g]),
+            "clock_SGP": clock_P.astype(np.float64),
+            "single_curve_SGP": single_K[clock_P - 1] - best_P,
+            "ours_curve_SGP": ours_K[clock_P - 1] - best_P,
+        }
+        for name, value in values.items():
+            rows[name].append(value)
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+_NAMES = (
+    *("rounds_SG", "single_SG", "ours_SG", "own_SG", "best_SG", "learner_bound_SG"),
+    *("clock_SGP", "single_curve_SGP", "ours_curve_SGP"),
+)
+
+
+def _learner_bound(algorithm: Groupwise, x_KD: Array, y_K: Array, z_K: Array) -> float:
+    bound = getattr(algorithm.learner, "regret_bound", None)
+    return float(bound(x_KD, y_K, z_K)) if bound else float("nan")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import gzip
+import lzma
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.groupwise.columns import read_columns
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = '|a remark\nage, job, pay\n\n39, "clerk, senior", 1.5\n50, ?, -2\n'
+
+
+def write(tmp_path: Path, text: str, name: str = "t.csv") -> Path:
+    path = tmp_path / name
+    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix)
+    if opener:
+        with opener(path, "wt") as file:
+            file.write(text)
+    else:
+        path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.csv.xz"])
+def test_reads_numbers_and_text(tmp_path: Path, name: str) -> None:
+    columns = read_columns(write(tmp_path, TEXT, name))
+    assert columns.numbers("age", "w").tolist() == [39, 50]
+    assert columns.column("job", "w").tolist() == ["clerk, senior", "?"]
+    assert columns.numbers("pay", "w").tolist() == [1.5, -2]
+    assert len(columns) == 2
+
+
+def test_takes_names_for_a_file_without_header(tmp_path: Path) -> None:
+    columns = read_columns(write(tmp_path, "1;2\n3;x\n"), ["a", "b"], delimiter=";")
+    assert np.array_equal(columns.numbers("a", "w"), [1, 3])
+    assert columns.column("b", "w").tolist() == ["2", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n3\n", "line 3: 1 values for 2 columns"),
+        ("a,a\n1,2\n", "line 1: column names must differ"),
+        ("a,b\n", "no rows"),
+        ("", "no rows"),
+    ],
+)
+def test_malformed_rows_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_columns(write(tmp_path, text))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        read_columns(tmp_path / "none.csv")
+    (tmp_path / "bad.csv.xz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_columns(tmp_path / "bad.csv.xz")
+    (tmp_path / "bad.csv").write_bytes(b"a,b\n\xff,2\n")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_columns(tmp_path / "bad.csv")
+
+
+def test_wrong_columns_are_named(tmp_path: Path) -> None:
+    columns = read_columns(write(tmp_path, TEXT))
+    with pytest.raises(ConfigError, match=r"features: t.csv has no column 'wage'; it has age, job, pay"):
+        columns.column("wage", "features")
+    with pytest.raises(ConfigError, match=r"column 'job' of t.csv holds text such as 'clerk, senior', not numbers"):
+        columns.numbers("job", "features")
