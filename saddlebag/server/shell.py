@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from saddlebag.algorithms import Record, pack
 from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, RUN_OVER, SERVICE, ServerSecurity
+from saddlebag.proto.endpoint import RUN_OVER, SERVICE, ServerSecurity
 from saddlebag.proto.frames import FRAME_BYTES
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAsk
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
 from saddlebag.server.calls import handlers, status_of
+from saddlebag.server.port import open_port
 from saddlebag.server.streams import Doorbell, Streams
 
 if TYPE_CHECKING:
@@ -77,23 +76,8 @@ class ServerShell:
         Raises:
             ConfigError: the port is in use, or the address is not loopback and the server not secured.
         """
-        host = address.rpartition(":")[0]
-        security.require_safe(host, bool(self._core.settings.token), self._note)
-        self._server = grpc.aio.server(options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)])
-        self._server.add_generic_rpc_handlers((handlers(self),))
-        servicer = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
-        await servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        credentials = security.credentials()
-        add = self._server.add_insecure_port if credentials is None else self._server.add_secure_port
-        try:
-            port: int = add(address) if credentials is None else add(address, credentials)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise ConfigError(f"cannot listen on {address}: the port is in use or the address is not of this machine")
-        await self._server.start()
+        token = bool(self._core.settings.token)
+        self._server, port = await open_port(SERVICE, handlers(self), address, security, has_token=token, warn=self._note)
         return port
 
     async def run(self) -> None:

@@ -4,6 +4,7 @@ from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
 from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Learner, LearnerDefaults, Mixer, Sums, add_sums, copied
+from saddlebag.algorithms.groupwise.block import Block, predict_block
 from saddlebag.algorithms.groupwise.check import check_learner, states_equal
 from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, prefix_losses
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
@@ -25,6 +26,7 @@ __all__ = [
     "Alarm",
     "AnyLearner",
     "AnyMixer",
+    "Block",
     "Distribution",
     "Groupwise",
     "GroupwiseState",
@@ -49,6 +51,7 @@ __all__ = [
     "copied",
     "distribution",
     "mix_recorded",
+    "predict_block",
     "prefix_losses",
     "replay_groups",
     "replay_ridge",

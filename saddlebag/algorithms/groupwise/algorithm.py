@@ -137,7 +137,7 @@ class Groupwise:
         z_G[group_K] = z_K
         z_E, awake_E = self.experts(z_G, np.asarray(awake_G, np.float64))
         chosen = distribution(self.mixer.log_weights(state.mixer), state.mixer.prior_E, awake_E)
-        return Prediction(self._play(chosen.p_E, z_E, draws), chosen.p_E, z_E, awake_E, bool(chosen.fell_back))
+        return Prediction(self.play(chosen.p_E, z_E, draws), chosen.p_E, z_E, awake_E, bool(chosen.fell_back))
 
     def experts(self, z_G: Array, awake_G: Array) -> tuple[Array, Array]:
         """Predictions and confidences of the experts, from those of the groups."""
@@ -147,7 +147,8 @@ class Groupwise:
         z_E = np.concatenate((z_G, np.delete(shadow_G, self.always_on, axis=0)))
         return z_E, np.concatenate((awake_G, np.delete(awake_G, self.always_on)))
 
-    def _play(self, p_E: Array, z_E: Array, draws: Draws) -> Any:
+    def play(self, p_E: Array, z_E: Array, draws: Draws) -> Any:
+        """What is given out, from the experts' weights and predictions."""
         if not p_E.any():
             return np.full(z_E.shape[1:], self.default)[()]
         if self.output == "mixture":

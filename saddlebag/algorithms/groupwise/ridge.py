@@ -108,6 +108,15 @@ class Ridge(LearnerDefaults):
             z_K = z_K / (1.0 + np.concatenate([P_KDD @ x @ x for P_KDD in _chunks(state, group_K)]))
         return z_K
 
+    def predict_block(self, state: RidgeState, x_ND: Array, member_NG: npt.NDArray[np.bool_]) -> Array:
+        """The predictions of N rows, shape (N, G); those of sleeping groups are to be ignored."""
+        z_NG: Array = x_ND @ state.theta_GD.T
+        if self.forward:
+            for g in np.flatnonzero(member_NG.any(axis=0)):
+                row_N = member_NG[:, g]
+                z_NG[row_N, g] /= 1.0 + ((x_ND[row_N] @ state.inverse_GDD[g]) * x_ND[row_N]).sum(axis=1)
+        return z_NG
+
     def advance(self, state: RidgeState, x: Array, y: float, group_K: Index) -> None:
         D = self.dimension
         step = max(1, _IN_CACHE // (D * D))

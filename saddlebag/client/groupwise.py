@@ -1,0 +1,186 @@
+"""A client of the prediction service, for any Python program: predictions, labels, and both on one stream."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+
+from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ClientSecurity
+from saddlebag.proto.groupwise import GROUPWISE_SERVICE, PROTOCOL, TOKEN_KEY, join_labels, join_rows, numbers
+from saddlebag.proto.v1 import groupwise_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from saddlebag.compression import Vector
+    from saddlebag.proto.groupwise import Members
+
+__all__ = ["GroupwiseClient", "Predicted", "PredictionStream"]
+
+_TIMEOUT_S = 30.0
+_OURS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predicted:
+    """A batch's predictions.
+
+    Attributes:
+        ticket_N: uint64, to be given back with the labels.
+        value_N: float64.
+        weight_NE: float64 if asked for, else None.
+    """
+
+    ticket_N: npt.NDArray[np.uint64]
+    value_N: Vector
+    weight_NE: Vector | None
+
+
+class GroupwiseClient:
+    """A connection to the service; use it as a context manager.
+
+    Args:
+        address: HOST:PORT.
+        security: TLS files; none for plain text.
+        token: the server's secret, or empty.
+        timeout_s: of each call.
+
+    Raises:
+        PeerLost: nobody answers at the address.
+        ConfigError: the server refuses the secret or speaks another protocol version.
+    """
+
+    def __init__(
+        self, address: str, *, security: ClientSecurity | None = None, token: str = "", timeout_s: float = _TIMEOUT_S
+    ) -> None:
+        credentials = (security or ClientSecurity()).credentials()
+        options = [*MESSAGE_OPTIONS]
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, options)
+        self._address, self._timeout_s = address, timeout_s
+        self._metadata = ((TOKEN_KEY, token),) if token else ()
+        self.about: pb.DescribeReply = self._call("Describe", pb.DescribeRequest(), pb.DescribeReply)
+        if self.about.protocol != PROTOCOL:
+            raise ConfigError(f"the server speaks protocol version {self.about.protocol}, not {PROTOCOL}; use the same release")
+
+    def __enter__(self) -> GroupwiseClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._channel.close()
+
+    def predict(self, x_ND: Vector, member_NG: Members, *, weights: bool = False) -> Predicted:
+        """Predict rows.
+
+        Args:
+            x_ND: features, in the order of `about.features`.
+            member_NG: memberships, in the order of `about.groups`.
+            weights: whether to fetch the experts' weights.
+
+        Raises:
+            RemoteProtocolError: the server refuses the rows, and why.
+            PeerLost: it does not answer.
+        """
+        reply = self._call("Predict", _predict_request(x_ND, member_NG, weights), pb.PredictReply)
+        return _predicted(reply)
+
+    def feedback(self, ticket_N: Any, label_N: Any) -> npt.NDArray[np.uint8]:
+        """Give labels; returns what came of each: 1 applied, 2 repeated, 3 unknown. Errors as `predict`."""
+        tickets, labels = join_labels(ticket_N, label_N)
+        reply = self._call("Feedback", pb.FeedbackRequest(tickets=tickets, labels=labels), pb.FeedbackReply)
+        return np.frombuffer(reply.outcomes, np.uint8)
+
+    def report(self) -> pb.ReportReply:
+        """The accounts of every expert. Errors as `predict`."""
+        reply: pb.ReportReply = self._call("Report", pb.ReportRequest(), pb.ReportReply)
+        return reply
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[PredictionStream]:
+        """Both calls on one stream, several under way at once; for programs that predict all the time."""
+        call = PredictionStream(self._channel, self._metadata, self._address)
+        try:
+            yield call
+        finally:
+            call.close()
+
+    def _call(self, name: str, request: Any, reply_type: Any) -> Any:
+        call = self._channel.unary_unary(
+            f"/{GROUPWISE_SERVICE}/{name}", lambda message: message.SerializeToString(), reply_type.FromString
+        )
+        try:
+            return call(request, timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _translated(error, self._address) from error
+
+
+class PredictionStream:
+    """A stream of requests; replies come in their order."""
+
+    def __init__(self, channel: grpc.Channel, metadata: Any, address: str) -> None:
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._address = address
+        call = channel.stream_stream(f"/{GROUPWISE_SERVICE}/Stream", None, pb.StreamReply.FromString)
+        self._replies = call(iter(self._queue.get, None), metadata=metadata)
+
+    def send_rows(self, x_ND: Vector, member_NG: Members, *, weights: bool = False) -> None:
+        """Ask for predictions; `receive` gives them."""
+        self._queue.put(pb.StreamRequest(predict=_predict_request(x_ND, member_NG, weights)).SerializeToString())
+
+    def send_labels(self, ticket_N: Any, label_N: Any) -> None:
+        """Give labels; `receive` says what came of them."""
+        tickets, labels = join_labels(ticket_N, label_N)
+        self._queue.put(pb.StreamRequest(feedback=pb.FeedbackRequest(tickets=tickets, labels=labels)).SerializeToString())
+
+    def receive(self) -> Predicted | npt.NDArray[np.uint8]:
+        """The next reply: predictions, or the outcomes of labels. Errors as `GroupwiseClient.predict`."""
+        try:
+            reply = next(self._replies)
+        except grpc.RpcError as error:
+            raise _translated(error, self._address) from error
+        except StopIteration:
+            raise PeerLost(f"the server at {self._address} ended the stream") from None
+        if reply.WhichOneof("reply") == "predict":
+            return _predicted(reply.predict)
+        return np.frombuffer(reply.feedback.outcomes, np.uint8)
+
+    def close(self) -> None:
+        """End the stream."""
+        self._queue.put(None)
+        self._replies.cancel()
+
+
+def _predict_request(x_ND: Vector, member_NG: Members, weights: bool) -> pb.PredictRequest:
+    features, groups = join_rows(np.asarray(x_ND, np.float64), member_NG)
+    return pb.PredictRequest(features=features, groups=groups, weights=weights)
+
+
+def _predicted(reply: pb.PredictReply) -> Predicted:
+    value_N = numbers(reply.predictions)
+    ticket_N = np.arange(reply.first_ticket, reply.first_ticket + len(value_N), dtype=np.uint64)
+    weight_NE = numbers(reply.weights).reshape(len(value_N), -1) if reply.weights else None
+    return Predicted(ticket_N, value_N, weight_NE)
+
+
+def _translated(error: grpc.RpcError, address: str) -> Exception:
+    code, details = error.code(), error.details()
+    if code == grpc.StatusCode.UNAUTHENTICATED:
+        return ConfigError(f"the server at {address} refuses: {details}")
+    if code in _OURS:
+        return RemoteProtocolError(f"the server at {address} refuses: {details}")
+    return PeerLost(f"no answer from the server at {address}: {details or code.name}")

@@ -1,0 +1,129 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeReply(_message.Message):
+    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    BOUNDED_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_PENDING_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    features: _containers.RepeatedScalarFieldContainer[str]
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    bounded: bool
+    low: float
+    high: float
+    max_rows: int
+    max_pending: int
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ...) -> None: ...
+
+class PredictRequest(_message.Message):
+    __slots__ = ("features", "groups", "weights")
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    features: bytes
+    groups: bytes
+    weights: bool
+    def __init__(self, features: _Optional[bytes] = ..., groups: _Optional[bytes] = ..., weights: _Optional[bool] = ...) -> None: ...
+
+class PredictReply(_message.Message):
+    __slots__ = ("first_ticket", "predictions", "weights")
+    FIRST_TICKET_FIELD_NUMBER: _ClassVar[int]
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    first_ticket: int
+    predictions: bytes
+    weights: bytes
+    def __init__(self, first_ticket: _Optional[int] = ..., predictions: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
+
+class FeedbackRequest(_message.Message):
+    __slots__ = ("tickets", "labels")
+    TICKETS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    tickets: bytes
+    labels: bytes
+    def __init__(self, tickets: _Optional[bytes] = ..., labels: _Optional[bytes] = ...) -> None: ...
+
+class FeedbackReply(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: bytes
+    def __init__(self, outcomes: _Optional[bytes] = ...) -> None: ...
+
+class StreamRequest(_message.Message):
+    __slots__ = ("predict", "feedback")
+    PREDICT_FIELD_NUMBER: _ClassVar[int]
+    FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    predict: PredictRequest
+    feedback: FeedbackRequest
+    def __init__(self, predict: _Optional[_Union[PredictRequest, _Mapping]] = ..., feedback: _Optional[_Union[FeedbackRequest, _Mapping]] = ...) -> None: ...
+
+class StreamReply(_message.Message):
+    __slots__ = ("predict", "feedback")
+    PREDICT_FIELD_NUMBER: _ClassVar[int]
+    FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    predict: PredictReply
+    feedback: FeedbackReply
+    def __init__(self, predict: _Optional[_Union[PredictReply, _Mapping]] = ..., feedback: _Optional[_Union[FeedbackReply, _Mapping]] = ...) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportReply(_message.Message):
+    __slots__ = ("experts", "predicted", "learned", "repeated", "unknown", "pending", "forgotten", "fell_back", "orphans", "loss", "alarms")
+    EXPERTS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_FIELD_NUMBER: _ClassVar[int]
+    REPEATED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
+    FELL_BACK_FIELD_NUMBER: _ClassVar[int]
+    ORPHANS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    experts: _containers.RepeatedCompositeFieldContainer[ExpertAccount]
+    predicted: int
+    learned: int
+    repeated: int
+    unknown: int
+    pending: int
+    forgotten: int
+    fell_back: int
+    orphans: int
+    loss: float
+    alarms: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, experts: _Optional[_Iterable[_Union[ExpertAccount, _Mapping]]] = ..., predicted: _Optional[int] = ..., learned: _Optional[int] = ..., repeated: _Optional[int] = ..., unknown: _Optional[int] = ..., pending: _Optional[int] = ..., forgotten: _Optional[int] = ..., fell_back: _Optional[int] = ..., orphans: _Optional[int] = ..., loss: _Optional[float] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ExpertAccount(_message.Message):
+    __slots__ = ("name", "rounds", "loss", "own_loss", "regret", "bound", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    OWN_LOSS_FIELD_NUMBER: _ClassVar[int]
+    REGRET_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    rounds: float
+    loss: float
+    own_loss: float
+    regret: float
+    bound: float
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., rounds: _Optional[float] = ..., loss: _Optional[float] = ..., own_loss: _Optional[float] = ..., regret: _Optional[float] = ..., bound: _Optional[float] = ..., weight: _Optional[float] = ...) -> None: ...

@@ -1,0 +1,223 @@
+"""The prediction service as a state machine: rows and labels in, predictions and outcomes out; no socket, clock or file here.
+
+    predict    the present state, frozen for the batch, predicts all its rows; each row gets a ticket
+    feedback   tickets and labels, learned one by one in the order given; losses come from the predictions as they were made
+
+Late, repeated and lost labels are harmless: a ticket is applied once, and a round without a label is nobody's round. The
+state is a function of the sequence of calls, so a journal of the calls restores it bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.algorithms.groupwise import Alarm, Block, Groupwise, GroupwiseState, distribution, predict_block
+from saddlebag.compression import Draws
+from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
+from saddlebag.server.groupwise.tickets import APPLIED, REPEATED, UNKNOWN, Tickets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from saddlebag.algorithms.groupwise.base import Array
+
+__all__ = ["Account", "GroupwiseCore", "ServiceSettings"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """What the service is about and how much it holds.
+
+    Attributes:
+        features, groups: names of the columns of a row and of the groups.
+        max_rows: most rows or labels of a request.
+        max_pending: most tickets that wait for labels.
+        seed: of randomised learners and sampled outputs.
+        recipe: canonical JSON of what the algorithm was built from; a checkpoint of another one is refused.
+    """
+
+    features: tuple[str, ...]
+    groups: tuple[str, ...]
+    max_rows: int = 4096
+    max_pending: int = 1_000_000
+    seed: int = 0
+    recipe: str = "{}"
+
+    def __post_init__(self) -> None:
+        for name in ("features", "groups"):
+            names = getattr(self, name)
+            if not names or len(set(names)) != len(names):
+                raise ConfigError(f"{name} must be different names, at least one, got {', '.join(names) or 'none'}")
+        for name in ("max_rows", "max_pending"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """One expert's line in the report; see `Ledger`."""
+
+    name: str
+    rounds: float
+    loss: float
+    own_loss: float
+    regret: float
+    bound: float
+    weight: float
+
+
+def _nothing() -> None:
+    """No journal."""
+
+
+class GroupwiseCore:
+    """The service's state."""
+
+    def __init__(self, algorithm: Groupwise, settings: ServiceSettings, prior_G: Array | None = None) -> None:
+        self.algorithm, self.settings = algorithm, settings
+        self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
+        self.tickets = Tickets(settings.max_pending)
+        self.learned = self.repeated = self.unknown = 0
+
+    @property
+    def expert_names(self) -> list[str]:
+        """The groups, then the shadows of the always-on learner."""
+        groups, always_on = list(self.settings.groups), self.algorithm.always_on
+        if not self.algorithm.shadows or always_on is None:
+            return groups
+        return groups + [f"{groups[always_on]} on {name}" for g, name in enumerate(groups) if g != always_on]
+
+    # -- calls -----------------------------------------------------------------------------------------------------------
+
+    def predict(
+        self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None] = _nothing
+    ) -> tuple[int, Block]:
+        """Predict rows; returns the first ticket and the predictions. `record` is called once the request is known to be valid.
+
+        Raises:
+            RemoteProtocolError: a feature is not finite, or there are too many rows or columns.
+        """
+        rows, features = x_ND.shape
+        if features != len(self.settings.features) or member_NG.shape != (rows, len(self.settings.groups)):
+            expected = f"{len(self.settings.features)} features and {len(self.settings.groups)} groups"
+            raise RemoteProtocolError(f"rows need {expected}, got {features} and {member_NG.shape[1:]}")
+        self._check_rows(rows)
+        if not np.isfinite(x_ND).all():
+            row, column = np.argwhere(~np.isfinite(x_ND))[0]
+            raise RemoteProtocolError(f"feature {self.settings.features[column]!r} of row {row} is {x_ND[row, column]}")
+        record()
+        first = self.tickets.next
+        block = predict_block(self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(self.settings.seed, first + row))
+        return self.tickets.open(x_ND, block), block
+
+    def feedback(
+        self,
+        ticket_N: Sequence[int] | npt.NDArray[np.uint64],
+        label_N: Array,
+        record: Callable[[], None] = _nothing,
+    ) -> npt.NDArray[np.uint8]:
+        """Learn labels; returns what came of each: APPLIED, REPEATED or UNKNOWN. `record` as in `predict`.
+
+        Raises:
+            RemoteProtocolError: a label is not finite or lies outside the declared interval, or there are too many. Nothing
+                is learned then.
+        """
+        if len(ticket_N) != len(label_N):
+            raise RemoteProtocolError(f"{len(ticket_N)} tickets came with {len(label_N)} labels")
+        self._check_rows(len(ticket_N))
+        low, high = self.algorithm.interval or (-np.inf, np.inf)
+        wrong_N = ~(np.isfinite(label_N) & (label_N >= low) & (label_N <= high))
+        if wrong_N.any():
+            allowed = "finite" if self.algorithm.interval is None else f"in [{low:g}, {high:g}]"
+            raise RemoteProtocolError(f"label {int(np.argmax(wrong_N))} must be {allowed}, got {label_N[wrong_N][0]}")
+        record()
+        outcome_N = np.empty(len(label_N), np.uint8)
+        num_experts = len(self.state.ledger.count_E)
+        for n, (ticket, label) in enumerate(zip(ticket_N, label_N, strict=True)):
+            outcome_N[n], x_D, prediction = self.tickets.close(int(ticket), num_experts)
+            if prediction is not None:
+                self.state = self.algorithm.learn(self.state, x_D, float(label), prediction, owned=True)
+        self.learned += int(np.count_nonzero(outcome_N == APPLIED))
+        self.repeated += int(np.count_nonzero(outcome_N == REPEATED))
+        self.unknown += int(np.count_nonzero(outcome_N == UNKNOWN))
+        return outcome_N
+
+    def _check_rows(self, rows: int) -> None:
+        if not 1 <= rows <= self.settings.max_rows:
+            raise RemoteProtocolError(f"a request needs 1 to {self.settings.max_rows} rows, got {rows}")
+
+    # -- reports ---------------------------------------------------------------------------------------------------------
+
+    def accounts(self) -> list[Account]:
+        """Every expert's account."""
+        ledger, mixer = self.state.ledger, self.state.mixer
+        bound_E = self.algorithm.mixer.bound(mixer)
+        everyone_E = np.ones(len(ledger.count_E))
+        weight_E = distribution(self.algorithm.mixer.log_weights(mixer), mixer.prior_E, everyone_E).p_E
+        columns = (ledger.count_E, ledger.charged_E, ledger.loss_E, ledger.regret_E, bound_E, weight_E)
+        rows = zip(self.expert_names, *(map(float, column) for column in columns), strict=True)
+        return [Account(*row) for row in rows]
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """What the theory rules out and has happened."""
+        return self.algorithm.alarms(self.state)
+
+    # -- saving ----------------------------------------------------------------------------------------------------------
+
+    def capture(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """The state for a checkpoint; the arrays are copies, since learners write into theirs."""
+        arrays, facts = self.tickets.capture()
+        for part in ("learner", "mixer", "ledger"):
+            arrays |= _pack(getattr(self.state, part), part)
+        counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown}
+        return arrays, {"recipe": self.settings.recipe, "tickets": facts, **counts}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            StateError: it belongs to another recipe, or does not fit the algorithm.
+        """
+        if facts.get("recipe") != self.settings.recipe:
+            raise StateError("the checkpoint belongs to another recipe; give --out another folder, or run that recipe")
+        try:
+            parts = {part: _unpack(getattr(self.state, part), arrays, part) for part in ("learner", "mixer", "ledger")}
+            self.tickets.restore(arrays, facts["tickets"])
+            self.learned, self.repeated, self.unknown = (int(facts[key]) for key in ("learned", "repeated", "unknown"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"the checkpoint does not fit: {error}") from error
+        self.state = GroupwiseState(**parts)
+
+
+def _pack(state: Any, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a state by name, copied; numbers as 0-d arrays.
+
+    Raises:
+        ConfigError: it holds something else, so it cannot be saved without pickle.
+    """
+    arrays = {}
+    for field in dataclasses.fields(state):
+        value = getattr(state, field.name)
+        if not isinstance(value, np.ndarray | int | float):
+            raise ConfigError(f"{type(state).__name__}.{field.name} is no array, so this learner cannot be served")
+        arrays[f"{prefix}.{field.name}"] = np.array(value)
+    return arrays
+
+
+def _unpack(like: Any, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Any:
+    """The state with the arrays of a checkpoint, each of the kind that `like` has."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(like):
+        model, array = getattr(like, field.name), arrays[f"{prefix}.{field.name}"]
+        if not isinstance(model, np.ndarray):
+            values[field.name] = type(model)(array.item())
+            continue
+        if array.shape != model.shape or array.dtype != model.dtype:
+            raise ValueError(f"{prefix}.{field.name} is {array.dtype} {array.shape}, not {model.dtype} {model.shape}")
+        values[field.name] = np.array(array)
+    return type(like)(**values)

@@ -1,0 +1,185 @@
+"""Requests to replies, on record: the core, its journal and its checkpoints as one."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from saddlebag.errors import RemoteProtocolError, StateError
+from saddlebag.proto.checkpoint import CheckpointStore
+from saddlebag.proto.groupwise import PROTOCOL, split_labels, split_rows
+from saddlebag.proto.v1 import groupwise_pb2 as pb
+from saddlebag.server.groupwise.journal import FEEDBACK, PREDICT, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from saddlebag.server.groupwise.core import GroupwiseCore
+
+__all__ = ["GroupwiseService"]
+
+T = TypeVar("T")
+
+
+class GroupwiseService:
+    """Answers serialised requests.
+
+    Args:
+        core: the state; it is brought to where the folder's checkpoint and journal lead.
+        directory: for both; None keeps nothing.
+        checkpoint_every: calls between checkpoints.
+        sync: see `Journal`.
+
+    Raises:
+        StateError: a checkpoint or journal is damaged or of another recipe.
+    """
+
+    def __init__(
+        self, core: GroupwiseCore, directory: Path | None = None, *, checkpoint_every: int = 4096, sync: bool = False
+    ) -> None:
+        self.core, self.calls = core, 0
+        self._every, self._begun = checkpoint_every, 0
+        self._store = CheckpointStore(directory, "groupwise") if directory else None
+        self._journal = Journal(directory, sync=sync) if directory else None
+        if self._store is not None:
+            self._recover()
+            self.checkpoint()
+
+    # -- requests --------------------------------------------------------------------------------------------------------
+
+    def predict(self, raw: bytes) -> pb.PredictReply:
+        """Answer a PredictRequest.
+
+        Raises:
+            RemoteProtocolError: it is malformed.
+            StateError: the journal cannot be written; the service must end.
+        """
+        return self._predict(self._parse(pb.PredictRequest, raw), functools.partial(self._record, PREDICT, raw))
+
+    def feedback(self, raw: bytes) -> pb.FeedbackReply:
+        """Answer a FeedbackRequest; errors as `predict`."""
+        return self._feedback(self._parse(pb.FeedbackRequest, raw), functools.partial(self._record, FEEDBACK, raw))
+
+    def stream(self, raw: bytes) -> pb.StreamReply:
+        """Answer a StreamRequest; errors as `predict`."""
+        request = self._parse(pb.StreamRequest, raw)
+        kind = request.WhichOneof("request")
+        if kind == "predict":
+            record = functools.partial(self._record, PREDICT, request.predict.SerializeToString())
+            return pb.StreamReply(predict=self._predict(request.predict, record))
+        if kind == "feedback":
+            record = functools.partial(self._record, FEEDBACK, request.feedback.SerializeToString())
+            return pb.StreamReply(feedback=self._feedback(request.feedback, record))
+        raise RemoteProtocolError("a StreamRequest holds neither predict nor feedback")
+
+    def describe(self) -> pb.DescribeReply:
+        """Answer a DescribeRequest."""
+        settings, interval = self.core.settings, self.core.algorithm.interval
+        return pb.DescribeReply(
+            protocol=PROTOCOL,
+            features=settings.features,
+            groups=settings.groups,
+            bounded=interval is not None,
+            low=interval[0] if interval else 0.0,
+            high=interval[1] if interval else 0.0,
+            max_rows=settings.max_rows,
+            max_pending=settings.max_pending,
+        )
+
+    def report(self) -> pb.ReportReply:
+        """Answer a ReportRequest."""
+        core, ledger = self.core, self.core.state.ledger
+        accounts = [
+            pb.ExpertAccount(
+                name=account.name,
+                rounds=account.rounds,
+                loss=account.loss,
+                own_loss=account.own_loss,
+                regret=account.regret,
+                bound=account.bound,
+                weight=account.weight,
+            )
+            for account in core.accounts()
+        ]
+        return pb.ReportReply(
+            experts=accounts,
+            predicted=core.tickets.next,
+            learned=core.learned,
+            repeated=core.repeated,
+            unknown=core.unknown,
+            pending=core.tickets.pending,
+            forgotten=core.tickets.forgotten,
+            fell_back=ledger.fell_back,
+            orphans=ledger.orphans,
+            loss=ledger.played,
+            alarms=[alarm.message for alarm in core.alarms()],
+        )
+
+    def _predict(self, request: pb.PredictRequest, record: Callable[[], None]) -> pb.PredictReply:
+        settings = self.core.settings
+        rows = split_rows(request.features, request.groups, len(settings.features), len(settings.groups))
+        first, block = self.core.predict(*rows, record)
+        weights = block.p_NE.tobytes() if request.weights else b""
+        return pb.PredictReply(first_ticket=first, predictions=block.value_N.tobytes(), weights=weights)
+
+    def _feedback(self, request: pb.FeedbackRequest, record: Callable[[], None]) -> pb.FeedbackReply:
+        return pb.FeedbackReply(outcomes=self.core.feedback(*split_labels(request.tickets, request.labels), record).tobytes())
+
+    def _parse(self, kind: type[T], raw: bytes) -> T:
+        try:
+            message: T = kind.FromString(raw)  # type: ignore[attr-defined]
+            return message
+        except DecodeError as error:
+            raise RemoteProtocolError(f"these bytes are no {kind.__name__}") from error
+
+    # -- records ---------------------------------------------------------------------------------------------------------
+
+    def _record(self, kind: int, raw: bytes) -> None:
+        """Before a call is applied: put it on record, in a new journal where a checkpoint is due."""
+        if self._journal is not None:
+            if self.calls - self._begun >= self._every:
+                self.checkpoint()
+            self._journal.append(kind, raw)
+        self.calls += 1
+
+    def checkpoint(self) -> None:
+        """Write the state, and begin a journal of the calls after it.
+
+        Raises:
+            StateError: the disk does not take it.
+        """
+        if self._store is None or self._journal is None:
+            return
+        arrays, facts = self.core.capture()
+        self._store.save(self.calls, arrays, facts)
+        self._begun = self.calls
+        self._journal.begin(self.calls)
+        self._journal.forget_before(self._store.rounds()[0])
+
+    def _recover(self) -> None:
+        assert self._store is not None
+        assert self._journal is not None
+        saved = self._store.rounds()
+        if saved:
+            arrays, facts = self._store.load(saved[-1])
+            self.core.restore(arrays, facts)
+            self.calls = saved[-1]
+        for number in self._journal.numbers():
+            if number < self.calls:
+                continue
+            if number > self.calls:
+                raise StateError(f"calls {self.calls} to {number} are on no journal in {self._journal.path(number).parent}")
+            for kind, raw in self._journal.read(number):
+                self._again(kind, raw)
+                self.calls += 1
+
+    def _again(self, kind: int, raw: bytes) -> None:
+        if kind == PREDICT:
+            self._predict(self._parse(pb.PredictRequest, raw), lambda: None)
+        elif kind == FEEDBACK:
+            self._feedback(self._parse(pb.FeedbackRequest, raw), lambda: None)
+        else:
+            raise StateError(f"the journal holds a call of unknown kind {kind}")

@@ -1,0 +1,117 @@
+"""The gRPC side of the prediction service: moves bytes, checks the secret, maps errors."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from saddlebag.errors import SaddlebagError, StateError
+from saddlebag.proto.groupwise import GROUPWISE_SERVICE, TOKEN_KEY
+from saddlebag.server.calls import status_of
+from saddlebag.server.port import open_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from saddlebag.proto.endpoint import ServerSecurity
+    from saddlebag.server.groupwise.service import GroupwiseService
+
+__all__ = ["GroupwiseShell"]
+
+_GRACE_S = 2.0  # for calls under way at the end
+
+
+class GroupwiseShell:
+    """Serves predictions until it is stopped."""
+
+    def __init__(self, service: GroupwiseService, *, token: str = "", note: Callable[[str], None] = lambda text: None) -> None:
+        self._service, self._token, self._note = service, token, note
+        self._over = asyncio.Event()
+        self._failure: StateError | None = None
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, address: str, security: ServerSecurity) -> int:
+        """Open the port; returns its number.
+
+        Raises:
+            ConfigError: the port is in use, or the address is not loopback and the server not secured.
+        """
+        handler = self._handler()
+        self._server, port = await open_port(
+            GROUPWISE_SERVICE, handler, address, security, has_token=bool(self._token), warn=self._note
+        )
+        return port
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._over.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`, then write a last checkpoint.
+
+        Raises:
+            StateError: the journal or a checkpoint could not be written.
+        """
+        assert self._server is not None, "start first"
+        try:
+            await self._over.wait()
+        finally:
+            await self._server.stop(_GRACE_S)
+        if self._failure is not None:
+            raise self._failure
+        self._service.checkpoint()
+
+    def _handler(self) -> grpc.GenericRpcHandler:
+        service = self._service
+        unary = grpc.unary_unary_rpc_method_handler
+        return grpc.method_handlers_generic_handler(
+            GROUPWISE_SERVICE,
+            {
+                "Describe": unary(self._unary(lambda raw: service.describe()), None, _serialised),
+                "Predict": unary(self._unary(service.predict), None, _serialised),
+                "Feedback": unary(self._unary(service.feedback), None, _serialised),
+                "Report": unary(self._unary(lambda raw: service.report()), None, _serialised),
+                "Stream": grpc.stream_stream_rpc_method_handler(self._stream, None, _serialised),
+            },
+        )
+
+    def _unary(self, answer: Callable[[bytes], Any]) -> Any:
+        async def call(raw: bytes, context: Any) -> Any:
+            await self._admit(context)
+            try:
+                return answer(raw)
+            except SaddlebagError as error:
+                await self._refuse(error, context)
+
+        return call
+
+    async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+        await self._admit(context)
+        async for raw in requests:
+            try:
+                reply = self._service.stream(raw)
+            except SaddlebagError as error:
+                await self._refuse(error, context)
+            yield reply
+
+    async def _admit(self, context: Any) -> None:
+        if not self._token:
+            return
+        given = str(dict(context.invocation_metadata() or ()).get(TOKEN_KEY, ""))
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"metadata {TOKEN_KEY} must hold the server's secret")
+
+    async def _refuse(self, error: SaddlebagError, context: Any) -> None:
+        if isinstance(error, StateError):  # a call that is not on record was not applied, and none may follow
+            self._failure = error
+            self._over.set()
+        await context.abort(status_of(error), str(error))
+
+
+def _serialised(reply: Any) -> bytes:
+    data: bytes = reply.SerializeToString()
+    return data

@@ -1,0 +1,50 @@
+"""Opening a port: what every service of Saddlebag has beside its own calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from saddlebag.errors import ConfigError
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ServerSecurity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["open_port"]
+
+
+async def open_port(
+    service: str,
+    handler: grpc.GenericRpcHandler,
+    address: str,
+    security: ServerSecurity,
+    *,
+    has_token: bool,
+    warn: Callable[[str], None],
+) -> tuple[grpc.aio.Server, int]:
+    """Serve a service with health and reflection beside it; returns the started server and its port.
+
+    Raises:
+        ConfigError: the port is in use, or the address is not loopback and the server not secured.
+    """
+    security.require_safe(address.rpartition(":")[0], has_token, warn)
+    server = grpc.aio.server(options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((handler,))
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    credentials = security.credentials()
+    try:
+        port: int = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise ConfigError(f"cannot listen on {address}: the port is in use or the address is not of this machine")
+    await server.start()
+    return server, port

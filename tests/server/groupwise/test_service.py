@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from saddlebag.errors import RemoteProtocolError, StateError
+from saddlebag.proto.groupwise import join_labels, join_rows
+from saddlebag.proto.v1 import groupwise_pb2 as pb
+from saddlebag.server.groupwise.service import GroupwiseService
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def predict_request(x_ND: Any, member_NG: Any) -> bytes:
+    features, groups = join_rows(x_ND, member_NG)
+    return pb.PredictRequest(features=features, groups=groups, weights=True).SerializeToString()
+
+
+def feedback_request(tickets: Any, labels: Any) -> bytes:
+    encoded = join_labels(tickets, labels)
+    return pb.FeedbackRequest(tickets=encoded[0], labels=encoded[1]).SerializeToString()
+
+
+def script(rows: Any, length: int) -> list[tuple[str, bytes]]:
+    """A fixed sequence of calls: batches, and labels for random tickets of the past."""
+    rng, calls, given = np.random.default_rng(1), [], 0
+    for _ in range(length):
+        if given == 0 or rng.random() < 0.5:
+            count = int(rng.integers(1, 9))
+            calls.append(("predict", predict_request(*rows(rng, count)[:2])))
+            given += count
+        else:
+            count = int(rng.integers(1, 9))
+            calls.append(("feedback", feedback_request(rng.integers(0, given, count), rng.random(count))))
+    return calls
+
+
+def bits(service: GroupwiseService) -> Any:
+    arrays, facts = service.core.capture()
+    return {name: array.tobytes() for name, array in arrays.items()}, facts
+
+
+def test_a_service_killed_at_any_moment_resumes_with_every_bit(make_core: Any, rows: Any, tmp_path: Path) -> None:
+    calls = script(rows, 120)
+    undisturbed = GroupwiseService(make_core())
+    for kind, raw in calls:
+        getattr(undisturbed, kind)(raw)
+    dice = random.Random(0)
+    service, done = GroupwiseService(make_core(), tmp_path, checkpoint_every=16), 0
+    while done < len(calls):
+        getattr(service, calls[done][0])(calls[done][1])
+        done += 1
+        if dice.random() < 0.2:  # killed: nothing is closed; perhaps in the middle of the next record
+            journal = service._journal
+            assert journal is not None
+            newest = journal.path(journal.numbers()[-1])
+            torn = dice.choice([b"", b"\x40\x00\x00\x00", b"\x40\x00\x00\x00\x01\x02\x03\x04\x01half a record"])
+            newest.write_bytes(newest.read_bytes() + torn)
+            service = GroupwiseService(make_core(), tmp_path, checkpoint_every=16)
+            assert service.calls == done
+    assert bits(service) == bits(undisturbed)
+
+
+def test_a_crash_between_checkpoint_and_journal_loses_nothing(make_core: Any, rows: Any, tmp_path: Path) -> None:
+    calls = script(rows, 30)
+    service = GroupwiseService(make_core(), tmp_path, checkpoint_every=1000)
+    for kind, raw in calls:
+        getattr(service, kind)(raw)
+    arrays, facts = service.core.capture()
+    assert service._store is not None
+    service._store.save(service.calls, arrays, facts)  # and no journal that begins here
+    resumed = GroupwiseService(make_core(), tmp_path)
+    assert bits(resumed) == bits(service)
+
+
+def test_a_damaged_journal_is_refused_and_left_alone(make_core: Any, rows: Any, tmp_path: Path) -> None:
+    service = GroupwiseService(make_core(), tmp_path, checkpoint_every=1000)
+    for kind, raw in script(rows, 10):
+        getattr(service, kind)(raw)
+    path = tmp_path / "journal-000000000000.log"
+    damaged = bytearray(path.read_bytes())
+    damaged[40] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(StateError, match="damaged at byte"):
+        GroupwiseService(make_core(), tmp_path)
+    assert path.read_bytes() == damaged
+
+
+def test_a_call_that_cannot_be_recorded_is_not_applied(make_core: Any, rows: Any, tmp_path: Path) -> None:
+    service = GroupwiseService(make_core(), tmp_path)
+    assert service._journal is not None
+
+    def full(kind: int, body: bytes) -> None:
+        raise StateError("cannot write the journal: no space left")
+
+    service._journal.append = full  # type: ignore[method-assign]
+    with pytest.raises(StateError, match="no space left"):
+        service.predict(script(rows, 1)[0][1])
+    assert service.core.tickets.next == 0
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xff\xff",
+        predict_request(np.ones((1, 2)), np.ones((1, 5), bool)),
+        predict_request(np.ones((1, 3)), np.ones((1, 9), bool)),
+        predict_request(np.ones((1, 3)), np.ones((1, 7), bool)),
+        b"",
+    ],
+    ids=["garbage", "columns", "groups", "padding", "empty"],
+)
+def test_malformed_requests_are_refused_and_leave_no_trace(make_core: Any, raw: bytes, tmp_path: Path) -> None:
+    service = GroupwiseService(make_core(), tmp_path)
+    before = (tmp_path / "journal-000000000000.log").read_bytes()
+    with pytest.raises(RemoteProtocolError):
+        service.predict(raw)
+    with pytest.raises(RemoteProtocolError):
+        service.stream(raw)
+    assert service.core.tickets.next == 0
+    assert (tmp_path / "journal-000000000000.log").read_bytes() == before
+
+
+def test_any_bytes_are_answered_or_refused(make_core: Any) -> None:
+    service, dice = GroupwiseService(make_core()), random.Random(0)
+    whole = [
+        predict_request(np.ones((3, 3)), np.ones((3, 5), bool)),
+        feedback_request([0, 1], [0.5, 0.5]),
+    ]
+    for _ in range(3000):
+        raw = bytearray(dice.choice(whole))
+        for _ in range(dice.randrange(4)):
+            raw[dice.randrange(len(raw))] = dice.randrange(256)
+        raw = raw[: dice.randrange(len(raw) + 1)]
+        for call in (service.predict, service.feedback, service.stream):
+            try:
+                call(bytes(raw))
+            except RemoteProtocolError:
+                continue
