@@ -82,7 +82,8 @@ class Sum:
             case Seeded() if payload.support.scope is Scope.COMMON and self._add_common(payload):
                 pass
             case Sparse() | Seeded() if self.dimension > _CACHED:
-                self._waiting.append(Piece(start, payload.index_K, payload.value.value_D))
+                short = np.int32 if self.dimension <= 2**30 else np.int64  # half the memory while it waits
+                self._waiting.append(Piece(start, payload.index_K.astype(short), payload.value.value_D))
                 self._entries += len(payload.index_K)
                 if 4 * self._entries > self.dimension:
                     self._settle()

@@ -82,8 +82,8 @@ class StreamDecoder:
     def _rest(self) -> Iterator[tuple[int, int, Payload]]:
         if self._dense is not None:
             raise RemoteProtocolError("a message is cut short in a dense part")
-        rest = decode(bytes(self._held), self._sizes[self._part :], self._draws)
-        self._held.clear()
+        held, self._held = self._held, bytearray()  # the payloads are views of it: not copied, and not to be changed
+        rest = decode(memoryview(held).toreadonly(), self._sizes[self._part :], self._draws)
         for offset, payload in enumerate(rest.parts):
             yield self._part + offset, 0, payload
 

@@ -14,6 +14,8 @@ from saddlebag.compression.kernels.vectors import LANES, at_least, load, trailin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy.typing as npt
+
     from saddlebag.compression.kernels.plain import Piece
 
 __all__ = ["add_sparse", "collect", "keep", "strata"]
@@ -61,7 +63,16 @@ def _keep(index_N: Any, magnitude_N: Any, threshold: Any, tied: Any) -> Any:
 
 @jit
 def _add_sparse(
-    out_D: Any, start_M: Any, index_M: Any, value_M: Any, length_M: Any, like: Any, fresh: Any, divisor: Any, factor: Any
+    out_D: Any,
+    start_M: Any,
+    index_M: Any,
+    value_M: Any,
+    length_M: Any,
+    index_like: Any,
+    value_like: Any,
+    fresh: Any,
+    divisor: Any,
+    factor: Any,
 ) -> Any:
     place_M = np.zeros(len(length_M), np.int64)
     for low in range(0, len(out_D), _BLOCK):
@@ -71,10 +82,10 @@ def _add_sparse(
         for m in range(len(length_M)):
             place, length, start = place_M[m], length_M[m], start_M[m]
             while place < length:
-                coordinate = start + load(index_M[m], place, np.int64(0))
+                coordinate = start + np.int64(load(index_M[m], place, index_like))
                 if coordinate >= high:
                     break
-                out_D[coordinate] += load(value_M[m], place, like)
+                out_D[coordinate] += load(value_M[m], place, value_like)
                 place += 1
             place_M[m] = place
         if divisor != 1.0 and factor != 0.0:
@@ -101,13 +112,18 @@ def keep(index_N: Any, magnitude_N: Any, threshold: int, tied: int) -> int:
 def add_sparse(out_D: Any, pieces: Sequence[Piece], *, fresh: bool, divisor: int) -> None:
     """`plain.add_sparse`, compiled."""
     check_within(len(out_D), pieces)
-    kinds = {piece.value_K.dtype for piece in pieces}
-    kind = np.dtype(np.float32 if kinds == {np.dtype(np.float32)} else np.float64)
-    index_M = [np.ascontiguousarray(piece.index_K, np.int64) for piece in pieces]
-    value_M = [np.ascontiguousarray(piece.value_K, kind) for piece in pieces]
+    index_type = _common([piece.index_K for piece in pieces], np.int32, np.int64)
+    value_type = _common([piece.value_K for piece in pieces], np.float32, np.float64)
+    index_M = [np.ascontiguousarray(piece.index_K, index_type) for piece in pieces]
+    value_M = [np.ascontiguousarray(piece.value_K, value_type) for piece in pieces]
     starts = [piece.start for piece in pieces]
     arrays = [[array.ctypes.data for array in arrays] for arrays in (index_M, value_M)]
     lengths = [len(index_K) for index_K in index_M]
     numbers = [np.array(row, np.int64) for row in (starts, *arrays, lengths)]
     factor = 1.0 / divisor if divisor & (divisor - 1) == 0 else 0.0  # of a power of two: the same quotient, and sooner
-    _add_sparse(out_D, *numbers, kind.type(0), fresh, float(divisor), factor)
+    _add_sparse(out_D, *numbers, index_type(0), value_type(0), fresh, float(divisor), factor)
+
+
+def _common(arrays: Sequence[npt.NDArray[Any]], short: type[np.generic], long: type[np.generic]) -> Any:
+    """The short type if all arrays have it, so that none is copied; else the long one."""
+    return short if {array.dtype for array in arrays} == {np.dtype(short)} else long

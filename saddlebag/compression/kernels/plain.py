@@ -26,10 +26,13 @@ _STRATA = 1 << 14  # drawn at a time; a multiple of the eight that come from one
 
 
 class Piece(NamedTuple):
-    """A sparse vector to be added: values at coordinates `start + index_K`, which ascend strictly."""
+    """A sparse vector to be added: values at coordinates `start + index_K`, which ascend strictly.
+
+    The type of the coordinates holds the length of the sum and a block more.
+    """
 
     start: int
-    index_K: Index
+    index_K: npt.NDArray[np.signedinteger[Any]]
     value_K: npt.NDArray[np.floating[Any]]
 
 
@@ -91,7 +94,7 @@ def add_sparse(out_D: npt.NDArray[np.floating[Any]], pieces: Sequence[Piece], *,
     """
     check_within(len(out_D), pieces)
     edges = np.arange(0, len(out_D) + _ADDED, _ADDED)
-    cuts = [np.searchsorted(piece.index_K, edges - piece.start).tolist() for piece in pieces]
+    cuts = [np.searchsorted(piece.index_K, (edges - piece.start).astype(piece.index_K.dtype)).tolist() for piece in pieces]
     for block, low in enumerate(edges[:-1].tolist()):
         out_B = out_D[low : low + _ADDED]
         if fresh:

@@ -28,6 +28,7 @@ def pieces_of(seed: int, d: int, count: int) -> list[Piece]:
     for m in range(count):
         start = int(rng.integers(0, d)) if m % 3 == 2 else 0
         index_K = np.flatnonzero(rng.random(d - start) < rng.random() ** 3)
+        index_K = index_K.astype([np.int32, np.int32, np.int64][int(rng.integers(0, 3 if seed % 3 else 2))])
         kind = [np.float32, np.float32, np.float64, np.float16][int(rng.integers(0, 4))] if seed % 2 else np.float32
         pieces.append(Piece(start, index_K, (rng.standard_normal(len(index_K)) * 10.0 ** (m % 5)).astype(kind)))
     return pieces
