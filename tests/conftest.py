@@ -9,7 +9,8 @@ import pytest
 from saddlebag.algorithms import AnyMethod, Judge, Outcome, Problem, Stop, masha1, simulate
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.client.core import WorkerCore
-from saddlebag.compression import SERVER, Natural, RandK
+from saddlebag.compression import SERVER, Draws, Natural, RandK
+from saddlebag.errors import PeerLost
 from saddlebag.proto.codec import LoopbackWire, decode
 from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import JoinAsk
@@ -21,6 +22,8 @@ from saddlebag.server.saved import restore
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
+
+    from saddlebag.server.delivery import Delivery
 
 
 class Network:
@@ -46,6 +49,7 @@ class Network:
         self.saves: dict[str, dict[int, Any]] = {}
         self.records: list[Any] = []
         self.notes: list[str] = []
+        self.jumps = 0  # catch-ups that were taken
         self.now = 0.0
         self.server = self._new_server()
         self.workers = {rank: self._new_worker(rank) for rank in range(problem.num_workers)}
@@ -96,6 +100,7 @@ class Network:
         self.apply(effects)
         self.joined[rank] = session
         self.unsent[rank] = []
+        worker.members = answer.members
         if answer.heal:
             worker.heal(self.server.replica)
         elif answer.fresh:
@@ -123,27 +128,42 @@ class Network:
         if rank not in self.joined:
             self.join(rank)
             return
-        if server.finished is None and worker.round == server.round and not server.needs_uplink(rank):
-            return  # waits for the others
+        try:
+            delivery = server.delivery(rank, worker.round)
+        except PeerLost:  # its stream ends
+            server.lost(rank, self.joined.pop(rank), self.now)
+            return
+        if delivery is not None:
+            self.receive(rank, delivery)
+            return
+        if server.finished is not None or not server.needs_uplink(rank):
+            return  # waits for the others, or is idle
         if not self.unsent[rank]:
             buffers, digest = worker.step()
-            if worker.round == server.round:
-                here = {"epoch": worker.epoch, "round_": worker.round, "sender": rank + 1, "digest": digest}
-                self.unsent[rank] = list(frames_of(buffers, **here, frame_bytes=self.frame_bytes))
-        if worker.round == server.round:
-            for _ in self.unsent[rank][:cut]:
-                self.apply(server.frame(rank, self.unsent[rank].pop(0), self.now))
-                if rank not in self.joined:
-                    return
-            return
-        frames = server.frames(worker.round)
-        sizes, draws = worker.downlink_sizes(), worker.draws.of(SERVER)
-        for sequence in range(len(frames)):
-            server.sent(rank, worker.round, sequence)
-        final = server.is_final(worker.round)
-        worker.apply(decode(b"".join(read_frame(frame).data for frame in frames), sizes, draws))
+            here = {"epoch": worker.epoch, "round_": worker.round, "sender": rank + 1, "digest": digest}
+            self.unsent[rank] = list(frames_of(buffers, **here, frame_bytes=self.frame_bytes))
+        for _ in self.unsent[rank][:cut]:
+            self.apply(server.frame(rank, self.unsent[rank].pop(0), self.now))
+            if rank not in self.joined:
+                return
+
+    def receive(self, rank: int, delivery: Delivery) -> None:
+        """Hand a downlink, or a catch-up, to a worker."""
+        worker, server, before = self.workers[rank], self.server, self.workers[rank].round
+        assert delivery.start == before
+        for sequence in range(len(delivery.frames)):
+            server.delivered(rank, delivery, sequence)
+        data = b"".join(read_frame(frame).data for frame in delivery.frames)
+        if delivery.jump:
+            draws = Draws(7, delivery.end, SERVER)
+            worker.jump(delivery.end, decode(data, worker.catch_up_sizes(), draws))
+            self.jumps += 1
+        else:
+            worker.ensure_stepped()
+            worker.apply(decode(data, worker.downlink_sizes(), worker.draws.of(SERVER)))
+        final = server.is_final(worker.round - 1)
         every = self.settings.checkpoint_every
-        if every and (worker.round % every == 0 or final):
+        if every and (worker.round // every > before // every or final):
             self.save(str(rank), worker.round, worker.capture())
         if final:
             self.done.add(rank)

@@ -23,6 +23,7 @@ from saddlebag.algorithms.local_sgda import LocalSgda, local_sgda
 from saddlebag.algorithms.masha1 import Masha1, masha1
 from saddlebag.algorithms.masha2 import Masha2, masha2
 from saddlebag.algorithms.ogda import Ogda, ogda
+from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
@@ -33,6 +34,7 @@ __all__ = [
     "DIVERGED",
     "METHODS",
     "AnyMethod",
+    "Arrears",
     "CompressedExtragradient",
     "Constants",
     "DianaSgda",
@@ -55,10 +57,14 @@ __all__ = [
     "Qsgda",
     "Record",
     "ReplicaState",
+    "Selective",
     "Stop",
     "Verdict",
     "VrDianaSgda",
     "Wire",
+    "catch_up",
+    "catch_up_sizes",
+    "caught_up",
     "check_method",
     "compressed_extragradient",
     "diana_sgda",
@@ -75,6 +81,7 @@ __all__ = [
     "masha2",
     "ogda",
     "pack",
+    "participants",
     "qsgda",
     "simulate",
     "takes_compressors",

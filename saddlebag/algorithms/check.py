@@ -9,6 +9,7 @@ import numpy as np
 
 from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem
 from saddlebag.algorithms.finite_sum import FiniteSum
+from saddlebag.algorithms.participation import Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.simulate import Wire, form_means
 from saddlebag.algorithms.state import digest, pack, unpack
 from saddlebag.compression import SERVER, Draws, Index, Mean, Vector
@@ -26,6 +27,8 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     4. The operator is only asked through the given function, at feasible points: prox(z, 0+) = z there.
     5. The server half keeps nothing of the means: their memory serves the next round.
     6. A restart from the replica's z gives a valid replica.
+    7. Who takes part is a function of the shared draws: some members, ascending, and all where replicas are compared. Rounds
+       with idle workers change no field of the replica but `drifting`, and a catch-up gives the same bits.
     """
     replica = method.init_replica(problem.start())
     workers = [method.init_worker(replica) for _ in range(problem.num_workers)]
@@ -34,7 +37,8 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
         draws = Draws(seed, round_, SERVER)
         sizes = method.uplink_sizes(replica, draws)
         ups = []
-        for worker in range(problem.num_workers):
+        active = _selected(method, replica, draws, problem.num_workers)
+        for worker in active:
             operator = _feasible(problem, problem.operator(worker))
             arguments = (replica, workers[worker], operator, draws.of(worker))
             workers[worker], up = _twice(method, "worker_step", arguments)
@@ -46,7 +50,9 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
             mean.value.fill(np.nan)
         assert _bits((server, down)) == bits, f"{method}.server_step: keeps the memory of a mean, which is on loan"
         down = _checked(down, method.downlink_sizes(replica, draws), draws, wire)
-        replica = _twice(method, "replay", (replica, down, draws))
+        before, replica = replica, _twice(method, "replay", (replica, down, draws))
+        if len(active) < problem.num_workers:
+            _check_drift(method, before, replica, wire, draws)
         assert isinstance(replica.iteration, int)
         assert len(replica.z_D) == problem.dimension
         replica, server = _restored(replica, problem), _restored(server, problem)
@@ -54,6 +60,26 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     assert replica.iteration > 0, f"{method}: {num_rounds} rounds completed no iteration"
     restarted = method.init_replica(replica.z_D)
     assert np.array_equal(restarted.z_D, replica.z_D), f"{method}: a restart moved z"
+
+
+def _selected(method: AnyMethod, replica: Any, draws: Draws, num_workers: int) -> tuple[int, ...]:
+    members = tuple(range(num_workers))
+    active = participants(method, replica, draws, members)
+    assert active == participants(method, replica, draws, members), f"{method}.select: equal arguments gave different results"
+    assert active, f"{method}.select: nobody takes part"
+    assert set(active) <= set(members), f"{method}.select: {active} are not among the members"
+    assert list(active) == sorted(set(active)), f"{method}.select: {active} do not ascend"
+    if method.synchronises(replica, draws):
+        assert active == members, f"{method}.select: idle workers in a round that synchronises"
+    return active
+
+
+def _check_drift(method: AnyMethod, before: Any, after: Any, wire: Wire | None, draws: Draws) -> None:
+    """A worker that was idle is brought to `after` by its drifting fields alone."""
+    assert isinstance(method, Selective)
+    message = _checked(catch_up(method, after), catch_up_sizes(method, before), draws, wire)
+    brought = caught_up(method, before, message)
+    assert digest(brought) == digest(after), f"{method}: a round with idle workers changed more than {method.drifting}"
 
 
 def _twice(method: AnyMethod, step: str, arguments: tuple[Any, ...]) -> Any:

@@ -10,6 +10,10 @@ and w is renewed with probability p. The noise of Q is proportional to zh - w, w
 
 VR-MASHA1 (`batch`): a batch of samples replaces F_m in the difference, the same samples at zh and w, so its noise vanishes
 too. The stochastic form (`sync_batch`) estimates F_m(w) as well, whose error puts a floor under the accuracy.
+
+PP-MASHA1 (`participants`): b of M workers, uniformly without replacement, compute and send in a round; the mean is over them.
+All take part where F(w) is renewed: from a subset it would be another operator's, and the run would stall. Differs: in such
+a round everybody's difference is used too, which only lessens the noise.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import numpy as np
 from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, probability_or_theory
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
-from saddlebag.compression import Compressor, Draws, Mean, Unbiased, Vector, errors_average, kind_of
+from saddlebag.compression import Compressor, Draws, Mean, Purpose, Unbiased, Vector, errors_average, kind_of, uniform_subset
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,9 +52,15 @@ class Masha1Server:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Masha1(Anchored):
-    """MASHA1 with its hyper-parameters; see `Anchored`."""
+    """MASHA1 with its hyper-parameters; see `Anchored`.
+
+    Attributes:
+        prox: of the problem.
+        participants: b, how many workers take part in a round that does not synchronise; None for all.
+    """
 
     prox: Prox = identity_prox
+    participants: int | None = None
 
     replica_type = AnchoredReplica
     worker_type = Masha1Worker
@@ -64,6 +74,21 @@ class Masha1(Anchored):
                     f"masha1 needs an unbiased compressor {name}, got {compressor} ({kind_of(compressor)}), "
                     "with which it diverges; use masha2 or an unbiased one such as rand_k or natural"
                 )
+
+        if self.participants is not None and self.participants < 1:
+            raise ConfigError(f"participants must be at least 1, got {self.participants}")
+
+    @property
+    def drifting(self) -> tuple[str, ...]:
+        """Rounds with idle workers move z; under the rule "next" the coin may make it the anchor at once."""
+        return ("z_D", "iteration") if self.rule == "current" else ("z_D", "w_D", "iteration", "syncing")
+
+    def select(self, replica: AnchoredReplica, draws: Draws, members: tuple[int, ...]) -> tuple[int, ...]:
+        """All members where F(w) is renewed; else b of them, uniformly without replacement."""
+        if self.participants is None or self.participants >= len(members) or self.synchronises(replica, draws):
+            return members
+        chosen = uniform_subset(draws.common(Purpose.PARTICIPANTS), len(members), self.participants)
+        return tuple(members[place] for place in chosen)
 
     def init_worker(self, replica: AnchoredReplica) -> Masha1Worker:
         return Masha1Worker(np.zeros(len(replica.z_D)))
@@ -98,22 +123,27 @@ class Masha1(Anchored):
         return self.replay_anchor(replica, z_D, down, draws)
 
 
-def masha1_noise(problem: Problem, up: Unbiased, down: Unbiased, batch: int | None = None) -> float:
+def masha1_noise(
+    problem: Problem, up: Unbiased, down: Unbiased, batch: int | None = None, participants: int | None = None
+) -> float:
     """The constant Cq with E|g|^2 <= Cq^2 |zh - w|^2 (section 9.1).
 
-    Its square is (1 + omega_s)(L^2 + (omega L~^2 + (1 + omega) V)/M) with V = Lambda~^2/b for batches of b samples, 0
-    without; (1 + omega_s)(1 + omega)(L^2 + V/M) on a common support.
+    Its square is (1 + omega_s)(L^2 + ((omega + s) L~^2 + (1 + omega) V)/b), where b of M workers take part,
+    s = (M - b)/(M - 1), and V = Lambda~^2/B for batches of B samples, 0 without. On a common support it is
+    (1 + omega_s)(1 + omega)(L^2 + (s L~^2 + V)/b).
 
     The downlink's omega is taken at D; on a common support it may carry K values only, for which no known omega is larger.
     """
-    constants, d = known_constants(problem, "masha1"), problem.dimension
+    constants, d, m = known_constants(problem, "masha1"), problem.dimension, problem.num_workers
     omega, omega_down = up.omega(d), down.omega(d)
     sampling = 0.0 if batch is None else lipschitz_samples(finite_sums(problem)) ** 2 / batch
+    b = m if participants is None else min(participants, m)
+    selection = (m - b) / (m - 1) * constants.lipschitz_rms**2 if b < m else 0.0
     if errors_average(up):
-        workers = omega * constants.lipschitz_rms**2 + (1.0 + omega) * sampling
-        spread = constants.lipschitz**2 + workers / problem.num_workers
+        workers = omega * constants.lipschitz_rms**2 + selection + (1.0 + omega) * sampling
+        spread = constants.lipschitz**2 + workers / b
     else:
-        spread = (1.0 + omega) * (constants.lipschitz**2 + sampling / problem.num_workers)
+        spread = (1.0 + omega) * (constants.lipschitz**2 + (selection + sampling) / b)
     return math.sqrt((1.0 + omega_down) * spread)
 
 
@@ -128,15 +158,16 @@ def masha1(
     wire: WireType = "float32",
     batch: int | None = None,
     sync_batch: int | None = None,
+    participants: int | None = None,
 ) -> Masha1:
-    """MASHA1 for a problem; with `batch` VR-MASHA1, with `sync_batch` too its stochastic form.
+    """MASHA1 for a problem; with `batch` VR-MASHA1, with `sync_batch` too its stochastic form, with `participants` PP-MASHA1.
 
     Without a step size, the proven one: min{sqrt(p) / (2 Cq), p / (2 mu)} with p = min(1/beta, 1/2), under which
     E(|z-z*|^2 + |w-z*|^2) contracts by 1 - gamma mu / 2 in every iteration (strongly monotone case).
     """
     p = probability_or_theory(problem, up, probability, batch, sync_batch)
     given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
-    given |= {"batch": batch, "sync_batch": sync_batch}
+    given |= {"batch": batch, "sync_batch": sync_batch, "participants": participants}
     if step_size is None:
         step_size = proven_step(problem, Masha1(step_size=1.0, **given))
     return Masha1(step_size=step_size, prox=problem.prox, **given)
@@ -149,7 +180,7 @@ def proven_step(problem: Problem, method: Masha1) -> float:
         raise ConfigError(f"masha1's theory needs probability <= 1/2, got {p}; give method.step_size a number")
     assert isinstance(method.up, Unbiased)
     assert isinstance(method.down, Unbiased)
-    step_size = math.sqrt(p) / (2.0 * masha1_noise(problem, method.up, method.down, method.batch))
+    step_size = math.sqrt(p) / (2.0 * masha1_noise(problem, method.up, method.down, method.batch, method.participants))
     if constants.strong_monotonicity > 0:
         step_size = min(step_size, p / (2.0 * constants.strong_monotonicity))
     return step_size

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, participants
 from saddlebag.compression import SERVER, Draws, Mean, Sum
 from saddlebag.errors import ConfigError, NotFiniteError
 
@@ -132,15 +133,18 @@ class _InProcess:
         self.replica = method.init_replica(problem.start())
         self._workers = [method.init_worker(self.replica) for _ in self._operators]
         self._server = method.init_server(self.replica)
+        self._members, self._arrears = tuple(range(len(self._operators))), Arrears(len(self._operators))
         self.up_bytes = self.down_bytes = self.rounds = 0
 
     def round(self) -> None:
         """One round; raises `NotFiniteError`, and the round does not count, when a message cannot be sent."""
         method, replica, draws = self._method, self.replica, Draws(self._seed, self.rounds, SERVER)
         sizes, received, up_bytes = method.uplink_sizes(replica, draws), [], 0
-        for worker, operator in enumerate(self._operators):
+        active = participants(method, replica, draws, self._members)
+        self._bring(active)
+        for worker in active:
             mine = draws.of(worker)
-            self._workers[worker], up = method.worker_step(replica, self._workers[worker], operator, mine)
+            self._workers[worker], up = method.worker_step(replica, self._workers[worker], self._operators[worker], mine)
             up, num_bytes = self._wire.carry(up, sizes, mine)
             received.append(up)
             up_bytes += num_bytes
@@ -151,6 +155,22 @@ class _InProcess:
         self.up_bytes += up_bytes
         self.down_bytes += down_bytes * len(received)
         self.rounds += 1
+        self._arrears.receive(active, self.rounds, down_bytes)
+
+    def _bring(self, workers: tuple[int, ...]) -> None:
+        """Count what brings these workers to the present boundary; here they share one replica."""
+        if all(self._arrears.boundary(worker) == self.rounds for worker in workers):
+            return
+        method, replica = self._method, self.replica
+        assert isinstance(method, Selective)
+        draws = Draws(self._seed, self.rounds, SERVER)
+        _, num_bytes = self._wire.carry(catch_up(method, replica), catch_up_sizes(method, replica), draws)
+        costs = self._arrears.costs(workers, self.rounds, num_bytes)
+        self.down_bytes += sum(cost for cost, _ in costs.values())
+
+    def end(self) -> None:
+        """The run is over: everybody is brought to the last iterate."""
+        self._bring(self._members)
 
 
 def simulate(
@@ -180,6 +200,8 @@ def simulate(
             break
         verdict = judge(run.rounds, before, run.replica)
         reason = verdict.reason
+        if reason is not None:
+            run.end()
         if verdict.merits is not None:
             record = Record(run.rounds, run.replica.iteration, verdict.merits, run.up_bytes, run.down_bytes)
             if keep_history:

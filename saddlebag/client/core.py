@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from saddlebag.algorithms import AnyMethod, Message, Operator, digest, pack, unpack
+from saddlebag.algorithms import (
+    AnyMethod,
+    Message,
+    Operator,
+    Selective,
+    catch_up_sizes,
+    caught_up,
+    digest,
+    pack,
+    participants,
+    unpack,
+)
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError
 from saddlebag.proto.codec import encode
@@ -31,6 +42,7 @@ class WorkerCore:
     def __init__(self, method: AnyMethod, operator: Operator, start_D: Vector, *, worker: int, seed: int) -> None:
         self.method, self.worker = method, worker
         self._operator, self._start_D, self._seed = operator, start_D, seed
+        self.members: tuple[int, ...] = ()  # of the epoch, once they are known
         self.begin_run(0)
 
     @property
@@ -62,10 +74,31 @@ class WorkerCore:
         synchronises = self.method.synchronises(self.replica, self.draws)
         return encode(message), digest(self.replica) if synchronises else None
 
+    @property
+    def idle(self) -> bool:
+        """Whether this worker takes no part in the current round."""
+        if not self.members:
+            return False
+        return self.worker not in participants(self.method, self.replica, self.draws.of(SERVER), self.members)
+
     def ensure_stepped(self) -> None:
         """Compute the step of the current round unless it is in progress: its downlink can then be applied."""
         if self._next is None:
-            self.step()
+            if self.idle:
+                self._next = self._own
+            else:
+                self.step()
+
+    def catch_up_sizes(self) -> tuple[int, ...]:
+        """The schema of a catch-up, which brings an idle worker to a later boundary; () when the method knows none."""
+        return catch_up_sizes(self.method, self.replica) if isinstance(self.method, Selective) else ()
+
+    def jump(self, round_: int, message: Message) -> None:
+        """Take a catch-up: the replica is that of a later boundary, the own half of the state stays."""
+        if not (isinstance(self.method, Selective) and self.idle and round_ > self.round):
+            raise LocalProtocolError(f"no catch-up from round {self.round} to {round_}")
+        self.replica, self._next = caught_up(self.method, self.replica, message), None
+        self.round = round_
 
     def downlink_sizes(self) -> tuple[int, ...]:
         """The schema of the current round's downlink."""

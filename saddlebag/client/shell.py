@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from saddlebag.algorithms import DIVERGED
-from saddlebag.compression import SERVER
+from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError, PeerLost, RemoteProtocolError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
 from saddlebag.proto.codec import decode
@@ -26,6 +26,7 @@ from saddlebag.proto.v1 import parameter_server_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from saddlebag.algorithms import Message
     from saddlebag.client.core import WorkerCore
     from saddlebag.proto.reader import Buffer
 
@@ -126,7 +127,7 @@ class WorkerShell:
         try:
             while True:
                 try:
-                    buffers, digest = await self._step()
+                    step = await self._step()
                 except NotFiniteError as error:
                     self._note(f"worker {self._core.worker} at round {self._core.round}: {error}")
                     try:
@@ -136,8 +137,8 @@ class WorkerShell:
                             raise EOFError from None
                         raise
                     return True
-                if self._core.round >= reply.round:
-                    await self._send(call, buffers, digest)
+                if step is not None and self._core.round >= reply.round:
+                    await self._send(call, *step)
                 if await self._receive(call):
                     await call.done_writing()
                     while await call.read() is not grpc.aio.EOF:  # let the server end the call: it counts what it has sent
@@ -172,6 +173,7 @@ class WorkerShell:
                 f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; use the same release"
             )
         self._configure(reply.resolved)
+        core.members = tuple(reply.members)
         self._checkpoint_every = reply.checkpoint_every
         self._position(reply)
         return reply
@@ -232,7 +234,10 @@ class WorkerShell:
 
     # -- one round -------------------------------------------------------------------------------------------------------
 
-    async def _step(self) -> tuple[list[Buffer], int | None]:
+    async def _step(self) -> tuple[list[Buffer], int | None] | None:
+        if self._core.idle:
+            self._core.ensure_stepped()
+            return None
         begin = time.perf_counter()
         result = await asyncio.to_thread(self._core.step) if self._step_s > _THREAD_ABOVE_S else self._core.step()
         self._step_s = time.perf_counter() - begin
@@ -253,34 +258,38 @@ class WorkerShell:
             self.ledger.up += len(frame)
 
     async def _receive(self, call: Any) -> bool:
-        """Take the downlink of the current round; whether it ends the run."""
-        core = self._core
-        sizes = core.downlink_sizes()
+        """Take the downlink of the current round, or a catch-up to a later one; whether it ends the run."""
+        core, before = self._core, self._core.round
         frame = await self._frame(call)
-        draws = core.draws.of(SERVER)
-        self._expect(frame, 0)
-        if len(frame.data) == frame.total:
-            message = decode(frame.data, sizes, draws)
+        if frame.round > core.round and core.idle:
+            core.jump(frame.round, await self._message(call, frame, frame.round, core.catch_up_sizes()))
         else:
-            decoder = StreamDecoder(sizes, draws, frame.total)
-            received: list[tuple[int, int, Any]] = []
-            for sequence in itertools.count(1):
-                received.extend(decoder.feed(frame.data))
-                if decoder.complete:
-                    break
-                frame = await self._frame(call)
-                self._expect(frame, sequence)
-            message = assemble(received, sizes)
-        core.apply(message)
-        if self._store is not None and self._checkpoint_every and (core.round % self._checkpoint_every == 0 or frame.final):
+            core.apply(await self._message(call, frame, core.round, core.downlink_sizes()))
+        every = self._checkpoint_every
+        if self._store is not None and every and (core.round // every > before // every or frame.final):
             arrays, meta = core.capture()
             self._store.save(core.round, arrays, {**meta, "recipe": self._recipe})
         return frame.final
 
-    def _expect(self, frame: Frame, sequence: int) -> None:
-        core = self._core
-        if (frame.epoch, frame.round, frame.sender, frame.sequence) != (core.epoch, core.round, 0, sequence):
-            raise RemoteProtocolError(f"expected frame {sequence} of round {core.round}, got {frame.sequence} of {frame.round}")
+    async def _message(self, call: Any, frame: Frame, round_: int, sizes: tuple[int, ...]) -> Message:
+        """The message that begins with this frame."""
+        draws = Draws(self._core.draws.seed, round_, SERVER)
+        self._expect(frame, round_, 0)
+        if len(frame.data) == frame.total:
+            return decode(frame.data, sizes, draws)
+        decoder = StreamDecoder(sizes, draws, frame.total)
+        received: list[tuple[int, int, Any]] = []
+        for sequence in itertools.count(1):
+            received.extend(decoder.feed(frame.data))
+            if decoder.complete:
+                break
+            frame = await self._frame(call)
+            self._expect(frame, round_, sequence)
+        return assemble(received, sizes)
+
+    def _expect(self, frame: Frame, round_: int, sequence: int) -> None:
+        if (frame.epoch, frame.round, frame.sender, frame.sequence) != (self._core.epoch, round_, 0, sequence):
+            raise RemoteProtocolError(f"expected frame {sequence} of round {round_}, got {frame.sequence} of {frame.round}")
 
     async def _frame(self, call: Any) -> Frame:
         raw = await call.read()

@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, digest
+from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, digest, participants
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import NotFiniteError, RemoteProtocolError
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import frames_of, read_frame
-from saddlebag.proto.handshake import JoinAnswer, JoinAsk
 from saddlebag.server import effects as ef
+from saddlebag.server.delivery import Deliveries, Delivery
 from saddlebag.server.gather import Gather
+from saddlebag.server.joining import answer, can_start_fresh, common_round
 from saddlebag.server.ledger import Ledger
 from saddlebag.server.log import DownlinkLog
 from saddlebag.server.roster import Roster, admit
 from saddlebag.server.saved import capture
 
 if TYPE_CHECKING:
+    from saddlebag.proto.handshake import JoinAnswer, JoinAsk
     from saddlebag.server.effects import Effect, ServerSettings
 
 __all__ = ["ServerCore"]
@@ -49,6 +51,7 @@ class ServerCore:
         self.finished: str | None = None
         self.cut_short = False  # finished without a final downlink
         self.log = DownlinkLog(settings.num_workers, settings.log_bytes)
+        self.deliveries = Deliveries(method, self.log, settings.num_workers)
         self.down_bytes = 0  # messages of the trajectory, for each member
         self._sums: dict[int, Vector] = {}
         self.roster = Roster(settings.num_workers, now)
@@ -68,53 +71,37 @@ class ServerCore:
             self.ledger.rejoins += 1
             effects.append(ef.Close(ask.worker, "another process joined with this rank", superseded=True))
             self._disconnect(ask.worker)
-        resume = self._common_round(ask) if ask.worker in self.members else None
+        resume = common_round(self, ask)
         heal = self.roster.take_diverged(ask.worker) and resume == self.round
         fresh = resume is None
         if resume is None:
-            if not self._can_start_fresh(ask.worker):
+            if not can_start_fresh(self, ask.worker):
                 members = tuple(sorted({*self.members, ask.worker}))
                 effects.extend(self._new_epoch(members, f"worker {ask.worker} joined without the state of this epoch", now))
             resume = self.epoch_start
-        self.log.credit(ask.worker, resume, self.ledger.down)
+        self.deliveries.credit(ask.worker, resume, self.ledger.down)
         self.roster.set_resume(ask.worker, resume)
-        return self._answer(session, resume, fresh=fresh, heal=heal), effects
-
-    def _answer(self, session: str, resume: int, *, fresh: bool, heal: bool) -> JoinAnswer:
-        return JoinAnswer(
-            epoch=self.epoch,
-            round=self.round,
-            resume=resume,
-            fresh=fresh,
-            heal=heal,
-            epoch_start=self.epoch_start,
-            session=session,
-            resolved=self.settings.resolved,
-            members=self.members,
-            lease_s=self.settings.lease_s,
-            checkpoint_every=self.settings.checkpoint_every,
-        )
-
-    def _common_round(self, ask: JoinAsk) -> int | None:
-        """The latest boundary whose state the worker holds and from which the log leads to the present."""
-        if ask.epoch != self.epoch:
-            return None
-        return max((round_ for round_ in ask.rounds if self.log.start(self.round) <= round_ <= self.round), default=None)
-
-    def _can_start_fresh(self, worker: int) -> bool:
-        if worker not in self.members:
-            return False
-        return self.round == self.epoch_start or (self.epoch == 0 and self.log.start(self.round) == 0)
+        return answer(self, session, resume, fresh=fresh, heal=heal), effects
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
     def open_round(self, now: float) -> None:
         """Collect uplinks for the round at the present boundary."""
         self._draws = Draws(self.settings.seed, self.round, SERVER)
+        active = participants(self.method, self.replica, self._draws, self.members)
+        cost = self._reach(self.members if self.finished else active)
+        if not self.finished:  # else it is counted already
+            self.down_bytes += cost
         sizes = self.method.uplink_sizes(self.replica, self._draws)
-        self._gather = Gather(self.members, sizes, self._draws, [self._memory(part, size) for part, size in enumerate(sizes)])
+        self._gather = Gather(active, sizes, self._draws, [self._memory(part, size) for part, size in enumerate(sizes)])
+        self.active = active
         self._opened = now
         self._digest: int | None = None
+
+    def _reach(self, workers: tuple[int, ...]) -> int:
+        """These workers are to come to the present boundary; returns what it costs."""
+        final = self.finished is not None
+        return self.deliveries.reach(self.replica, workers, self.round, epoch=self.epoch, final=final)
 
     def _memory(self, part: int, size: int) -> Vector:
         """Memory for the sum of a part, used in every round: means are on loan, so it is free again after `server_step`."""
@@ -124,11 +111,11 @@ class ServerCore:
 
     def needs_uplink(self, worker: int) -> bool:
         """Whether the round still waits for (the rest of) this worker's uplink."""
-        return self.finished is None and worker in self.members and not self._gather.has(worker)
+        return self.finished is None and self._gather.expects(worker) and not self._gather.has(worker)
 
     def backlog(self, worker: int) -> int:
         """Bytes held for a worker until earlier workers catch up."""
-        return self._gather.backlog(worker) if worker in self.members else 0
+        return self._gather.backlog(worker) if self._gather.expects(worker) else 0
 
     def frame(self, worker: int, raw: bytes, now: float) -> list[Effect]:
         """Take one frame of a worker's uplink.
@@ -182,17 +169,23 @@ class ServerCore:
         self.replica = self.method.replay(before, down, self._draws)
         verdict = self._judge(self.round + 1, before, self.replica)
         frames = frames_of(buffers, epoch=self.epoch, round_=self.round, sender=0, final=verdict.reason is not None)
+        every = self.settings.checkpoint_every
+        if every:  # from its last checkpoint an idle worker may replay what it needs
+            self.log.need(self.deliveries.needed(self.members) // every * every)
         self.log.append(self.round, frames)
-        self.down_bytes += sum(map(len, buffers)) * len(self.members)
+        num_bytes = sum(map(len, buffers))
+        self.down_bytes += num_bytes * len(self.active)
         self.round += 1
+        self.deliveries.arrears.receive(self.active, self.round, num_bytes)
         self.finished = verdict.reason
+        if self.finished:
+            self.down_bytes += self._reach(self.members)
         effects: list[Effect] = []
         if verdict.merits is not None:
             merits = dict(verdict.merits)
             effects.append(
                 ef.Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes))
             )
-        every = self.settings.checkpoint_every
         if every and (self.round % every == 0 or self.finished):
             effects.append(capture(self))
         self.open_round(now)
@@ -211,6 +204,14 @@ class ServerCore:
         """Whether this round's downlink ends the run."""
         return self.finished is not None and not self.cut_short and round_ == self.round - 1
 
+    def delivery(self, worker: int, cursor: int) -> Delivery | None:
+        """What to send next to a worker that stands at boundary `cursor`; errors as `Deliveries.next`."""
+        return self.deliveries.next(worker, cursor)
+
+    def delivered(self, worker: int, delivery: Delivery, sequence: int) -> None:
+        """A frame of a delivery has been handed to gRPC."""
+        self.deliveries.sent(worker, delivery, sequence, self.ledger.down)
+
     def sent(self, worker: int, round_: int, sequence: int) -> None:
         """A frame of the log has been handed to gRPC."""
         self.log.sent(worker, round_, sequence, self.ledger.down)
@@ -224,7 +225,7 @@ class ServerCore:
             self._disconnect(worker)
 
     def _disconnect(self, worker: int) -> None:
-        if worker in self.members:
+        if self._gather.expects(worker):
             self.ledger.up.repeated += self._gather.abandon(worker)
 
     def leave(self, worker: int, reason: str, now: float) -> list[Effect]:
@@ -266,7 +267,7 @@ class ServerCore:
         return [ef.Finished(DIVERGED, announced=False)]
 
     def _waste_round(self) -> None:
-        abandoned = sum(self._gather.abandon(worker) for worker in self.members)
+        abandoned = sum(self._gather.abandon(worker) for worker in self.active)
         self.ledger.up.repeated += abandoned + self._gather.traffic()[1]  # complete uplinks are of no use either
 
     def _new_epoch(self, members: tuple[int, ...], reason: str, now: float) -> list[Effect]:
@@ -279,6 +280,7 @@ class ServerCore:
         self.replica = self.method.init_replica(self.replica.z_D)
         self.own = self.method.init_server(self.replica)
         self.log.clear(self.round)
+        self.deliveries.arrears.reset(self.round)
         self.open_round(now)
         effects: list[Effect] = [ef.NewEpoch(reason), ef.Note(reason)]
         if self.settings.checkpoint_every:

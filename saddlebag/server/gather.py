@@ -58,6 +58,10 @@ class Gather:
         """Whether every uplink has arrived and been added."""
         return all(inbox.complete and not inbox.pending for inbox in self._inboxes.values())
 
+    def expects(self, worker: int) -> bool:
+        """Whether this worker takes part in the round."""
+        return worker in self._place
+
     def has(self, worker: int) -> bool:
         """Whether this worker's uplink has arrived."""
         return self._inboxes[worker].complete

@@ -36,8 +36,8 @@ class _Stored:
 class DownlinkLog:
     """The downlinks of the latest rounds, without gaps.
 
-    Kept are those since the checkpoint before the last, for a peer may be one checkpoint behind, and no more than
-    `max_bytes`, but always the newest.
+    Kept are those since the checkpoint before the last, for a peer may be one checkpoint behind, those that an idle worker
+    may still ask for, and no more than `max_bytes`, but always the newest.
     """
 
     def __init__(self, num_workers: int, max_bytes: int) -> None:
@@ -45,6 +45,7 @@ class DownlinkLog:
         self._stored: deque[_Stored] = deque()
         self._size = 0
         self._marks = deque([0], maxlen=2)  # boundaries of the last two checkpoints
+        self._needed: int | None = None  # the first round that a worker may need beside those; None for no other
         self._delivered = [(0, 0)] * num_workers  # by worker: next (round, sequence) that was never sent to it
 
     def start(self, round_: int) -> int:
@@ -60,6 +61,10 @@ class DownlinkLog:
         if self._marks[-1] != round_:
             self._marks.append(round_)
 
+    def need(self, round_: int) -> None:
+        """Some worker may ask for the downlinks from this round on."""
+        self._needed = round_
+
     def append(self, round_: int, frames: Iterable[bytes]) -> None:
         """Store the downlink of the present round, and forget those that nobody can need."""
         whole = list(frames)
@@ -74,13 +79,14 @@ class DownlinkLog:
             self._size -= self._stored.popleft().size
 
     def _is_excess(self, coming: int = 0) -> bool:
-        return self._stored[0].round < self._marks[0] or self._size + coming > self._max_bytes
+        oldest = self._marks[0] if self._needed is None else min(self._marks[0], self._needed)
+        return self._stored[0].round < oldest or self._size + coming > self._max_bytes
 
     def clear(self, round_: int) -> None:
         """Forget everything before `round_`, the first of an epoch."""
         self._stored.clear()
         self._size = 0
-        self._marks = deque([round_], maxlen=2)
+        self._marks, self._needed = deque([round_], maxlen=2), None
         self._delivered = [(round_, 0)] * len(self._delivered)
 
     def sent(self, worker: int, round_: int, sequence: int, traffic: Traffic) -> None:
@@ -92,6 +98,23 @@ class DownlinkLog:
             return
         traffic.transport += len(stored.frames[sequence])
         traffic.repeated += len(stored.frames[sequence])
+
+    def is_new(self, worker: int, round_: int, sequence: int) -> bool:
+        """Whether this frame of what starts at a boundary was never sent to the worker."""
+        return (round_, sequence) >= self._delivered[worker]
+
+    def jumped(self, worker: int, way: tuple[int, int], frames: Sequence[bytes], sequence: int, traffic: Traffic) -> None:
+        """Count a frame that takes a worker from one boundary to a later one without the downlinks between."""
+        start, end = way
+        size = len(frames[sequence])
+        traffic.transport += size
+        if not self.is_new(worker, start, sequence):
+            traffic.repeated += size
+            return
+        data_bytes = len(read_frame(frames[sequence]).data)
+        traffic.payload += data_bytes
+        traffic.framing += size - data_bytes
+        self._delivered[worker] = (start, sequence + 1) if sequence + 1 < len(frames) else (end, 0)
 
     def credit(self, worker: int, resume: int, traffic: Traffic) -> None:
         """A worker that continues from `resume` has received the downlinks before it, though a crash lost their count."""
@@ -105,7 +128,8 @@ class DownlinkLog:
         """The log for a checkpoint: its bytes, and how they divide."""
         data = b"".join(frame for stored in self._stored for frame in stored.frames)
         rounds = [[stored.round, [len(frame) for frame in stored.frames], stored.data_bytes] for stored in self._stored]
-        return np.frombuffer(data, np.uint8), {"rounds": rounds, "marks": list(self._marks), "delivered": self._delivered}
+        meta = {"rounds": rounds, "marks": list(self._marks), "needed": self._needed, "delivered": self._delivered}
+        return np.frombuffer(data, np.uint8), meta
 
     def restore(self, data: bytes, meta: dict[str, Any]) -> None:
         """The log of a checkpoint; KeyError, TypeError or ValueError when it is none."""
@@ -116,7 +140,7 @@ class DownlinkLog:
             self._stored.append(_Stored(round_, [data[a:b] for a, b in itertools.pairwise(ends)], data_bytes))
             at = ends[-1]
         self._size = at
-        self._marks = deque(map(int, meta["marks"]), maxlen=2)
+        self._marks, self._needed = deque(map(int, meta["marks"]), maxlen=2), meta["needed"]
         delivered: Sequence[Sequence[int]] = meta["delivered"]
         if at != len(data) or len(delivered) != len(self._delivered):
             raise ValueError("the log of downlinks does not add up")

@@ -32,6 +32,7 @@ def capture(core: ServerCore) -> Save:
         "members": core.members,
         "finished": core.finished,
         "log": log,
+        "arrears": core.deliveries.arrears.as_dict(),
         "down_bytes": core.down_bytes,
         "ledger": core.ledger.as_dict(),
     }
@@ -55,6 +56,7 @@ def restore(core: ServerCore, arrays: Arrays, meta: Mapping[str, Any], now: floa
         core.finished = meta["finished"]
         core.ledger = Ledger.from_dict(meta["ledger"])
         core.log.restore(arrays["log"].tobytes(), meta["log"])
+        core.deliveries.arrears.restore(meta["arrears"])
         core.down_bytes = meta["down_bytes"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StateError(f"the server's checkpoint of round {meta.get('round')} is damaged: {error!r}") from error

@@ -249,20 +249,20 @@ class ServerShell:
         core = self._core
         cursor, epoch = core.roster.resume_of(worker), core.epoch
         while core.roster.worker_of(session) == worker and core.epoch == epoch:
-            while cursor < core.round:
-                for sequence, frame in enumerate(core.frames(cursor)):
+            while (delivery := core.delivery(worker, cursor)) is not None:
+                for sequence, frame in enumerate(delivery.frames):
                     await context.write(frame)
-                    core.sent(worker, cursor, sequence)
-                cursor += 1
+                    core.delivered(worker, delivery, sequence)
+                cursor = delivery.end
                 if core.is_final(cursor - 1):
                     self._final_sent.add(worker)
                     return
-            if core.finished is not None:
+            if core.cut_short or (core.finished is not None and cursor == core.round):
                 return
-            if core.needs_uplink(worker):
+            if cursor == core.round and core.needs_uplink(worker):
                 if not await self._read_frame(worker, context):
                     return
-            elif cursor == core.round:
+            else:  # others are awaited, or this worker is idle
                 await self._turn.wait()
 
     async def _read_frame(self, worker: int, context: Context) -> bool:

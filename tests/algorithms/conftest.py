@@ -160,13 +160,21 @@ def _coins(method: Any) -> list[tuple[float, Draws]]:
     return list(zip((p, 1.0 - p), found, strict=True))
 
 
-def _one_round(problem: Problem, method: Any, state: State, draws: Draws, samples: tuple[int, ...] = ()) -> State:
+def _one_round(
+    problem: Problem,
+    method: Any,
+    state: State,
+    draws: Draws,
+    samples: tuple[int, ...] = (),
+    active: tuple[int, ...] | None = None,
+) -> State:
     operators: list[Any] = [problem.operator(worker) for worker in range(problem.num_workers)]
     if samples:
         operators = [Sampled(operator, sample) for operator, sample in zip(operators, samples, strict=True)]
     steps = [
         method.worker_step(state.replica, own, operator, draws.of(worker))
         for worker, (own, operator) in enumerate(zip(state.workers, operators, strict=True))
+        if active is None or worker in active
     ]
     sizes = method.uplink_sizes(state.replica, draws)
     means = form_means(sizes, iter([up for _, up in steps]), len(steps))
@@ -183,8 +191,9 @@ def _expectation(
     scale: float,
     two_sided: bool = False,
     num_samples: int = 0,
+    participants: int | None = None,
 ) -> float:
-    """The exact mean of `value` after one round, over the coin, all supports of one coordinate, and batches of one sample."""
+    """The exact mean of `value` after one round, over coin, supports of one coordinate, batches of one sample, participants."""
     senders = [*range(problem.num_workers), SERVER][: problem.num_workers + two_sided]
     batches = list(itertools.product(range(num_samples), repeat=problem.num_workers)) if num_samples else [()]
     chosen_N = list(itertools.product(range(problem.dimension), repeat=len(senders)))
@@ -193,8 +202,11 @@ def _expectation(
         up = OneAt(dict(zip(senders, chosen, strict=True)), scale)
         fixed = dataclasses.replace(method, up=up, down=up if two_sided else Identity(dtype="float64"))
         for weight, draws in _coins(method):
-            for samples in batches:
-                total += weight * value(_one_round(problem, fixed, state, draws, samples))
+            everybody = participants is None or method.synchronises(state.replica, draws)
+            count = problem.num_workers if everybody else participants
+            subsets = list(itertools.combinations(range(problem.num_workers), count or 0))
+            for samples, active in itertools.product(batches, subsets):
+                total += weight / len(subsets) * value(_one_round(problem, fixed, state, draws, samples, active))
     return total / (len(chosen_N) * len(batches))
 
 

@@ -57,6 +57,8 @@ def variants(name: str, problem: Problem) -> list[AnyMethod]:
     rules: list[dict[str, Any]] = [{}]
     if name.startswith("masha"):
         rules = [{"rule": "current"}, {"rule": "next"}]
+        if name == "masha1":
+            rules += [{"rule": rule, "participants": 2} for rule in ("current", "next")]
         if isinstance(problem.operator(0), FiniteSum):
             rules += [{"rule": rule, "batch": 2, "sync_batch": sync} for rule in ("current", "next") for sync in (None, 6)]
     return [

@@ -91,7 +91,7 @@ def test_steps_come_from_theory_when_none_is_given(game: BilinearGame) -> None:
         (
             "masha1",
             {"up": RAND, "down": FULL, "steps": 1},
-            "method 'masha1' has no parameter 'steps'; known: batch, probability, rule, step_size, sync_batch, wire",
+            "method 'masha1' has no parameter 'steps'; known: batch, participants, probability, rule, step_size, sync_batch",
         ),
         ("masha1", {"up": TOP, "down": FULL}, r"masha1 needs an unbiased compressor up, got TopK\(k=2, .*\) \(contractive\)"),
         ("masha2", {"up": TOP, "down": RAND}, r"masha2 needs a contractive compressor down, got RandK\(k=2, .*\) \(unbiased\)"),

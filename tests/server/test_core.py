@@ -32,6 +32,9 @@ def methods(game: BilinearGame) -> list[AnyMethod]:
         masha2(game, up=TopK(fraction=0.25), down=TopK(fraction=0.25), step_size=0.1),
         extragradient(game),
         ogda(game),
+        masha1(game, up=RandK(fraction=0.25), down=Identity(), step_size=0.2, participants=1),  # catch-ups are cheaper
+        masha1(game, up=RandK(k=1, support="common"), down=Identity(), step_size=0.02, participants=2),  # downlinks are
+        masha1(game, up=RandK(fraction=0.25), down=Identity(), step_size=0.2, participants=2, rule="next"),
     ]
 
 
@@ -44,7 +47,7 @@ def check_books(net: Any, expected: Outcome) -> None:
     assert ledger.down.payload == net.server.down_bytes == expected.down_bytes
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("which", range(8))
 @pytest.mark.parametrize("frame_bytes", [8, 40, 1 << 20])
 def test_any_order_and_frame_size_equals_simulate(
     game: BilinearGame, network: Any, reference: Reference, which: int, frame_bytes: int
@@ -76,6 +79,42 @@ def test_killed_processes_resume_on_the_same_trajectory(
     assert {digest(worker.replica) for worker in net.workers.values()} == {digest(expected.replica)}
     assert net.server.epoch == 0, "no kill may cost the trajectory"
     check_books(net, expected)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("every", [1, 5, 16])
+def test_killed_processes_resume_with_idle_workers_too(
+    game: BilinearGame, network: Any, reference: Reference, seed: int, every: int
+) -> None:
+    rng = random.Random(1000 * every + seed)
+    method = methods(game)[5 + seed % 3]
+    kills = [(rng.choice(["server", "0", "1", "2", "3"]), rng.randrange(60)) for _ in range(12)]
+    expected = reference(game, method, STOP)
+    net = network(game, method, STOP, rng=rng, frame_bytes=40, checkpoint_every=every)
+    net.run(kills)
+    assert {digest(worker.replica) for worker in net.workers.values()} == {digest(expected.replica)}
+    assert net.server.epoch == 0, "no kill may cost the trajectory"
+    check_books(net, expected)
+    if seed % 3 < 2:
+        assert (net.jumps > 0) == (seed % 3 == 0), "the cheaper way is taken"
+
+
+def test_a_lost_idle_worker_holds_nobody_up_and_a_short_log_costs_an_epoch(game: BilinearGame, network: Any) -> None:
+    method = masha1(game, up=RandK(fraction=0.25), down=Identity(), step_size=0.2, participants=1, probability=0.02)
+    net = network(game, method, Stop(max_rounds=400), rng=random.Random(5), log_bytes=1)
+    for _ in range(40):
+        net.turn(net.rng.randrange(4))
+    idle = next(w for w in range(4) if not net.server.needs_uplink(w))
+    before = net.server.round
+    others = [w for w in range(4) if w != idle]
+    for _ in range(200):
+        net.turn(net.rng.choice(others))
+    assert net.server.round > before
+    assert net.server.tick(net.now) == []
+    net.kill(str(idle))  # it has no checkpoint, and the log holds one round
+    net.run()
+    assert net.server.epoch >= 1
+    assert len({digest(worker.replica) for worker in net.workers.values()}) == 1
 
 
 def test_a_diverged_replica_is_healed_at_the_next_synchronisation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import socket
 import time
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from saddlebag.algorithms import AnyMethod, Judge, Outcome, Stop, digest, extragradient
+from saddlebag.algorithms import AnyMethod, Judge, Outcome, Stop, digest, extragradient, masha1
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
+from saddlebag.compression import Identity, RandK
 from saddlebag.errors import ConfigError, PeerLost, StateError
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity
@@ -91,6 +93,36 @@ def test_the_trajectory_is_that_of_simulate_and_the_bytes_are_those_of_both_ends
     assert (ledger.up.repeated, ledger.down.repeated) == (0, 0)
     assert sum(shell.ledger.up for shell in shells) == ledger.up.transport
     assert sum(shell.ledger.down for shell in shells) == ledger.down.transport
+
+
+@pytest.mark.parametrize("participants", [1, 2])
+def test_idle_workers_catch_up_on_the_same_trajectory_with_the_same_bytes(
+    game: BilinearGame, reference: Callable[..., Outcome], participants: int, tmp_path: Path
+) -> None:
+    method = masha1(game, up=RandK(fraction=0.25), down=Identity(), step_size=0.2, participants=participants)
+    expected = reference(game, method, STOP)
+
+    async def main() -> tuple[Cluster, list[WorkerShell]]:
+        cluster = Cluster(game, method, checkpoint_every=5)
+        serving = await cluster.start()
+        stores = [CheckpointStore(tmp_path, f"worker-{rank}") for rank in range(4)]
+        shells = [cluster.worker(rank, store=stores[rank]) for rank in range(4)]
+        for shell in shells:
+            _delay(shell, random.Random(2))
+        await asyncio.gather(*(shell.run(cluster.address, ClientSecurity()) for shell in shells))
+        await serving
+        return cluster, shells
+
+    cluster, shells = asyncio.run(main())
+    assert {digest(shell._core.replica) for shell in shells} == {digest(expected.replica)}
+    ledger = cluster.core.ledger
+    assert (ledger.up.payload, ledger.down.payload) == (expected.up_bytes, expected.down_bytes)
+    assert cluster.core.down_bytes == expected.down_bytes
+    assert (ledger.up.repeated, ledger.down.repeated) == (0, 0)
+    assert sum(shell.ledger.down for shell in shells) == ledger.down.transport
+    everybody = reference(game, dataclasses.replace(method, participants=None), STOP)
+    assert expected.up_bytes < 0.7 * everybody.up_bytes
+    assert expected.down_bytes < 0.8 * everybody.down_bytes
 
 
 def test_counted_bytes_are_what_crossed_the_socket(reference: Callable[..., Outcome]) -> None:
