@@ -1,4 +1,10 @@
-"""Flat payloads as bytes: a layout byte and a body whose length follows from the number of coordinates.
+"""Flat payloads as bytes: a layout byte and a body.
+
+    1, 2       Dense, float32 or float64: the values, little-endian
+    3          PowersOfTwo: ceil(D / 8) bytes of signs (bit i of byte j is coordinate 8 j + i), D bytes of biased exponents
+    7, 8       Half, float16 or bfloat16: 2 D bytes
+    9          PowersOfTwo: the signs, one byte for the coding of levels, the exponents less 127 as levels
+    32 to 63   Levels: [varint block,] a float32 scale for each block, the levels
 
 Layout bytes from `LEVELS` to `LEVELS + 31` are levels: bits 0 to 2 are their coding (`level_coding.py`), bit 3 is the
 spacing, and bit 4 says that a varint `block` follows and a scale for each block; without it one scale serves all.
@@ -24,14 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["DENSE", "decode_flat", "encode_flat", "finite", "is_flat"]
 
 DENSE32, DENSE64, POWERS = 1, 2, 3
-FLOAT16, BFLOAT16 = 7, 8
+FLOAT16, BFLOAT16, CODED_POWERS = 7, 8, 9
 LEVELS = 32
 _CODING, _DYADIC, _BLOCKS = 0b111, 0b1000, 0b10000  # within a layout byte of levels
-_KNOWN = {DENSE32, DENSE64, POWERS, FLOAT16, BFLOAT16, *range(LEVELS, LEVELS + 32)}
+_KNOWN = {DENSE32, DENSE64, POWERS, FLOAT16, BFLOAT16, CODED_POWERS, *range(LEVELS, LEVELS + 32)}
 
 DENSE: dict[int, np.dtype[np.floating[Any]]] = {DENSE32: np.dtype("<f4"), DENSE64: np.dtype("<f8")}
 """The layouts whose body is the values themselves, and their type."""
-_F4, _F2, _U2 = np.dtype("<f4"), np.dtype("<f2"), np.dtype("<u2")
+_F4, _F2, _U2, _U1 = np.dtype("<f4"), np.dtype("<f2"), np.dtype("<u2"), np.dtype("u1")
+_BIAS = 127  # of float32's exponents
 
 
 def is_flat(layout: int) -> bool:
@@ -55,14 +62,21 @@ def encode_flat(value: Flat) -> Iterator[Buffer]:
         case Half(value_D):
             yield bytes((BFLOAT16,)) + (np.ascontiguousarray(value_D, np.float32).view(np.uint32) >> 16).astype(_U2).tobytes()
         case PowersOfTwo(value_D):
-            bits_D = value_D.view(np.uint32)
-            yield bytes((POWERS,))
-            yield np.packbits((bits_D >> 31).astype(np.uint8), bitorder="little").tobytes()
-            yield ((bits_D >> 23) & 0xFF).astype(np.uint8).tobytes()
+            yield _encode_powers(value_D)
         case Levels():
             yield _encode_levels(value)
         case _:
             raise LocalProtocolError(f"no layout for a payload of type {type(value).__name__}")
+
+
+def _encode_powers(value_D: Vector) -> bytes:
+    bits_D = value_D.view(np.uint32)
+    signs = np.packbits((bits_D >> 31).astype(np.uint8), bitorder="little").tobytes()
+    exponent_D = (bits_D >> 23).astype(np.uint8)  # the sign drops out
+    coding, body = encode_levels((exponent_D - np.uint8(_BIAS)).view(np.int8))
+    if len(body) + 1 < len(exponent_D):
+        return b"".join((bytes((CODED_POWERS,)), signs, bytes((coding,)), body))
+    return b"".join((bytes((POWERS,)), signs, exponent_D.tobytes()))
 
 
 def _encode_levels(value: Levels) -> bytes:
@@ -85,8 +99,8 @@ def decode_flat(reader: Reader, layout: int, dimension: int) -> Flat:
     """
     if layout in DENSE:
         return Dense(finite(reader.array(dimension, DENSE[layout])))
-    if layout == POWERS:
-        return _decode_powers(reader, dimension)
+    if layout in (POWERS, CODED_POWERS):
+        return _decode_powers(reader, layout, dimension)
     if layout == FLOAT16:
         with np.errstate(invalid="ignore"):  # signalling NaNs
             return Half(finite(reader.array(dimension, _F2).astype(np.float32)), "float16")
@@ -97,10 +111,17 @@ def decode_flat(reader: Reader, layout: int, dimension: int) -> Flat:
     return _decode_levels(reader, layout, dimension)
 
 
-def _decode_powers(reader: Reader, dimension: int) -> PowersOfTwo:
+def _decode_powers(reader: Reader, layout: int, dimension: int) -> PowersOfTwo:
     sign_D = np.unpackbits(np.frombuffer(reader.take(-(-dimension // 8)), np.uint8), count=dimension, bitorder="little")
-    exponent_D = np.frombuffer(reader.take(dimension), np.uint8).astype(np.uint32)
-    return PowersOfTwo(finite((sign_D.astype(np.uint32) << 31 | exponent_D << 23).view(np.float32)))
+    if layout == POWERS:
+        exponent_D = reader.array(dimension, _U1)
+    else:
+        level_D = decode_levels(reader, reader.byte(), dimension)
+        if level_D.dtype != np.int8:
+            raise RemoteProtocolError(f"an exponent must lie in [-128, 127], got {level_D.min()} to {level_D.max()}")
+        exponent_D = level_D.view(np.uint8) + np.uint8(_BIAS)
+    bits_D = sign_D.astype(np.uint32) << 31 | exponent_D.astype(np.uint32) << 23
+    return PowersOfTwo(finite(bits_D.view(np.float32)))
 
 
 def _decode_levels(reader: Reader, layout: int, dimension: int) -> Levels:

@@ -36,7 +36,6 @@ HEADER_BITS = 8 * 40
 FIXED: list[Compressor] = [
     Identity(),
     Identity(dtype="float64"),
-    Natural(),
     RandK(k=400),
     UnscaledRandK(fraction=0.1),
     Cast(),
@@ -46,8 +45,9 @@ FIXED: list[Compressor] = [
     PermK(workers=4),
     Bernoulli(probability=1.0),
 ]
-# at most the model: levels are written in whole bits or, where that is shorter, by their entropy
+# at most the model: levels and exponents are written in whole bits or, where that is shorter, near their entropy
 AT_MOST: list[Compressor] = [
+    Natural(),
     BlockInt4(),
     BlockInt8(),
     NearestInt4(),
@@ -80,7 +80,7 @@ def test_fixed_sizes_are_exact_but_for_the_header(compressor: Compressor, x_D: n
 def test_levels_take_at_most_their_whole_bits(compressor: Compressor, x_D: np.ndarray) -> None:
     size = encoded_bits(compressor, x_D)
     assert size <= compressor.bits(D) + HEADER_BITS
-    assert size >= 0.5 * compressor.bits(D)
+    assert size >= 0.4 * compressor.bits(D)
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1])
