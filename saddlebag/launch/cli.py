@@ -16,23 +16,18 @@ from saddlebag import __version__
 from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.inspect_compressor import inspect
+from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
 
 __all__ = ["cli", "main"]
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _FILE = click.Path(path_type=Path)
-_TOKEN = "SADDLEBAG_TOKEN"
 _TRACEBACK = "SADDLEBAG_TRACEBACK"
 
 _recipe = click.argument("recipe", type=_FILE)
 _sets = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe, e.g. method.step_size=0.1"
 )
-_token = click.option(
-    "--token-file", type=_FILE, help=f"File with the secret that workers share with the server; else ${_TOKEN}."
-)
-_certificate = click.option("--tls-cert", type=_FILE, help="Certificate (PEM) of this side.")
-_key = click.option("--tls-key", type=_FILE, help="Its private key.")
 _parent = click.option("--parent-fd", type=int, hidden=True, help="End when this pipe closes.")
 
 
@@ -93,9 +88,9 @@ def run(recipe: Path, sets: tuple[str, ...], data: str | None, driver: str | Non
 @click.option("--address", metavar="HOST:PORT", help="Where to listen.  [default: the recipe's server.address]")
 @click.option("--out", type=_FILE, help="Folder for results and checkpoints.  [default: the recipe's output.directory]")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in that folder.")
-@_token
-@_certificate
-@_key
+@token_option
+@certificate_option
+@key_option
 @click.option("--tls-ca", type=_FILE, help="CA (PEM) that must have signed the workers' certificates.")
 @click.option("--insecure", is_flag=True, help="Serve other machines without TLS and authentication.")
 @_parent
@@ -105,7 +100,7 @@ def server(
     """Serve the main method of RECIPE to workers on this or other machines."""
     from saddlebag.launch.remote import serve
 
-    token = _read_token(rest["token_file"])
+    token = read_token(rest["token_file"])
     tls = (rest["tls_cert"], rest["tls_key"], rest["tls_ca"])
     serve(
         recipe,
@@ -126,16 +121,16 @@ def server(
 @click.option("--rank", type=int, required=True, help="Number of this worker, counted from 0.")
 @click.option("--server", "address", metavar="HOST:PORT", required=True, help="Where the server listens.")
 @click.option("--out", type=_FILE, help="Folder for checkpoints; none are kept without.")
-@_token
-@_certificate
-@_key
+@token_option
+@certificate_option
+@key_option
 @click.option("--tls-ca", type=_FILE, help="CA (PEM) that signed the server's certificate.")
 @_parent
 def worker(recipe: Path, sets: tuple[str, ...], rank: int, address: str, out: Path | None, **rest: Any) -> None:
     """Take part in a run as one worker; RECIPE is the server's."""
     from saddlebag.launch.remote import work
 
-    token = _read_token(rest["token_file"])
+    token = read_token(rest["token_file"])
     tls = (rest["tls_cert"], rest["tls_key"], rest["tls_ca"])
     work(recipe, sets, rank=rank, address=address, out=out, token=token, tls=tls, parent_fd=rest["parent_fd"])
 
@@ -205,19 +200,6 @@ def _warn_of_plugins() -> None:
 
     for warning in load_plugins().warnings:
         click.echo(f"warning: {warning}", err=True)
-
-
-def _read_token(path: Path | None) -> str:
-    """The secret: of the file, or else of the environment; empty for none."""
-    if path is None:
-        return os.environ.get(_TOKEN, "").strip()
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the token file {path}: {getattr(error, 'strerror', None) or error}") from error
-    if not token:
-        raise ConfigError(f"the token file {path} is empty")
-    return token
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+
+from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
 
 __all__ = ["groupwise"]
 
@@ -51,6 +54,43 @@ def report(result: Path, picture: Path | None, as_json: bool) -> None:
         from saddlebag.launch.groupwise.plot import plot_regret
 
         plot_regret(result, picture)
+
+
+@groupwise.command()
+@click.argument("recipe", type=_FILE)
+@_sets
+@click.option(
+    "--data", metavar="PATH", help="Short for --set data.source=PATH; the file says what features and groups there are."
+)
+@click.option("--address", default="127.0.0.1:7171", show_default=True, metavar="HOST:PORT", help="Where to listen.")
+@click.option("--out", type=_FILE, help="Folder for checkpoints and the journal.  [default: runs/ and the recipe's name]")
+@click.option("--sync", is_flag=True, help="Wait for the disk at every call: a power cut, too, loses no answered call.")
+@click.option("--checkpoint-every", type=click.IntRange(1), default=4096, show_default=True, help="Calls between checkpoints.")
+@click.option("--max-rows", type=click.IntRange(1, 65536), default=4096, show_default=True, help="Most rows of a request.")
+@click.option("--max-pending", type=click.IntRange(1), default=1_000_000, show_default=True, help="Most tickets that wait.")
+@click.option("--metrics", default="", metavar="HOST:PORT", help="Answer Prometheus there, on loopback.")
+@token_option
+@certificate_option
+@key_option
+@click.option("--tls-ca", type=_FILE, help="CA (PEM) that must have signed the clients' certificates.")
+@click.option("--insecure", is_flag=True, help="Serve other machines without TLS and authentication.")
+def serve(recipe: Path, sets: tuple[str, ...], data: str | None, address: str, out: Path | None, **rest: Any) -> None:
+    """Serve predictions for RECIPE's groups over gRPC; a killed service resumes from its folder with every bit."""
+    from saddlebag.launch.groupwise.serving import ServeOptions
+    from saddlebag.launch.groupwise.serving import serve as run_service
+    from saddlebag.proto.endpoint import ServerSecurity
+
+    token = read_token(rest["token_file"])
+    security = ServerSecurity(certificate=rest["tls_cert"], key=rest["tls_key"], ca=rest["tls_ca"], insecure=rest["insecure"])
+    options = ServeOptions(
+        address=address,
+        directory=out or Path("runs") / recipe.stem,
+        security=security,
+        token=token,
+        **{key: rest[key] for key in ("metrics", "sync", "checkpoint_every", "max_rows", "max_pending")},
+    )
+    overrides = [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]
+    run_service(recipe, overrides, options, lambda text: click.echo(text, err=True))
 
 
 def _show(values: dict[str, object], as_json: bool) -> None:

@@ -1,0 +1,112 @@
+"""`saddlebag groupwise serve`: the prediction service of a recipe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saddlebag.launch.groupwise.metrics import serve_metrics
+from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.stream import build_stream
+from saddlebag.launch.local import ADDRESS_FILE
+from saddlebag.proto.checkpoint import write_atomically
+from saddlebag.proto.frames import FRAME_BYTES
+from saddlebag.server.groupwise.core import GroupwiseCore, ServiceSettings
+from saddlebag.server.groupwise.service import GroupwiseService
+from saddlebag.server.groupwise.shell import GroupwiseShell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from saddlebag.proto.endpoint import ServerSecurity
+
+__all__ = ["ServeOptions", "make_core", "serve"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """How to serve.
+
+    Attributes:
+        address: HOST:PORT; port 0 takes a free one.
+        directory: of checkpoints and journal; None keeps nothing.
+        security, token: see `ServerSecurity`.
+        metrics: HOST:PORT for Prometheus, or empty.
+        sync: wait for the disk at every call.
+        checkpoint_every: calls between checkpoints.
+        max_rows, max_pending: limits of the service.
+    """
+
+    address: str
+    directory: Path | None
+    security: ServerSecurity
+    token: str = ""
+    metrics: str = ""
+    sync: bool = False
+    checkpoint_every: int = 4096
+    max_rows: int = 4096
+    max_pending: int = 1_000_000
+
+
+def make_core(path: Path, sets: list[str], *, max_rows: int, max_pending: int) -> GroupwiseCore:
+    """The service's state as it begins: the recipe's features, groups and algorithm, and nothing learned.
+
+    Raises:
+        ConfigError: the recipe is wrong, or does not fit its data.
+        DataError: the data, which say what features and groups there are, cannot be read.
+    """
+    recipe, table = load_groupwise(path, sets)
+    stream = build_stream(recipe)
+    algorithm = make_algorithm(recipe, len(stream.features), len(stream.groups))
+    prior_G = None
+    if recipe.mixing.prior:
+        prior_G = np.array([recipe.mixing.prior.get(name, 1.0) for name in stream.groups])
+        prior_G /= prior_G.sum()
+    settings = ServiceSettings(
+        features=stream.features,
+        groups=stream.groups,
+        max_rows=max(1, min(max_rows, FRAME_BYTES // (8 * max(len(stream.features), 2 * len(stream.groups))))),  # weights, too
+        max_pending=max_pending,
+        recipe=json.dumps({key: table[key] for key in sorted(table) if key not in ("title", "directory")}, sort_keys=True),
+    )
+    return GroupwiseCore(algorithm, settings, prior_G)
+
+
+def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; the last state is on disk then.
+
+    Raises:
+        ConfigError: the recipe, address or security do not allow it.
+        StateError: the folder's checkpoint is damaged or of another recipe.
+    """
+    core = make_core(path, sets, max_rows=options.max_rows, max_pending=options.max_pending)
+    service = GroupwiseService(core, options.directory, checkpoint_every=options.checkpoint_every, sync=options.sync)
+    asyncio.run(_serve(service, options, note))
+
+
+async def _serve(service: GroupwiseService, options: ServeOptions, note: Callable[[str], None]) -> None:
+    shell, loop = GroupwiseShell(service, token=options.token, note=note), asyncio.get_running_loop()
+    port = await shell.start(options.address, options.security)
+    address = f"{options.address.rpartition(':')[0]}:{port}"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, shell.stop)
+    with contextlib.ExitStack() as stack:
+        if options.metrics:
+            stack.callback(serve_metrics(options.metrics, service.report, loop))
+        if options.directory is not None:
+            write_atomically(options.directory / ADDRESS_FILE, json.dumps({"address": address, "pid": os.getpid()}).encode())
+        core = service.core
+        note(
+            f"serving {len(core.settings.groups)} groups and {len(core.settings.features)} features at {address}; "
+            f"{core.tickets.next:,} predictions and {core.learned:,} labels so far"
+        )
+        await shell.run()
+    note(f"stopped after {core.tickets.next:,} predictions and {core.learned:,} labels")
