@@ -305,16 +305,6 @@ def test_version(saddlebag: Any) -> None:
     assert saddlebag("--version")[:2] == (0, f"saddlebag, version {__version__}\n")
 
 
-def test_the_token_comes_from_the_file_or_else_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SADDLEBAG_TOKEN", "env ")
-    (tmp_path / "token").write_text("file\n")
-    assert cli._read_token(tmp_path / "token") == "file"
-    assert cli._read_token(None) == "env"
-    (tmp_path / "token").write_text("\n")
-    with pytest.raises(cli.ConfigError, match="is empty"):
-        cli._read_token(tmp_path / "token")
-
-
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_recipes_of_the_repository_load(path: Path) -> None:
     sets = ["data={source='breast_cancer'}"] if path.stem == "a9a" else []
