@@ -6,13 +6,19 @@ from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, 
 from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Learner, LearnerDefaults, Mixer, Sums, add_sums, copied
 from saddlebag.algorithms.groupwise.block import Block, predict_block
 from saddlebag.algorithms.groupwise.check import check_learner, states_equal
+from saddlebag.algorithms.groupwise.doubling import Doubling
+from saddlebag.algorithms.groupwise.ftpl import Oracle, PerturbedLeader
+from saddlebag.algorithms.groupwise.gradient import Gradient
 from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, prefix_losses
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
 from saddlebag.algorithms.groupwise.mixing import Distribution, distribution
+from saddlebag.algorithms.groupwise.newton import Newton, logistic
+from saddlebag.algorithms.groupwise.objects import ObjectLearner, estimator_learner, one_by_one_learner
 from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.shortest_path import ShortestPath, grid_graph
 from saddlebag.algorithms.groupwise.solo import Solo
 from saddlebag.algorithms.groupwise.specialists import Specialists
 
@@ -28,6 +34,8 @@ __all__ = [
     "AnyMixer",
     "Block",
     "Distribution",
+    "Doubling",
+    "Gradient",
     "Groupwise",
     "GroupwiseState",
     "Learner",
@@ -38,9 +46,14 @@ __all__ = [
     "Loss",
     "Mixed",
     "Mixer",
+    "Newton",
+    "ObjectLearner",
+    "Oracle",
     "Outcome",
+    "PerturbedLeader",
     "Prediction",
     "Ridge",
+    "ShortestPath",
     "Solo",
     "Specialists",
     "SquaredLoss",
@@ -50,7 +63,11 @@ __all__ = [
     "check_learner",
     "copied",
     "distribution",
+    "estimator_learner",
+    "grid_graph",
+    "logistic",
     "mix_recorded",
+    "one_by_one_learner",
     "predict_block",
     "prefix_losses",
     "replay_groups",

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
 from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
+from saddlebag.algorithms.groupwise.doubling import Doubling
+from saddlebag.algorithms.groupwise.gradient import Gradient
+from saddlebag.algorithms.groupwise.newton import Newton, logistic
 from saddlebag.algorithms.groupwise.ridge import Ridge, vovk_azoury_warmuth
 from saddlebag.algorithms.groupwise.solo import Solo
 from saddlebag.algorithms.groupwise.specialists import Specialists
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["LEARNERS", "MIXERS"]
 
 LEARNERS: dict[str, Callable[..., AnyLearner]] = {
+    "gradient": Gradient,
+    "logistic": logistic,
+    "newton": Newton,
     "ridge": Ridge,
     "vovk_azoury_warmuth": vovk_azoury_warmuth,
 }
@@ -26,6 +32,7 @@ LEARNERS: dict[str, Callable[..., AnyLearner]] = {
 MIXERS: dict[str, Callable[..., Any]] = {
     "ada_normal_hedge": AdaNormalHedge,
     "adapt_ml_prod": AdaptMlProd,
+    "doubling": Doubling,
     "solo": Solo,
     "specialists": Specialists,
 }

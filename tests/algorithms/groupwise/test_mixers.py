@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ADVERSARIES = ("random_losses", "punish_the_favourite", "punish_weight", "spare_one")
 SKEWED = np.array([0.5, 0.3, 0.1, 0.05, 0.04, 0.01])
-ALL = [AdaNormalHedge(), AdaptMlProd(), Solo(), Specialists(rate=0.5)]
+ALL = [AdaNormalHedge(), AdaptMlProd(), Solo(), Specialists(rate=0.5)]  # `doubling` has a file of its own
 LINEAR = [AdaptMlProd(), Solo()]  # AdaNormalHedge has a file of its own; specialists need an exp-concave loss
 
 
