@@ -14,7 +14,9 @@ import click
 
 from saddlebag import __version__
 from saddlebag.errors import ConfigError, SaddlebagError
+from saddlebag.launch.commands.advise import advise
 from saddlebag.launch.commands.compare import compare
+from saddlebag.launch.commands.echo import echo
 from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.inspect_compressor import inspect
 from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
@@ -182,6 +184,8 @@ def doctor(as_json: bool) -> None:
 
 cli.add_command(groupwise)
 cli.add_command(compare)
+cli.add_command(advise)
+cli.add_command(echo)
 cli.add_command(inspect)
 
 

@@ -39,7 +39,7 @@ class Measured:
         error2: E|C(x) - x|^2 / |x|^2 over the draws.
         draws: their number.
         compress_s: vector to payload; encode_s: payload to bytes; decode_s: bytes to payload; add_s: payload added to a
-            vector. Medians.
+            vector. The fastest of a few runs each, for what else the machine does only adds.
     """
 
     family: str
@@ -57,13 +57,13 @@ class Measured:
 
 
 def timed(call: Callable[[], Any], seconds: float) -> float:
-    """The median time of a call, within a budget: at least once, at most 25 times."""
+    """The time of the fastest run of a call, within a budget: one run at least, 25 at most."""
     times: list[float] = []
     while not times or (len(times) < _MOST_REPEATS and sum(times) + times[-1] < seconds):
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)
-    return float(np.median(times))
+    return min(times)
 
 
 def family_of(payload: Payload) -> str:

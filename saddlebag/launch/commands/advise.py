@@ -1,0 +1,47 @@
+"""`saddlebag advise`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+__all__ = ["advise"]
+
+
+@click.command(short_help="Say whether compression pays, from measured costs.")
+@click.option("--d", type=click.IntRange(min=1), required=True, help="Coordinates of the model.")
+@click.option("--bandwidth", metavar="RATE", help="Of each worker's link, e.g. 100M (bits per second) or 12.5MB/s.")
+@click.option("--latency", metavar="TIME", help="One way, e.g. 1ms.  [default: as measured]")
+@click.option("--link", metavar="HOST:PORT", help="Measure the link to 'saddlebag echo' there instead, or 'loopback'.")
+@click.option("--server-bandwidth", metavar="RATE", help="Of the server's link, which all workers share.  [default: no limit]")
+@click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--compute", metavar="TIME", default="0s", show_default=True, help="A worker's own work in a round.")
+@click.option("--only", multiple=True, metavar="NAME", help="Compressors to consider.  [default: all]")
+@click.option("--vector", type=click.Choice(["gaussian", "heavy", "uniform"]), default="gaussian", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], as_json: bool, **rest: Any) -> None:
+    """Predict the time of a round with each compressor, and say whether to compress at all.
+
+    The costs of compression and of gRPC are measured on this machine, which should be like those of the run.
+    """
+    from saddlebag.launch.advise import Question, network_of, print_advice, to_json
+    from saddlebag.launch.advise import advise as answer
+    from saddlebag.launch.units import parse_rate, parse_seconds
+
+    def rate(key: str, name: str) -> float | None:
+        return None if rest[key] is None else parse_rate(rest[key], name)
+
+    latency_s = None if rest["latency"] is None else parse_seconds(rest["latency"], "--latency")
+    compute_s = parse_seconds(rest["compute"], "--compute")
+    given = {"bandwidth": rate("bandwidth", "--bandwidth"), "server_rate": rate("server_bandwidth", "--server-bandwidth")}
+    question = Question(d=d, dtype=dtype, workers=workers, compute_s=compute_s, only=only, law=rest["vector"])
+    network = network_of(question, link=rest["link"], latency_s=latency_s, **given)
+    verdict, left_out = answer(question, network, note=lambda text: None if as_json else click.echo(text, err=True))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(to_json(question, network, verdict, left_out), indent=2))
+    else:
+        print_advice(question, network, verdict, left_out)
