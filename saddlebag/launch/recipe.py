@@ -41,7 +41,8 @@ _SECTIONS = {
     "output": OutputSection,
 }
 _PLAIN = ("title", "seed", "workers", "driver")
-_TOP = (*_PLAIN, "problem", "method", "baseline", *_SECTIONS)
+_ELSEWHERE = "compare"  # a table that `saddlebag compare` reads; a single run has no use for it
+_TOP = (*_PLAIN, "problem", "method", "baseline", *_SECTIONS, _ELSEWHERE)
 _METHOD_KEYS = ("name", "label", "up", "down", "step_size", "probability")
 
 
