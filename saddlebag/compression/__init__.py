@@ -6,12 +6,14 @@ from saddlebag.compression.bernoulli import Bernoulli
 from saddlebag.compression.block_top_k import BlockTopK
 from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.check import check_compressor
+from saddlebag.compression.compose import Sparsifier, compose
 from saddlebag.compression.dithering import Dithering
 from saddlebag.compression.draws import EVERYONE, SERVER, Draws, Purpose, Stream, stratified_subset, uniform_subset
 from saddlebag.compression.error_feedback import feed_back, track
 from saddlebag.compression.grid import Grid
 from saddlebag.compression.half import Cast, StochasticBfloat16
 from saddlebag.compression.identity import Identity
+from saddlebag.compression.induced import induced
 from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.mean import Mean, Sum
 from saddlebag.compression.natural import Natural
@@ -36,10 +38,12 @@ from saddlebag.compression.payload import (
     Vector,
     require_finite,
 )
+from saddlebag.compression.per_tensor import Rule, Tensor, per_tensor
 from saddlebag.compression.perm_k import PermK
 from saddlebag.compression.power_sgd import PowerSGD, PowerState, in_lockstep
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.registry import COMPRESSORS, make_compressor
+from saddlebag.compression.scaled import scaled
 from saddlebag.compression.schedule import decay, schedule, scheduled
 from saddlebag.compression.sign import ScaledSign
 from saddlebag.compression.ternary import Ternary
@@ -83,6 +87,7 @@ __all__ = [
     "Purpose",
     "RandK",
     "RankR",
+    "Rule",
     "SampledTopK",
     "ScaledSign",
     "Scheme",
@@ -90,10 +95,12 @@ __all__ = [
     "Seeded",
     "Spacing",
     "Sparse",
+    "Sparsifier",
     "StochasticBfloat16",
     "Stream",
     "Sum",
     "Support",
+    "Tensor",
     "Ternary",
     "TopK",
     "Total",
@@ -102,14 +109,18 @@ __all__ = [
     "Vector",
     "budget",
     "check_compressor",
+    "compose",
     "decay",
     "errors_average",
     "feed_back",
     "in_lockstep",
+    "induced",
     "kind_of",
     "make_compressor",
     "mean_noise",
+    "per_tensor",
     "require_finite",
+    "scaled",
     "schedule",
     "scheduled",
     "stratified_subset",

@@ -71,7 +71,8 @@ def kind_of(compressor: Compressor) -> str:
 def errors_average(compressor: Compressor) -> bool:
     """Whether different workers' errors are independent, so that they shrink in the mean.
 
-    A compressor whose workers share their draws says so with an attribute `common_draws = True`.
+    A compressor whose workers share their draws says so with an attribute `common_draws = True`. One whose law is a law of M
+    workers together, such as Perm-k, has an attribute `jointly = M`, and says what their mean is worth by `mean_noise`.
     """
     return not getattr(compressor, "common_draws", False)
 

@@ -81,7 +81,12 @@ class BlockTopK:
 
     def bits(self, d: int) -> float:
         """As of K coordinates anywhere, which is how they are coded."""
-        return sparse_bits(d, sum(rows * self._kept(length) for rows, length in self._shapes(d)))
+        return sparse_bits(d, self.num_kept(d)[1])
+
+    def num_kept(self, d: int) -> tuple[float, int]:
+        """How many coordinates travel: (in the mean, at most)."""
+        k = sum(rows * self._kept(length) for rows, length in self._shapes(d))
+        return float(k), k
 
     def alpha(self, d: int) -> float:
         return min(self._kept(length) / length for _, length in self._shapes(d))

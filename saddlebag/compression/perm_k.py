@@ -40,12 +40,15 @@ class PermK:
     workers: int
 
     reference = "Szlendak et al. 2022"
-    jointly = True
-    """The law is one of all workers together: none may be missing, and a server alone cannot use it."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.workers, int | np.integer) or isinstance(self.workers, bool) or not 1 <= self.workers < 2**32:
             raise ConfigError(f"perm_k.workers must be a whole number from 1, got {self.workers!r}")
+
+    @property
+    def jointly(self) -> int:
+        """The law is one of so many workers together: none may be missing, and a server alone cannot use it."""
+        return self.workers
 
     def encode(self, x_D: Vector, draws: Draws) -> Seeded:
         """Compress worker `draws.worker`'s vector.
@@ -60,6 +63,10 @@ class PermK:
 
     def bits(self, d: int) -> float:
         return 32.0 * max(1.0, d / self.workers)
+
+    def num_kept(self, d: int) -> tuple[float, int]:
+        """How many coordinates travel: (in the mean, at most)."""
+        return max(1.0, d / self.workers), -(-d // self.workers)
 
     def omega(self, d: int) -> float:
         if d >= self.workers:

@@ -79,6 +79,11 @@ class _Sparsifier:
     def bits(self, d: int) -> float:
         return 32.0 * kept(self.k, self.fraction, d, "rand_k")
 
+    def num_kept(self, d: int) -> tuple[float, int]:
+        """How many coordinates travel: (in the mean, at most)."""
+        k = kept(self.k, self.fraction, d, "rand_k")
+        return float(k), k
+
     def _largest_scale(self, d: int) -> float:
         k = kept(self.k, self.fraction, d, "rand_k")
         return d / k if self.draw == "subset" else float(-(-d // k))

@@ -8,15 +8,19 @@ from saddlebag.compression.adaptive import budget
 from saddlebag.compression.bernoulli import Bernoulli
 from saddlebag.compression.block_top_k import BlockTopK
 from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
+from saddlebag.compression.compose import compose
 from saddlebag.compression.dithering import Dithering
 from saddlebag.compression.grid import Grid
 from saddlebag.compression.half import Cast, StochasticBfloat16
 from saddlebag.compression.identity import Identity
+from saddlebag.compression.induced import induced
 from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.natural import Natural
 from saddlebag.compression.natural_dithering import NaturalDithering
+from saddlebag.compression.per_tensor import per_tensor
 from saddlebag.compression.perm_k import PermK
 from saddlebag.compression.rand_k import RandK, UnscaledRandK
+from saddlebag.compression.scaled import scaled
 from saddlebag.compression.schedule import decay, schedule
 from saddlebag.compression.sign import ScaledSign
 from saddlebag.compression.ternary import Ternary
@@ -38,20 +42,24 @@ COMPRESSORS: dict[str, Callable[..., Compressor]] = {
     "block_top_k": BlockTopK,
     "budget": budget,
     "cast": Cast,
+    "compose": compose,
     "decay": decay,
     "dithering": Dithering,
     "grid": Grid,
     "hard_threshold": HardThreshold,
     "identity": Identity,
+    "induced": induced,
     "low_rank": RankR,
     "natural": Natural,
     "natural_dithering": NaturalDithering,
     "nearest_int4": NearestInt4,
     "nearest_int8": NearestInt8,
+    "per_tensor": per_tensor,
     "perm_k": PermK,
     "rand_k": RandK,
     "sampled_top_k": SampledTopK,
     "scaled_sign": ScaledSign,
+    "scaled": scaled,
     "schedule": schedule,
     "stochastic_bfloat16": StochasticBfloat16,
     "ternary": Ternary,

@@ -121,5 +121,9 @@ class SampledTopK:
         """For the mean number of kept entries, of different magnitudes."""
         return sparse_bits(d, self._kept(d))
 
+    def num_kept(self, d: int) -> tuple[float, int]:
+        """How many coordinates travel: (in the mean, at most)."""
+        return self._kept(d), d
+
     def alpha(self, d: int) -> float:
         return self._kept(d) / d

@@ -59,5 +59,10 @@ class TopK:
         """32 k + log2 C(d, k): the entropy bound of the support, which the codec's index coding approaches."""
         return sparse_bits(d, kept(self.k, self.fraction, d, "top_k"))
 
+    def num_kept(self, d: int) -> tuple[float, int]:
+        """How many coordinates travel: (in the mean, at most)."""
+        k = kept(self.k, self.fraction, d, "top_k")
+        return float(k), k
+
     def alpha(self, d: int) -> float:
         return kept(self.k, self.fraction, d, "top_k") / d

@@ -72,6 +72,7 @@ def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
     for side, compressor in (("up", section.up), ("down", section.down)):
         if compressor is not None:
             params[side] = _compressor(compressor, problem.dimension, f"{path}.{side}")
+            _check_jointly(params[side], side, problem.num_workers, f"{path}.{side}")
     find("methods", section.name, f"{path}.name")  # a plug-in may not be registered yet
     with at(path):
         return make_method(section.name, problem, **params)
@@ -83,6 +84,15 @@ def _compressor(section: CompressorSection, dimension: int, path: str) -> Compre
         compressor: Compressor = factory(**section.parameters)
         compressor.bits(dimension)  # refuses parameters that do not fit the dimension
         return compressor
+
+
+def _check_jointly(compressor: Compressor, side: str, num_workers: int, path: str) -> None:
+    """Refuse a compressor whose law is one of all workers together where others, or fewer or more of them, would use it."""
+    jointly = int(getattr(compressor, "jointly", 0))
+    if jointly and side == "down":
+        raise ConfigError(f"{path}: {compressor} divides a vector among workers; the server needs another compressor")
+    if jointly and jointly != num_workers:
+        raise ConfigError(f"{path}: {compressor} is for {jointly} workers, the run has {num_workers}")
 
 
 def _chosen(section: CompressorSection | None, dimension: int, path: str) -> CompressorSection | None:

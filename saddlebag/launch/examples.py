@@ -27,6 +27,11 @@ def _each(key: str, *values: object, **rest: object) -> tuple[Table, ...]:
 
 _KEPT = _each("fraction", 0.01, 0.001, 0.003, 0.03, 0.1, 0.3)
 
+_MODEL: Table = {
+    "tensors": [{"name": "layer.weight", "shape": [999, 1000]}, {"name": "layer.bias", "shape": [1000]}],
+    "rules": [{"match": "*.bias", "use": {"name": "identity"}}, {"use": {"name": "top_k", "fraction": 0.01}}],
+}
+
 EXAMPLES: dict[str, tuple[Table, ...]] = {
     "budget": ({"of": "top_k", "budget_bytes": 50_000},),
     "decay": ({"of": "top_k", "parameter": "fraction", "first": 0.1, "ratio": 0.5, "every": 100, "last": 0.01},),
@@ -37,6 +42,12 @@ EXAMPLES: dict[str, tuple[Table, ...]] = {
     "low_rank": _each("rank", 4, 1, 2, 8, 16, 32),
     "natural": ({},),
     "natural_dithering": _each("levels", 7, 3),
+    "compose": tuple({"sparsifier": {"name": "top_k", **table}, "values": {"name": "block_int8"}} for table in _KEPT),
+    "per_tensor": (_MODEL,),
+    "induced": tuple(
+        {"contractive": {"name": "top_k", **table}, "unbiased": {"name": "rand_k", **table}} for table in _KEPT[:-1]
+    ),
+    "scaled": ({"unbiased": {"name": "natural"}},),
     "hard_threshold": _each("threshold", 1.0),
     "perm_k": _each("workers", 4, 16, 64),
     "rand_k": _KEPT,

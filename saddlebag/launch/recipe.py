@@ -227,7 +227,26 @@ def _read_compressor(value: object, path: str) -> CompressorSection:
     table = read_table(value, path)
     name = _read_name(table, path, "identity")
     rest = {key: value for key, value in table.items() if key != "name"}
-    return CompressorSection(name=name, parameters=fit(find("compressors", name, f"{path}.name"), rest, path, also=("name",)))
+    parameters = fit(find("compressors", name, f"{path}.name"), rest, path, also=("name",))
+    return CompressorSection(
+        name=name, parameters={key: _read_inner(value, join(path, key)) for key, value in parameters.items()}
+    )
+
+
+def _read_inner(value: Any, path: str) -> Any:
+    """A parameter of a compressor: a table with a name is another compressor, also in a table of a list."""
+    if isinstance(value, dict) and "name" in value:
+        section = _read_compressor(value, path)
+        return {"name": section.name, **section.parameters}
+    if isinstance(value, list):
+        return [_read_element(element, f"{path}.{number}") for number, element in enumerate(value)]
+    return value
+
+
+def _read_element(element: Any, path: str) -> Any:
+    if not isinstance(element, dict):
+        return element
+    return {key: _read_inner(value, join(path, key)) for key, value in element.items()}
 
 
 def _read_method(value: object, path: str) -> MethodSection:

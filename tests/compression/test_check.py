@@ -38,7 +38,10 @@ from saddlebag.compression import (
     UnscaledRandK,
     Vector,
     check_compressor,
+    compose,
+    induced,
     make_compressor,
+    scaled,
 )
 
 RIGHT = [
@@ -80,8 +83,22 @@ RIGHT = [
     SampledTopK(fraction=0.3, sample=5),
     SampledTopK(k=1),
     UnscaledRandK(fraction=0.3, draw="strata"),
+    compose(sparsifier=TopK(fraction=0.3), values=Ternary()),
+    compose(sparsifier=RandK(fraction=0.3, support="common"), values=BlockInt8()),
+    compose(sparsifier=TopK(fraction=0.3), values=NearestInt8()),
+    induced(contractive=TopK(fraction=0.3), unbiased=RandK(fraction=0.3)),
+    scaled(unbiased=Natural()),
 ]
-COMBINATORS = {"budget", "decay", "schedule"}  # functions that choose a class by the kind of their parts
+# functions that choose a class by the kind of their parts
+COMBINATORS = {
+    "budget",
+    "compose",
+    "decay",
+    "induced",
+    "per_tensor",
+    "scaled",
+    "schedule",
+}
 
 
 @pytest.mark.parametrize("compressor", RIGHT, ids=repr)

@@ -27,6 +27,13 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "bernoulli": {"probability": 0.5},
     "block_top_k": {"block": 3, "k": 1},
     "dithering": {"levels": 4},
+    "compose": {"sparsifier": {"name": "top_k", "k": 2}, "values": {"name": "natural"}},
+    "induced": {"contractive": {"name": "top_k", "k": 2}, "unbiased": {"name": "natural"}},
+    "per_tensor": {
+        "tensors": [{"name": "weight", "shape": [3]}, {"name": "bias", "shape": []}],
+        "rules": [{"match": "bias", "use": {"name": "identity"}}, {"use": {"name": "top_k", "k": 2}}],
+    },
+    "scaled": {"unbiased": {"name": "natural"}},
     "hard_threshold": {"threshold": 1.0},
     "perm_k": {"workers": 3},
     "sampled_top_k": {"k": 2},
@@ -60,7 +67,9 @@ def test_every_compressor_declares_a_constant_and_is_a_value(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(COMPRESSORS))
 def test_every_compressor_names_its_source(name: str) -> None:
     reference = example(name).reference  # type: ignore[attr-defined]
-    assert re.fullmatch(r"exact|of (its pieces|the compressor chosen)|[A-Z][a-z]+( et al\.| and [A-Z][a-z]+)? \d{4}", reference)
+    assert re.fullmatch(
+        r"exact|of (its pieces|its parts|the compressor chosen)|[A-Z][a-z]+( et al\.| and [A-Z][a-z]+)? \d{4}", reference
+    )
 
 
 def test_parameters_reach_the_compressor() -> None:

@@ -213,3 +213,55 @@ def test_the_python_interface_is_the_recipe_in_other_words() -> None:
 def test_the_python_interface_refuses_clearly(call: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+def test_nested_compressors_are_built_and_run() -> None:
+    up = {
+        "name": "compose",
+        "sparsifier": {"name": "top_k", "k": 3},
+        "values": {"name": "scaled", "unbiased": {"name": "block_int8"}},
+    }
+    recipe = recipe_of({"name": "masha2", "up": up, "down": {"name": "nearest_int8"}, "step_size": "0.1/L"})
+    method = build_method(recipe, build_problem(recipe))
+    assert method.up.alpha(10) == pytest.approx(0.3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("up", "message"),
+    [
+        (
+            {"name": "compose", "sparsifier": {"name": "top_k", "k": 99}, "values": {"name": "natural"}},
+            "method.up: top_k needs 1 <= k <= d, got k=99 for d=10",
+        ),
+        (
+            {"name": "compose", "sparsifier": {"name": "top_k", "k": 0}, "values": {"name": "natural"}},
+            "method.up: compose.sparsifier: top_k.k must be a whole number of at least 1, got 0",
+        ),
+        (
+            {"name": "per_tensor", "tensors": [{"name": "w", "shape": [4]}], "rules": [{"use": {"name": "identity"}}]},
+            "method.up: per_tensor.tensors have 4 coordinates together, the vector has 10",
+        ),
+    ],
+)
+def test_what_does_not_fit_inside_is_named(up: dict[str, Any], message: str) -> None:
+    recipe = recipe_of({"name": "masha2", "up": up, "step_size": 0.1})
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        build_method(recipe, build_problem(recipe))
+
+
+@pytest.mark.parametrize(
+    "up",
+    [
+        {"name": "perm_k", "workers": 3},
+        {"name": "compose", "sparsifier": {"name": "perm_k", "workers": 3}, "values": {"name": "natural"}},
+    ],
+)
+def test_a_joint_law_needs_its_number_of_workers_and_none_on_the_server(up: dict[str, Any]) -> None:
+    recipe = recipe_of({"name": "masha1", "up": up, "step_size": 0.1})
+    with pytest.raises(ConfigError, match=r"^method.up: .* is for 3 workers, the run has 2"):
+        build_method(recipe, build_problem(recipe))
+    recipe = recipe_of({"name": "masha1", "up": up, "step_size": 0.1}, workers=3)
+    assert build_method(recipe, build_problem(recipe)).up.jointly == 3
+    recipe = recipe_of({"name": "masha1", "down": up, "step_size": 0.1}, workers=3)
+    with pytest.raises(ConfigError, match=r"^method.down: .* divides a vector among workers"):
+        build_method(recipe, build_problem(recipe))

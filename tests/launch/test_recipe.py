@@ -237,3 +237,59 @@ def test_toml_writer_round_trips() -> None:
         "below": {"more": {"x": 1}, "list": [{"y": 2, "z": {"w": []}}, {"y": 3}], "empty": {}},
     }
     assert tomllib.loads(toml.dump(table)) == table
+
+
+NESTED: dict[str, Any] = {
+    "name": "compose",
+    "sparsifier": {"name": "top_k", "fraction": 0.5},
+    "values": {"name": "scaled", "unbiased": {"name": "block_int8", "block": 4}},
+}
+
+
+def nested(up: dict[str, Any]) -> Recipe:
+    return recipe_from_dict(
+        {
+            "workers": 2,
+            "problem": {"name": "bilinear", "n": 5},
+            "method": {"name": "masha2", "up": up, "step_size": 0.1},
+            "stop": {"merit": 1e-3},
+        }
+    )
+
+
+def test_compressors_nest_and_come_back_from_a_file(tmp_path: Path) -> None:
+    recipe = nested(NESTED)
+    assert recipe.method.up is not None
+    assert recipe.method.up.parameters == {key: NESTED[key] for key in ("sparsifier", "values")}
+    file = tmp_path / "nested.toml"
+    file.write_text(recipe.to_toml())
+    assert dataclasses.replace(load_recipe(file), output=recipe.output) == recipe
+    changed = load_recipe(file, ["method.up.values.unbiased.block=8"])
+    assert changed.digest() != recipe.digest()
+
+
+@pytest.mark.parametrize(
+    ("up", "message"),
+    [
+        (
+            {**NESTED, "values": {"name": "block_int9"}},
+            "method.up.values.name 'block_int9' is no known compressor; did",
+        ),
+        (
+            {**NESTED, "values": {"name": "block_int8", "blok": 4}},
+            "method.up.values.blok is no known key; did you mean",
+        ),
+        (
+            {**NESTED, "values": {"name": "scaled", "unbiased": {"name": "block_int8", "block": "4"}}},
+            "method.up.values.unbiased.block must be a whole number, got '4'",
+        ),
+        ({**NESTED, "values": {"name": "scaled"}}, "method.up.values.unbiased is missing"),
+        (
+            {"name": "per_tensor", "tensors": [{"name": "w", "shape": [10]}], "rules": [{"use": {"name": "top_k", "q": 1}}]},
+            "method.up.rules.0.use.q is no known key",
+        ),
+    ],
+)
+def test_an_error_inside_a_nested_compressor_has_its_full_path(up: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        nested(up)
