@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from saddlebag.compression.draws import Purpose
+from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.compression.payload import Half, Vector, require_finite
-from saddlebag.compression.rounding import Words32, piecewise, round_mantissa, words32
+from saddlebag.compression.rounding import Words32, peaks, piecewise, round_mantissa, words32
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError, NotFiniteError
 
@@ -42,6 +43,11 @@ def nearest_bfloat16(x_D: Vector) -> Vector:
     return value_D
 
 
+def _require_range(largest: float) -> None:
+    if largest > _LARGEST:
+        raise NotFiniteError(f"bfloat16 holds magnitudes up to {_LARGEST:g}, got {largest:g}")
+
+
 def bfloat16_at(x_D: Vector, word_D: Words32) -> Vector:
     """One of the two nearest bfloat16 at random, given 32 random bits for each entry, as float32.
 
@@ -49,8 +55,7 @@ def bfloat16_at(x_D: Vector, word_D: Words32) -> Vector:
         NotFiniteError: a magnitude exceeds the largest bfloat16, whatever its word.
     """
     magnitude_D = np.abs(x_D, dtype=np.float64)
-    if magnitude_D.max(initial=0.0) > _LARGEST:
-        raise NotFiniteError(f"bfloat16 holds magnitudes up to {_LARGEST:g}, got {magnitude_D.max():g}")
+    _require_range(magnitude_D.max(initial=0.0))
     value_D = round_mantissa(magnitude_D, word_D, 7)
     tiny_D = magnitude_D < _SMALLEST_NORMAL
     if tiny_D.any():
@@ -111,6 +116,10 @@ class StochasticBfloat16:
     def encode(self, x_D: Vector, draws: Draws) -> Half:
         require_finite(x_D, "a compressor's input")
         stream, value_D = draws.own(Purpose.ROUNDING), np.empty(len(x_D), np.float32)
+        if (fast := rounding_for(x_D)) is not None:
+            _require_range(peaks(x_D, len(x_D))[0])
+            fast.bfloat16(x_D, stream, value_D)
+            return Half(value_D, "bfloat16")
         for where in piecewise(len(x_D)):
             piece_D = x_D[where]
             value_D[where] = bfloat16_at(piece_D, words32(stream, len(piece_D)))

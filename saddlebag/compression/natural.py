@@ -7,13 +7,16 @@ import dataclasses
 import numpy as np
 
 from saddlebag.compression.draws import Draws, Purpose
+from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.compression.payload import PowersOfTwo, Vector, require_finite
+from saddlebag.compression.rounding import peaks, piecewise
 from saddlebag.errors import NotFiniteError
 
 __all__ = ["Natural", "natural_at"]
 
 _LARGEST = 2.0**127  # of float32's powers of two
-_MIN_POWER = -126
+_SMALLEST = 2.0**-126
+_MANTISSA, _ONE = np.uint64(2**52 - 1), np.uint64(0x3FF << 52)  # of float64: the stored bits, and the number 1
 
 
 def natural_at(x_D: Vector, uniform_D: Vector) -> Vector:
@@ -29,17 +32,21 @@ def natural_at(x_D: Vector, uniform_D: Vector) -> Vector:
         NotFiniteError: a magnitude exceeds 2^127, whatever its uniform.
     """
     magnitude_D = np.abs(x_D, dtype=np.float64)
-    if magnitude_D.max(initial=0.0) > _LARGEST:
-        raise NotFiniteError(f"natural compression needs magnitudes up to 2^127, got {magnitude_D.max():g}")
-    mantissa_D, exponent_D = np.frexp(magnitude_D)  # |x| = mantissa 2^exponent, mantissa in [1/2, 1)
-    power_D = exponent_D - 1 + (uniform_D < 2.0 * mantissa_D - 1.0)
-    value_D: Vector = np.ldexp(1.0, power_D)
-    tiny_D = exponent_D - 1 < _MIN_POWER
+    _require_range(magnitude_D.max(initial=0.0))
+    pattern_D = magnitude_D.view(np.uint64)
+    fraction_D = ((pattern_D & _MANTISSA) | _ONE).view(np.float64) - 1.0  # |x| / 2^e - 1, exact
+    power_D = pattern_D & ~_MANTISSA
+    power_D += (uniform_D < fraction_D).astype(np.uint64) << np.uint64(52)
+    value_D: Vector = power_D.view(np.float64)
+    tiny_D = magnitude_D < _SMALLEST
     if tiny_D.any():
-        up_D = uniform_D < np.ldexp(magnitude_D, -_MIN_POWER)
-        value_D = np.where(tiny_D, np.where(up_D, 2.0**_MIN_POWER, 0.0), value_D)
-    value_D[x_D == 0] = 0.0
+        value_D[tiny_D] = np.where(uniform_D[tiny_D] < magnitude_D[tiny_D] / _SMALLEST, _SMALLEST, 0.0)
     return np.copysign(value_D, x_D).astype(np.float32)
+
+
+def _require_range(largest: float) -> None:
+    if largest > _LARGEST:
+        raise NotFiniteError(f"natural compression needs magnitudes up to 2^127, got {largest:g}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +62,14 @@ class Natural:
 
     def encode(self, x_D: Vector, draws: Draws) -> PowersOfTwo:
         require_finite(x_D, "a compressor's input")
-        return PowersOfTwo(natural_at(x_D, draws.own(Purpose.ROUNDING).uniforms(len(x_D))))
+        stream, value_D = draws.own(Purpose.ROUNDING), np.empty(len(x_D), np.float32)
+        if (fast := rounding_for(x_D)) is not None:
+            _require_range(peaks(x_D, len(x_D))[0])
+            fast.powers(x_D, stream, value_D)
+            return PowersOfTwo(value_D)
+        for where in piecewise(len(x_D)):
+            value_D[where] = natural_at(x_D[where], stream.uniforms(where.stop - where.start))
+        return PowersOfTwo(value_D)
 
     def bits(self, d: int) -> float:
         return 9.0 * d

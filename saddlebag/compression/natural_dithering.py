@@ -10,6 +10,7 @@ import numpy as np
 
 from saddlebag.compression.dithering import check_levels, euclidean, level_bits, max_norm_omega
 from saddlebag.compression.draws import Purpose
+from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.compression.payload import Levels, Spacing, Vector, require_finite
 from saddlebag.compression.rounding import Words32, peaks, piecewise, round_mantissa, scales, words32
 from saddlebag.errors import ConfigError
@@ -34,13 +35,15 @@ def dyadic_levels_at(x_D: Vector, scale: np.float32, levels: int, word_D: Words3
     ratio_D = np.abs(x_D, dtype=np.float64)
     ratio_D /= np.float64(scale) if scale > 0 else 1.0
     smallest = 2.0 ** (1 - levels)
-    small_D = ratio_D < smallest
-    power_D = round_mantissa(ratio_D, word_D, 0).view(np.int64) >> _MANTISSA
-    level_D = (_BIAS + 1 - power_D).astype(np.int16)
-    up_D = word_D[small_D] < ratio_D[small_D] * (2.0**32 / smallest)
-    level_D[small_D] = np.where(up_D, levels, 0)
-    np.negative(level_D, out=level_D, where=np.signbit(x_D))
-    return level_D.astype(np.int8)
+    power_D = round_mantissa(ratio_D, word_D, 0).view(np.int64)
+    power_D >>= _MANTISSA
+    level_D = np.subtract(_BIAS + 1, power_D, out=power_D).astype(np.int8)  # of the small ones any number, replaced below
+    small_N = np.flatnonzero(ratio_D < smallest)
+    level_D[small_N] = np.where(word_D[small_N] < ratio_D[small_N] * (2.0**32 / smallest), levels, 0)
+    sign_D = np.signbit(x_D).view(np.int8)
+    level_D ^= -sign_D  # minus a number is its complement plus 1
+    level_D += sign_D
+    return level_D
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,9 @@ class NaturalDithering:
         require_finite(x_D, "a compressor's input")
         scale_B = scales(euclidean(x_D) if self.norm == "l2" else peaks(x_D, max(1, len(x_D))), 1)
         stream, level_D = draws.own(Purpose.ROUNDING), np.empty(len(x_D), np.int8)
+        if (fast := rounding_for(x_D)) is not None:
+            fast.dyadic_levels(x_D, scale_B[0] if scale_B[0] > 0 else 1.0, self.levels, stream, level_D)
+            return Levels(level_D, scale_B, max(1, len(x_D)), Spacing.DYADIC)
         for where in piecewise(len(x_D)):
             piece_D = x_D[where]
             level_D[where] = dyadic_levels_at(piece_D, scale_B[0], self.levels, words32(stream, len(piece_D)))

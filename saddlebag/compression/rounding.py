@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.errors import NotFiniteError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _MANTISSA = 52  # stored bits of a float64's mantissa
 
 def words32(stream: Stream, count: int) -> Words32:
     """The next `count` words of 32 bits: halves of the stream's words, the low half first."""
-    return stream.words(-(-count // 2)).view(np.uint32)[:count]
+    return stream.words(-(-count // 2)).astype("<u8", copy=False).view("<u4")[:count]
 
 
 def piecewise(d: int) -> Iterator[slice]:
@@ -55,11 +56,13 @@ def piecewise(d: int) -> Iterator[slice]:
 def peaks(x_D: Vector, block: int) -> Vector:
     """The largest magnitude of each block, float64, shape (ceil(D / block),)."""
     d = len(x_D)
+    if (fast := rounding_for(x_D)) is not None:
+        return fast.peaks(x_D, block)  # type: ignore[no-any-return]
     if block >= d:
-        return np.array([max(x_D.max(initial=0.0), -x_D.min(initial=0.0))], np.float64)
+        return np.abs(np.array([max(x_D.max(initial=0.0), -x_D.min(initial=0.0))], np.float64))
     whole = d // block
     body_BK = x_D[: whole * block].reshape(whole, block)
-    peak_B: Vector = np.maximum(body_BK.max(axis=1), -body_BK.min(axis=1)).astype(np.float64)
+    peak_B: Vector = np.abs(np.maximum(body_BK.max(axis=1), -body_BK.min(axis=1))).astype(np.float64)  # no -0
     if whole * block < d:
         peak_B = np.append(peak_B, np.float64(np.abs(x_D[whole * block :]).max()))
     return peak_B
@@ -86,13 +89,38 @@ def levels_at(x_D: Vector, scale_B: Scales, block: int, word_D: Words32, dtype: 
     The level is floor(x / scale + word 2^-32) with x / scale cut to a multiple of 2^-32, so over all words its mean is
     x / scale to 2^-32 of a level.
     """
-    return _map_ratios(x_D, scale_B, block, dtype, lambda ratio, where: _at_words(ratio, word_D[where]))
+    return _at_words(x_D, _units(scale_B), block, lambda where: word_D[where], np.empty(len(x_D), dtype))
 
 
 def random_levels(x_D: Vector, scale_B: Scales, block: int, stream: Stream, dtype: npt.DTypeLike = np.int8) -> LevelVector:
     """`levels_at` with the stream's words, which are drawn piece by piece."""
+    level_D: LevelVector = np.empty(len(x_D), dtype)
+    if (fast := rounding_for(x_D)) is not None:
+        fast.random_levels(x_D, _units(scale_B), block, stream, level_D)
+        return level_D
     supply = _Supply(stream, len(x_D))
-    return _map_ratios(x_D, scale_B, block, dtype, lambda ratio, where: _at_words(ratio, supply.take(ratio.size)))
+    return _at_words(x_D, _units(scale_B), block, lambda where: supply.take(where.stop - where.start), level_D)
+
+
+def _units(scale_B: Scales) -> Vector:
+    """2^-32 of each scale, exact: one division gives x / scale in units of 2^-32."""
+    return np.where(scale_B > 0, scale_B, 1.0).astype(np.float64) * _WORD
+
+
+def _at_words(x_D: Vector, unit_B: Vector, block: int, words: Callable[[slice], Words32], level_D: LevelVector) -> LevelVector:
+    size = min(_PIECE, len(x_D))
+    ratio_S, level_S, word_S = np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64)
+    for where, rows, unit in _pieces(len(x_D), block, unit_B):
+        count = where.stop - where.start
+        ratio, level, word = ratio_S[:count], level_S[:count], word_S[:count]
+        ratio[:] = x_D[where]
+        np.divide(ratio.reshape(rows), unit, out=ratio.reshape(rows))
+        np.copyto(level, ratio, casting="unsafe")
+        word[:] = words(where)
+        level += word
+        level >>= 32
+        level_D[where] = level
+    return level_D
 
 
 class _Supply:
@@ -111,32 +139,13 @@ class _Supply:
         return taken
 
 
-def _at_words(ratio: Vector, word: Words32) -> npt.NDArray[np.int64]:
-    np.divide(ratio, _WORD, out=ratio)
-    level = ratio.astype(np.int64)
-    level += word.reshape(level.shape)
-    level >>= 32
-    return level
-
-
 def nearest_levels(x_D: Vector, scale_B: Scales, block: int, dtype: npt.DTypeLike = np.int8) -> LevelVector:
     """Round x / scale to the nearest whole number, halves to the even one."""
-    return _map_ratios(x_D, scale_B, block, dtype, lambda ratio, where: np.rint(ratio, out=ratio))
-
-
-def _map_ratios(
-    x_D: Vector,
-    scale_B: Scales,
-    block: int,
-    dtype: npt.DTypeLike,
-    rounded: Callable[[Vector, slice], npt.NDArray[Any]],
-) -> LevelVector:
-    """`rounded(x / scale, where)` for every run of coordinates, in pieces; blocks of zeros have scale 0 and level 0."""
-    divisor_B = np.where(scale_B > 0, scale_B, 1.0).astype(np.float64)
+    divisor_B = np.where(scale_B > 0, scale_B, 1.0).astype(np.float64)  # blocks of zeros have scale 0 and level 0
     level_D: LevelVector = np.empty(len(x_D), dtype)
     for where, rows, divisor in _pieces(len(x_D), block, divisor_B):
         ratio = np.divide(x_D[where].reshape(rows), divisor, dtype=np.float64)
-        level_D[where].reshape(rows)[:] = rounded(ratio, where)
+        level_D[where].reshape(rows)[:] = np.rint(ratio, out=ratio)
     return level_D
 
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Stream
     from saddlebag.compression.kernels.magnitude import Index
 
-__all__ = ["strata"]
+__all__ = ["philox", "strata"]
 
 _STRATA = 512  # drawn at a time
 
 
 @jit
-def _philox(block: Any, high_3: Any, key: Any, tag: Any, out_W: Any) -> None:
+def philox(block: Any, high_3: Any, key: Any, tag: Any, out_W: Any) -> None:
     """Words of Philox4x64-10 (Salmon et al. 2011, section 3.3) from the block after `block` on, a multiple of four."""
     high_1, high_2, high_3 = high_3[0], high_3[1], high_3[2]
     for i in range(len(out_W) // 4):
@@ -66,7 +66,7 @@ def _strata(block: Any, high_3: Any, key: Any, tag: Any, dimension: Any, out_K: 
     word_W = np.empty(_STRATA // 2, np.uint64)
     half_S = word_W.view(np.uint32)
     for first in range(0, size, _STRATA):
-        _philox(block, high_3, key, tag, word_W)
+        philox(block, high_3, key, tag, word_W)
         block += np.uint64(_STRATA // 8)
         here_S = out_K[first : first + _STRATA]
         at = first * dimension

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from saddlebag.compression.kernels import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
     from saddlebag.compression.draws import Stream
     from saddlebag.compression.kernels.magnitude import Bits, Index
 
-__all__ = ["LARGE", "Kernels", "compiled", "kernels_for"]
+__all__ = ["LARGE", "Kernels", "compiled", "kernels_for", "rounding_for"]
 
 LARGE = 1 << 20
 """Coordinates from which compiled kernels are looked for: numba takes half a second to import, numpy 1 ms for a Top-k here."""
@@ -40,6 +42,21 @@ class Kernels(Protocol):
 def kernels_for(dimension: int) -> Kernels:
     """The kernels for vectors of this dimension."""
     return (compiled() if dimension >= LARGE else None) or plain
+
+
+def rounding_for(x_D: npt.NDArray[Any]) -> Any | None:
+    """The compiled loops of quantisers, for vectors that they are made for; else None."""
+    if len(x_D) < LARGE or x_D.dtype not in (np.float32, np.float64) or not x_D.flags.c_contiguous:
+        return None
+    return compiled_rounding()
+
+
+@functools.cache
+def compiled_rounding() -> Any | None:
+    """The compiled loops of quantisers, or None where numba is not installed."""
+    if compiled() is None or sys.byteorder == "big":  # the upper half of a word would come first
+        return None
+    return importlib.import_module("saddlebag.compression.kernels.compiled_rounding")
 
 
 @functools.cache
