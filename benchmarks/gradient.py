@@ -64,7 +64,7 @@ def _tokens(text: Path | None) -> np.ndarray[Any, Any]:
     return np.minimum(rank[inverse], WORDS - 1)
 
 
-def make_gradient(text: Path | None = None, steps: int = 50, progress: bool = False) -> dict[str, Tensor]:
+def make_gradient(text: Path | None = None, steps: int = 50, show_progress: bool = False) -> dict[str, Tensor]:
     """The gradient by parameter name, float32, after `steps` steps of Adam."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.from_numpy(_tokens(text))
@@ -78,7 +78,7 @@ def make_gradient(text: Path | None = None, steps: int = 50, progress: bool = Fa
         loss = nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         adam.zero_grad()
         loss.backward()
-        if progress and step % 10 == 0:
+        if show_progress and step % 10 == 0:
             print(f"step {step}: loss {loss.item():.2f}", flush=True)
         if step < steps:
             adam.step()

@@ -40,7 +40,7 @@ _INT8 = np.iinfo(np.int8)
 _RUNS, _RUN = 8, 8192  # of a sample that tells whether a large vector is worth grouping
 _LEAST_SQUEEZED = 64  # levels below which a frame's own bytes outweigh what it could save
 _WORTH = 0.97  # of the plain size: less is not worth the time
-_SPARSE = 5  # one level in so many is not 0: positions cost less than zeros
+_SPARSE, _HALF = 5, 2  # one level in so many is not 0: positions cost less than zeros, or may do so
 _SMALL_TABLE, _SHARE_OF_TABLE = 64, 200  # bytes' values that a Huffman table may list: so many, or one for so many levels
 
 
@@ -52,10 +52,16 @@ def encode_levels(level_D: LevelVector) -> tuple[int, bytes]:
     """
     if level_D.dtype not in (np.int8, np.int16):
         raise LocalProtocolError(f"levels must be int8 or int16, got {level_D.dtype}")
+    count = len(level_D)
+    if count <= MOST_SYMBOLS:
+        return _encode_filled(level_D)
     kept = np.count_nonzero(level_D)
-    if kept * _SPARSE <= len(level_D) and len(level_D) > MOST_SYMBOLS:
+    if kept * _SPARSE <= count:
         return SPARSE, _encode_sparse(level_D)
-    return _encode_filled(level_D)
+    coded = _encode_filled(level_D)
+    if kept * _HALF <= count <= _RUNS * _RUN:
+        coded = min(coded, (SPARSE, _encode_sparse(level_D)), key=lambda coding_body: len(coding_body[1]))
+    return coded
 
 
 def _encode_filled(level_D: LevelVector) -> tuple[int, bytes]:
@@ -143,10 +149,11 @@ def _decode_counted(reader: Reader, coding: int, count: int) -> LevelVector:
 # grouped
 
 
-def _group(count: int, letters: int) -> int:
-    """Digits a byte: as many as fit, while the table of their frequencies stays small beside them."""
+def _groups(count: int, letters: int) -> set[int]:
+    """Digits a byte that are worth trying: as many as fit, and fewer for a table of frequencies that is small beside them."""
     table = max(_SMALL_TABLE, count // _SHARE_OF_TABLE)
-    return next((group for group in range(8, 1, -1) if letters**group <= min(256, table)), 1)
+    fitting = [group for group in range(8, 0, -1) if letters**group <= 256]
+    return {fitting[0], next((group for group in fitting if letters**group <= table), 1)}
 
 
 def _grouped(level_D: LevelVector, low: int, letters: int, group: int) -> npt.NDArray[np.uint8]:
@@ -166,13 +173,15 @@ def _worth_grouping(level_D: LevelVector, low: int, letters: int) -> bool:
         return True
     starts = np.linspace(0, count - _RUN, _RUNS).astype(np.int64).tolist()
     sample = np.concatenate([level_D[start : start + _RUN] for start in starts])
-    size = len(squeeze(_grouped(sample, low, letters, _group(len(sample), letters)).tobytes()))
-    return size <= _WORTH * packed_bytes(len(sample), (letters - 1).bit_length())
+    return len(_encode_grouped(sample, low, letters)) <= _WORTH * packed_bytes(len(sample), (letters - 1).bit_length())
 
 
 def _encode_grouped(level_D: LevelVector, low: int, letters: int) -> bytes:
-    group = _group(len(level_D), letters)
-    return signed_varint(low) + bytes((letters - 1, group)) + squeeze(_grouped(level_D, low, letters, group).tobytes())
+    head = signed_varint(low) + bytes((letters - 1,))
+    groups = sorted(_groups(len(level_D), letters))
+    return min(
+        (head + bytes((group,)) + squeeze(_grouped(level_D, low, letters, group).tobytes()) for group in groups), key=len
+    )
 
 
 def _decode_grouped(reader: Reader, count: int) -> LevelVector:

@@ -89,7 +89,8 @@ def test_few_levels_come_near_their_entropy_at_every_density(density: float, rat
     for count in (20_000, 500_000):
         level_D = ternary(count, density)
         coding, body = coded(level_D)
-        assert coding == (SPARSE if density < 0.2 else GROUPED)
+        if count > 10**5:  # below, the shorter of both is written
+            assert coding == (SPARSE if density < 0.2 else GROUPED)
         assert len(body) <= ratio * entropy_bytes(level_D) + 8
 
 
