@@ -1,4 +1,4 @@
-"""Error against bits per coordinate for all compressors on one vector, with the best of them joined by a line."""
+"""Error, and what is kept, against bits per coordinate for all compressors on one vector; the best are underlined."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from matplotlib.lines import Line2D
 
 from saddlebag.compression import Draws, Unbiased
 from saddlebag.errors import DataError, SaddlebagError
-from saddlebag.launch.examples import settings_of
+from saddlebag.launch.examples import CHOICES, settings_of
 from saddlebag.launch.measure import SEED, family_of, squared_errors
 from saddlebag.launch.plot import PALETTE
 from saddlebag.launch.plugins import REGISTRIES, load_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["Point", "frontier", "plot_tradeoff", "points_of"]
 
 _MARKERS = "osD^v<>PXp*hd8"
-_DRAWS = 3  # the error of a random compressor hardly varies where d is large
+_DRAWS = 3  # the error of a random compressor hardly varies where d is large,
+_MANY_DRAWS = 60  # but for one that sends all or nothing
+_VARIES = 0.05  # relative; of the sizes
+_BEST: dict[str, Any] = {"color": "#222222", "linewidth": 6, "alpha": 0.16}
+_BEST_LABEL = "no other has fewer bits and less error"
+_EMPTY_BYTES = 8  # a message of nothing
 _EXACT = 1e-6  # relative; below it a vector has only been rounded to float32
 
 
@@ -43,13 +48,17 @@ class Point:
     bits: float
     error: float
 
+    @property
+    def kept(self) -> float:
+        """1 - |C(x) - x|^2 / |x|^2; not positive for one that adds more noise than it keeps."""
+        return 1.0 - self.error**2
+
 
 def points_of(x_D: Vector, also: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> list[Point]:
     """Every registered compressor at every example setting that fits the vector, and those in `also`."""
     load_plugins()
-    asked: list[tuple[str, Mapping[str, Any]]] = [
-        (name, table) for name in sorted(REGISTRIES["compressors"]) for table in settings_of(name)
-    ]
+    names = sorted(REGISTRIES["compressors"].keys() - CHOICES)
+    asked: list[tuple[str, Mapping[str, Any]]] = [(name, table) for name in names for table in settings_of(name)]
     asked += [each for each in also if each not in asked]
     points = []
     for name, table in asked:
@@ -62,6 +71,8 @@ def points_of(x_D: Vector, also: Sequence[tuple[str, Mapping[str, Any]]] = ()) -
 
 def _point(name: str, table: Mapping[str, Any], compressor: Compressor, x_D: Vector) -> Point:
     errors, sizes = squared_errors(compressor, x_D, _DRAWS)
+    if max(sizes) > (1 + _VARIES) * min(sizes) or (isinstance(compressor, Unbiased) and max(sizes) <= _EMPTY_BYTES):
+        errors, sizes = squared_errors(compressor, x_D, _MANY_DRAWS)
     family = family_of(compressor.encode(x_D, Draws(SEED, 0, 0)))
     error = math.sqrt(sum(errors) / len(errors))
     bits = 8.0 * sum(sizes) / len(sizes) / len(x_D)
@@ -86,14 +97,16 @@ def plot_tradeoff(x_D: Vector, out: Path, *, what: str, mark: tuple[str, Mapping
     points = points_of(x_D, [mark] if mark else [])
     drawn = [point for point in points if point.error > _EXACT]
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 6.6), layout="constrained")
-        ax: Axes = figure.subplots()
-        _draw(ax, drawn)
-        _decorate(ax, drawn, [point for point in points if point.error <= _EXACT])
-        for point in drawn:
-            if mark and (point.name, point.table) == mark:
-                ax.plot(point.bits, point.error, "o", markersize=17, fillstyle="none", color="#222222", zorder=5)
-        ax.set_title(f"What a bit buys: every compressor on {what}, d = {len(x_D):,}", loc="left", fontsize=12)
+        figure = Figure(figsize=(14, 6.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        styles = _styles(drawn)
+        _draw(left, drawn, lambda point: point.error, styles, mark)
+        _draw(right, [point for point in drawn if point.kept > 0], lambda point: point.kept, styles, mark)
+        left.set_ylabel("relative error  |C(x) - x| / |x|")
+        right.set_ylabel("kept  1 - |C(x) - x|$^2$ / |x|$^2$")
+        _annotate(left, [point for point in points if point.error <= _EXACT])
+        figure.legend(handles=_legend(styles), loc="outside right center", frameon=False, fontsize=9)
+        figure.suptitle(f"What a bit buys: every compressor on {what}, d = {len(x_D):,}", fontsize=12)
         try:
             figure.savefig(out, dpi=150)
         except (OSError, ValueError) as error:
@@ -101,63 +114,66 @@ def plot_tradeoff(x_D: Vector, out: Path, *, what: str, mark: tuple[str, Mapping
     return points
 
 
-def _draw(ax: Axes, points: Sequence[Point]) -> None:
-    families = list(dict.fromkeys(point.family for point in sorted(points, key=lambda point: point.family)))
-    names = list(dict.fromkeys(point.name for point in points))
-    handles: list[Any] = []
-    for number, family in enumerate(families):
-        color = PALETTE[number % len(PALETTE)]
-        handles.append(Line2D([], [], linestyle="none", label=f"$\\bf{{{family.replace(' ', chr(92) + ' ')}}}$"))
-        present = [name for name in names if any((p.name, p.family) == (name, family) for p in points)]
-        for place, name in enumerate(present):
-            mine = sorted((p for p in points if (p.name, p.family) == (name, family)), key=lambda p: p.bits)
-            if mine:
-                style: dict[str, Any] = {"marker": _MARKERS[place % len(_MARKERS)], "markersize": 6.5}
-                style |= {"markerfacecolor": "white"} if mine[0].unbiased else {}
-                (line,) = ax.plot(
-                    [p.bits for p in mine], [p.error for p in mine], color=color, linewidth=0.9, label=name, **style
-                )
-                handles.append(line)
+def _styles(points: Sequence[Point]) -> dict[str, dict[str, Any]]:
+    """Name -> how it is drawn: colour by family, marker within it, hollow where unbiased. A name goes by its first family."""
+    family: dict[str, str] = {}
+    for point in points:
+        family.setdefault(point.name, point.family)
+    unbiased = {point.name for point in points if point.unbiased}
+    styles: dict[str, dict[str, Any]] = {}
+    for number, group in enumerate(sorted(set(family.values()))):
+        names = sorted(name for name in family if family[name] == group)
+        for place, name in enumerate(names):
+            styles[name] = {"marker": _MARKERS[place % len(_MARKERS)], "color": PALETTE[number % len(PALETTE)]}
+            styles[name] |= {"markersize": 6.5, "linewidth": 0.9, "label": name, "group": group}
+            styles[name] |= {"markerfacecolor": "white"} if name in unbiased else {}
+    return styles
+
+
+def _legend(styles: Mapping[str, dict[str, Any]]) -> list[Line2D]:
+    handles: list[Line2D] = []
+    for group in dict.fromkeys(style["group"] for style in styles.values()):
+        handles.append(Line2D([], [], linestyle="none", label=f"$\\bf{{{group.replace(' ', chr(92) + ' ')}}}$"))
+        handles += [Line2D([], [], **_without_group(style)) for style in styles.values() if style["group"] == group]
+    plain: dict[str, Any] = {"color": "#222222", "linestyle": "none", "marker": "o", "markerfacecolor": "white"}
+    return [*handles, Line2D([], [], label="hollow: unbiased", **plain), Line2D([], [], label=_BEST_LABEL, **_BEST)]
+
+
+def _without_group(style: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in style.items() if key != "group"}
+
+
+def _draw(
+    ax: Axes,
+    points: Sequence[Point],
+    height: Callable[[Point], float],
+    styles: Mapping[str, dict[str, Any]],
+    mark: tuple[str, Mapping[str, Any]] | None,
+) -> None:
+    """The points of one panel on logarithmic axes."""
+    for name, style in styles.items():
+        curve = sorted((point for point in points if point.name == name), key=lambda point: point.bits)
+        ax.plot([point.bits for point in curve], [height(point) for point in curve], **_without_group(style))
     best = frontier(points)
-    (line,) = ax.step(
-        [p.bits for p in best], [p.error for p in best], where="post", color="#222222", linewidth=5, alpha=0.18, zorder=1
-    )
-    line.set_label("best: fewer bits mean more error")
-    hollow = Line2D([], [], linestyle="none", marker="o", color="#222222", markerfacecolor="white", label="hollow: unbiased")
-    ax.legend(handles=[*handles, hollow, line], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
-
-
-def _decorate(ax: Axes, points: Sequence[Point], exact: Sequence[Point]) -> None:
+    ax.step([point.bits for point in best], [height(point) for point in best], where="post", zorder=1, **_BEST)
+    for point in points:
+        if mark and (point.name, point.table) == mark:
+            ax.plot(point.bits, height(point), "o", markersize=17, fillstyle="none", color="#222222", zorder=5)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("bits per coordinate, of the encoded message")
-    ax.set_ylabel("relative error  |C(x) - x| / |x|")
     ax.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
     ax.set_axisbelow(True)
-    if points:
-        ax.axhline(1.0, color="#999999", linewidth=0.9, linestyle=(0, (2, 2)), zorder=0)
-        ax.annotate(
-            "error of sending nothing",
-            (0.005, 1.0),
-            xycoords=("axes fraction", "data"),
-            fontsize=8.5,
-            color="#555555",
-            va="bottom",
-            textcoords="offset points",
-            xytext=(0, 2),
-        )
+
+
+def _annotate(ax: Axes, exact: Sequence[Point]) -> None:
+    """The error of sending nothing, and what is exact and so has no place on a logarithmic axis."""
+    rule: dict[str, Any] = {"color": "#999999", "linewidth": 0.9, "linestyle": (0, (2, 2)), "zorder": 0}
+    text: dict[str, Any] = {"fontsize": 8.5, "color": "#555555", "va": "bottom", "textcoords": "offset points"}
+    ax.axhline(1.0, **rule)
+    ax.annotate("error of sending nothing", (0.005, 1.0), xycoords=("axes fraction", "data"), xytext=(0, 3), **text)
     for bits in dict.fromkeys(round(point.bits, 1) for point in exact):
         names = ", ".join(point.name for point in exact if round(point.bits, 1) == bits)
-        ax.axvline(bits, color="#999999", linewidth=0.9, linestyle=(0, (2, 2)), zorder=0)
-        ax.annotate(
-            f"{names}: exact",
-            (bits, 0.02),
-            xycoords=("data", "axes fraction"),
-            fontsize=8.5,
-            color="#555555",
-            rotation=90,
-            ha="right",
-            va="bottom",
-            textcoords="offset points",
-            xytext=(-2, 0),
-        )
+        ax.axvline(bits, **rule)
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (-2, 0), "rotation": 90, "ha": "right"}
+        ax.annotate(f"{names}: exact", (bits, 0.02), **place, **text)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Law", "read_vector", "synthetic", "vector_of"]
 
 Law = Literal["gaussian", "heavy", "uniform"]
+_NAMES = {"gaussian": "a gaussian vector", "heavy": "a heavy-tailed vector", "uniform": "a uniform vector"}
 MOST = 2**31
 """Coordinates: 16 GiB in float64."""
 
@@ -70,7 +71,7 @@ def vector_of(source: Path | None, tensor: str | None, law: str | None, d: int |
     if source is None:
         if tensor is not None:
             raise ConfigError("--tensor names a tensor of the file in --from, which is not given")
-        return synthetic(cast("Law", law or "gaussian"), d or 1_000_000), f"a {law or 'gaussian'} vector"
+        return synthetic(cast("Law", law or "gaussian"), d or 1_000_000), _NAMES[law or "gaussian"]
     if law is not None or d is not None:
         raise ConfigError("--from takes the vector from a file; --vector and --d describe a synthetic one")
     return read_vector(source, tensor), f"{source.name}{f', {tensor}' if tensor else ''}"
