@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 
+from saddlebag.algorithms.groupwise import PartialMix
+from saddlebag.algorithms.groupwise.sharding import FIELDS as SHARD_NUMBERS
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ClientSecurity
 from saddlebag.proto.groupwise import GROUPWISE_SERVICE, PROTOCOL, TOKEN_KEY, join_labels, join_rows, numbers
@@ -99,10 +101,25 @@ class GroupwiseClient:
         reply = self._call("Predict", _predict_request(x_ND, member_NG, weights), pb.PredictReply)
         return _predicted(reply)
 
-    def feedback(self, ticket_N: Any, label_N: Any) -> npt.NDArray[np.uint8]:
-        """Give labels; returns what came of each: 1 applied, 2 repeated, 3 unknown. Errors as `predict`."""
+    def partial(self, x_ND: Vector, member_NG: Members) -> tuple[npt.NDArray[np.uint64], PartialMix]:
+        """A shard's part of a prediction, and its tickets. Errors as `predict`."""
+        reply = self._call("Partial", _predict_request(x_ND, member_NG, False), pb.PartialReply)
+        try:
+            part = PartialMix.from_array(numbers(reply.sums).reshape(-1, SHARD_NUMBERS))
+        except ValueError as error:
+            raise RemoteProtocolError(f"the shard at {self._address} sent no sums of {len(x_ND)} rows: {error}") from error
+        if len(part.top_N) != len(x_ND):
+            raise RemoteProtocolError(f"the shard at {self._address} sent {len(part.top_N)} sums for {len(x_ND)} rows")
+        return _tickets(reply.first_ticket, len(x_ND)), part
+
+    def feedback(self, ticket_N: Any, label_N: Any, played_N: Any = None) -> npt.NDArray[np.uint8]:
+        """Give labels, and to a shard what was played; returns what came of each: 1 applied, 2 repeated, 3 unknown.
+
+        Errors as `predict`.
+        """
         tickets, labels = join_labels(ticket_N, label_N)
-        reply = self._call("Feedback", pb.FeedbackRequest(tickets=tickets, labels=labels), pb.FeedbackReply)
+        played = b"" if played_N is None else join_labels((), played_N)[1]
+        reply = self._call("Feedback", pb.FeedbackRequest(tickets=tickets, labels=labels, played=played), pb.FeedbackReply)
         return np.frombuffer(reply.outcomes, np.uint8)
 
     def report(self) -> pb.ReportReply:
@@ -172,9 +189,12 @@ def _predict_request(x_ND: Vector, member_NG: Members, weights: bool) -> pb.Pred
 
 def _predicted(reply: pb.PredictReply) -> Predicted:
     value_N = numbers(reply.predictions)
-    ticket_N = np.arange(reply.first_ticket, reply.first_ticket + len(value_N), dtype=np.uint64)
     weight_NE = numbers(reply.weights).reshape(len(value_N), -1) if reply.weights else None
-    return Predicted(ticket_N, value_N, weight_NE)
+    return Predicted(_tickets(reply.first_ticket, len(value_N)), value_N, weight_NE)
+
+
+def _tickets(first: int, count: int) -> npt.NDArray[np.uint64]:
+    return np.arange(first, first + count, dtype=np.uint64)
 
 
 def _translated(error: grpc.RpcError, address: str) -> Exception:

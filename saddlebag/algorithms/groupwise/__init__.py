@@ -2,11 +2,21 @@
 
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
 from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
+from saddlebag.algorithms.groupwise.aggregation import ExpertAggregation, mean_of_models
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Learner, LearnerDefaults, Mixer, Sums, add_sums, copied
 from saddlebag.algorithms.groupwise.block import Block, predict_block
 from saddlebag.algorithms.groupwise.check import check_learner, states_equal
 from saddlebag.algorithms.groupwise.doubling import Doubling
+from saddlebag.algorithms.groupwise.federation import (
+    BlockSums,
+    add_blocks,
+    block_length,
+    block_sums,
+    from_vector,
+    merge_block,
+    to_vector,
+)
 from saddlebag.algorithms.groupwise.ftpl import Oracle, PerturbedLeader
 from saddlebag.algorithms.groupwise.gradient import Gradient
 from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, prefix_losses
@@ -18,6 +28,7 @@ from saddlebag.algorithms.groupwise.objects import ObjectLearner, estimator_lear
 from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.sharding import PartialMix, join_mixes, partial_mix, shard_bound
 from saddlebag.algorithms.groupwise.shortest_path import ShortestPath, grid_graph
 from saddlebag.algorithms.groupwise.solo import Solo
 from saddlebag.algorithms.groupwise.specialists import Specialists
@@ -33,8 +44,10 @@ __all__ = [
     "AnyLearner",
     "AnyMixer",
     "Block",
+    "BlockSums",
     "Distribution",
     "Doubling",
+    "ExpertAggregation",
     "Gradient",
     "Groupwise",
     "GroupwiseState",
@@ -50,6 +63,7 @@ __all__ = [
     "ObjectLearner",
     "Oracle",
     "Outcome",
+    "PartialMix",
     "PerturbedLeader",
     "Prediction",
     "Ridge",
@@ -58,20 +72,30 @@ __all__ = [
     "Specialists",
     "SquaredLoss",
     "Sums",
+    "add_blocks",
     "add_sums",
     "best_linear_loss",
+    "block_length",
+    "block_sums",
     "check_learner",
     "copied",
     "distribution",
     "estimator_learner",
+    "from_vector",
     "grid_graph",
+    "join_mixes",
     "logistic",
+    "mean_of_models",
+    "merge_block",
     "mix_recorded",
     "one_by_one_learner",
+    "partial_mix",
     "predict_block",
     "prefix_losses",
     "replay_groups",
     "replay_ridge",
+    "shard_bound",
     "states_equal",
+    "to_vector",
     "vovk_azoury_warmuth",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from saddlebag.errors import ConfigError
 from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
 
 __all__ = ["groupwise"]
@@ -68,6 +69,7 @@ def report(result: Path, picture: Path | None, as_json: bool) -> None:
 @click.option("--checkpoint-every", type=click.IntRange(1), default=4096, show_default=True, help="Calls between checkpoints.")
 @click.option("--max-rows", type=click.IntRange(1, 65536), default=4096, show_default=True, help="Most rows of a request.")
 @click.option("--max-pending", type=click.IntRange(1), default=1_000_000, show_default=True, help="Most tickets that wait.")
+@click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="Serve share I of N of the groups.")
 @click.option("--metrics", default="", metavar="HOST:PORT", help="Answer Prometheus there, on loopback.")
 @token_option
 @certificate_option
@@ -81,12 +83,17 @@ def serve(recipe: Path, sets: tuple[str, ...], data: str | None, address: str, o
     from saddlebag.proto.endpoint import ServerSecurity
 
     token = read_token(rest["token_file"])
+    shard, _, shards = rest["shard"].partition("/")
+    if not (shard.isdecimal() and shards.isdecimal() and 0 <= int(shard) < int(shards)):
+        raise ConfigError(f"--shard must read I/N with 0 <= I < N, got {rest['shard']!r}")
     security = ServerSecurity(certificate=rest["tls_cert"], key=rest["tls_key"], ca=rest["tls_ca"], insecure=rest["insecure"])
     options = ServeOptions(
         address=address,
         directory=out or Path("runs") / recipe.stem,
         security=security,
         token=token,
+        shard=int(shard),
+        shards=int(shards),
         **{key: rest[key] for key in ("metrics", "sync", "checkpoint_every", "max_rows", "max_pending")},
     )
     overrides = [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.metrics import serve_metrics
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.stream import build_stream
@@ -43,6 +44,7 @@ class ServeOptions:
         sync: wait for the disk at every call.
         checkpoint_every: calls between checkpoints.
         max_rows, max_pending: limits of the service.
+        shard, shards: serve one of several shares of the groups.
     """
 
     address: str
@@ -54,10 +56,14 @@ class ServeOptions:
     checkpoint_every: int = 4096
     max_rows: int = 4096
     max_pending: int = 1_000_000
+    shard: int = 0
+    shards: int = 1
 
 
-def make_core(path: Path, sets: list[str], *, max_rows: int, max_pending: int) -> GroupwiseCore:
-    """The service's state as it begins: the recipe's features, groups and algorithm, and nothing learned.
+def make_core(
+    path: Path, sets: list[str], *, max_rows: int, max_pending: int, shard: int = 0, shards: int = 1
+) -> GroupwiseCore:
+    """The service's state as it begins: the recipe's features, groups (or a share of them) and algorithm, nothing learned.
 
     Raises:
         ConfigError: the recipe is wrong, or does not fit its data.
@@ -65,19 +71,28 @@ def make_core(path: Path, sets: list[str], *, max_rows: int, max_pending: int) -
     """
     recipe, table = load_groupwise(path, sets)
     stream = build_stream(recipe)
-    algorithm = make_algorithm(recipe, len(stream.features), len(stream.groups))
-    prior_G = None
-    if recipe.mixing.prior:
-        prior_G = np.array([recipe.mixing.prior.get(name, 1.0) for name in stream.groups])
-        prior_G /= prior_G.sum()
+    groups, features = stream.groups, stream.features
+    if shards > len(groups):
+        raise ConfigError(f"{len(groups)} groups cannot be divided into {shards} shards")
+    prior_G = np.array([recipe.mixing.prior.get(name, 1.0) for name in groups])
+    prior_G /= prior_G.sum()
+    share = slice(len(groups) * shard // shards, len(groups) * (shard + 1) // shards)
+    algorithm = make_algorithm(recipe, len(features), len(groups))
+    if shards > 1:
+        if algorithm.shadows:
+            raise ConfigError("mixing.shadows: shadows need the always-on learner beside them; serve without shards")
+        algorithm = dataclasses.replace(algorithm, always_on=None)
+    largest = 8 * max(len(features), 2 * len(groups))  # bytes of a row, in a request or in a reply with weights
     settings = ServiceSettings(
-        features=stream.features,
-        groups=stream.groups,
-        max_rows=max(1, min(max_rows, FRAME_BYTES // (8 * max(len(stream.features), 2 * len(stream.groups))))),  # weights, too
+        features=features,
+        groups=groups[share],
+        max_rows=max(1, min(max_rows, FRAME_BYTES // largest)),
         max_pending=max_pending,
         recipe=json.dumps({key: table[key] for key in sorted(table) if key not in ("title", "directory")}, sort_keys=True),
+        shard=shard,
+        shards=shards,
     )
-    return GroupwiseCore(algorithm, settings, prior_G)
+    return GroupwiseCore(algorithm, settings, prior_G[share])
 
 
 def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str], None]) -> None:
@@ -87,7 +102,14 @@ def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[st
         ConfigError: the recipe, address or security do not allow it.
         StateError: the folder's checkpoint is damaged or of another recipe.
     """
-    core = make_core(path, sets, max_rows=options.max_rows, max_pending=options.max_pending)
+    core = make_core(
+        path,
+        sets,
+        max_rows=options.max_rows,
+        max_pending=options.max_pending,
+        shard=options.shard,
+        shards=options.shards,
+    )
     service = GroupwiseService(core, options.directory, checkpoint_every=options.checkpoint_every, sync=options.sync)
     asyncio.run(_serve(service, options, note))
 

@@ -11,7 +11,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending")
+    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending", "shard", "shards", "default")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,9 @@ class DescribeReply(_message.Message):
     HIGH_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     MAX_PENDING_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     features: _containers.RepeatedScalarFieldContainer[str]
     groups: _containers.RepeatedScalarFieldContainer[str]
@@ -28,7 +31,10 @@ class DescribeReply(_message.Message):
     high: float
     max_rows: int
     max_pending: int
-    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ...) -> None: ...
+    shard: int
+    shards: int
+    default: float
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ..., shard: _Optional[int] = ..., shards: _Optional[int] = ..., default: _Optional[float] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
     __slots__ = ("features", "groups", "weights")
@@ -50,13 +56,23 @@ class PredictReply(_message.Message):
     weights: bytes
     def __init__(self, first_ticket: _Optional[int] = ..., predictions: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
 
+class PartialReply(_message.Message):
+    __slots__ = ("first_ticket", "sums")
+    FIRST_TICKET_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    first_ticket: int
+    sums: bytes
+    def __init__(self, first_ticket: _Optional[int] = ..., sums: _Optional[bytes] = ...) -> None: ...
+
 class FeedbackRequest(_message.Message):
-    __slots__ = ("tickets", "labels")
+    __slots__ = ("tickets", "labels", "played")
     TICKETS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    PLAYED_FIELD_NUMBER: _ClassVar[int]
     tickets: bytes
     labels: bytes
-    def __init__(self, tickets: _Optional[bytes] = ..., labels: _Optional[bytes] = ...) -> None: ...
+    played: bytes
+    def __init__(self, tickets: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., played: _Optional[bytes] = ...) -> None: ...
 
 class FeedbackReply(_message.Message):
     __slots__ = ("outcomes",)

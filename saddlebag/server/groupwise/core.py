@@ -14,9 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import Alarm, Block, Groupwise, GroupwiseState, distribution, predict_block
+from saddlebag.algorithms.groupwise import (
+    Alarm,
+    Block,
+    Groupwise,
+    GroupwiseState,
+    PartialMix,
+    distribution,
+    partial_mix,
+    predict_block,
+    shard_bound,
+)
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
+from saddlebag.server.groupwise.packing import pack_arrays, unpack_arrays
 from saddlebag.server.groupwise.tickets import APPLIED, REPEATED, UNKNOWN, Tickets
 
 if TYPE_CHECKING:
@@ -39,6 +50,7 @@ class ServiceSettings:
         max_pending: most tickets that wait for labels.
         seed: of randomised learners and sampled outputs.
         recipe: canonical JSON of what the algorithm was built from; a checkpoint of another one is refused.
+        shard, shards: which share of the groups this is, of how many. The prior of a share's groups sums to less than 1.
     """
 
     features: tuple[str, ...]
@@ -47,12 +59,16 @@ class ServiceSettings:
     max_pending: int = 1_000_000
     seed: int = 0
     recipe: str = "{}"
+    shard: int = 0
+    shards: int = 1
 
     def __post_init__(self) -> None:
         for name in ("features", "groups"):
             names = getattr(self, name)
             if not names or len(set(names)) != len(names):
                 raise ConfigError(f"{name} must be different names, at least one, got {', '.join(names) or 'none'}")
+        if not 0 <= self.shard < self.shards:
+            raise ConfigError(f"a shard must be one of 0 to {self.shards - 1}, got {self.shard}")
         for name in ("max_rows", "max_pending"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -79,6 +95,10 @@ class GroupwiseCore:
     """The service's state."""
 
     def __init__(self, algorithm: Groupwise, settings: ServiceSettings, prior_G: Array | None = None) -> None:
+        if settings.shards > 1 and (algorithm.charge, algorithm.output) != ("played", "mixture"):
+            raise ConfigError(
+                "shards need output 'mixture' and charge 'played': they learn of a round one number, what was played"
+            )
         self.algorithm, self.settings = algorithm, settings
         self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
         self.tickets = Tickets(settings.max_pending)
@@ -102,6 +122,29 @@ class GroupwiseCore:
         Raises:
             RemoteProtocolError: a feature is not finite, or there are too many rows or columns.
         """
+        if self.settings.shards > 1:
+            raise RemoteProtocolError(
+                f"this server holds shard {self.settings.shard} of {self.settings.shards}: ask for Partial"
+            )
+        self._check_table(x_ND, member_NG)
+        return self._open(x_ND, member_NG, record)
+
+    def partial(
+        self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None] = _nothing
+    ) -> tuple[int, PartialMix]:
+        """This share's part of a prediction; its tickets want what was played beside the label. Errors as `predict`."""
+        self._check_table(x_ND, member_NG)
+        first, block = self._open(x_ND, member_NG, record)
+        mixer = self.state.mixer
+        return first, partial_mix(self.algorithm.mixer.log_weights(mixer), mixer.prior_E, block.awake_NE, block.z_NE)
+
+    def _open(self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None]) -> tuple[int, Block]:
+        record()
+        first = self.tickets.next
+        block = predict_block(self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(self.settings.seed, first + row))
+        return self.tickets.open(x_ND, block), block
+
+    def _check_table(self, x_ND: Array, member_NG: npt.NDArray[np.bool_]) -> None:
         rows, features = x_ND.shape
         if features != len(self.settings.features) or member_NG.shape != (rows, len(self.settings.groups)):
             expected = f"{len(self.settings.features)} features and {len(self.settings.groups)} groups"
@@ -110,18 +153,18 @@ class GroupwiseCore:
         if not np.isfinite(x_ND).all():
             row, column = np.argwhere(~np.isfinite(x_ND))[0]
             raise RemoteProtocolError(f"feature {self.settings.features[column]!r} of row {row} is {x_ND[row, column]}")
-        record()
-        first = self.tickets.next
-        block = predict_block(self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(self.settings.seed, first + row))
-        return self.tickets.open(x_ND, block), block
 
     def feedback(
         self,
         ticket_N: Sequence[int] | npt.NDArray[np.uint64],
         label_N: Array,
         record: Callable[[], None] = _nothing,
+        *,
+        played_N: Array | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Learn labels; returns what came of each: APPLIED, REPEATED or UNKNOWN. `record` as in `predict`.
+
+        A share of the groups needs `played_N`, the predictions that all shares made together.
 
         Raises:
             RemoteProtocolError: a label is not finite or lies outside the declared interval, or there are too many. Nothing
@@ -135,12 +178,18 @@ class GroupwiseCore:
         if wrong_N.any():
             allowed = "finite" if self.algorithm.interval is None else f"in [{low:g}, {high:g}]"
             raise RemoteProtocolError(f"label {int(np.argmax(wrong_N))} must be {allowed}, got {label_N[wrong_N][0]}")
+        if (played_N is None) != (self.settings.shards == 1):
+            raise RemoteProtocolError("played values come with the labels of a shard, and only there")
+        if played_N is not None and (played_N.shape != label_N.shape or not np.isfinite(played_N).all()):
+            raise RemoteProtocolError(f"{len(label_N)} labels need as many finite played values")
         record()
         outcome_N = np.empty(len(label_N), np.uint8)
         num_experts = len(self.state.ledger.count_E)
         for n, (ticket, label) in enumerate(zip(ticket_N, label_N, strict=True)):
             outcome_N[n], x_D, prediction = self.tickets.close(int(ticket), num_experts)
             if prediction is not None:
+                if played_N is not None:
+                    prediction = dataclasses.replace(prediction, value=played_N[n])
                 self.state = self.algorithm.learn(self.state, x_D, float(label), prediction, owned=True)
         self.learned += int(np.count_nonzero(outcome_N == APPLIED))
         self.repeated += int(np.count_nonzero(outcome_N == REPEATED))
@@ -157,6 +206,8 @@ class GroupwiseCore:
         """Every expert's account."""
         ledger, mixer = self.state.ledger, self.state.mixer
         bound_E = self.algorithm.mixer.bound(mixer)
+        if self.settings.shards > 1:
+            bound_E = shard_bound(self.algorithm.mixer, mixer, ledger.rounds, 1.0 - float(mixer.prior_E.sum()))
         everyone_E = np.ones(len(ledger.count_E))
         weight_E = distribution(self.algorithm.mixer.log_weights(mixer), mixer.prior_E, everyone_E).p_E
         columns = (ledger.count_E, ledger.charged_E, ledger.loss_E, ledger.regret_E, bound_E, weight_E)
@@ -165,7 +216,10 @@ class GroupwiseCore:
 
     def alarms(self) -> tuple[Alarm, ...]:
         """What the theory rules out and has happened."""
-        return self.algorithm.alarms(self.state)
+        found = self.algorithm.alarms(self.state)
+        if self.settings.shards > 1:  # the others compare with what all experts together may spend
+            return tuple(alarm for alarm in found if alarm.what == "range")
+        return found
 
     # -- saving ----------------------------------------------------------------------------------------------------------
 
@@ -173,7 +227,7 @@ class GroupwiseCore:
         """The state for a checkpoint; the arrays are copies, since learners write into theirs."""
         arrays, facts = self.tickets.capture()
         for part in ("learner", "mixer", "ledger"):
-            arrays |= _pack(getattr(self.state, part), part)
+            arrays |= pack_arrays(getattr(self.state, part), part)
         counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown}
         return arrays, {"recipe": self.settings.recipe, "tickets": facts, **counts}
 
@@ -186,38 +240,9 @@ class GroupwiseCore:
         if facts.get("recipe") != self.settings.recipe:
             raise StateError("the checkpoint belongs to another recipe; give --out another folder, or run that recipe")
         try:
-            parts = {part: _unpack(getattr(self.state, part), arrays, part) for part in ("learner", "mixer", "ledger")}
+            parts = {part: unpack_arrays(getattr(self.state, part), arrays, part) for part in ("learner", "mixer", "ledger")}
             self.tickets.restore(arrays, facts["tickets"])
             self.learned, self.repeated, self.unknown = (int(facts[key]) for key in ("learned", "repeated", "unknown"))
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"the checkpoint does not fit: {error}") from error
         self.state = GroupwiseState(**parts)
-
-
-def _pack(state: Any, prefix: str) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a state by name, copied; numbers as 0-d arrays.
-
-    Raises:
-        ConfigError: it holds something else, so it cannot be saved without pickle.
-    """
-    arrays = {}
-    for field in dataclasses.fields(state):
-        value = getattr(state, field.name)
-        if not isinstance(value, np.ndarray | int | float):
-            raise ConfigError(f"{type(state).__name__}.{field.name} is no array, so this learner cannot be served")
-        arrays[f"{prefix}.{field.name}"] = np.array(value)
-    return arrays
-
-
-def _unpack(like: Any, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Any:
-    """The state with the arrays of a checkpoint, each of the kind that `like` has."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(like):
-        model, array = getattr(like, field.name), arrays[f"{prefix}.{field.name}"]
-        if not isinstance(model, np.ndarray):
-            values[field.name] = type(model)(array.item())
-            continue
-        if array.shape != model.shape or array.dtype != model.dtype:
-            raise ValueError(f"{prefix}.{field.name} is {array.dtype} {array.shape}, not {model.dtype} {model.shape}")
-        values[field.name] = np.array(array)
-    return type(like)(**values)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FEEDBACK", "PREDICT", "Journal"]
+__all__ = ["FEEDBACK", "PARTIAL", "PREDICT", "Journal"]
 
-PREDICT, FEEDBACK = 1, 2
+PREDICT, FEEDBACK, PARTIAL = 1, 2, 3
 _MAGIC = b"saddlebag journal 1\n"
 _HEADER = struct.Struct("<II")
 

@@ -9,14 +9,15 @@ from google.protobuf.message import DecodeError
 
 from saddlebag.errors import RemoteProtocolError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore
-from saddlebag.proto.groupwise import PROTOCOL, split_labels, split_rows
+from saddlebag.proto.groupwise import PROTOCOL, numbers, split_labels, split_rows
 from saddlebag.proto.v1 import groupwise_pb2 as pb
-from saddlebag.server.groupwise.journal import FEEDBACK, PREDICT, Journal
+from saddlebag.server.groupwise.journal import FEEDBACK, PARTIAL, PREDICT, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from saddlebag.proto.groupwise import Doubles, Members
     from saddlebag.server.groupwise.core import GroupwiseCore
 
 __all__ = ["GroupwiseService"]
@@ -63,6 +64,10 @@ class GroupwiseService:
         """Answer a FeedbackRequest; errors as `predict`."""
         return self._feedback(self._parse(pb.FeedbackRequest, raw), functools.partial(self._record, FEEDBACK, raw))
 
+    def partial(self, raw: bytes) -> pb.PartialReply:
+        """Answer a Partial's PredictRequest; errors as `predict`."""
+        return self._partial(self._parse(pb.PredictRequest, raw), functools.partial(self._record, PARTIAL, raw))
+
     def stream(self, raw: bytes) -> pb.StreamReply:
         """Answer a StreamRequest; errors as `predict`."""
         request = self._parse(pb.StreamRequest, raw)
@@ -87,6 +92,9 @@ class GroupwiseService:
             high=interval[1] if interval else 0.0,
             max_rows=settings.max_rows,
             max_pending=settings.max_pending,
+            shard=settings.shard,
+            shards=settings.shards,
+            default=self.core.algorithm.default,
         )
 
     def report(self) -> pb.ReportReply:
@@ -118,15 +126,23 @@ class GroupwiseService:
             alarms=[alarm.message for alarm in core.alarms()],
         )
 
-    def _predict(self, request: pb.PredictRequest, record: Callable[[], None]) -> pb.PredictReply:
+    def _rows(self, request: pb.PredictRequest) -> tuple[Doubles, Members]:
         settings = self.core.settings
-        rows = split_rows(request.features, request.groups, len(settings.features), len(settings.groups))
-        first, block = self.core.predict(*rows, record)
+        return split_rows(request.features, request.groups, len(settings.features), len(settings.groups))
+
+    def _predict(self, request: pb.PredictRequest, record: Callable[[], None]) -> pb.PredictReply:
+        first, block = self.core.predict(*self._rows(request), record)
         weights = block.p_NE.tobytes() if request.weights else b""
         return pb.PredictReply(first_ticket=first, predictions=block.value_N.tobytes(), weights=weights)
 
+    def _partial(self, request: pb.PredictRequest, record: Callable[[], None]) -> pb.PartialReply:
+        first, part = self.core.partial(*self._rows(request), record)
+        return pb.PartialReply(first_ticket=first, sums=part.to_array().tobytes())
+
     def _feedback(self, request: pb.FeedbackRequest, record: Callable[[], None]) -> pb.FeedbackReply:
-        return pb.FeedbackReply(outcomes=self.core.feedback(*split_labels(request.tickets, request.labels), record).tobytes())
+        played_N = numbers(request.played) if request.played else None
+        labels = split_labels(request.tickets, request.labels)
+        return pb.FeedbackReply(outcomes=self.core.feedback(*labels, record, played_N=played_N).tobytes())
 
     def _parse(self, kind: type[T], raw: bytes) -> T:
         try:
@@ -179,6 +195,8 @@ class GroupwiseService:
     def _again(self, kind: int, raw: bytes) -> None:
         if kind == PREDICT:
             self._predict(self._parse(pb.PredictRequest, raw), lambda: None)
+        elif kind == PARTIAL:
+            self._partial(self._parse(pb.PredictRequest, raw), lambda: None)
         elif kind == FEEDBACK:
             self._feedback(self._parse(pb.FeedbackRequest, raw), lambda: None)
         else:

@@ -74,6 +74,7 @@ class GroupwiseShell:
                 "Describe": unary(self._unary(lambda raw: service.describe()), None, _serialised),
                 "Predict": unary(self._unary(service.predict), None, _serialised),
                 "Feedback": unary(self._unary(service.feedback), None, _serialised),
+                "Partial": unary(self._unary(service.partial), None, _serialised),
                 "Report": unary(self._unary(lambda raw: service.report()), None, _serialised),
                 "Stream": grpc.stream_stream_rpc_method_handler(self._stream, None, _serialised),
             },

@@ -1,0 +1,113 @@
+"""Frozen blocks whose rows lie on several machines: only sums leave a machine, group by group.
+
+All state is frozen for a block. Each machine predicts its own rows, and sends what adds up: the learner's sums (for ridge
+regression A and b), and for every expert its rounds, its loss, ours, and the sum of its regrets. One addition (an
+all-reduce, secure aggregation, a server) and one merge make the block. It is exactly the block that one machine with all
+rows would have learned (section "frozen block" of `Mixer`).
+
+At the start a long block costs dearly, for all its rows are predicted by models that know nothing: `block_length` grows
+with the rounds seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.algorithms.groupwise import ledger as accounts
+from saddlebag.algorithms.groupwise.base import Sums, add_sums
+from saddlebag.algorithms.groupwise.block import predict_block
+from saddlebag.algorithms.groupwise.ledger import Outcome
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
+    from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.compression import Draws
+
+__all__ = ["BlockSums", "add_blocks", "block_length", "block_sums", "from_vector", "merge_block", "to_vector"]
+
+_GROWTH = 8
+_EXPERTS = ("awake_E", "loss_E", "charged_E", "regret_E")
+_SCALARS = ("played", "expected", "rounds", "fell_back", "orphans")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BlockSums:
+    """What a block's rows on one machine, or on several, add up to."""
+
+    outcome: Outcome
+    learner: Sums
+
+
+def block_length(seen: int, longest: int) -> int:
+    """Rounds of the next block after `seen` rounds: an eighth of these, at least 1 and at most `longest`."""
+    return max(1, min(longest, seen // _GROWTH))
+
+
+def block_sums(
+    algorithm: Groupwise,
+    state: GroupwiseState,
+    x_ND: Array,
+    y_N: Array,
+    awake_NG: Array,
+    draws: Callable[[int], Draws],
+) -> BlockSums:
+    """Predict a machine's rows from the frozen state, and sum up what came of them."""
+    block = predict_block(algorithm, state, x_ND, awake_NG, draws)
+    outcomes = [algorithm.outcome(block[row], y_N[row]) for row in range(len(block))]
+    total = accounts.total(outcomes) if outcomes else _nothing(len(state.ledger.count_E))
+    return BlockSums(total, algorithm.learner.sums(state.learner, x_ND, y_N, awake_NG > 0))
+
+
+def add_blocks(first: BlockSums, second: BlockSums) -> BlockSums:
+    """The sums of two machines as those of both.
+
+    Raises:
+        ConfigError: they are sums of different learners.
+    """
+    return BlockSums(accounts.total([first.outcome, second.outcome]), add_sums(first.learner, second.learner))
+
+
+def merge_block(algorithm: Groupwise, state: GroupwiseState, sums: BlockSums) -> GroupwiseState:
+    """The state after a block, given the sums over all its rows."""
+    settled = algorithm.settle(state, [sums.outcome])
+    return dataclasses.replace(settled, learner=algorithm.learner.merge(state.learner, sums.learner))
+
+
+def to_vector(sums: BlockSums) -> Array:
+    """All that adds up, as one vector: for an all-reduce or secure aggregation. The largest regret does not add up."""
+    parts = [np.asarray(getattr(sums.outcome, name), np.float64).ravel() for name in (*_EXPERTS, *_SCALARS)]
+    parts += [np.asarray(sums.learner[name]).ravel() for name in sorted(sums.learner)]
+    return np.concatenate(parts)
+
+
+def from_vector(vector: Array, like: BlockSums, largest: float) -> BlockSums:
+    """The sums that a vector holds, in the form of `like`; `largest` is the maximum over the machines.
+
+    Raises:
+        ConfigError: the vector has another length, or a number is not finite.
+    """
+    if vector.shape != to_vector(like).shape or not np.isfinite(vector).all():
+        raise ConfigError(f"a block's sums are {len(to_vector(like))} finite numbers, got shape {vector.shape}")
+    at = 0
+
+    def take(shape: tuple[int, ...]) -> Any:
+        nonlocal at
+        size = int(np.prod(shape, dtype=np.int64))
+        at += size
+        return vector[at - size : at].reshape(shape)
+
+    values: dict[str, Any] = {name: take(getattr(like.outcome, name).shape) for name in _EXPERTS}
+    values |= {name: type(getattr(like.outcome, name))(take(())) for name in _SCALARS}
+    learner = {name: take(like.learner[name].shape) for name in sorted(like.learner)}
+    return BlockSums(Outcome(**values, largest=largest), learner)
+
+
+def _nothing(num_experts: int) -> Outcome:
+    zero_E = np.zeros(num_experts)
+    return Outcome(zero_E, zero_E, zero_E, zero_E, 0.0, 0.0, 0, 0.0, 0, 0)
