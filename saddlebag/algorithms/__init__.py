@@ -23,6 +23,7 @@ from saddlebag.algorithms.local_sgda import LocalSgda, local_sgda
 from saddlebag.algorithms.masha1 import Masha1, masha1
 from saddlebag.algorithms.masha2 import Masha2, masha2
 from saddlebag.algorithms.ogda import Ogda, ogda
+from saddlebag.algorithms.optimistic_masha import OptimisticMasha, optimistic_masha
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
@@ -51,6 +52,7 @@ __all__ = [
     "Method",
     "Ogda",
     "Operator",
+    "OptimisticMasha",
     "Outcome",
     "Problem",
     "Prox",
@@ -80,6 +82,7 @@ __all__ = [
     "masha1",
     "masha2",
     "ogda",
+    "optimistic_masha",
     "pack",
     "participants",
     "qsgda",

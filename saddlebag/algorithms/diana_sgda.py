@@ -12,10 +12,10 @@ gamma <= min{mu/A, a/(2 mu), a_s/(2 mu)}, the function
 
     V = |z-z*|^2 + gamma^2 (C mean |h_m - F_m(z*)|^2 + S |h_s - F(z*)|^2),    C = 4 K omega/(M a),   S = 4 omega_s/a_s
 
-contracts in expectation, E V+ <= (1 - gamma mu) V (omega/M is omega on a common support). Proof: E|h_m+ - F_m(z*)|^2 <=
-(1-a)|h_m-F_m(z*)|^2 + a L_m^2 |z-z*|^2, the same for h_s with E|Y-F(z*)|^2 <= L^2|z-z*|^2 + (omega/M) mean|F_m(z)-h_m|^2 in
-place of the last term, and E|g-F(z*)|^2 <= (1+2 omega_s) E|Y-F(z*)|^2 + 2 omega_s |h_s-F(z*)|^2; the weights C and S pay for
-the memories with half of their own decrease.
+contracts in expectation, E V+ <= (1 - gamma mu) V; omega/M stands for `variance`, which is omega on a common support. Proof:
+E|h_m+ - F_m(z*)|^2 <= (1-a)|h_m-F_m(z*)|^2 + a L_m^2 |z-z*|^2, the same for h_s with E|Y-F(z*)|^2 <= L^2|z-z*|^2 +
+(omega/M) mean|F_m(z)-h_m|^2 in place of the last term, and E|g-F(z*)|^2 <= (1+2 omega_s) E|Y-F(z*)|^2 +
+2 omega_s |h_s-F(z*)|^2; the weights C and S pay for the memories with half of their own decrease.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 
 from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.base import Message, Operator, Problem
-from saddlebag.algorithms.one_part import OnePart, independence, require_unbiased
+from saddlebag.algorithms.one_part import OnePart, require_unbiased, variance
 from saddlebag.compression import Unbiased
 from saddlebag.errors import ConfigError
 
@@ -115,11 +115,11 @@ class DianaSgda(OnePart):
 
 
 def diana_growth(problem: Problem, up: Unbiased, down: Unbiased, sampling: float = 0.0) -> float:
-    """The constant A of the module; `sampling` is Lambda~^2/(M b) where F_m is estimated (see `vr_diana_sgda`)."""
-    constants, d = known_constants(problem, "diana_sgda"), problem.dimension
-    omega, omega_down = up.omega(d), down.omega(d)
-    noise = omega * independence(problem, up) * constants.lipschitz_rms**2
-    return (1.0 + 6.0 * omega_down) * (constants.lipschitz**2 + 6.0 * noise + 6.0 * (1.0 + 5.0 * omega) * sampling)
+    """The constant A of the module; `sampling` is Lambda~^2/b where F_m is estimated (see `vr_diana_sgda`)."""
+    constants, noise = known_constants(problem, "diana_sgda"), variance(problem, up)
+    spread = constants.lipschitz**2 + 6.0 * noise * constants.lipschitz_rms**2
+    drawn = 6.0 * (1.0 / problem.num_workers + 5.0 * noise) * sampling
+    return (1.0 + 6.0 * down.omega(problem.dimension)) * (spread + drawn)
 
 
 def proven_step(problem: Problem, method: DianaSgda, sampling: float = 0.0) -> float:

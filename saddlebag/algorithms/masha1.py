@@ -27,7 +27,8 @@ import numpy as np
 from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, probability_or_theory
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
-from saddlebag.compression import Compressor, Draws, Mean, Purpose, Unbiased, Vector, errors_average, kind_of, uniform_subset
+from saddlebag.algorithms.one_part import refuse_joint
+from saddlebag.compression import Compressor, Draws, Mean, Purpose, Unbiased, Vector, kind_of, mean_noise, uniform_subset
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Masha1(Anchored):
                     "with which it diverges; use masha2 or an unbiased one such as rand_k or natural"
                 )
 
+        refuse_joint("masha1", self.up, self.down, whole=self.participants is None)
         if self.participants is not None and self.participants < 1:
             raise ConfigError(f"participants must be at least 1, got {self.participants}")
 
@@ -128,23 +130,23 @@ def masha1_noise(
 ) -> float:
     """The constant Cq with E|g|^2 <= Cq^2 |zh - w|^2 (section 9.1).
 
-    Its square is (1 + omega_s)(L^2 + ((omega + s) L~^2 + (1 + omega) V)/b), where b of M workers take part,
-    s = (M - b)/(M - 1), and V = Lambda~^2/B for batches of B samples, 0 without. On a common support it is
-    (1 + omega_s)(1 + omega)(L^2 + (s L~^2 + V)/b).
+    With E|mean Q_m(x_m) - xbar|^2 <= A mean|x_m|^2 - B|xbar|^2 (`mean_noise`: A = omega/b, B = 0 for independent compressors,
+    0 and -omega on a common support, 1 and 1 for Perm-k) its square is
+
+        (1 + omega_s)(A (L~^2 + V) + (1 - B)(L^2 + (s L~^2 + V)/b)),
+
+    where b of M workers take part, s = (M - b)/(M - 1), and V = Lambda~^2/n for batches of n samples, 0 without.
 
     The downlink's omega is taken at D; on a common support it may carry K values only, for which no known omega is larger.
     """
     constants, d, m = known_constants(problem, "masha1"), problem.dimension, problem.num_workers
-    omega, omega_down = up.omega(d), down.omega(d)
-    sampling = 0.0 if batch is None else lipschitz_samples(finite_sums(problem)) ** 2 / batch
     b = m if participants is None else min(participants, m)
+    a_noise, b_noise = mean_noise(up, d, b)
+    sampling = 0.0 if batch is None else lipschitz_samples(finite_sums(problem)) ** 2 / batch
     selection = (m - b) / (m - 1) * constants.lipschitz_rms**2 if b < m else 0.0
-    if errors_average(up):
-        workers = omega * constants.lipschitz_rms**2 + selection + (1.0 + omega) * sampling
-        spread = constants.lipschitz**2 + workers / b
-    else:
-        spread = (1.0 + omega) * (constants.lipschitz**2 + (selection + sampling) / b)
-    return math.sqrt((1.0 + omega_down) * spread)
+    mean_square = constants.lipschitz**2 + (selection + sampling) / b
+    spread = a_noise * (constants.lipschitz_rms**2 + sampling) + (1.0 - b_noise) * mean_square
+    return math.sqrt((1.0 + down.omega(d)) * spread)
 
 
 def masha1(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.base import Prox, identity_prox
-from saddlebag.compression import Unbiased, errors_average, kind_of
+from saddlebag.compression import Unbiased, kind_of, mean_noise
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Problem, ReplicaState
     from saddlebag.compression import Compressor, Draws
 
-__all__ = ["OnePart", "Stateless", "check_step", "independence", "require_unbiased"]
+__all__ = ["OnePart", "Stateless", "check_step", "refuse_joint", "require_unbiased", "variance"]
 
 _SYNC_EVERY = 16  # rounds between comparisons of digests, for methods without synchronisations of their own
 
@@ -39,11 +39,22 @@ def require_unbiased(method: str, up: Compressor, down: Compressor) -> None:
                 f"{method} needs an unbiased compressor {name}, got {compressor} ({kind_of(compressor)}); "
                 "use one such as rand_k or natural"
             )
+    refuse_joint(method, up, down)
 
 
-def independence(problem: Problem, up: Compressor) -> float:
-    """1/M where the workers' compression errors average in the mean, 1 where they share their draws."""
-    return 1.0 / problem.num_workers if errors_average(up) else 1.0
+def refuse_joint(method: str, up: Compressor, down: Compressor, *, whole: bool = True) -> None:
+    """Raise `ConfigError` where a compressor that is dealt to all workers would be used by a server, or by some of them."""
+    if getattr(down, "jointly", False):
+        raise ConfigError(f"{method} cannot compress the downlink with {down}, which is dealt to the workers; use it for up")
+    if not whole and getattr(up, "jointly", False):
+        raise ConfigError(f"{method} needs all workers in every round for {up}; leave participants out")
+
+
+def variance(problem: Problem, up: Compressor) -> float:
+    """A with E|mean Q_m(x_m) - mean x_m|^2 <= A mean|x_m|^2: omega/M where errors average, omega on a common support."""
+    assert isinstance(up, Unbiased)
+    a, b = mean_noise(up, problem.dimension, problem.num_workers)
+    return a + max(-b, 0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

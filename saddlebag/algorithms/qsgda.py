@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.base import Message, Operator, Problem
-from saddlebag.algorithms.one_part import OnePart, Stateless, independence, require_unbiased
+from saddlebag.algorithms.one_part import OnePart, Stateless, require_unbiased, variance
 from saddlebag.compression import Unbiased
 from saddlebag.errors import ConfigError
 
@@ -80,8 +80,8 @@ class Qsgda(OnePart):
 def qsgda_growth(problem: Problem, up: Unbiased, down: Unbiased) -> float:
     """The constant A with E|g - F(z*)|^2 <= A |z - z*|^2 + B; see the module."""
     constants, d = known_constants(problem, "qsgda"), problem.dimension
-    omega, omega_down = up.omega(d), down.omega(d)
-    noise = 2.0 * (1.0 + omega_down) * omega * independence(problem, up) * constants.lipschitz_rms**2
+    omega_down = down.omega(d)
+    noise = 2.0 * (1.0 + omega_down) * variance(problem, up) * constants.lipschitz_rms**2
     return (1.0 + 2.0 * omega_down) * constants.lipschitz**2 + noise
 
 

@@ -15,6 +15,7 @@ from saddlebag.algorithms.local_sgda import local_sgda
 from saddlebag.algorithms.masha1 import masha1
 from saddlebag.algorithms.masha2 import masha2
 from saddlebag.algorithms.ogda import ogda
+from saddlebag.algorithms.optimistic_masha import optimistic_masha
 from saddlebag.algorithms.qsgda import qsgda
 from saddlebag.algorithms.vr_diana_sgda import vr_diana_sgda
 from saddlebag.errors import ConfigError
@@ -38,6 +39,7 @@ METHODS: dict[str, Callable[..., AnyMethod]] = {
     "masha1": masha1,
     "masha2": masha2,
     "ogda": ogda,
+    "optimistic_masha": optimistic_masha,
     "qsgda": qsgda,
     "vr_diana_sgda": vr_diana_sgda,
 }

@@ -113,7 +113,7 @@ def vr_diana_sgda(
         probability = min(1.0, batch / max(part.num_samples for part in sums))
     method = VrDianaSgda(step_size=1.0, up=up, down=down, batch=batch, probability=probability, prox=problem.prox)
     if step_size is None:
-        sampling = lipschitz_samples(sums) ** 2 / (problem.num_workers * batch)
+        sampling = lipschitz_samples(sums) ** 2 / batch
         step_size = proven_step(problem, method, sampling)
         assert problem.constants is not None
         step_size = min(step_size, probability / (2.0 * problem.constants.strong_monotonicity))

@@ -45,6 +45,7 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "masha1": [(RAND, FULL), (COMMON, Natural()), (Natural(), RAND)],
     "masha2": [(TOP, TOP), (UnscaledRandK(fraction=0.2, support="common"), FULL)],
     "ogda": [],
+    "optimistic_masha": [(RAND, FULL), (COMMON, Natural())],
     "qsgda": [(RAND, FULL), (COMMON, Natural())],
     "vr_diana_sgda": [(RAND, FULL), (COMMON, Natural())],
 }

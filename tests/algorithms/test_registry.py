@@ -18,6 +18,7 @@ from saddlebag.algorithms import (
     Masha1,
     Masha2,
     Ogda,
+    OptimisticMasha,
     Qsgda,
     VrDianaSgda,
     takes_compressors,
@@ -45,6 +46,7 @@ KINDS = {
     "masha1": Masha1,
     "masha2": Masha2,
     "ogda": Ogda,
+    "optimistic_masha": OptimisticMasha,
     "qsgda": Qsgda,
     "vr_diana_sgda": VrDianaSgda,
 }
