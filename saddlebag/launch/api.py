@@ -34,7 +34,7 @@ def make_problem(
         name: as `saddlebag list problems` shows it.
         workers: how many share it; the problem's default if it has one.
         seed: of the problem (its construction, the split of its rows), not of a run.
-        data: a data set, "breast_cancer", or the path of a LIBSVM file.
+        data: a data set, "breast_cancer", "diabetes", or the path of a table (.csv, adult.data) or LIBSVM file.
         **params: the problem's own parameters.
 
     Raises:

@@ -12,8 +12,11 @@ from saddlebag.launch.data import load_data
 from saddlebag.launch.fields import at, parameters_of
 from saddlebag.launch.plugins import find
 from saddlebag.launch.sections import BUNDLED, CompressorSection, MethodSection, parse_step_size
+from saddlebag.launch.tabular import is_table, read_tabular
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from saddlebag.algorithms.base import AnyMethod, Problem
     from saddlebag.algorithms.problems.rows import Dataset
     from saddlebag.compression.base import Compressor
@@ -24,14 +27,22 @@ __all__ = ["apply_resolved", "build_data", "build_method", "build_problem", "res
 _RESOLVED = ("step_size", "probability")
 
 
-def build_data(source: str, num_features: int | None = None) -> Dataset:
-    """The bundled data set, or a LIBSVM file by its path.
+def build_data(source: str, num_features: int | None = None, *, target: str = "", drop: Sequence[str] = ()) -> Dataset:
+    """A bundled data set, or a file by its path: a table (.csv, adult.data) or LIBSVM text, plain or compressed.
 
     Raises:
+        ConfigError: an argument does not fit the source, or names no column.
         DataError: the file is missing or malformed.
     """
-    if source == BUNDLED:
-        return load_data(BUNDLED)
+    tabular = source not in BUNDLED and is_table(source)
+    if not tabular and (target or drop):
+        raise ConfigError(f"data.target and data.drop are for tables (.csv, adult.data), got {source!r}")
+    if tabular:
+        if num_features is not None:
+            raise ConfigError(f"data.num_features is for LIBSVM files, got {num_features} for the table {source!r}")
+        return read_tabular(source, target=target, drop=drop)
+    if source in BUNDLED:
+        return load_data(source)
     return load_data("libsvm", path=source, num_features=num_features)
 
 
@@ -46,7 +57,7 @@ def build_problem(recipe: Recipe) -> Problem:
     params: dict[str, Any] = {**recipe.problem.parameters, "num_workers": recipe.workers}
     data = None
     if recipe.data is not None:
-        data = build_data(recipe.data.source, recipe.data.num_features)
+        data = build_data(recipe.data.source, recipe.data.num_features, target=recipe.data.target, drop=recipe.data.drop)
         if "split" in parameters_of(factory):
             params["split"] = recipe.data.split
     with at("problem"):

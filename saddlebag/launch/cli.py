@@ -47,7 +47,7 @@ def cli(debug: bool) -> None:
 @_recipe
 @_sets
 @click.option(
-    "--data", metavar="SOURCE", help="Short for --set data.source=SOURCE: breast_cancer, or the path of a LIBSVM file."
+    "--data", metavar="SOURCE", help="Short for --set data.source=SOURCE: a bundled set, or the path of a table or LIBSVM file."
 )
 @click.option("--driver", type=click.Choice(["grpc", "simulate"]), help="One process per worker, or one process for all.")
 @click.option("--out", type=_FILE, help="Folder for the results.  [default: the recipe's output.directory]")

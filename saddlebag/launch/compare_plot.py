@@ -34,10 +34,10 @@ _PANELS = (
     ("time", "modelled time of communication (s)"),
 )
 _BYTES = ("total", "up", "down")
-_STYLES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)))
+_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _DPI = 130
 _FLOOR = 1e-300  # a merit of exactly 0 has no logarithm
-_DECADES = 2.5  # of the axis left of the first arrival
+_DECADES = 1.7  # of the axis left of the first arrival
 
 
 def plot_comparison(values: Mapping[str, Any], out: Path) -> None:
@@ -78,7 +78,7 @@ def _panel(ax: Axes, values: Mapping[str, Any], entries: Sequence[Mapping[str, A
     ax.set_xscale("log")
     ax.set_yscale("log")
     merits = [curve["merit"] for entry in entries for curve in entry["curves"]]
-    top = 30 * max((entry["start"] for entry in entries), default=1.0)  # what diverges leaves the picture
+    top = 4 * max((entry["start"] for entry in entries), default=1.0)  # what diverges leaves the picture
     low = min((value for merit in merits for value in merit if value > 0), default=values["target"])
     ax.set_ylim(0.5 * min(values["target"], max(low, 1e-3 * values["target"])), top)
     ax.axhline(values["target"], color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
@@ -90,7 +90,7 @@ def _panel(ax: Axes, values: Mapping[str, Any], entries: Sequence[Mapping[str, A
 
 
 def _draw(ax: Axes, entry: Mapping[str, Any], key: str, number: int, scale: float) -> None:
-    color, style = PALETTE[number % len(PALETTE)], _STYLES[number // len(PALETTE) % len(_STYLES)]
+    color, style = PALETTE[number % len(PALETTE)], _STYLES[number % len(_STYLES)]
     main = _median_run(entry)
     for run, curve in enumerate(entry["curves"]):
         x = [value / scale for value in curve[key]]

@@ -27,9 +27,11 @@ _HEADS = (
     "up",
     "down",
     "total",
+    "ratio",
     "evaluations",
     "time",
 )
+_UNBOUNDED = 10_000  # characters
 _NUMERIC = 2  # the heads before are words
 _REASONS = {"max_rounds": "round limit", "max_iterations": "iteration limit", "cut": "over budget"}
 
@@ -63,14 +65,12 @@ def _row(entry: Mapping[str, Any], reference: float | None) -> list[str]:
     if median is None:
         others = sorted({_REASONS.get(reason, reason) for reason in entry["reasons"] if reason != "merit"})
         found = f"{entry['reached']}/{entry['runs']}, " if entry["reached"] else ""
-        return [*cells, found + ", ".join(others), *[""] * 7]
+        return [*cells, found + ", ".join(others), *[""] * (len(_HEADS) - 5)]
     spread = entry["range"]["total"]
     total = format_bytes(median["total"])
     if spread[1] > spread[0] * 1.005:
         total += f" ({format_bytes(spread[0])} to {format_bytes(spread[1])})"
-    if reference is not None and median["total"] != reference:
-        ratio = reference / median["total"]
-        total += f", {ratio:.1f}x less" if ratio >= 1 else f", {1 / ratio:.1f}x more"
+    ratio = "" if reference is None else f"{median['total'] / reference:.3g}"
     return [
         *cells,
         f"{entry['reached']}/{entry['runs']}",
@@ -79,6 +79,7 @@ def _row(entry: Mapping[str, Any], reference: float | None) -> list[str]:
         format_bytes(median["up"]),
         format_bytes(median["down"]),
         total,
+        ratio,
         f"{median['evaluations']:,.0f}",
         format_time(median["time"]),
     ]
@@ -93,7 +94,7 @@ def caption(values: Mapping[str, Any]) -> str:
     """What the columns mean."""
     compare = values["compare"]
     tuned = f"steps and probabilities tuned by one grid for {compare['objective']}; " if compare["tune"] == "grid" else ""
-    against = f"; ratios against {values['reference']}" if values["reference"] else ""
+    against = f"; ratio of the total to {values['reference']}'s" if values["reference"] else ""
     return (
         f"{values['problem']}, D = {values['dimension']}, {values['workers']} workers; until {values['merit']} "
         f"{values['target']:.0e}; medians of {values['seeds']} seeds; {tuned}bytes and evaluations of each worker; time: "
@@ -107,7 +108,6 @@ def print_comparison(values: Mapping[str, Any]) -> None:
         title=escape(values["title"]),
         title_justify="left",
         title_style="bold",
-        caption=escape(caption(values)),
         caption_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -118,10 +118,11 @@ def print_comparison(values: Mapping[str, Any]) -> None:
     for number, row in enumerate(_rows(values)):
         table.add_row(*map(escape, row), style="bold" if number == 0 and row[-1] else None if row[-1] else "red")
     console = Console(highlight=False)
-    wide = console.measure(table).maximum
+    wide = Console(width=_UNBOUNDED).measure(table).maximum
     if not console.is_terminal or console.width < wide:  # a file has no width, and a cut figure is worse than a long line
         console = Console(highlight=False, width=max(console.width, wide))
     console.print(table)
+    console.print(escape(caption(values)), style="italic")
 
 
 def markdown(values: Mapping[str, Any]) -> str:

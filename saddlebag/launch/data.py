@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.payload import Vector
 
-__all__ = ["SOURCES", "load_data", "read_libsvm"]
+__all__ = ["SOURCES", "lines_of", "load_data", "read_libsvm"]
 
-SOURCES = ("breast_cancer", "libsvm")
+SOURCES = ("breast_cancer", "diabetes", "libsvm")
 
 MAX_FEATURES = 2**27
 """Largest index of a feature: a vector of so many float64 takes 1 GiB; the widest public LIBSVM sets have half of it."""
@@ -48,7 +48,8 @@ def load_data(source: str, *, path: str | Path | None = None, num_features: int 
     """Read a data set.
 
     Args:
-        source: "breast_cancer" (569 x 30, dense; +1 is benign) or "libsvm" (see `read_libsvm`).
+        source: "breast_cancer" (569 x 30, dense; +1 is benign), "diabetes" (442 x 10, dense; a number to regress on) or
+            "libsvm" (see `read_libsvm`).
         path: of the LIBSVM file.
         num_features: its width, where the file does not use the last features.
 
@@ -64,7 +65,7 @@ def load_data(source: str, *, path: str | Path | None = None, num_features: int 
         return read_libsvm(path, num_features=num_features)
     if path is not None or num_features is not None:
         raise ConfigError(f"data source {source!r} takes neither path nor num_features")
-    return _breast_cancer()
+    return _breast_cancer() if source == "breast_cancer" else _diabetes()
 
 
 def _breast_cancer() -> Dataset:
@@ -72,6 +73,13 @@ def _breast_cancer() -> Dataset:
 
     rows_NF, label_N = load_breast_cancer(return_X_y=True)
     return Dataset("breast_cancer", DenseRows(np.asarray(rows_NF, np.float64)), np.where(label_N == 1, 1.0, -1.0))
+
+
+def _diabetes() -> Dataset:
+    from sklearn.datasets import load_diabetes  # here, for it takes a second
+
+    rows_NF, target_N = load_diabetes(return_X_y=True)
+    return Dataset("diabetes", DenseRows(np.asarray(rows_NF, np.float64)), np.asarray(target_N, np.float64))
 
 
 def read_libsvm(path: str | Path, *, num_features: int | None = None) -> Dataset:
@@ -93,7 +101,7 @@ def read_libsvm(path: str | Path, *, num_features: int | None = None) -> Dataset
     limit = num_features or MAX_FEATURES
     labels, values, columns = array.array("d"), array.array("d"), array.array("q")
     ends = array.array("q", [0])
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_of(path), 1):
         tokens = line.split()
         if not tokens:
             continue
@@ -114,7 +122,7 @@ def read_libsvm(path: str | Path, *, num_features: int | None = None) -> Dataset
     return Dataset(path.name.split(".")[0] or path.name, rows, _signs(path, np.array(labels, np.float64)))
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path) -> Iterator[bytes]:
     """The lines of a file, decompressed; trouble with the file becomes a `DataError`."""
     try:
         with _OPENERS.get(path.suffix, _open_plain)(path) as file:

@@ -197,14 +197,16 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
 
 
 def _locate(data: DataSection, folder: Path | None) -> DataSection:
-    if data.source == BUNDLED:
+    if data.source in BUNDLED:
         return data
     tried = [base / data.source for base in (folder, Path.cwd()) if base is not None]
     for path in tried:
         if path.is_file():
             return dataclasses.replace(data, source=str(path.resolve()))
     folders = " and ".join(dict.fromkeys(str(path.resolve()) for path in tried))
-    raise DataError(f"data.source {data.source!r} is neither {BUNDLED!r} nor a file; looked for {folders}")
+    raise DataError(
+        f"data.source {data.source!r} is neither {' nor '.join(map(repr, BUNDLED))} nor a file; looked for {folders}"
+    )
 
 
 def _read_name(table: Mapping[str, Any], path: str, default: str | None = None) -> str:

@@ -26,8 +26,8 @@ __all__ = [
     "parse_step_size",
 ]
 
-BUNDLED = "breast_cancer"
-"""The data set that scikit-learn brings; any other source is a path."""
+BUNDLED = ("breast_cancer", "diabetes")
+"""The data sets that scikit-learn brings; any other source is a path."""
 
 _STEP = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*/\s*L")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
@@ -63,25 +63,32 @@ class DataSection:
     """Where the data are.
 
     Attributes:
-        source: "breast_cancer", or the absolute path of a LIBSVM file.
+        source: "breast_cancer", "diabetes", or the absolute path of a file: a table (.csv, adult.data) or LIBSVM text.
         split: how rows are divided among workers.
-        num_features: width, where the file does not use the last features.
+        num_features: width, where a LIBSVM file does not use the last features.
+        target: column of labels, of a table; its last one if empty.
+        drop: columns of a table that are no features.
     """
 
     source: str
     split: str = "even"
     num_features: int | None = None
+    target: str = ""
+    drop: list[Any] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.split not in ("even", "label_skew"):
             raise ConfigError(f"data.split must be 'even' or 'label_skew', got {self.split!r}")
-        if self.num_features is not None and (self.num_features < 1 or self.source == BUNDLED):
+        if self.num_features is not None and (self.num_features < 1 or self.source in BUNDLED):
             raise ConfigError(f"data.num_features must be at least 1, and is for files only, got {self.num_features}")
+        if not isinstance(self.drop, list) or not all(isinstance(name, str) for name in self.drop):
+            raise ConfigError(f"data.drop must be a list of column names, got {self.drop!r}")
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the data on any machine: a file by its name and SHA-256, not by its path."""
         facts: dict[str, Any] = {"source": self.source, "split": self.split}
-        if self.source != BUNDLED:
+        facts |= {key: value for key, value in (("target", self.target), ("drop", self.drop)) if value}
+        if self.source not in BUNDLED:
             facts |= {"source": Path(self.source).name, "sha256": _sha256(self.source)}
         return facts if self.num_features is None else {**facts, "num_features": self.num_features}
 

@@ -199,7 +199,7 @@ def test_breast_cancer() -> None:
 
 
 def test_bad_requests() -> None:
-    with pytest.raises(ConfigError, match="unknown data source 'iris'; known: breast_cancer, libsvm"):
+    with pytest.raises(ConfigError, match="unknown data source 'iris'; known: breast_cancer, diabetes, libsvm"):
         load_data("iris")
     with pytest.raises(ConfigError, match="'libsvm' needs a path"):
         load_data("libsvm")

@@ -185,7 +185,9 @@ def test_data_are_looked_for_beside_the_recipe_then_in_the_working_directory(
     monkeypatch.chdir(elsewhere)
     sets = ["problem={name='robust_logistic'}", "data.source=others.txt"]
     assert load_recipe(file, sets).to_dict()["data"]["source"] == str((elsewhere / "others.txt").resolve())
-    with pytest.raises(DataError, match=r"data\.source 'gone\.txt' is neither 'breast_cancer' nor a file; looked for .* and "):
+    with pytest.raises(
+        DataError, match=r"data\.source 'gone\.txt' is neither 'breast_cancer' nor 'diabetes' nor a file; looked for .* and "
+    ):
         load_recipe(file, ["data.source=gone.txt"])
     with pytest.raises(ConfigError, match=r"data\.split must be 'even' or 'label_skew', got 'odd'"):
         load_recipe(file, [*sets, "data.split=odd"])
