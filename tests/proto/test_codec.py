@@ -41,8 +41,10 @@ from saddlebag.compression import (
     UnscaledRandK,
 )
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
-from saddlebag.proto.codec import MOST_DEPTH, MOST_TERMS, LoopbackWire, decode, encode, max_message_bytes
+from saddlebag.proto.codec import MOST_DEPTH, MOST_PARTS, MOST_TERMS, LoopbackWire, decode, encode, max_message_bytes
+from saddlebag.proto.index_coding import GAPS, SQUEEZED
 from saddlebag.proto.reader import read_varint, signed_varint, varint
+from saddlebag.proto.squeeze import squeeze
 from saddlebag.proto.streaming import StreamDecoder
 
 if TYPE_CHECKING:
@@ -495,6 +497,46 @@ def test_a_claim_costs_no_memory_before_its_bytes_arrive() -> None:
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
+
+
+def amplifiers(d: int) -> Iterator[bytes]:
+    """Few bytes that stand for much: everything constant, or empty, or zstd's best case; eight times in a sum."""
+    zeros, full = squeeze(bytes(d)), squeeze(b"\xff" * (d // 8))
+    nothing, constant = b"\x20\x00\x00", b"\x20" + bytes(4) + b"\x00\x00"
+    grouped = b"\x24" + bytes(4) + b"\x00\xff\x01" + zeros
+    everything = varint(d) + bytes((SQUEEZED,)) + full
+    terms = {
+        "constant levels": constant,
+        "grouped levels": grouped,
+        "sparse levels": b"\x25" + bytes(4) + everything + bytes((4,)) + grouped[5:],
+        "exponents": b"\x09" + bytes(d // 8) + bytes((4, 0, 0xFF, 1)) + zeros,
+        "all coordinates": b"\x04" + everything + constant,
+        "all gaps": b"\x04" + varint(d) + bytes((GAPS,)) + zeros + constant,
+        "no coordinates": b"\x04\x00" + nothing,
+        "a support": b"\x05" + varint(d // 2) + constant,
+        "a common support": b"\x06" + varint(d // 2) + constant,
+        "strata": b"\x0d" + varint(d) + constant,
+        "a share": b"\x0f\x02" + constant,
+        "a matrix": b"\x0a\x01\x01" + bytes(4 * d + 4),
+    }
+    for term in terms.values():
+        yield term
+        yield bytes((12, MOST_TERMS)) + term * MOST_TERMS
+    yield b"\x0b" + varint(MOST_PARTS) + (b"\x00" + nothing) * (MOST_PARTS - 1) + constant
+
+
+def test_memory_is_bounded_by_the_announced_dimension() -> None:
+    d = 80_000
+    decode(b"".join(encode(Message((Dense(np.ones(1)),)))), (1,), DRAWS)  # what the first call imports
+    worst = 0.0
+    for data in amplifiers(d):
+        tracemalloc.start()
+        try:
+            decode(data, (d,), DRAWS)
+            worst = max(worst, tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert 8 * 8 * d < worst < 100 * d + 1000 * MOST_PARTS  # eight sets of indices, at least; objects of parts
 
 
 def fuzzed(num_cases: int) -> Iterator[tuple[bytes, tuple[int, ...], Draws]]:
