@@ -54,7 +54,7 @@ class Contractive(Compressor, Protocol):
 class Absolute(Compressor, Protocol):
     """E|C(x) - x|^2 <= error^2, whatever x: neither unbiased nor contractive, since a small x may vanish.
 
-    Sahu et al. 2021, Definition 2. No method here has a proof for it, so all that have one refuse it.
+    Sahu et al. 2021. No method here has a proof for it, so all that have one refuse it.
     """
 
     def absolute_error(self, d: int) -> float:
@@ -80,7 +80,7 @@ def errors_average(compressor: Compressor) -> bool:
 def mean_noise(compressor: Unbiased, d: int, num_workers: int) -> tuple[float, float]:
     """(a, b) with E|mean Q_m(x_m) - xbar|^2 <= a mean|x_m|^2 - b |xbar|^2, xbar the mean of the workers' x_m.
 
-    The AB inequality of Szlendak, Tyurin, Richtarik 2022, Assumption 4. Independent errors give (omega / M, 0). Workers that
+    The AB inequality of Szlendak, Tyurin, Richtarik 2022. Independent errors give (omega / M, 0). Workers that
     share the draws of a map that is linear in x (`common_draws`, Rand-k) give (0, -omega): the mean is Q(xbar). A compressor
     that knows better has a method `mean_noise(d, num_workers)`; for Perm-k it is (1, 1): no noise where all x_m are equal.
 

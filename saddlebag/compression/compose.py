@@ -34,7 +34,7 @@ class _Composition:
     sparsifier: Sparsifier
     values: Compressor
 
-    reference = "Qian et al. 2021"
+    reference = "Basu et al. 2019"
 
     @property
     def common_draws(self) -> bool:
@@ -120,8 +120,8 @@ def compose(*, sparsifier: Inner, values: Inner) -> Compressor:
                                         E|V(c y) - x|^2 <= |x|^2 - (2 c - c^2 q)|y|^2, which c = 1/q makes smallest
 
     A contractive S must keep entries as they are (Top-k, unscaled Rand-k), so that x - y and y have no coordinate in common
-    and |y|^2 >= alpha_S |x|^2. Source: Qian, Richtarik, Zhang 2021, "Error compensated distributed SGD can be accelerated",
-    section 2, for Top-k with unbiased values; V rounds with bits of its own.
+    and |y|^2 >= alpha_S |x|^2. V rounds with bits of its own. Source: Basu, Data, Karakus, Diggavi 2019, "Qsparse-local-SGD",
+    section 2, for Top-k and Rand-k with unbiased values, with and without the factor; the proof is the formula on the right.
 
     Args:
         sparsifier: a compressor with `num_kept`, such as top_k, rand_k, perm_k; or a table that names it.

@@ -19,6 +19,8 @@ __all__ = ["feed_back", "track"]
 def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
     """Compress `memory_D + x_D` and return the payload with the new memory, float64 (D,); the arguments stay as they are.
 
+    With a contractive compressor |memory|^2 <= 4 (1 - alpha) / alpha^2 max|x|^2 (Karimireddy et al. 2019, Lemma 3).
+
     Raises:
         NotFiniteError: the sum is not finite, or overflows the type it travels in.
     """
@@ -29,6 +31,8 @@ def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draw
 
 def track(compressor: Compressor, x_D: Vector, known_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
     """Compress the innovation `x_D - known_D` and return the payload with what is known after it, float64 (D,).
+
+    With a contractive compressor |known' - x|^2 <= (1 - alpha)|known - x|^2 (Richtarik et al. 2021, section 3).
 
     The other side adds the payload to its own copy of `known_D`, so both copies stay equal bit for bit.
 

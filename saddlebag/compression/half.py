@@ -11,7 +11,6 @@ from saddlebag.compression.draws import Purpose
 from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.compression.payload import Half, Vector, require_finite
 from saddlebag.compression.rounding import Words32, peaks, piecewise, round_mantissa, words32
-from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
@@ -22,6 +21,9 @@ __all__ = ["Cast", "StochasticBfloat16", "bfloat16_at", "nearest_bfloat16"]
 _LARGEST = 255 * 2.0**120  # of bfloat16
 _STEP = 2.0**-133  # between bfloat16's numbers below 2^-126
 _SMALLEST_NORMAL = 2.0**-126
+_DROPPED = np.uint64(45)  # of a float64's 52 stored bits of mantissa, 7 stay
+_HALF = np.uint64((1 << 44) - 1)  # with the lowest bit that stays: up beyond a half, and at a half from odd to even
+_KEPT = np.uint64((1 << 64) - (1 << 45))
 _SIGNIFICANT = {"float16": 11, "bfloat16": 8}
 
 
@@ -31,14 +33,20 @@ def nearest_bfloat16(x_D: Vector) -> Vector:
     Raises:
         NotFiniteError: an entry is not finite, or rounds to an infinity.
     """
-    value_D = cast(x_D)  # refuses what float32 cannot hold
-    if x_D.dtype == np.float64:  # where float32 is half-way between two bfloat16, it must keep the side that x was on
-        middle_D = value_D.view(np.uint32) & np.uint32(0xFFFF) == 0x8000
-        for side_D, toward in ((middle_D & (x_D < value_D), -np.inf), (middle_D & (x_D > value_D), np.inf)):
-            value_D[side_D] = np.nextafter(value_D[side_D], np.float32(toward))
-    pattern_D = value_D.view(np.uint32)
-    pattern_D += np.uint32(0x7FFF) + ((pattern_D >> np.uint32(16)) & np.uint32(1))
-    pattern_D &= np.uint32(0xFFFF0000)
+    require_finite(x_D, "a compressor's input")
+    value_D = np.empty(len(x_D), np.float32)
+    with np.errstate(over="ignore"):
+        for where in piecewise(len(x_D)):
+            wide_D = x_D[where].astype(np.float64)
+            tiny_D = np.abs(wide_D) < _SMALLEST_NORMAL
+            if tiny_D.any():
+                even_D = np.rint(wide_D[tiny_D] / _STEP) * _STEP
+            pattern_D = wide_D.view(np.uint64)
+            pattern_D += ((pattern_D >> _DROPPED) & np.uint64(1)) + _HALF
+            pattern_D &= _KEPT
+            value_D[where] = wide_D
+            if tiny_D.any():
+                value_D[where][tiny_D] = even_D
     require_finite(value_D, "a compressor's input as bfloat16")
     return value_D
 
@@ -67,7 +75,7 @@ def bfloat16_at(x_D: Vector, word_D: Words32) -> Vector:
 class Cast:
     """C(x) = the nearest numbers of 16 bits; alpha = 1 - u^2 / (1 + u)^2, u = 2^-8 for bfloat16 and 2^-11 for float16.
 
-    Source: Higham 2002, "Accuracy and stability of numerical algorithms", Theorem 2.2: the relative error of one rounding.
+    Source: Higham 2002, "Accuracy and stability of numerical algorithms", section 2.2: the relative error of one rounding.
     The constant holds for entries that are zero or normal numbers of the type: at least 2^-126, or 2^-14 for float16, whose
     range (6e-5 to 65504) gradients leave easily. Magnitudes beyond the range are refused.
 

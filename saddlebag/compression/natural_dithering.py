@@ -51,7 +51,7 @@ class NaturalDithering:
     """Q(x)_i = norm * sign * 2^(1 - level), unbiased between neighbouring levels; u = 2^(1 - s) is the smallest one.
 
     omega = 1/8 + min(sqrt(d) u, d u^2 / 4) with the l2 norm, 1/8 + (sqrt(1 + (d - 1) u^2) - 1) / 2 with the largest magnitude.
-    Source: Horvath, Ho, Horvath, Sahu, Canini, Richtarik 2022, "Natural compression for distributed deep learning", Theorem 7,
+    Source: Horvath, Ho, Horvath, Sahu, Canini, Richtarik 2022, "Natural compression for distributed deep learning",
     1/8 + sqrt(d) u min(1, sqrt(d) u); smaller here because an entry r below u adds r(u - r), at most r u and at most u^2 / 4.
     Seven levels with the sign and zero fill 4 bits. Differs: the norm travels as a float32, rounded up.
 

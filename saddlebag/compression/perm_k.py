@@ -30,7 +30,7 @@ class PermK:
     unbiased with omega = M - 1, or M mean(1/c) - 1 for d < M. Only for uplinks of exactly M workers.
 
     Source: Szlendak, Tyurin, Richtarik 2022, "Permutation compressors for provably faster distributed nonconvex
-    optimization", Definitions 2 and 3, Theorems 1 and 2. Differs: where M does not divide d, a common random shift of the
+    optimization", Definitions 2 and 3. Differs: where M does not divide d, a common random shift of the
     workers' places keeps the owner uniform.
 
     Attributes:

@@ -47,7 +47,7 @@ def scaled(*, unbiased: Inner) -> Scaled:
 
     E|Q(c x) - x|^2 <= (1 - 2 c + c^2 q)|x|^2, smallest at c = 1/q. The input is scaled, not the payload, whose values may know
     powers of two only. Source: Beznosikov, Horvath, Richtarik, Safaryan 2023, "On biased compression for distributed
-    learning", Lemma 8.
+    learning", section 2.
 
     Args:
         unbiased: Q, such as natural or rand_k; or a table that names it.

@@ -46,7 +46,7 @@ class ScaledSign:
             scale_B = mean_B.astype(np.float32)
         if not np.isfinite(scale_B).all():
             raise NotFiniteError(f"a compressor's input overflows float32: mean magnitude {mean_B.max():g}")
-        return Levels(np.sign(x_D).astype(np.int8), scale_B, block)
+        return Levels((x_D > 0).view(np.int8) - (x_D < 0).view(np.int8), scale_B, block)
 
     def bits(self, d: int) -> float:
         """One bit for each entry, where none is zero, and 32 for each scale."""

@@ -38,7 +38,7 @@ def _sparse(x_D: Vector, index_K: Index) -> Sparse:
 class HardThreshold:
     """C(x) = the entries of magnitude t or more: |C(x) - x|^2 <= d t^2 whatever x, an absolute error.
 
-    Source: Sahu et al. 2021, "Rethinking gradient sparsification as total error minimization", section 3. It is not
+    Source: Sahu et al. 2021, "Rethinking gradient sparsification as total error minimization". It is not
     contractive: a vector below the threshold vanishes whole. Methods that are proved for contractive compressors refuse it;
     it serves error feedback of one's own (`feed_back`), whose memory stays below sqrt(d) t.
 
@@ -84,7 +84,7 @@ class SampledTopK:
     alpha = min(1, j (d + 1) / ((m + 1) d)) >= k/d. Equal magnitudes pass together, so a vector of ties is sent whole, and
     no message is bounded below d values.
 
-    Source of the idea: Lin, Han, Mao, Wang, Dally 2018, "Deep gradient compression", section 3; the constant is proved here.
+    Source of the idea: Lin, Han, Mao, Wang, Dally 2018, "Deep gradient compression"; the constant is proved here.
 
     Attributes:
         k, fraction: how many coordinates are kept in the mean; exactly one is given.

@@ -35,7 +35,7 @@ _DIMENSION = 1_000_000  # at which compressors are compared
 _COLUMNS = ("name", "kind", "for example", "constant", "bits/d", "reference")
 _WHOLE = ("name", "kind", "constant", "bits/d")  # columns that no terminal wraps
 _WIDEST_EXAMPLE = 40
-_CONSTANTS = {"unbiased": "omega", "contractive": "alpha"}
+_CONSTANTS = {"unbiased": "omega", "contractive": "alpha", "absolute": "absolute_error"}
 _PROBES: dict[str, Compressor] = {"unbiased": RandK(k=1), "contractive": TopK(k=1)}
 
 
