@@ -43,8 +43,8 @@ _SUPPORTS = {
 _SUPPORT_LAYOUTS = {key: layout for layout, key in _SUPPORTS.items()}
 _F4 = np.dtype("<f4")
 
-MOST_PARTS = 2**16
-"""Parts within a part of a message, all in all: far above the tensors of any model; an object each."""
+MOST_PARTS = 2**14
+"""Parts within a part of a message, all in all: above the tensors of any model; each costs an object and microseconds."""
 MOST_TERMS = 8
 """How often a coordinate may occur in nested sums: each occurrence may take a vector of memory."""
 MOST_DEPTH = 4
