@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method as _make_method
 from saddlebag.algorithms.registry import takes_compressors
 from saddlebag.algorithms.simulate import Outcome, Record, Stop
@@ -66,7 +67,7 @@ def make_method(
     *,
     up: Compressor | str | None = None,
     down: Compressor | str | None = None,
-    step_size: float | str = "theory",
+    step_size: float | str | None = "theory",
     **params: Any,
 ) -> AnyMethod:
     """Build a method for a problem.
@@ -76,14 +77,17 @@ def make_method(
         problem: its constants give the step size, its prox is used.
         up: compressor of the workers, or its name; identity by default, for methods that take one.
         down: the same of the server.
-        step_size: a number, "theory", or a multiple of 1/L such as "0.35/L".
+        step_size: a number, "theory", a multiple of 1/L such as "0.35/L", or "estimate" (also None): the theory with
+            constants that are estimated from operator values, see `saddlebag.algorithms.estimate`.
         **params: the method's own parameters.
 
     Raises:
         ConfigError: a method and a compressor do not fit each other, or a parameter is unknown or out of range.
     """
     find("methods", name, "method")
-    if step_size != "theory":
+    if step_size in (None, "estimate"):
+        problem = with_constants(problem, estimate_constants(problem))
+    elif step_size is not None and step_size != "theory":
         params["step_size"] = step_number(step_size, problem)
     sides = {}
     for side, compressor in (("up", up), ("down", down)):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.launch.data import load_data
@@ -76,7 +77,9 @@ def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:
 
 def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
     params: dict[str, Any] = dict(section.parameters)
-    if section.step_size != "theory":
+    if section.step_size == "estimate":
+        problem = with_constants(problem, estimate_constants(problem))
+    elif section.step_size != "theory":
         params["step_size"] = step_number(section.step_size, problem, f"{path}.step_size")
     if section.probability != "theory":
         params["probability"] = section.probability
@@ -126,8 +129,8 @@ def step_number(step_size: float | str, problem: Problem, path: str = "step_size
     parsed = parse_step_size(step_size, path)
     if isinstance(parsed, float):
         return parsed
-    if parsed == "theory":
-        raise ConfigError(f"{path} is 'theory': the method knows that number, not the problem")
+    if parsed in ("theory", "estimate"):
+        raise ConfigError(f"{path} is {parsed!r}: the method knows that number, not the problem")
     if problem.constants is None:
         raise ConfigError(f"{path} is {step_size!r}, but {problem.name} has no known constant L; give a number")
     return float(parsed.removesuffix("/L")) / problem.constants.lipschitz

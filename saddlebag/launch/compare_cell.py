@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.simulate import Record, simulate
 from saddlebag.launch.build import build_method, build_problem
@@ -94,7 +95,9 @@ class _Spent(Exception):
 
 @functools.lru_cache(maxsize=1)
 def _build(text: str) -> Problem:
-    return build_problem(recipe_from_dict(tomllib.loads(text)))
+    problem = build_problem(recipe_from_dict(tomllib.loads(text)))
+    # the grid counts in 1/L, which for some problems can only be estimated
+    return problem if problem.constants is not None else with_constants(problem, estimate_constants(problem))
 
 
 def problem_of(job: Recipe) -> Problem:

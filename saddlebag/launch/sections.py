@@ -34,7 +34,7 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 
 
 def parse_step_size(value: object, path: str) -> float | str:
-    """A step size as recipes write it: a number, "theory", or a multiple of 1/L such as "0.35/L".
+    """A step size as recipes write it: a number, "theory", "estimate", or a multiple of 1/L such as "0.35/L".
 
     Raises:
         ConfigError: it is none of these, or not positive.
@@ -45,9 +45,11 @@ def parse_step_size(value: object, path: str) -> float | str:
         match = _STEP.fullmatch(value.strip())
         if match and float(match[1]) > 0:
             return f"{match[1]}/L"
-        if value == "theory":
+        if value in ("theory", "estimate"):
             return value
-    raise ConfigError(f"{path} must be a positive number, 'theory', or a multiple of 1/L such as '0.35/L', got {value!r}")
+    raise ConfigError(
+        f"{path} must be a positive number, 'theory', 'estimate', or a multiple of 1/L such as '0.35/L', got {value!r}"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,8 @@ class MethodSection:
 
     Attributes:
         label: its name in tables and plots, and the name of its folder.
-        step_size: a number, "theory", or a multiple of 1/L such as "0.35/L".
+        step_size: a number, "theory", the theory with constants that are estimated ("estimate"), or a multiple of 1/L such as
+            "0.35/L".
         probability: a number in (0, 1], or "theory".
         parameters: the others that the method takes.
         up, down: compressors; None for a method that takes none.

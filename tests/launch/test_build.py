@@ -265,3 +265,12 @@ def test_a_joint_law_needs_its_number_of_workers_and_none_on_the_server(up: dict
     recipe = recipe_of({"name": "masha1", "down": up, "step_size": 0.1}, workers=3)
     with pytest.raises(ConfigError, match=r"^method.down: .* divides a vector among workers"):
         build_method(recipe, build_problem(recipe))
+
+
+def test_an_estimated_step_is_near_that_of_the_theory() -> None:
+    exact_recipe, estimated_recipe = recipe_of({"name": "ogda"}), recipe_of({"name": "ogda", "step_size": "estimate"})
+    problem = build_problem(exact_recipe)
+    exact, estimated = build_method(exact_recipe, problem), build_method(estimated_recipe, problem)
+    assert 1 / 1.3 < estimated.step_size / exact.step_size < 1.1  # type: ignore[attr-defined]  # the safety factor is 1.25
+    for asked in (None, "estimate"):
+        assert saddlebag.make_method("ogda", problem, step_size=asked) == estimated
