@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from saddlebag.launch.echo import Link
 
@@ -34,23 +34,23 @@ class Costs:
     """What a compressor costs on this machine at the model's size.
 
     Attributes:
-        name, setting: of the compressor, for people.
+        name, parameters: of the compressor, as a recipe has them.
         kind: "unbiased", "contractive", or both.
         message_bytes: encoded length.
         error: |C(x) - x| / |x|.
-        compress_s: a vector becomes bytes; decode_s: bytes become a payload; apply_s: a payload is added to a vector.
-        mean_s: the server's adding of one message of M, once it is decoded.
+        compress_s: a vector becomes bytes.
+        apply_s: bytes become a payload and are added to a vector.
+        gather_s: the server's share for one of M messages: decoding it, and its part in forming the mean.
     """
 
     name: str
-    setting: str
+    parameters: Mapping[str, Any]
     kind: str
     message_bytes: float
     error: float
     compress_s: float
-    decode_s: float
     apply_s: float
-    mean_s: float
+    gather_s: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,9 +107,9 @@ def predict(costs: Costs, network: Network, compute_s: float = 0.0) -> Predictio
         compute_s=compute_s,
         compress_s=costs.compress_s,
         up_s=network.up_s(costs.message_bytes),
-        server_s=network.workers * (costs.decode_s + costs.mean_s) + costs.compress_s,
+        server_s=network.workers * costs.gather_s + costs.compress_s,
         down_s=network.down_s(costs.message_bytes),
-        apply_s=costs.decode_s + costs.apply_s,
+        apply_s=costs.apply_s,
     )
 
 

@@ -19,7 +19,7 @@ from saddlebag.launch.advice import Costs, Network, Prediction, Verdict, judge, 
 from saddlebag.launch.echo import Link, loopback, measure_link
 from saddlebag.launch.examples import CHOICES, settings_of
 from saddlebag.launch.listing import written
-from saddlebag.launch.measure import SEED, measure, timed
+from saddlebag.launch.measure import SEED, measure, squared_errors, timed
 from saddlebag.launch.plugins import REGISTRIES, find, load_plugins
 from saddlebag.launch.table import print_table
 from saddlebag.launch.toml import inline
@@ -30,7 +30,7 @@ from saddlebag.proto.codec import decode, encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from saddlebag.compression import Compressor, Payload, Vector
+    from saddlebag.compression import Compressor, Vector
     from saddlebag.launch.vectors import Law
 
 __all__ = ["Question", "advise", "costs_of", "network_of", "print_advice", "to_json"]
@@ -38,6 +38,7 @@ __all__ = ["Question", "advise", "costs_of", "network_of", "print_advice", "to_j
 MEASURED = 4_000_000
 """Coordinates up to which costs are measured; beyond, times are taken as proportional to d and sizes to the cost model."""
 _BUDGET_S = 0.15  # for each timing
+_PROBE, _PROBES = 4096, 40  # coordinates and draws that show whether lengths vary
 _MOST_MESSAGES = 8  # whose mean is timed
 
 
@@ -109,33 +110,40 @@ def costs_of(name: str, table: Mapping[str, Any], compressor: Compressor, questi
     got = measure(compressor, x_D, draws=1, seconds=_BUDGET_S)
     return Costs(
         name=name,
-        setting=written(table),
+        parameters=dict(table),
         kind=kind_of(compressor),
         message_bytes=got.encoded_bytes * (compressor.bits(question.d) / got.model_bits if got.model_bits else grown),
         error=math.sqrt(got.error2),
         compress_s=grown * (got.compress_s + got.encode_s),
-        decode_s=grown * got.decode_s,
-        apply_s=grown * got.add_s,
-        mean_s=grown * _mean_s(compressor, x_D, min(question.workers, _MOST_MESSAGES)),
+        apply_s=grown * got.apply_s,
+        gather_s=grown * _gather_s(compressor, x_D, min(question.workers, _MOST_MESSAGES)),
     )
 
 
-def _mean_s(compressor: Compressor, x_D: Vector, workers: int) -> float:
-    """Seconds for each of the workers' messages when the server forms their mean."""
-    payloads: list[Payload] = []
+def _require_steady(compressor: Compressor, x_D: Vector) -> None:
+    """Raise `ConfigError` for messages of very different lengths: a round waits for the longest, and one says nothing."""
+    _, sizes = squared_errors(compressor, x_D, _PROBES)
+    if max(sizes) > 2 * min(sizes):
+        raise ConfigError(
+            f"its messages vary from {min(sizes)} to {max(sizes)} bytes at d={len(x_D)}; a round waits for the longest"
+        )
+
+
+def _gather_s(compressor: Compressor, x_D: Vector, workers: int) -> float:
+    """Seconds for each of the workers' messages when the server decodes them and forms their mean."""
+    received = []
     for worker in range(workers):
         draws = Draws(SEED, 0, worker)
-        data = b"".join(encode(Message((compressor.encode(x_D, draws),))))
-        payloads += decode(data, (len(x_D),), draws).parts
+        received.append((b"".join(encode(Message((compressor.encode(x_D, draws),)))), draws))
     memory_D = np.zeros(len(x_D))
 
-    def mean() -> None:
+    def gather() -> None:
         total = Sum(len(x_D), memory_D)
-        for payload in payloads:
-            total.add(payload)
+        for data, draws in received:
+            total.add(decode(data, (len(x_D),), draws).parts[0])
         total.mean(workers)
 
-    return timed(mean, _BUDGET_S) / workers
+    return timed(gather, _BUDGET_S) / workers
 
 
 def advise(question: Question, network: Network, note: Callable[[str], None] = lambda text: None) -> tuple[Verdict, list[str]]:
@@ -147,8 +155,11 @@ def advise(question: Question, network: Network, note: Callable[[str], None] = l
     for name in question.only or sorted(REGISTRIES["compressors"].keys() - CHOICES - {"identity"}):
         note(f"measuring {name}")
         for table in settings_of(name)[:1]:
+            if "workers" in table:  # it deals coordinates to them
+                table = {**table, "workers": question.workers}
             try:
                 compressor = REGISTRIES["compressors"][name](**table)
+                _require_steady(compressor, x_D[:_PROBE])
                 costs = costs_of(name, table, compressor, question, x_D)
             except SaddlebagError as error:
                 left_out.append(f"{name}: {error}")
@@ -189,12 +200,13 @@ def print_advice(question: Question, network: Network, verdict: Verdict, left_ou
         click.echo(f"costs measured at {MEASURED:,} coordinates; times grow in proportion")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("compressor", "setting", "kind", "error", "message", "compress", "network", "server", "round", "speed-up"):
-        table.add_column(column, justify="left" if column in ("compressor", "setting", "kind") else "right")
+        left = column in ("compressor", "setting", "kind")
+        table.add_column(column, justify="left" if left else "right", max_width=40 if column == "setting" else None)
     for each, speedup in zip(verdict.ranked, verdict.speedups, strict=True):
         costs, dense = each.costs, each.costs.name == "identity"
         table.add_row(
             "dense" if dense else escape(costs.name),
-            escape(costs.setting),
+            escape(written(costs.parameters)),
             "-" if dense else costs.kind.replace("unbiased and contractive", "both"),
             "-" if dense else f"{costs.error:.2g}",
             format_bytes(costs.message_bytes),
@@ -225,8 +237,4 @@ def _print_verdict(verdict: Verdict, left_out: Sequence[str]) -> None:
 
 
 def _recipe(costs: Costs) -> str:
-    return (
-        inline({"name": costs.name}).removesuffix("}")
-        + "".join(f", {assignment.replace('=', ' = ', 1)}" for assignment in costs.setting.split())
-        + "}"
-    )
+    return inline({"name": costs.name, **costs.parameters})

@@ -113,7 +113,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     if report["index_bits"] is not None:
         index, least = report["index_bits"], report["index_bound_bits"]
         _line("indices", f"{index:.4g} bits each; {_ratio(index, least)} of log2 C(d, k) / k = {least:.4g}")
-    for name, key in (("compress", "compress_s"), ("encode", "encode_s"), ("decode", "decode_s"), ("add", "add_s")):
+    for name, key in (("compress", "compress_s"), ("encode", "encode_s"), ("decode", "decode_s"), ("apply", "apply_s")):
         _line(name, f"{1e3 * report[key]:.3g} ms, {d / report[key] / 1e6:,.4g} M coordinates/s  ({_STAGES[name]})")
 
 
@@ -121,7 +121,7 @@ _STAGES = {
     "compress": "vector to payload",
     "encode": "payload to bytes",
     "decode": "bytes to payload",
-    "add": "payload added to a sum",
+    "apply": "bytes to payload, added to a vector",
 }
 
 
