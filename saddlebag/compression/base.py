@@ -31,7 +31,11 @@ class Compressor(Protocol):
         """
 
     def bits(self, d: int) -> float:
-        """Expected size of an encoded message in bits, headers excluded: the cost model, exact where sizes are fixed."""
+        """Expected size of an encoded message in bits, headers excluded: the cost model.
+
+        Exact where sizes are fixed; the most where levels are coded by their frequencies; for chosen coordinates the entropy
+        of a uniform support. What is reported of a run is counted, never this.
+        """
 
 
 @runtime_checkable

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from saddlebag.compression import COMPRESSORS, Unbiased, make_compressor
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch import toml
 from saddlebag.launch.recipe import Recipe, load_recipe, recipe_from_dict
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RECIPE = """
 title = "A \\"small\\" game"
@@ -295,3 +296,33 @@ def test_compressors_nest_and_come_back_from_a_file(tmp_path: Path) -> None:
 def test_an_error_inside_a_nested_compressor_has_its_full_path(up: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}"):
         nested(up)
+
+
+def compressor_examples() -> list[dict[str, Any]]:
+    """Every TOML block of docs/compressors.md, one compressor at a time."""
+    text = (Path(__file__).parents[2] / "docs" / "compressors.md").read_text()
+    found = []
+    for block in re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL):
+        for part in re.split(r"\n\n", block):
+            table = tomllib.loads(part)
+            method = table.get("method", table)
+            found += [method[side] for side in ("up", "down") if side in method]
+    return found
+
+
+@pytest.mark.parametrize("up", compressor_examples(), ids=lambda up: up["name"])
+def test_the_compressors_of_the_documentation_are_read_and_made(up: dict[str, Any]) -> None:
+    compressor = make_compressor(**up)
+    unbiased = isinstance(compressor, Unbiased)
+    name = "masha1" if unbiased else "masha2"
+    recipe = recipe_from_dict(
+        {"workers": 4, "problem": {"name": "bilinear", "n": 5}, "method": {"name": name, "up": up}, "stop": {"merit": 1e-3}}
+    )
+    assert recipe.method.up is not None
+    assert make_compressor(recipe.method.up.name, **recipe.method.up.parameters) == compressor
+
+
+def test_the_documentation_names_every_compressor() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "compressors.md").read_text()
+    table = text[text.index("## All of them") : text.index("## In a recipe")]
+    assert {name for name in COMPRESSORS if f"`{name}`" not in table} == set()
