@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
-from saddlebag.algorithms.groupwise.mixing import distribution
+from saddlebag.algorithms.groupwise.mixing import shared_distribution
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ class Block:
 
 
 def predict_block(
-    algorithm: Groupwise, state: GroupwiseState, x_ND: Array, awake_NG: Memberships, draws: Callable[[int], Draws]
+    algorithm: Groupwise,
+    state: GroupwiseState,
+    x_ND: Array,
+    awake_NG: Memberships,
+    draws: Callable[[int], Draws],
+    log_weight_E: Array | None = None,
 ) -> Block:
     """Predict N rows from the same state: what `Groupwise.predict` gives for each, up to the rounding of sums.
 
@@ -56,6 +61,7 @@ def predict_block(
         x_ND: contexts.
         awake_NG: memberships, booleans or confidences.
         draws: the randomness of a row.
+        log_weight_E: the mixer's, where the caller has them already.
 
     Raises:
         ConfigError: the learner's predictions are no scalars.
@@ -68,9 +74,12 @@ def predict_block(
         shadow_NG = np.repeat(z_NG[:, [algorithm.always_on]], z_NG.shape[1], axis=1)
         z_NE = np.concatenate((z_NG, np.delete(shadow_NG, algorithm.always_on, axis=1)), axis=1)
         awake_NE = np.concatenate((awake_NE, np.delete(awake_NE, algorithm.always_on, axis=1)), axis=1)
-    chosen = distribution(algorithm.mixer.log_weights(state.mixer), state.mixer.prior_E, awake_NE)
+    if log_weight_E is None:
+        log_weight_E = algorithm.mixer.log_weights(state.mixer)
+    chosen = shared_distribution(log_weight_E, state.mixer.prior_E, awake_NE)
     if algorithm.output == "mixture":
-        value_N = np.where(chosen.p_E.any(axis=1), (chosen.p_E * z_NE).sum(axis=1), algorithm.default)
+        value_N = np.einsum("ne,ne->n", chosen.p_E, z_NE)
+        value_N[~awake_NE.any(axis=1)] = algorithm.default
     else:
         value_N = np.array(
             [float(algorithm.play(p_E, z_E, draws(row))) for row, (p_E, z_E) in enumerate(zip(chosen.p_E, z_NE, strict=True))]

@@ -13,7 +13,10 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Distribution", "check_positive", "checked_prior", "distribution", "join", "safe_log"]
+__all__ = ["Distribution", "check_positive", "checked_prior", "distribution", "join", "safe_log", "shared_distribution"]
+
+
+_VANISHING = 1e-200  # of a sum of weights: far above the smallest numbers, where precision ends
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +53,28 @@ def distribution(log_weight_E: Array, prior_E: Array, awake_E: Array) -> Distrib
     asleep = total == 0.0
     p_E = weight_E / np.where(asleep, 1.0, total)
     return Distribution(p_E, (dead & ~asleep)[..., 0])
+
+
+def shared_distribution(log_weight_E: Array, prior_E: Array, awake_NE: Array) -> Distribution:
+    """`distribution` for N rows with the same weights, up to rounding: the exponentials are taken once, not for each row.
+
+    Rows whose awake experts all vanish beside the heaviest expert of all are left to `distribution`.
+    """
+    top = log_weight_E.max(initial=-np.inf)
+    if np.isneginf(top):
+        return distribution(log_weight_E, prior_E, awake_NE)
+    p_NE = np.exp(log_weight_E - top) * awake_NE
+    total_N = p_NE.sum(axis=1)
+    hard_N = total_N < _VANISHING
+    fell_back_N = np.zeros(len(p_NE), np.bool_)
+    if hard_N.any():
+        exact = distribution(log_weight_E, prior_E, awake_NE[hard_N])
+        total_N[hard_N] = 1.0
+        p_NE /= total_N[:, None]
+        p_NE[hard_N], fell_back_N[hard_N] = exact.p_E, exact.fell_back
+    else:
+        p_NE /= total_N[:, None]
+    return Distribution(p_NE, fell_back_N)
 
 
 def join(state: Any, extra: Any) -> Any:

@@ -103,6 +103,7 @@ class GroupwiseCore:
         self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
         self.tickets = Tickets(settings.max_pending)
         self.learned = self.repeated = self.unknown = 0
+        self._weighed: tuple[Any, Array] | None = None
 
     @property
     def expert_names(self) -> list[str]:
@@ -136,13 +137,22 @@ class GroupwiseCore:
         self._check_table(x_ND, member_NG)
         first, block = self._open(x_ND, member_NG, record)
         mixer = self.state.mixer
-        return first, partial_mix(self.algorithm.mixer.log_weights(mixer), mixer.prior_E, block.awake_NE, block.z_NE)
+        return first, partial_mix(self._log_weight_E(), mixer.prior_E, block.awake_NE, block.z_NE)
 
     def _open(self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None]) -> tuple[int, Block]:
         record()
         first = self.tickets.next
-        block = predict_block(self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(self.settings.seed, first + row))
+        seed = self.settings.seed
+        block = predict_block(
+            self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(seed, first + row), self._log_weight_E()
+        )
         return self.tickets.open(x_ND, block), block
+
+    def _log_weight_E(self) -> Array:
+        """The mixer's weights, which change with labels only."""
+        if self._weighed is None or self._weighed[0] is not self.state.mixer:
+            self._weighed = (self.state.mixer, self.algorithm.mixer.log_weights(self.state.mixer))
+        return self._weighed[1]
 
     def _check_table(self, x_ND: Array, member_NG: npt.NDArray[np.bool_]) -> None:
         rows, features = x_ND.shape

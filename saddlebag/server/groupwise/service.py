@@ -73,10 +73,10 @@ class GroupwiseService:
         request = self._parse(pb.StreamRequest, raw)
         kind = request.WhichOneof("request")
         if kind == "predict":
-            record = functools.partial(self._record, PREDICT, request.predict.SerializeToString())
+            record = functools.partial(self._record, PREDICT, request.predict)
             return pb.StreamReply(predict=self._predict(request.predict, record))
         if kind == "feedback":
-            record = functools.partial(self._record, FEEDBACK, request.feedback.SerializeToString())
+            record = functools.partial(self._record, FEEDBACK, request.feedback)
             return pb.StreamReply(feedback=self._feedback(request.feedback, record))
         raise RemoteProtocolError("a StreamRequest holds neither predict nor feedback")
 
@@ -153,12 +153,12 @@ class GroupwiseService:
 
     # -- records ---------------------------------------------------------------------------------------------------------
 
-    def _record(self, kind: int, raw: bytes) -> None:
+    def _record(self, kind: int, request: bytes | pb.PredictRequest | pb.FeedbackRequest) -> None:
         """Before a call is applied: put it on record, in a new journal where a checkpoint is due."""
         if self._journal is not None:
             if self.calls - self._begun >= self._every:
                 self.checkpoint()
-            self._journal.append(kind, raw)
+            self._journal.append(kind, request if isinstance(request, bytes) else request.SerializeToString())
         self.calls += 1
 
     def checkpoint(self) -> None:

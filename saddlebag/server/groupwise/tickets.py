@@ -26,18 +26,17 @@ __all__ = ["APPLIED", "REPEATED", "UNKNOWN", "Tickets"]
 APPLIED, REPEATED, UNKNOWN = 1, 2, 3
 """What came of a label; the numbers of the schema."""
 _RANGES = 4096  # of forgotten tickets that are remembered as such; a label for an older one counts as repeated
-_FIELDS = ("x_ND", "start_N1", "expert_K", "awake_K", "p_K", "z_K", "value_N", "fell_back_N", "done_N")
+_FIELDS = ("x_ND", "awake_NB", "start_N1", "p_K", "z_K", "value_N", "fell_back_N", "done_N")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Batch:
-    """Rows `first` to `first + N - 1`; row n's awake experts are start_N1[n] to start_N1[n + 1] of the K arrays."""
+    """Rows `first` to `first + N - 1`; row n's awake experts have entries start_N1[n] to start_N1[n + 1] of the K arrays."""
 
     first: int
     x_ND: Array
+    awake_NB: npt.NDArray[np.uint8]  # bit e of a row: expert e is awake
     start_N1: npt.NDArray[np.int64]
-    expert_K: npt.NDArray[np.int32]
-    awake_K: Array
     p_K: Array
     z_K: Array
     value_N: Array
@@ -46,18 +45,24 @@ class _Batch:
 
     @classmethod
     def of(cls, first: int, x_ND: Array, block: Block) -> _Batch:
-        row_K, expert_K = np.nonzero(block.awake_NE)
-        start_N1 = np.searchsorted(row_K, np.arange(len(x_ND) + 1))
-        kept = (block.awake_NE[row_K, expert_K], block.p_NE[row_K, expert_K], block.z_NE[row_K, expert_K])
+        awake_NE = block.awake_NE > 0
+        start_N1 = np.zeros(len(x_ND) + 1, np.int64)
+        np.cumsum(np.count_nonzero(awake_NE, axis=1), out=start_N1[1:])
+        bits_NB = np.packbits(awake_NE, axis=1, bitorder="little")
         done_N = np.zeros(len(x_ND), bool)
-        return cls(first, x_ND, start_N1, expert_K.astype(np.int32), *kept, block.value_N, block.fell_back_N, done_N)
+        return cls(
+            first, x_ND, bits_NB, start_N1, block.p_NE[awake_NE], block.z_NE[awake_NE], block.value_N, block.fell_back_N, done_N
+        )
 
     def prediction(self, row: int, num_experts: int) -> Prediction:
         """The prediction as it was made, among the experts of now: those that came later slept."""
         kept = slice(self.start_N1[row], self.start_N1[row + 1])
-        p_E, z_E, awake_E = np.zeros(num_experts), np.zeros(num_experts), np.zeros(num_experts)
-        expert_K = self.expert_K[kept]
-        p_E[expert_K], z_E[expert_K], awake_E[expert_K] = self.p_K[kept], self.z_K[kept], self.awake_K[kept]
+        awake_E = np.zeros(num_experts)
+        bits_E = np.unpackbits(self.awake_NB[row], bitorder="little")[:num_experts]
+        awake_E[: len(bits_E)] = bits_E
+        p_E, z_E = np.zeros(num_experts), np.zeros(num_experts)
+        expert_K = np.flatnonzero(bits_E)
+        p_E[expert_K], z_E[expert_K] = self.p_K[kept], self.z_K[kept]
         return Prediction(self.value_N[row], p_E, z_E, awake_E, bool(self.fell_back_N[row]))
 
 
