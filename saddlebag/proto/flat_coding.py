@@ -4,6 +4,7 @@
     3          PowersOfTwo: ceil(D / 8) bytes of signs (bit i of byte j is coordinate 8 j + i), D bytes of biased exponents
     7, 8       Half, float16 or bfloat16: 2 D bytes
     9          PowersOfTwo: the signs, one byte for the coding of levels, the exponents less 127 as levels
+    16, 17     Half, float16 or bfloat16: two squeezed planes of bytes (`planes.py`)
     32 to 63   Levels: [varint block,] a float32 scale for each block, the levels
 
 Layout bytes from `LEVELS` to `LEVELS + 31` are levels: bits 0 to 2 are their coding (`level_coding.py`), bit 3 is the
@@ -12,13 +13,14 @@ spacing, and bit 4 says that a varint `block` follows and a scale for each block
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from saddlebag.compression import Dense, Flat, Half, Levels, PowersOfTwo, Spacing, require_finite
 from saddlebag.errors import LocalProtocolError, NotFiniteError, RemoteProtocolError
 from saddlebag.proto.level_coding import decode_levels, encode_levels
+from saddlebag.proto.planes import decode_planes, encode_planes
 from saddlebag.proto.reader import varint
 
 if TYPE_CHECKING:
@@ -31,13 +33,21 @@ __all__ = ["DENSE", "decode_flat", "encode_flat", "finite", "is_flat"]
 
 DENSE32, DENSE64, POWERS = 1, 2, 3
 FLOAT16, BFLOAT16, CODED_POWERS = 7, 8, 9
+FLOAT16_PLANES, BFLOAT16_PLANES = 16, 17
 LEVELS = 32
 _CODING, _DYADIC, _BLOCKS = 0b111, 0b1000, 0b10000  # within a layout byte of levels
-_KNOWN = {DENSE32, DENSE64, POWERS, FLOAT16, BFLOAT16, CODED_POWERS, *range(LEVELS, LEVELS + 32)}
+_HALVES: dict[int, tuple[Literal["float16", "bfloat16"], bool]] = {
+    FLOAT16: ("float16", False),
+    BFLOAT16: ("bfloat16", False),
+    FLOAT16_PLANES: ("float16", True),
+    BFLOAT16_PLANES: ("bfloat16", True),
+}
+_HALF_LAYOUTS = {key: layout for layout, key in _HALVES.items()}
+_KNOWN = {DENSE32, DENSE64, POWERS, CODED_POWERS, *_HALVES, *range(LEVELS, LEVELS + 32)}
 
 DENSE: dict[int, np.dtype[np.floating[Any]]] = {DENSE32: np.dtype("<f4"), DENSE64: np.dtype("<f8")}
 """The layouts whose body is the values themselves, and their type."""
-_F4, _F2, _U2, _U1 = np.dtype("<f4"), np.dtype("<f2"), np.dtype("<u2"), np.dtype("u1")
+_F4, _U2, _U1 = np.dtype("<f4"), np.dtype("<u2"), np.dtype("u1")
 _BIAS = 127  # of float32's exponents
 
 
@@ -57,16 +67,24 @@ def encode_flat(value: Flat) -> Iterator[Buffer]:
             layout = DENSE32 if value_D.dtype.itemsize == 4 else DENSE64
             yield bytes((layout,))
             yield np.ascontiguousarray(value_D, DENSE[layout]).data.cast("B")
-        case Half(value_D, "float16"):
-            yield bytes((FLOAT16,)) + value_D.astype(_F2).tobytes()
-        case Half(value_D):
-            yield bytes((BFLOAT16,)) + (np.ascontiguousarray(value_D, np.float32).view(np.uint32) >> 16).astype(_U2).tobytes()
+        case Half():
+            yield _encode_half(value)
         case PowersOfTwo(value_D):
             yield _encode_powers(value_D)
         case Levels():
             yield _encode_levels(value)
         case _:
             raise LocalProtocolError(f"no layout for a payload of type {type(value).__name__}")
+
+
+def _encode_half(value: Half) -> bytes:
+    if value.kind == "float16":
+        bits_D = value.value_D.astype(np.float16).view(np.uint16)
+    else:
+        bits_D = (np.ascontiguousarray(value.value_D, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    planes = encode_planes(bits_D)
+    body = bits_D.astype(_U2).tobytes() if planes is None else planes
+    return bytes((_HALF_LAYOUTS[value.kind, planes is not None],)) + body
 
 
 def _encode_powers(value_D: Vector) -> bytes:
@@ -101,14 +119,20 @@ def decode_flat(reader: Reader, layout: int, dimension: int) -> Flat:
         return Dense(finite(reader.array(dimension, DENSE[layout])))
     if layout in (POWERS, CODED_POWERS):
         return _decode_powers(reader, layout, dimension)
-    if layout == FLOAT16:
-        with np.errstate(invalid="ignore"):  # signalling NaNs
-            return Half(finite(reader.array(dimension, _F2).astype(np.float32)), "float16")
-    if layout == BFLOAT16:
-        return Half(finite((reader.array(dimension, _U2).astype(np.uint32) << 16).view(np.float32)), "bfloat16")
+    if layout in _HALVES:
+        return _decode_half(reader, layout, dimension)
     if layout not in _KNOWN:
         raise RemoteProtocolError(f"layout {layout} where values are expected")
     return _decode_levels(reader, layout, dimension)
+
+
+def _decode_half(reader: Reader, layout: int, dimension: int) -> Half:
+    kind, in_planes = _HALVES[layout]
+    bits_D = decode_planes(reader, dimension) if in_planes else reader.array(dimension, _U2).astype(np.uint16)
+    if kind == "bfloat16":
+        return Half(finite((bits_D.astype(np.uint32) << 16).view(np.float32)), kind)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        return Half(finite(bits_D.view(np.float16).astype(np.float32)), kind)
 
 
 def _decode_powers(reader: Reader, layout: int, dimension: int) -> PowersOfTwo:

@@ -48,14 +48,13 @@ FIXED: list[Compressor] = [
     UnscaledRandK(fraction=0.1),
     PermK(workers=4),
     Bernoulli(probability=1.0),
-    Cast(),
-    Cast(dtype="float16"),
-    StochasticBfloat16(),
-    compose(sparsifier=RandK(k=400), values=StochasticBfloat16()),
 ]
-# levels and exponents are written in whole bits, as modelled, or by their frequencies where that is shorter
+# at most the model: levels, exponents and halves are written as modelled or, where that is shorter, near their entropy
 AT_MOST: list[Compressor] = [
     Natural(),
+    StochasticBfloat16(),
+    Cast(dtype="float16"),
+    Cast(),
     BlockInt4(),
     BlockInt8(),
     NearestInt4(),
@@ -70,6 +69,7 @@ AT_MOST: list[Compressor] = [
     ScaledSign(block=64),
     Grid(),
     scaled(unbiased=Natural()),
+    compose(sparsifier=RandK(k=400), values=StochasticBfloat16()),
     compose(sparsifier=RandK(fraction=0.1), values=Ternary()),
 ]
 # explicit coordinates: within half a per cent of the entropy of a uniform support

@@ -409,7 +409,7 @@ def test_identity_chooses_the_shorter_layout() -> None:
 
 LIES = {
     "no layout 0": (b"\x00", (1,), "unknown layout 0"),
-    "no layout 16": (b"\x10", (1,), "unknown layout 16"),
+    "no layout 18": (b"\x12", (1,), "unknown layout 18"),
     "no part": (b"", (1,), "cut short"),
     "no K": (b"\x04", (4,), "a number is cut short"),
     "K is 0": (b"\x05\x00", (4,), r"the number of kept coordinates must lie in \[1, 4\], got 0"),
@@ -443,6 +443,9 @@ LIES = {
     "inf in float16": (b"\x07\x00\x7c", (1,), "got inf"),
     "a signalling nan in float16": (b"\x07\x01\x7c", (1,), "got nan"),
     "-inf in bfloat16": (b"\x08\x80\xff", (1,), "got -inf"),
+    "inf in planes of float16": (b"\x10" + squeeze(b"\xf8") + squeeze(b"\x00"), (1,), "got inf"),
+    "-inf in planes of bfloat16": (b"\x11" + squeeze(b"\xff") + squeeze(b"\x01"), (1,), "got -inf"),
+    "planes of two lengths": (b"\x11" + squeeze(bytes(3)) + squeeze(bytes(4)), (3,), "must hold 3 to 3 bytes, got 4"),
     "an unknown coding of levels": (b"\x27" + bytes(4) + b"\x00\x00", (3,), "unknown level coding 7"),
     "a scale is infinite": (b"\x20" + FLOAT32_INF + b"\x00\x00", (3,), "got inf"),
     "a scale is negative": (b"\x20" + struct.pack("<f", -1.0) + b"\x00\x00", (3,), "must not be negative, got -1.0"),
@@ -485,7 +488,7 @@ def test_a_claim_costs_no_memory_before_its_bytes_arrive() -> None:
     d = 10**9
     tracemalloc.start()
     try:
-        for layout in [*range(1, 16), *range(48, 64)]:
+        for layout in [*range(1, 18), *range(48, 64)]:
             for claim in (1, d // 2, d, 2**63):
                 data = bytes((layout,)) + varint(claim) + bytes((1, 1, 1))
                 with pytest.raises(RemoteProtocolError):
