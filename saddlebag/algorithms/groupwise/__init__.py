@@ -28,6 +28,7 @@ from saddlebag.algorithms.groupwise.objects import ObjectLearner, estimator_lear
 from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.rounds import is_fast, run_rounds
 from saddlebag.algorithms.groupwise.sharding import PartialMix, join_mixes, partial_mix, shard_bound
 from saddlebag.algorithms.groupwise.shortest_path import ShortestPath, grid_graph
 from saddlebag.algorithms.groupwise.solo import Solo
@@ -83,6 +84,7 @@ __all__ = [
     "estimator_learner",
     "from_vector",
     "grid_graph",
+    "is_fast",
     "join_mixes",
     "logistic",
     "mean_of_models",
@@ -94,6 +96,7 @@ __all__ = [
     "prefix_losses",
     "replay_groups",
     "replay_ridge",
+    "run_rounds",
     "shard_bound",
     "states_equal",
     "to_vector",

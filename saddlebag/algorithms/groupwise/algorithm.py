@@ -187,7 +187,7 @@ class Groupwise:
             prediction: what `predict` gave for it.
             owned: write into the memory of `state.learner`, which the caller gives up; equal bits.
         """
-        group_K: Index = np.flatnonzero(prediction.awake_E[: self._num_groups(state)])
+        group_K: Index = np.flatnonzero(prediction.awake_E[: self.num_groups(state)])
         learner = state.learner
         if owned:
             self.learner.advance(learner, x, y, group_K)
@@ -198,7 +198,7 @@ class Groupwise:
     def learn_block(self, state: GroupwiseState, x_N: Any, y_N: Any, predictions: Sequence[Prediction]) -> GroupwiseState:
         """The state after the labels of a frozen block: all its predictions were made from this same state."""
         outcomes = [self.outcome(prediction, y) for prediction, y in zip(predictions, y_N, strict=True)]
-        G = self._num_groups(state)
+        G = self.num_groups(state)
         member_NG = np.array([prediction.awake_E[:G] > 0 for prediction in predictions]).reshape(len(predictions), G)
         sums = self.learner.sums(state.learner, x_N, y_N, member_NG)
         return dataclasses.replace(self.settle(state, outcomes), learner=self.learner.merge(state.learner, sums))
@@ -230,6 +230,7 @@ class Groupwise:
         """What the theory rules out and has happened all the same: losses out of range, or broken accounts."""
         return accounts.alarms(state.ledger, self.mixer, state.mixer)
 
-    def _num_groups(self, state: GroupwiseState) -> int:
+    def num_groups(self, state: GroupwiseState) -> int:
+        """G of a state."""
         E = len(state.ledger.count_E)
         return (E + 1) // 2 if self.shadows else E

@@ -35,6 +35,7 @@ __all__ = ["Ridge", "RidgeState", "replay_ridge", "vovk_azoury_warmuth"]
 
 _PENDING = 64  # rounds between two products of matrices
 _IN_CACHE = 2**15  # float64 entries of inverses worked on at once: 256 KiB, a part of a core's second cache
+_FEW = 8  # groups that fit at once, below which they go one by one
 _BLOCK = 96  # rounds of a block in a replay: a Cholesky factor of this size costs about what its products do
 
 
@@ -118,10 +119,13 @@ class Ridge(LearnerDefaults):
         return z_NG
 
     def advance(self, state: RidgeState, x: Array, y: float, group_K: Index) -> None:
-        D = self.dimension
-        step = max(1, _IN_CACHE // (D * D))
-        for at in range(0, len(group_K), step):
-            _learn(state, x, y, group_K[at : at + step])
+        step = _IN_CACHE // self.dimension**2
+        if step < _FEW:  # a group at a time, in place: the inverses would only be copied out of the cache and back
+            for g in group_K.tolist():
+                _learn_one(state.inverse_GDD[g], state.theta_GD[g], x, y)
+        else:
+            for at in range(0, len(group_K), step):
+                _learn(state, x, y, group_K[at : at + step])
         state.moment_GD[group_K] += y * x
         state.count_G[group_K] += 1.0
         state.since_G[group_K] += 1.0
@@ -159,6 +163,22 @@ class Ridge(LearnerDefaults):
         joined = {name: np.concatenate((getattr(before, name), getattr(new, name))) for name in names}
         member_RG = np.zeros((_PENDING, len(joined["count_G"])), np.bool_)
         return dataclasses.replace(before, member_RG=member_RG, **joined)
+
+    def settled(self, state: RidgeState) -> RidgeState:
+        """A copy whose buffer is empty."""
+        after = copied(state)
+        _flush(after)
+        return after
+
+    def taught(self, state: RidgeState, x_ND: Array, y_N: Array, member_NG: npt.NDArray[np.bool_]) -> RidgeState:
+        """A settled state whose inverses and thetas have learned rounds already, with the sums of these rounds added."""
+        sums = self.sums(state, x_ND, y_N, member_NG)
+        state.gram_GDD[:] += sums["gram_GDD"]
+        state.moment_GD[:] += sums["moment_GD"]
+        state.count_G[:] += sums["count_G"]
+        state.since_G[:] += sums["count_G"]
+        self._refresh(state, np.flatnonzero(state.since_G >= self.refresh))
+        return state
 
     def _refresh(self, state: RidgeState, group_K: Index) -> None:
         if not len(group_K):
@@ -199,6 +219,15 @@ def _learn(state: RidgeState, x_D: Array, y: float, group_K: Index) -> None:
     u_KD /= np.sqrt(s_K)[:, None]
     inverse_KDD -= u_KD[:, :, None] * u_KD[:, None, :]
     state.inverse_GDD[group_K] = inverse_KDD
+
+
+def _learn_one(inverse_DD: Array, theta_D: Array, x_D: Array, y: float) -> None:
+    """The rank-one update of one group, in place."""
+    u_D = inverse_DD @ x_D
+    s = 1.0 + u_D @ x_D
+    theta_D += u_D * ((y - theta_D @ x_D) / s)
+    u_D /= np.sqrt(s)
+    inverse_DD -= np.multiply.outer(u_D, u_D)
 
 
 def _flush(state: RidgeState) -> None:

@@ -65,6 +65,13 @@ def test_replay_equals_rounds(N: int) -> None:
     assert np.abs(replay_ridge(x_ND, y_N) - online(Ridge(dimension=5), x_ND, y_N)).max() < 1e-12
 
 
+def test_wide_groups_go_one_by_one_with_the_same_result() -> None:
+    """From some dimension on the update works on each group in place."""
+    x_ND, y_N = stream(60, 80)
+    assert np.abs(online(Ridge(dimension=80), x_ND, y_N) - by_solving(x_ND, y_N, 1.0, False)).max() < 1e-11
+    check_learner(Ridge(dimension=80), x_ND, y_N)
+
+
 def test_identity_of_ridge_losses() -> None:
     """Sum e^2 / (1 + x' A_{t-1}^-1 x) is the regularised minimum, for any order of the data."""
     x_ND, y_N = stream(400, 7, seed=4)
