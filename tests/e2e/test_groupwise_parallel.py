@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saddlebag.launch.groupwise.parallel import learn_in_blocks
+from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.stream import build_stream
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "launch" / "recipes" / "groupwise_synthetic.toml"
+SETS = ["data.rounds=3000", "mixing.charge=played", "mixing.clip=true"]
+
+
+def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
+    """Three ranks as threads that meet at every block."""
+    recipe, _ = load_groupwise(RECIPE, SETS)
+    stream = build_stream(recipe)
+    algorithm = make_algorithm(recipe, len(stream.features), len(stream.groups))
+    states: list[Any]
+    meet, shared, states = threading.Barrier(3), [np.empty(0)] * 3, [None, None, None]
+
+    def reduce(vector: Any, largest: float, rank: int) -> tuple[Any, float]:
+        shared[rank] = np.append(vector, largest)
+        meet.wait(60)
+        total, most = sum(each[:-1] for each in shared), max(float(each[-1]) for each in shared)
+        meet.wait(60)
+        return total, most
+
+    def learn(rank: int) -> None:
+        states[rank] = learn_in_blocks(
+            algorithm, stream, 32, rank=rank, ranks=3, reduce=lambda vector, largest: reduce(vector, largest, rank)
+        )
+
+    threads = [threading.Thread(target=learn, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    alone = learn_in_blocks(algorithm, stream, 32)
+    for state in states:
+        assert state is not None
+        assert state.ledger.rounds == alone.ledger.rounds == 3000
+        np.testing.assert_allclose(state.ledger.regret_E, alone.ledger.regret_E, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(state.learner.theta_GD, alone.learner.theta_GD, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(240)
+def test_torchrun_equals_one_process(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    module = ["-m", "saddlebag.launch.groupwise.parallel", str(RECIPE), "--block", "64", "--json"]
+    module += [part for each in SETS for part in ("--set", each)]
+    run = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True, "timeout": 200}
+    alone = subprocess.run([sys.executable, *module], check=True, **run)  # type: ignore[call-overload]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    together = subprocess.run([*torchrun, *module], check=True, **run)  # type: ignore[call-overload]
+    first, second = json.loads(alone.stdout), json.loads(together.stdout)
+    assert second["played"] == pytest.approx(first["played"], rel=1e-9)
+    for ours, theirs in zip(second["groups"], first["groups"], strict=True):
+        assert ours["group"] == theirs["group"]
+        assert ours["loss"] <= ours["own_loss"] + ours["bound"]
+        for key in ("rounds", "loss", "own_loss", "bound"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-9)
