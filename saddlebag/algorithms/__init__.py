@@ -29,6 +29,7 @@ from saddlebag.algorithms.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
+from saddlebag.algorithms.three_pillars import ThreePillars, three_pillars
 from saddlebag.algorithms.vr_diana_sgda import VrDianaSgda, vr_diana_sgda
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "ReplicaState",
     "Selective",
     "Stop",
+    "ThreePillars",
     "Verdict",
     "VrDianaSgda",
     "Wire",
@@ -88,6 +90,7 @@ __all__ = [
     "qsgda",
     "simulate",
     "takes_compressors",
+    "three_pillars",
     "unpack",
     "vr_diana_sgda",
 ]

@@ -180,12 +180,16 @@ def proven_step(constants: Constants, noise: float, p: float) -> float:
     """min{1/(8 L), sqrt(p)/(4 N), p/(4 mu)}."""
     if p > 0.5:
         raise ConfigError(f"optimistic_masha's theory needs probability <= 1/2, got {p}; give method.step_size a number")
-    step_size = 1.0 / (8.0 * constants.lipschitz)
+    bounds = [math.inf]
+    if constants.lipschitz > 0:
+        bounds.append(1.0 / (8.0 * constants.lipschitz))
     if noise > 0:
-        step_size = min(step_size, math.sqrt(p) / (4.0 * noise))
+        bounds.append(math.sqrt(p) / (4.0 * noise))
     if constants.strong_monotonicity > 0:
-        step_size = min(step_size, p / (4.0 * constants.strong_monotonicity))
-    return step_size
+        bounds.append(p / (4.0 * constants.strong_monotonicity))
+    if min(bounds) == math.inf:
+        raise ConfigError("the theory bounds no step for identical workers and mu = 0; give method.step_size a number")
+    return min(bounds)
 
 
 def optimistic_masha(

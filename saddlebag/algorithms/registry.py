@@ -17,6 +17,7 @@ from saddlebag.algorithms.masha2 import masha2
 from saddlebag.algorithms.ogda import ogda
 from saddlebag.algorithms.optimistic_masha import optimistic_masha
 from saddlebag.algorithms.qsgda import qsgda
+from saddlebag.algorithms.three_pillars import three_pillars
 from saddlebag.algorithms.vr_diana_sgda import vr_diana_sgda
 from saddlebag.errors import ConfigError
 
@@ -41,6 +42,7 @@ METHODS: dict[str, Callable[..., AnyMethod]] = {
     "ogda": ogda,
     "optimistic_masha": optimistic_masha,
     "qsgda": qsgda,
+    "three_pillars": three_pillars,
     "vr_diana_sgda": vr_diana_sgda,
 }
 

@@ -47,6 +47,7 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "ogda": [],
     "optimistic_masha": [(RAND, FULL), (COMMON, Natural())],
     "qsgda": [(RAND, FULL), (COMMON, Natural())],
+    "three_pillars": [(RAND, FULL), (COMMON, FULL)],
     "vr_diana_sgda": [(RAND, FULL), (COMMON, Natural())],
 }
 WITHOUT_PROX = ("masha2", "extragradient_feedback")
@@ -56,6 +57,8 @@ def variants(name: str, problem: Problem) -> list[AnyMethod]:
     if not COMPRESSORS[name]:
         return [make_method(name, problem, step_size=0.1, wire=wire) for wire in ("float32", "float64")]
     rules: list[dict[str, Any]] = [{}]
+    if name == "three_pillars":
+        rules += [{"participants": 2}]
     if name.startswith("masha"):
         rules = [{"rule": "current"}, {"rule": "next"}]
         if name == "masha1":

@@ -20,6 +20,7 @@ from saddlebag.algorithms import (
     Ogda,
     OptimisticMasha,
     Qsgda,
+    ThreePillars,
     VrDianaSgda,
     takes_compressors,
 )
@@ -48,6 +49,7 @@ KINDS = {
     "ogda": Ogda,
     "optimistic_masha": OptimisticMasha,
     "qsgda": Qsgda,
+    "three_pillars": ThreePillars,
     "vr_diana_sgda": VrDianaSgda,
 }
 
