@@ -12,8 +12,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from saddlebag.algorithms.problems.bilinear import BilinearGame
+from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.registry import make_method, takes_compressors
+from saddlebag.compression.identity import Identity
 from saddlebag.compression.rand_k import RandK
 from saddlebag.compression.top_k import TopK
 from saddlebag.errors import SaddlebagError
@@ -91,10 +92,10 @@ def _method(name: str, factory: Callable[..., Any]) -> dict[str, str]:
     del factory
     if not takes_compressors(name):
         return {"kind": "uncompressed"}
-    problem, takes = BilinearGame(n=1, num_workers=1), []
+    problem, takes = FiniteBilinearGame(n=1, num_workers=1), []
     for kind, probe in _PROBES.items():
         try:
-            make_method(name, problem, up=probe, down=probe, step_size=0.1)
+            make_method(name, problem, up=probe, down=Identity(), step_size=0.1)
         except SaddlebagError:
             continue
         takes.append(kind)
