@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from saddlebag.compression.payload import Seeded, Sparse
+
 if TYPE_CHECKING:
     from saddlebag.compression.base import Compressor
     from saddlebag.compression.draws import Draws
@@ -26,7 +30,17 @@ def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draw
     """
     owed_D = memory_D + x_D
     payload = compressor.encode(owed_D, draws)
-    return payload, owed_D - payload.dense()
+    return payload, _less(owed_D, payload)
+
+
+def _less(owed_D: Vector, payload: Payload) -> Vector:
+    """The bits of `owed_D - payload.dense()`; where only few coordinates were sent, in the memory of `owed_D`."""
+    if isinstance(payload, Sparse | Seeded) and owed_D.dtype == np.float64:
+        value_K = payload.value.value_D
+        if not np.may_share_memory(owed_D, value_K):
+            owed_D[payload.index_K] -= value_K
+            return owed_D
+    return owed_D - payload.dense()
 
 
 def track(compressor: Compressor, x_D: Vector, known_D: Vector, draws: Draws) -> tuple[Payload, Vector]:

@@ -25,6 +25,9 @@ __all__ = ["Dense", "Flat", "Half", "Index", "Levels", "PowersOfTwo", "Spacing",
 Vector: TypeAlias = npt.NDArray[np.floating[Any]]
 Index: TypeAlias = npt.NDArray[np.int64]
 
+_PIECE = 1 << 14  # coordinates whose float64 values stay in the cache
+_TABLE = 256  # levels of int8
+
 
 def require_finite(x_D: Vector, what: str) -> None:
     """Raise `NotFiniteError` unless every entry is finite."""
@@ -99,24 +102,41 @@ class Levels:
     @functools.cached_property
     def value_D(self) -> Vector:
         """The values, float64, shape (D,): exact products of a float32 and a small whole number or a power of two."""
-        unit_D = self.level_D.astype(np.float64)
-        if self.spacing is Spacing.DYADIC:
-            unit_D = np.copysign(np.ldexp(1.0, 1 - np.abs(self.level_D, dtype=np.int32)), unit_D)
-            unit_D[self.level_D == 0] = 0.0
+        return self._values(0, self.dimension)
+
+    def _values(self, start: int, stop: int) -> Vector:
+        """The values of coordinates from the start of a block to the end of another, or of the last."""
+        level_R = self.level_D[start:stop]
+        unit_R = _dyadic(level_R) if self.spacing is Spacing.DYADIC else level_R.astype(np.float64)
         if len(self.scale_B) == 1:
-            np.multiply(unit_D, np.float64(self.scale_B[0]), out=unit_D)
-            return unit_D
-        whole = self.dimension // self.block
-        body_BK = unit_D[: whole * self.block].reshape(whole, self.block)
-        np.multiply(body_BK, self.scale_B[:whole, None], out=body_BK)
-        unit_D[whole * self.block :] *= self.scale_B[whole:]
-        return unit_D
+            np.multiply(unit_R, np.float64(self.scale_B[0]), out=unit_R)
+            return unit_R
+        first, whole = start // self.block, len(unit_R) // self.block
+        body_BK = unit_R[: whole * self.block].reshape(whole, self.block)
+        np.multiply(body_BK, self.scale_B[first : first + whole, None], out=body_BK)
+        unit_R[whole * self.block :] *= self.scale_B[first + whole : first + whole + 1]
+        return unit_R
 
     def dense(self) -> Vector:
         return self.value_D.copy()
 
     def add_to(self, out_D: Vector) -> None:
-        np.add(out_D, self.value_D, out=out_D)
+        if "value_D" in self.__dict__:  # asked for before
+            np.add(out_D, self.value_D, out=out_D)
+            return
+        step = _PIECE if len(self.scale_B) == 1 else self.block * max(1, _PIECE // self.block)
+        for start in range(0, self.dimension, step):  # never a vector of memory: pieces that stay in the cache
+            out_R = out_D[start : start + step]
+            np.add(out_R, self._values(start, start + len(out_R)), out=out_R)
+
+
+def _dyadic(level_R: npt.NDArray[np.signedinteger[Any]]) -> Vector:
+    """sign(level) 2^(1 - |level|), 0 for 0, float64."""
+    if level_R.dtype == np.int8 and len(level_R) > _TABLE:
+        return _dyadic(np.arange(_TABLE, dtype=np.uint8).view(np.int8)).take(level_R.view(np.uint8))
+    unit_R: Vector = np.copysign(np.ldexp(1.0, 1 - np.abs(level_R, dtype=np.int32)), level_R)
+    unit_R[level_R == 0] = 0.0
+    return unit_R
 
 
 Flat: TypeAlias = Dense | Half | PowersOfTwo | Levels

@@ -10,6 +10,7 @@ from saddlebag.compression import (
     Cast,
     Compressor,
     Contractive,
+    Dense,
     Draws,
     Grid,
     HardThreshold,
@@ -19,9 +20,11 @@ from saddlebag.compression import (
     RandK,
     SampledTopK,
     ScaledSign,
+    Sparse,
     StochasticBfloat16,
     TopK,
     UnscaledRandK,
+    Vector,
     compose,
     feed_back,
     track,
@@ -178,3 +181,23 @@ def test_a_fed_back_memory_stays_within_the_bound_of_theory(compressor: Contract
         largest2 = max(largest2, float(x_D @ x_D))
         _, memory_D = feed_back(compressor, x_D, memory_D, Draws(0, round_, 1))
         assert memory_D @ memory_D <= 4 * (1 - alpha) / alpha**2 * largest2
+
+
+class FirstValues:
+    """Sends the first three values as they lie in its input: a view, not a copy."""
+
+    def encode(self, x_D: Vector, draws: Draws) -> Sparse:
+        return Sparse(len(x_D), np.arange(3), Dense(x_D[:3]))
+
+    def bits(self, d: int) -> float:
+        return 96.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_payload_that_views_its_input_is_left_alone(dtype: type) -> None:
+    x_D = np.arange(1.0, 7.0, dtype=dtype)
+    payload, memory_D = feed_back(FirstValues(), x_D, np.zeros(6, dtype), Draws(0, 0))
+    assert payload.dense().tolist() == [1.0, 2.0, 3.0, 0.0, 0.0, 0.0]
+    assert memory_D.tolist() == [0.0, 0.0, 0.0, 4.0, 5.0, 6.0]
+    assert memory_D.dtype == np.float64
+    assert x_D.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]

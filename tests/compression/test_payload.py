@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,13 +12,16 @@ from saddlebag.compression import (
     Dense,
     Draws,
     Flat,
+    Levels,
     Payload,
     PowersOfTwo,
     Purpose,
     Scope,
     Seeded,
+    Spacing,
     Sparse,
     Support,
+    flat,
     uniform_subset,
 )
 
@@ -91,3 +96,26 @@ def test_a_shared_support_cannot_be_altered() -> None:
     index_K = Support(9, 4, Scope.COMMON).index_K(Draws(0, 0))
     with pytest.raises(ValueError, match="read-only"):
         index_K[0] = 1
+
+
+@pytest.mark.parametrize("spacing", Spacing)
+@pytest.mark.parametrize(("d", "block"), [(1, 5), (40, 7), (100, 7), (100, 100), (64, 16), (90, 45)])
+def test_levels_are_added_in_pieces(spacing: Spacing, d: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bits of the whole vector, whose memory is not taken."""
+    rng = np.random.default_rng(d)
+    for dtype in (np.int8, np.int16):
+        level_D = rng.integers(-100, 100, d).astype(dtype)
+        scale_B = rng.random(-(-d // block)).astype(np.float32)
+        before_D, expected_D = rng.standard_normal(d), Levels(level_D, scale_B, block, spacing).value_D
+        for piece in (1, 16, 1000):
+            monkeypatch.setattr(flat, "_PIECE", piece)
+            payload, out_D = Levels(level_D, scale_B, block, spacing), before_D.copy()
+            payload.add_to(out_D)
+            assert "value_D" not in vars(payload)
+            assert out_D.tobytes() == (before_D + expected_D).tobytes()
+
+
+def test_the_table_of_dyadic_levels_is_the_formula() -> None:
+    level_D = np.tile(np.arange(-128, 128), 3).astype(np.int8)  # longer than the table
+    by_formula = [math.copysign(2.0 ** (1 - abs(level)), level) if level else 0.0 for level in level_D.tolist()]
+    assert Levels(level_D, np.ones(1, np.float32), len(level_D), Spacing.DYADIC).value_D.tolist() == by_formula
