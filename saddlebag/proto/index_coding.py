@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.errors import RemoteProtocolError
-from saddlebag.proto.bits import pack, packed_bytes, unpack
+from saddlebag.proto.rice import BLOCK, best_rice, encode_rice, gaps, ones, read_rice
 from saddlebag.proto.squeeze import squeeze, unsqueeze
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ _RUNS, _DENSE_RUNS = 8, 32  # how many; a frame of 16 KB or more tells the ratio
 _LEAST_SQUEEZED = 64  # indices below which a frame's own bytes outweigh what it could save
 _SQUEEZABLE, _DENSE = 32, 8  # bitmaps are worth squeezing from K = D / 32, and are short compared to K from D / 8
 _RICE_HANDICAP = 1.005  # of sampled sizes: where they are equal the bitmap is faster
-_BLOCK = 1 << 15  # indices or bytes that are worked on at a time, in cache; a multiple of 8
 
 
 def encode_index(dimension: int, index_K: Index) -> bytes:
@@ -54,7 +53,7 @@ def encode_index(dimension: int, index_K: Index) -> bytes:
     if count > runs * _RUN:
         coding = _choose(dimension, index_K, runs)
         return bytes((coding,)) + _body(coding, dimension, index_K)
-    rest, num_bytes = _rice(dimension, _gaps(index_K))
+    rest, num_bytes = best_rice(dimension, gaps(index_K))
     sizes = {RAW: count * _index_type(dimension).itemsize, BITMAP: -(-dimension // 8), RICE + rest: num_bytes}
     codings = [min(sizes, key=sizes.__getitem__)]
     if count >= _LEAST_SQUEEZED:
@@ -65,8 +64,8 @@ def encode_index(dimension: int, index_K: Index) -> bytes:
 def _choose(dimension: int, index_K: Index, runs: int) -> int:
     """The coding that is shortest on runs of consecutive indices spread over the set."""
     starts = np.linspace(0, len(index_K) - _RUN, runs).astype(np.int64).tolist()
-    gap_S = np.concatenate([_gaps(index_K, start, start + _RUN) for start in starts])
-    rest, rice_bytes = _rice(dimension, gap_S)
+    gap_S = np.concatenate([gaps(index_K, start, start + _RUN) for start in starts])
+    rest, rice_bytes = best_rice(dimension, gap_S)
     scale = len(index_K) / len(gap_S)
     within_S = np.cumsum(gap_S + 1) - 1
     sizes = {
@@ -88,7 +87,7 @@ def _body(coding: int, dimension: int, index_K: Index) -> bytes:
         return squeeze(_gap_bytes(dimension, index_K))
     if coding == SQUEEZED:
         return squeeze(_bitmap(dimension, index_K))
-    return _rice_bytes(index_K, coding - RICE)
+    return encode_rice(index_K, coding - RICE)
 
 
 def _index_type(dimension: int) -> np.dtype[Any]:
@@ -97,16 +96,6 @@ def _index_type(dimension: int) -> np.dtype[Any]:
 
 def _escape_type(dimension: int) -> np.dtype[Any]:
     return np.dtype("<u4" if dimension <= 2**32 else "<u8")
-
-
-def _gaps(index_K: Index, start: int = 0, stop: int | None = None) -> Index:
-    """The gaps before the indices from `start` to `stop`."""
-    part_K = index_K[start:stop]
-    gap_K = np.empty_like(part_K)
-    gap_K[0] = part_K[0] - (index_K[start - 1] + 1 if start else 0)
-    np.subtract(part_K[1:], part_K[:-1], out=gap_K[1:])
-    gap_K[1:] -= 1
-    return gap_K
 
 
 def _bitmap(dimension: int, index_K: Index) -> bytes:
@@ -118,42 +107,11 @@ def _bitmap(dimension: int, index_K: Index) -> bytes:
 def _gap_bytes(dimension: int, index_K: Index) -> bytes:
     byte_K = np.empty(len(index_K), np.uint8)
     escaped: list[bytes] = []
-    for start in range(0, len(index_K), _BLOCK):
-        gap_K = _gaps(index_K, start, start + _BLOCK)
+    for start in range(0, len(index_K), BLOCK):
+        gap_K = gaps(index_K, start, start + BLOCK)
         escaped.append(gap_K[gap_K >= _ESCAPE].astype(_escape_type(dimension)).tobytes())
-        byte_K[start : start + _BLOCK] = np.minimum(gap_K, _ESCAPE, out=gap_K)
+        byte_K[start : start + BLOCK] = np.minimum(gap_K, _ESCAPE, out=gap_K)
     return b"".join((byte_K.data, *escaped))
-
-
-def _rice(dimension: int, gap_K: Index) -> tuple[int, int]:
-    """The best number of low bits for these gaps, and the bytes of their coding with it."""
-    mean = int(gap_K.sum()) // len(gap_K)
-    guess = max(mean.bit_length() - 1, 0)
-    most = max(dimension.bit_length() - 1, 0)
-    tried = range(max(guess - 2, 0), min(guess + 1, most) + 1)
-    sizes = [-(-(int((gap_K >> rest).sum()) + len(gap_K)) // 8) + packed_bytes(len(gap_K), rest) for rest in tried]
-    least = min(sizes)
-    return tried[sizes.index(least)], least
-
-
-def _rice_bytes(index_K: Index, rest: int) -> bytes:
-    unary: list[bytes] = []
-    low_K = np.empty(len(index_K), np.uint8 if rest <= 8 else np.uint64)
-    begun = np.empty(0, np.uint8)  # the bits of a byte that the next block completes
-    for start in range(0, len(index_K), _BLOCK):
-        gap_K = _gaps(index_K, start, start + _BLOCK)
-        low_K[start : start + _BLOCK] = gap_K & ((1 << rest) - 1)
-        gap_K >>= rest
-        gap_K += 1
-        np.cumsum(gap_K, out=gap_K)
-        bits = np.zeros(len(begun) + int(gap_K[-1]), np.uint8)
-        bits[: len(begun)] = begun
-        gap_K += len(begun) - 1
-        bits[gap_K] = 1
-        whole = len(bits) // 8 * 8 if start + _BLOCK < len(index_K) else len(bits)
-        unary.append(np.packbits(bits[:whole], bitorder="little").tobytes())
-        begun = bits[whole:]
-    return b"".join((*unary, pack(low_K, rest)))
 
 
 def decode_index(reader: Reader, dimension: int, count: int) -> Index:
@@ -177,29 +135,12 @@ def decode_index(reader: Reader, dimension: int, count: int) -> Index:
     if coding == GAPS:
         return _bounded(_read_gaps(reader, dimension, count), dimension)
     if RICE <= coding < RICE + dimension.bit_length():
-        return _bounded(_read_rice(reader, dimension, count, coding - RICE), dimension)
+        return _bounded(read_rice(reader, dimension, count, coding - RICE), dimension)
     raise RemoteProtocolError(f"unknown index coding {coding}")
 
 
-def _ones(packed: Any, most: int) -> Index:
-    """Where the first `most` 1 bits stand."""
-    raw = np.frombuffer(packed, np.uint8)
-    if len(raw) <= _BLOCK:
-        return np.flatnonzero(np.unpackbits(raw, bitorder="little").view(bool))[:most]
-    place_K = np.empty(min(most, 8 * len(raw)), np.int64)
-    filled = 0
-    for start in range(0, len(raw), _BLOCK):
-        ones = np.flatnonzero(np.unpackbits(raw[start : start + _BLOCK], bitorder="little").view(bool))
-        ones = ones[: most - filled]
-        np.add(ones, 8 * start, out=place_K[filled : filled + len(ones)])
-        filled += len(ones)
-        if filled == most:
-            break
-    return place_K[:filled]
-
-
 def _members(packed: Any, dimension: int, count: int) -> Index:
-    index_K = _ones(packed, count + 1)
+    index_K = ones(packed, count + 1)
     if len(index_K) != count or index_K[-1] >= dimension:
         held = "more" if len(index_K) > count else len(index_K)
         raise RemoteProtocolError(f"a bitmap of {count} of {dimension} coordinates holds {held}")
@@ -230,26 +171,3 @@ def _read_gaps(reader: Reader, dimension: int, count: int) -> Index:
     np.cumsum(step_K, out=step_K)
     step_K -= 1
     return step_K
-
-
-def _read_rice(reader: Reader, dimension: int, count: int, rest: int) -> Index:
-    """Gap sums: the i-th 1 bit stands at (sum of the high parts up to gap i) + i."""
-    window = min(-(-(count + (dimension >> rest)) // 8), reader.left)  # bytes that hold `count` ones in any legal set
-    one_K = _ones(reader.data[reader.at : reader.at + window], count)
-    if len(one_K) < count:
-        raise RemoteProtocolError(f"{count} gaps are cut short: {len(one_K)} end within {window} bytes")
-    reader.take(int(one_K[-1]) // 8 + 1)
-    low_K = unpack(reader.take(packed_bytes(count, rest)), count, rest)
-    place_K = np.arange(min(count, _BLOCK))
-    low_sum = 0
-    for start in range(0, count, _BLOCK):
-        part_K = one_K[start : start + _BLOCK]
-        place_K = place_K[: len(part_K)]
-        part_K -= place_K + start
-        part_K <<= rest
-        part_K += place_K
-        sum_K = np.cumsum(low_K[start : start + _BLOCK], dtype=np.int64)
-        sum_K += low_sum + start
-        part_K += sum_K
-        low_sum = int(sum_K[-1]) - start
-    return one_K

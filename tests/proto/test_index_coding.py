@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saddlebag.errors import RemoteProtocolError
-from saddlebag.proto import index_coding
+from saddlebag.proto import index_coding, rice
 from saddlebag.proto.index_coding import BITMAP, GAPS, RAW, RICE, SQUEEZED, decode_index, encode_index
 from saddlebag.proto.reader import Reader, varint
 from saddlebag.proto.squeeze import squeeze
@@ -70,7 +70,8 @@ def test_blocks_join_without_a_seam(monkeypatch: pytest.MonkeyPatch, block: int,
     dimension = 5000
     index_K = subset(np.random.default_rng(0), dimension, int(density * dimension))
     whole = codings_of(dimension, index_K)
-    monkeypatch.setattr(index_coding, "_BLOCK", block)
+    monkeypatch.setattr(rice, "BLOCK", block)
+    monkeypatch.setattr(index_coding, "BLOCK", block)
     assert codings_of(dimension, index_K) == whole
     for data in whole.values():
         assert (read(data, dimension, len(index_K)) == index_K).all()
@@ -138,9 +139,35 @@ def test_a_lie_is_named(name: str) -> None:
         decode_index(Reader(data), dimension, count)
 
 
-def test_sums_of_gaps_that_wrap_around_are_refused() -> None:
+@pytest.mark.parametrize("dimension", [60, 3000, 2**20, 2**33, 2**45])
+def test_few_indices_are_written_and_read_as_many_are(monkeypatch: pytest.MonkeyPatch, dimension: int) -> None:
+    rng = np.random.default_rng(dimension)
+    for count in (1, 2, 7, 8, 9, rice.FEW):
+        index_K = np.unique(rng.integers(0, dimension, count))
+        for rest in range(max(0, dimension.bit_length() - 10), dimension.bit_length()):
+            results = []
+            for few in (rice.FEW, 0):
+                with monkeypatch.context() as patch:
+                    patch.setattr(rice, "FEW", few)
+                    data = rice.encode_rice(index_K, rest)
+                    back_K = rice.read_rice(Reader(data), dimension, len(index_K), rest)
+                    results.append((data, back_K.tolist(), rice.best_rice(dimension, rice.gaps(index_K))))
+            assert results[0] == results[1]
+            assert results[0][1] == index_K.tolist()
+
+
+def test_sums_of_gaps_that_wrap_around_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     dimension, longest = 2**62, (2**62 - 1).to_bytes(8, "little")
     for count in range(2, 9):  # four of them make 2^64
         data = bytes((GAPS,)) + squeeze(b"\xff" * count + longest * count)
         with pytest.raises(RemoteProtocolError, match="an index exceeds"):
             decode_index(Reader(data), dimension, count)
+    gap = (2**62 - 1).to_bytes(8, "little")  # 62 bits: seven planes of bytes, then the top
+    for count in (2, 4, rice.FEW):
+        top = sum(0x3F << 6 * number for number in range(count)).to_bytes(-(-6 * count // 8), "little")
+        unary = ((1 << count) - 1).to_bytes(-(-count // 8), "little")
+        data = bytes((RICE + 62,)) + unary + b"".join(bytes((byte,)) * count for byte in gap[:7]) + top
+        for few in (rice.FEW, 0):
+            monkeypatch.setattr(rice, "FEW", few)
+            with pytest.raises(RemoteProtocolError, match="an index exceeds"):
+                decode_index(Reader(data), dimension, count)
