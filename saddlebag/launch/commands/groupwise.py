@@ -100,6 +100,40 @@ def serve(recipe: Path, sets: tuple[str, ...], data: str | None, address: str, o
     run_service(recipe, overrides, options, lambda text: click.echo(text, err=True))
 
 
+@groupwise.command()
+@click.argument("rounds", type=_FILE, metavar="FILE")
+@click.option("--recipe", type=_FILE, help="Take learner, mixer and mixing from this recipe.")
+@_sets
+@click.option("--out", type=_FILE, help="Write the results into this folder, too.")
+@_json
+def replay(rounds: Path, recipe: Path | None, sets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Replay recorded rounds, one JSON object a line in FILE: {"x": [...], "groups": [...], "y": ...}."""
+    from saddlebag.launch.groupwise.replay import replay_file
+    from saddlebag.launch.groupwise.running import write_all
+
+    values, groups, study = replay_file(rounds, recipe, list(sets))
+    if out is not None:
+        write_all(out, values, groups, study)
+    _show(values, as_json)
+
+
+@groupwise.command()
+@click.option("--side", default=4, show_default=True, help="Nodes on a side of the grid.")
+@click.option("--rounds", default=3000, show_default=True)
+@click.option("--seeds", default=10, show_default=True, help="Independent runs.")
+@click.option("--out", type=_FILE, help="Write the results into this folder, too.")
+@_json
+def paths(side: int, rounds: int, seeds: int, out: Path | None, as_json: bool) -> None:
+    """Online shortest paths for groups: perturbed leaders over an oracle, against one leader for all."""
+    from saddlebag.launch.groupwise.paths import GROUPS, paths_study
+    from saddlebag.launch.groupwise.running import write_all
+
+    values, study = paths_study(side=side, rounds=rounds, seeds=seeds)
+    if out is not None:
+        write_all(out, values, GROUPS, study)
+    _show(values, as_json)
+
+
 def _show(values: dict[str, object], as_json: bool) -> None:
     if as_json:
         import json

@@ -82,7 +82,7 @@ def plot_regret(folder: Path, out: Path) -> None:
             labels = [
                 f"{label} (mean and range of {values['orders']} orders)" if label == _OURS_LABEL else label for label in labels
             ]
-        figure.supylabel("regret to the best linear model of the group so far", fontsize=10)
+        figure.supylabel("regret to the best fixed model for the group so far", fontsize=10)
         figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9.5)
         if values["title"]:
             figure.suptitle(values["title"], fontsize=11.5, x=0.01, ha="left")

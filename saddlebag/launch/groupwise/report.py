@@ -1,6 +1,6 @@
 """Reports of a study: a row for each group, with regret, bound and verdict; as a table, CSV and JSON.
 
-Regret is to the best fixed linear model of the group in hindsight, without a penalty, in the group's own rounds. Negative
+Regret is to the best fixed model of the group in hindsight (linear, without a penalty), in the group's own rounds. Negative
 values are real: experts are mixed per round, and the mixture can beat every single model.
 """
 
@@ -31,7 +31,7 @@ RESULT, GROUPS, CURVES = "result.json", "groups.csv", "curves.csv"
 FORMAT = "saddlebag groupwise 1"
 _SIGMAS = 2.0  # of the paired difference's standard error
 _ROUNDING = 1e-9  # relative
-_WIDTH = 112  # of the table; a narrower terminal wraps lines rather than lose digits
+_WIDTH = 124  # of the table; a narrower terminal wraps lines rather than lose digits
 
 
 def verdict(ours_S: Array, single_S: Array) -> str:
@@ -164,7 +164,8 @@ def print_report(values: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if console.width < _WIDTH:
         console = Console(highlight=False, width=_WIDTH)
-    table = Table(title=values["title"] or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    style: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
+    table = Table(title=values["title"] or None, **style)
     table.add_column("group", no_wrap=True)
     names = (
         "rounds",
@@ -182,8 +183,8 @@ def print_report(values: dict[str, Any]) -> None:
     for row in values["groups"]:
         cells = [_show(row[key]) for key in ("single_regret", "regret")]
         numbers = [_mean(row[key]) for key in ("best_loss", "meta_regret", "meta_bound", "bound")]
-        style = styles.get(row["verdict"], "")
-        judged = f"[{style}]{row['verdict']}[/]" if style else row["verdict"]
+        colour = styles.get(row["verdict"], "")
+        judged = f"[{colour}]{row['verdict']}[/]" if colour else row["verdict"]
         table.add_row(row["group"], f"{row['rounds']:,.0f}", *cells, *numbers, judged)
     console.print(table)
     single, played, expected = (values[key]["mean"] for key in ("single_loss", "loss_played", "loss_expected"))

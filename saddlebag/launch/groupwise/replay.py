@@ -1,0 +1,125 @@
+"""Replays of recorded rounds: JSON lines of contexts, memberships and labels, through the algorithm and into a report.
+
+One line for each round, in the order of the predictions:
+
+    {"x": [0.2, 1.0], "groups": ["young", "smoker"], "y": 0.31}
+
+`groups` may also map names to confidences in (0, 1]. The always-on group is added.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch import toml
+from saddlebag.launch.groupwise.recipe import ALWAYS_ON, groupwise_from_dict
+from saddlebag.launch.groupwise.report import summarise
+from saddlebag.launch.groupwise.stream import RoundStream
+from saddlebag.launch.groupwise.study import study_orders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from saddlebag.launch.groupwise.study import Study
+
+__all__ = ["read_rounds", "replay_file"]
+
+MAX_GROUPS = 10_000
+"""Different names of groups in a file; each costs a model."""
+_TABLES = ("learner", "mixer", "mixing", "comparator")
+
+
+def read_rounds(path: Path) -> RoundStream:
+    """The rounds in a file.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no round; with file, line and reason.
+    """
+    rows: list[list[float]] = []
+    labels: list[float] = []
+    memberships: list[dict[str, float]] = []
+    names: dict[str, int] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    x, groups, y = _parse(line, len(rows[0]) if rows else None)
+                except ValueError as error:
+                    raise DataError(f"{path}, line {number}: {error}") from None
+                for name in groups:
+                    names.setdefault(name, len(names))
+                if len(names) > MAX_GROUPS:
+                    raise DataError(f"{path}, line {number}: more than {MAX_GROUPS} groups")
+                rows.append(x)
+                labels.append(y)
+                memberships.append(groups)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not rows:
+        raise DataError(f"{path}: no rounds")
+    awake_NG = np.zeros((len(rows), len(names) + 1))
+    awake_NG[:, -1] = 1.0
+    for t, groups in enumerate(memberships):
+        for name, confidence in groups.items():
+            awake_NG[t, names[name]] = confidence
+    features = tuple(f"x{j}" for j in range(len(rows[0])))
+    return RoundStream(features, (*names, ALWAYS_ON), np.array(rows), np.array(labels), awake_NG)
+
+
+def _parse(line: str, width: int | None) -> tuple[list[float], dict[str, float], float]:
+    try:
+        values = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(values, dict) or not {"x", "groups", "y"} <= values.keys():
+        raise ValueError('a round reads {"x": [...], "groups": [...], "y": ...}')
+    x, groups = values["x"], values["groups"]
+    if not isinstance(x, list) or not x or not all(map(_is_number, x)):
+        raise ValueError("x must be a list of finite numbers")
+    if width is not None and len(x) != width:
+        raise ValueError(f"x has {len(x)} entries, the first round {width}")
+    if isinstance(groups, list):
+        groups = dict.fromkeys(groups, 1.0) if all(isinstance(name, str) for name in groups) else None
+    if not isinstance(groups, dict) or not all(_is_number(value) and 0 < value <= 1 for value in groups.values()):
+        raise ValueError("groups must be a list of names, or names with confidences in (0, 1]")
+    if ALWAYS_ON in groups:
+        raise ValueError(f"the group {ALWAYS_ON} is added to every round; leave it out")
+    if not _is_number(values["y"]):
+        raise ValueError(f"y must be a finite number, got {values['y']!r}")
+    return [float(value) for value in x], {name: float(value) for name, value in groups.items()}, float(values["y"])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def replay_file(path: Path, recipe_path: Path | None, sets: list[str]) -> tuple[dict[str, Any], tuple[str, ...], Study]:
+    """Replay the rounds of a file.
+
+    Args:
+        path: of the rounds.
+        recipe_path: where learner, mixer and mixing come from; its data, features and groups are not used.
+        sets: overrides of these tables.
+
+    Raises:
+        ConfigError: the recipe is wrong.
+        DataError: the file is malformed.
+    """
+    stream = read_rounds(path)
+    table = toml.read(recipe_path) if recipe_path is not None else {}
+    kept = {key: table[key] for key in _TABLES if key in table}
+    for assignment in sets:
+        toml.override(kept, assignment)
+    if not kept.keys() <= set(_TABLES):
+        raise ConfigError(f"a replay takes {', '.join(_TABLES)} only, got {', '.join(sorted(kept.keys() - set(_TABLES)))}")
+    given = {"data": {"source": str(path)}, "features": {}, "label": {"column": "y"}, "groups": {"recorded": "all"}}
+    recipe = groupwise_from_dict({**kept, **given})
+    study = study_orders(recipe, stream, [None])
+    return summarise(f"Replay of {path.name}", stream.groups, study, charge=recipe.mixing.charge), stream.groups, study
