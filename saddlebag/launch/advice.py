@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
     from saddlebag.launch.echo import Link
 
-__all__ = ["WORTH", "Costs", "Network", "Prediction", "Verdict", "judge", "predict"]
+__all__ = ["GENTLE", "WORTH", "Costs", "Network", "Prediction", "Verdict", "judge", "predict"]
 
 WORTH = 1.1
 """A compressed round that is not at least so many times faster than a dense one is not worth the error."""
+
+GENTLE = 0.02
+"""Relative error of a vector up to which about as many rounds may be expected as without compression."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,12 +124,14 @@ class Verdict:
         compress: whether any compressor makes a round clearly faster.
         ranked: the predictions, fastest round first, the dense one among them.
         speedups: dense time by time, in that order: how many times the rounds may grow before compression loses.
+        gentle: the fastest one with an error of at most `GENTLE`, where it is clearly faster than dense.
         reason: one line for people.
     """
 
     compress: bool
     ranked: tuple[Prediction, ...]
     speedups: tuple[float, ...]
+    gentle: Prediction | None
     reason: str
 
 
@@ -137,7 +142,11 @@ def judge(dense: Prediction, others: Sequence[Prediction]) -> Verdict:
     best = min(others, key=lambda prediction: prediction.total_s, default=dense)
     speedup = dense.total_s / best.total_s
     compress = best is not dense and speedup >= WORTH
-    return Verdict(compress=compress, ranked=ranked, speedups=speedups, reason=_reason(dense, best, speedup, compress))
+    gentle = min((each for each in others if each.costs.error <= GENTLE), key=lambda each: each.total_s, default=None)
+    if gentle is not None and dense.total_s < WORTH * gentle.total_s:
+        gentle = None
+    reason = _reason(dense, best, speedup, compress)
+    return Verdict(compress=compress, ranked=ranked, speedups=speedups, gentle=gentle, reason=reason)
 
 
 def _reason(dense: Prediction, best: Prediction, speedup: float, compress: bool) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 from saddlebag.algorithms import Message
 from saddlebag.compression import Draws, Identity, Sum, kind_of
 from saddlebag.errors import ConfigError, SaddlebagError
-from saddlebag.launch.advice import Costs, Network, Prediction, Verdict, judge, predict
+from saddlebag.launch.advice import GENTLE, Costs, Network, Prediction, Verdict, judge, predict
 from saddlebag.launch.echo import Link, loopback, measure_link
 from saddlebag.launch.examples import CHOICES, settings_of
 from saddlebag.launch.listing import written
@@ -180,6 +180,7 @@ def to_json(question: Question, network: Network, verdict: Verdict, left_out: Se
         "transport": dataclasses.asdict(network.transport),
         "compress": verdict.compress,
         "reason": verdict.reason,
+        "gentle": verdict.gentle and verdict.gentle.costs.name,
         "rounds": [
             {**dataclasses.asdict(prediction), "total_s": prediction.total_s, "speedup": speedup}
             for prediction, speedup in zip(verdict.ranked, verdict.speedups, strict=True)
@@ -231,7 +232,11 @@ def _print_verdict(verdict: Verdict, left_out: Sequence[str]) -> None:
                 (each.costs for each in verdict.ranked if kind in each.costs.kind and each.costs.name != "identity"), None
             )
             if best is not None:
-                click.echo(f"fastest {kind + ' one:':18} up = {_recipe(best)}")
+                click.echo(f"fastest {kind + ' one:':28} up = {_recipe(best)}")
+        name = f"with an error below {100 * GENTLE:g} %:"
+        click.echo(
+            f"fastest {name:28} " + (f"up = {_recipe(verdict.gentle.costs)}" if verdict.gentle else "none is faster than dense")
+        )
     for reason in left_out:
         click.echo(f"left out {reason}")
 

@@ -104,6 +104,16 @@ def test_the_limit(dense_s: float, compress: bool) -> None:
     assert judge(seconds("identity", dense_s), [seconds("x", 1.0)]).compress is compress
 
 
+def test_the_fastest_with_little_error_is_named_where_it_is_worth_it() -> None:
+    lossy = costs("top_k", 1e5, error=0.9)
+    fine, finer = costs("int8", 1e7, error=0.01), costs("half", 2e7, error=1e-3)
+    verdict = judged(network(1e8), lossy, fine, finer)
+    assert verdict.gentle is not None
+    assert verdict.gentle.costs is fine
+    assert judged(network(1e8), lossy).gentle is None
+    assert judged(network(1e8), fine, compute_s=1000.0).gentle is None, "not worth it"
+
+
 def test_with_nothing_to_compare_dense_it_is() -> None:
     verdict = judged(network(1e8))
     assert not verdict.compress
