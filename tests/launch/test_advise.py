@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 from saddlebag.compression import Natural, TopK
 from saddlebag.errors import ConfigError
 from saddlebag.launch import advise, measure
+from saddlebag.launch.build import build_problem, resolve
 from saddlebag.launch.cli import main
 from saddlebag.launch.echo import Link
+from saddlebag.launch.recipe import recipe_from_dict
 from saddlebag.launch.vectors import synthetic
 
 GRPC = Link(up=8e9, down=8e9, latency_s=1e-4, source="measured over loopback")
@@ -133,3 +137,16 @@ def test_the_network_needs_numbers_from_somewhere() -> None:
         advise.network_of(question, link=None, bandwidth=None, latency_s=None, server_rate=None)
     measured = advise.network_of(question, link="loopback", bandwidth=None, latency_s=0.5, server_rate=None)
     assert (measured.link.up, measured.link.latency_s) == (8e9, 0.5)
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "advise.md"
+
+
+@pytest.mark.parametrize("line", [line.strip() for line in DOCS.read_text().splitlines() if line.startswith("    up = {")])
+def test_the_recipes_of_the_documentation_fit_a_method(line: str) -> None:
+    up = tomllib.loads(line)["up"]
+    name = "masha2" if up.get("of") == "top_k" else "masha1"
+    method = {"name": name, "step_size": 0.1, "probability": 0.5, "up": up}
+    table = {"workers": 2, "problem": {"name": "bilinear", "n": 5}, "method": method, "stop": {"merit": 1e-3}}
+    recipe = recipe_from_dict(table)
+    assert resolve(recipe, build_problem(recipe)).method.up is not None
