@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average
+from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, mean_noise
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,6 +97,10 @@ class _UnbiasedBudget(_Budget):
     def omega(self, d: int) -> float:
         return float(self.at(d).omega(d))
 
+    def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
+        """That of the compressor chosen."""
+        return mean_noise(self.at(d), d, num_workers)
+
 
 class _ContractiveBudget(_Budget):
     def alpha(self, d: int) -> float:
@@ -146,6 +150,8 @@ def budget(
         raise ConfigError(f"budget.budget_bytes must be a whole number of at least 1, got {budget_bytes!r}")
     varied = parameter or _parameter_of(of, params)
     least = _least(of, varied, params)
+    if getattr(least, "jointly", False):
+        raise ConfigError(f"budget cannot choose for {of}: the size of its messages follows from the number of workers")
     unbiased, contractive = isinstance(least, Unbiased), isinstance(least, Contractive)
     made = _BothBudget if unbiased and contractive else _UnbiasedBudget if unbiased else _ContractiveBudget
     return made(of, varied, tuple(sorted(params.items())), budget_bytes)

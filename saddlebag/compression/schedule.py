@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of
+from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class _Scheduled:
         """Whether the workers of some round share their draws."""
         return not all(errors_average(compressor) for _, compressor in self.pieces)
 
+    @property
+    def jointly(self) -> int:
+        """The number of workers that some piece's law is about; 0 where each worker is by itself."""
+        return max(int(getattr(compressor, "jointly", 0)) for _, compressor in self.pieces)
+
     def encode(self, x_D: Vector, draws: Draws) -> Payload:
         return self.at(draws.round).encode(x_D, draws)
 
@@ -56,6 +61,11 @@ class _Scheduled:
 class _UnbiasedSchedule(_Scheduled):
     def omega(self, d: int) -> float:
         return float(max(compressor.omega(d) for _, compressor in self.pieces))
+
+    def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
+        """The worst of the pieces': (a, b) holds for a piece with a smaller a and a larger b."""
+        each = [mean_noise(compressor, d, num_workers) for _, compressor in self.pieces]
+        return max(a for a, _ in each), min(b for _, b in each)
 
 
 class _ContractiveSchedule(_Scheduled):

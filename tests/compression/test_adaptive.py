@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saddlebag.compression import Contractive, TopK, Unbiased, check_compressor, errors_average, make_compressor
+from saddlebag.compression import Contractive, TopK, Unbiased, check_compressor, errors_average, make_compressor, mean_noise
 from saddlebag.compression.adaptive import HEADER_BYTES, SLACK, budget, largest
 from saddlebag.errors import ConfigError
 
@@ -45,6 +45,9 @@ def test_kinds_and_constants_are_those_of_the_choice() -> None:
     assert contractive.bits(10_000) == 3200
     assert errors_average(unbiased)
     assert not errors_average(budget(of="rand_k", budget_bytes=453, support="common"))
+    common = budget(of="rand_k", budget_bytes=453, support="common")
+    assert mean_noise(common, 10_000, 8) == pytest.approx((0.0, -99.0))  # type: ignore[arg-type]
+    assert mean_noise(unbiased, 10_000, 8) == pytest.approx((99 / 8, 0.0))
     check_compressor(budget(of="rand_k", budget_bytes=60), dimensions=(1, 7, 64), num_draws=400)
 
 
@@ -58,6 +61,7 @@ def test_kinds_and_constants_are_those_of_the_choice() -> None:
         ({"of": "top_k", "budget_bytes": 0}, "budget_bytes must be a whole number of at least 1, got 0"),
         ({"of": "top_k", "budget_bytes": 2.5}, "budget_bytes must be a whole number of at least 1, got 2.5"),
         ({"of": "topk", "budget_bytes": 9}, "budget: topk takes none of k, levels, rank .* unknown compressor 'topk'"),
+        ({"of": "perm_k", "budget_bytes": 99, "parameter": "workers"}, "budget cannot choose for perm_k"),
         ({"of": "natural", "budget_bytes": 9}, "budget: natural takes none of k, levels, rank"),
         ({"of": "top_k", "budget_bytes": 9, "fraction": 0.1}, "budget: top_k takes none of k, levels, rank"),
     ],

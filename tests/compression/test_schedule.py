@@ -12,12 +12,14 @@ from saddlebag.compression import (
     Draws,
     Identity,
     Natural,
+    PermK,
     RandK,
     TopK,
     Unbiased,
     check_compressor,
     errors_average,
     make_compressor,
+    mean_noise,
 )
 from saddlebag.compression.schedule import scheduled
 from saddlebag.errors import ConfigError
@@ -52,6 +54,19 @@ def test_shared_draws_of_one_piece_are_shared_draws() -> None:
     own, common = RandK(k=1), RandK(k=1, support="common")
     assert errors_average(scheduled([(0, own), (1, own)]))
     assert not errors_average(scheduled([(0, own), (1, common)]))
+
+
+def test_the_noise_of_a_mean_is_the_worst_of_the_pieces() -> None:
+    """A mixture of laws about the mean: neither Perm-k's nor a common support's holds in the other's rounds."""
+    own, common, dealt = RandK(k=16), RandK(k=32, support="common"), PermK(workers=4)
+    assert mean_noise(own, 64, 4) == (0.75, 0.0)
+    assert mean_noise(common, 64, 4) == (0.0, -1.0)
+    assert mean_noise(dealt, 64, 4) == (1.0, 1.0)
+    both: Any = scheduled([(0, own), (1, common), (2, dealt)])
+    assert mean_noise(both, 64, 4) == (1.0, -1.0)
+    assert mean_noise(scheduled([(0, own), (1, RandK(k=32))]), 64, 4) == (0.75, 0.0)
+    assert both.jointly == 4, "so a run with another number of workers refuses it"
+    assert scheduled([(0, own)]).jointly == 0  # type: ignore[attr-defined]
 
 
 def test_a_table_of_pieces() -> None:
