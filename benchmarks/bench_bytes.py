@@ -17,10 +17,11 @@ import numpy as np
 from harness import Row, add_output_options, progress, save, show, verdict
 
 from saddlebag.algorithms import Message
-from saddlebag.compression import BlockInt4, BlockInt8, Cast, Dithering, Draws, Levels, Natural, Sparse, Ternary, TopK
+from saddlebag.compression import BlockInt4, BlockInt8, Cast, Dithering, Draws, Identity, Levels, Natural, Sparse, Ternary, TopK
 from saddlebag.proto.codec import decode, encode
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.index_coding import RICE, decode_index, encode_index
+from saddlebag.proto.level_coding import encode_levels
 from saddlebag.proto.reader import Reader
 
 if TYPE_CHECKING:
@@ -119,10 +120,11 @@ def level_row(source: str, quantiser: Compressor, x_D: Vector, goal: float | Non
         decode(b"".join(encode(Message((payload,)))), (len(x_D),), DRAWS).parts[0].dense().tobytes()
         == payload.dense().tobytes()
     )
-    level_D = getattr(payload, "level_D", None)
-    scales = 32 * len(getattr(payload, "scale_B", ()))
-    entropy = entropy_bits(payload.dense() if level_D is None else level_D)
     bits = 8 * size_of(payload)
+    if isinstance(payload, Levels):
+        entropy, coded = entropy_bits(payload.level_D), 8 * len(encode_levels(payload.level_D)[1])
+    else:
+        entropy, coded = entropy_bits(payload.dense()), bits
     return {
         "source": source,
         "quantiser": repr(quantiser),
@@ -130,7 +132,7 @@ def level_row(source: str, quantiser: Compressor, x_D: Vector, goal: float | Non
         "plain": quantiser.bits(len(x_D)) / len(x_D),
         "bits": bits / len(x_D),
         "entropy": entropy / len(x_D),
-        "ratio": (bits - scales) / entropy,
+        "ratio": coded / entropy,
         "goal": goal,
     }
 
@@ -180,7 +182,7 @@ def header_rows() -> list[Row]:
     index_bytes = len(encode_index(len(x_D), kept.index_K))
     rows = []
     for name, payload, rest in (
-        ("dense float32", Cast().encode(x_D, DRAWS), 2 * len(x_D)),
+        ("dense float32", Identity().encode(x_D, DRAWS), 4 * len(x_D)),
         ("sparse float32", kept, index_bytes + 4 * len(kept.index_K)),
     ):
         buffers = encode(Message((payload,)))
@@ -230,7 +232,7 @@ def show_all(
     )
     show(
         "Levels: bits a coordinate",
-        ["values", "quantiser", "d", "plain", "encoded", "entropy", "levels : entropy", "goal"],
+        ["values", "quantiser", "d", "plain", "whole message", "entropy of levels", "levels : entropy", "goal"],
         [
             [
                 *(r["source"], r["quantiser"], f"{r['d']:,}", f"{r['plain']:.2f}", f"{r['bits']:.3f}", f"{r['entropy']:.3f}"),
