@@ -33,7 +33,7 @@ from harness import (
 from shells import serve, work
 
 from saddlebag.algorithms import Message, Operator, ReplicaState
-from saddlebag.compression import Compressor, Draws, Identity, Mean, Payload, Sparse, TopK, Vector
+from saddlebag.compression import Compressor, Dense, Draws, Identity, Mean, Payload, Sparse, TopK, Vector
 from saddlebag.compression.top_k import top_k_index
 
 NAMES = {"sparse": "Top-k both ways", "dense": "dense float32 both ways"}
@@ -70,7 +70,10 @@ class Exchange:
         return False
 
     def worker_step(self, replica: Still, own: Nothing, operator: Operator, draws: Draws) -> tuple[Nothing, Message]:
-        return own, Message((self.compressor.encode(operator(replica.z_D, draws), draws),))
+        value_D = operator(replica.z_D, draws)
+        if isinstance(self.compressor, Identity):  # float32 already: spared a copy, and the memory for it
+            return own, Message((Dense(value_D),))
+        return own, Message((self.compressor.encode(value_D, draws),))
 
     def server_step(self, replica: Still, own: Nothing, means: tuple[Mean, ...], draws: Draws) -> tuple[Nothing, Message]:
         self.downlink[:] = [means[0].compress(self.compressor, draws)]

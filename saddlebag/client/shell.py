@@ -20,7 +20,7 @@ from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
-from saddlebag.proto.streaming import StreamDecoder, assemble
+from saddlebag.proto.streaming import Assembly, StreamDecoder
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 if TYPE_CHECKING:
@@ -277,15 +277,14 @@ class WorkerShell:
         self._expect(frame, round_, 0)
         if len(frame.data) == frame.total:
             return decode(frame.data, sizes, draws)
-        decoder = StreamDecoder(sizes, draws, frame.total)
-        received: list[tuple[int, int, Any]] = []
+        decoder, assembly = StreamDecoder(sizes, draws, frame.total), Assembly(sizes)
         for sequence in itertools.count(1):
-            received.extend(decoder.feed(frame.data))
+            assembly.add(decoder.feed(frame.data))
             if decoder.complete:
                 break
             frame = await self._frame(call)
             self._expect(frame, round_, sequence)
-        return assemble(received, sizes)
+        return assembly.message()
 
     def _expect(self, frame: Frame, round_: int, sequence: int) -> None:
         if (frame.epoch, frame.round, frame.sender, frame.sequence) != (self._core.epoch, round_, 0, sequence):

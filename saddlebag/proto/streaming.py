@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from saddlebag.proto.reader import Buffer
 
-__all__ = ["StreamDecoder", "assemble"]
+__all__ = ["Assembly", "StreamDecoder", "assemble"]
 
 
 class StreamDecoder:
@@ -88,13 +87,33 @@ class StreamDecoder:
             yield self._part + offset, 0, payload
 
 
+class Assembly:
+    """Puts the pieces together that a `StreamDecoder` gives out, each when it comes: slices need no memory of their own."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self._sizes = sizes
+        self._parts: dict[int, Payload] = {}
+
+    def add(self, pieces: Iterable[tuple[int, int, Payload]]) -> None:
+        """Take the next pieces."""
+        for part, start, payload in pieces:
+            if payload.dimension == self._sizes[part]:
+                self._parts[part] = payload
+                continue
+            assert isinstance(payload, Dense), "only dense parts come in slices"
+            if part not in self._parts:
+                self._parts[part] = Dense(np.empty(self._sizes[part], payload.value_D.dtype))
+            whole = self._parts[part]
+            assert isinstance(whole, Dense)
+            whole.value_D[start : start + payload.dimension] = payload.value_D
+
+    def message(self) -> Message:
+        """The message, once every piece has come."""
+        return Message(tuple(self._parts[part] for part in range(len(self._sizes))))
+
+
 def assemble(pieces: Iterable[tuple[int, int, Payload]], sizes: tuple[int, ...]) -> Message:
     """The message whose pieces a `StreamDecoder` gave out, in that order."""
-    parts: list[Payload] = []
-    for part, group in itertools.groupby(pieces, key=lambda piece: piece[0]):
-        payloads = [payload for _, _, payload in group]
-        if payloads[0].dimension == sizes[part]:
-            parts.append(payloads[0])
-        else:
-            parts.append(Dense(np.concatenate([payload.value_D for payload in payloads if isinstance(payload, Dense)])))
-    return Message(tuple(parts))
+    assembly = Assembly(sizes)
+    assembly.add(pieces)
+    return assembly.message()
