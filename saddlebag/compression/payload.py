@@ -44,6 +44,8 @@ __all__ = [
     "require_finite",
 ]
 
+_BLOCK = 1 << 15  # float64 numbers: 256 KiB
+
 
 class Payload(Protocol):
     """A vector of `dimension` coordinates as it travels."""
@@ -111,9 +113,15 @@ class LowRank:
     q_CK: npt.NDArray[np.float32]
 
     def dense(self) -> Vector:
-        out_RC = np.zeros((len(self.p_RK), len(self.q_CK)))
-        for p_R, q_C in zip(self.p_RK.T, self.q_CK.T, strict=True):  # K is small; a BLAS product need not repeat bit for bit
-            out_RC += np.multiply.outer(p_R.astype(np.float64), q_C.astype(np.float64))
+        """The vector, summed over K in order (a BLAS product need not repeat bit for bit), in blocks that stay in the cache."""
+        p_RK, q_KC = self.p_RK.astype(np.float64), np.ascontiguousarray(self.q_CK.T, np.float64)
+        out_RC = np.zeros((len(p_RK), q_KC.shape[1]))
+        rows = max(1, _BLOCK // max(1, q_KC.shape[1]))
+        term_RC = np.empty((min(rows, len(p_RK)), q_KC.shape[1]))
+        for start in range(0, len(p_RK), rows):
+            block_RC = out_RC[start : start + rows]
+            for p_R, q_C in zip(p_RK[start : start + rows].T, q_KC, strict=True):
+                block_RC += np.multiply(p_R[:, None], q_C, out=term_RC[: len(block_RC)])
         return out_RC.reshape(-1)[: self.dimension]
 
     def add_to(self, out_D: Vector) -> None:

@@ -13,6 +13,7 @@ from saddlebag.compression import (
     Draws,
     Flat,
     Levels,
+    LowRank,
     Payload,
     PowersOfTwo,
     Purpose,
@@ -119,3 +120,15 @@ def test_the_table_of_dyadic_levels_is_the_formula() -> None:
     level_D = np.tile(np.arange(-128, 128), 3).astype(np.int8)  # longer than the table
     by_formula = [math.copysign(2.0 ** (1 - abs(level)), level) if level else 0.0 for level in level_D.tolist()]
     assert Levels(level_D, np.ones(1, np.float32), len(level_D), Spacing.DYADIC).value_D.tolist() == by_formula
+
+
+@pytest.mark.parametrize(("rows", "columns", "cut"), [(7, 3, 2), (300, 257, 5), (2, 40_000, 0), (40_000, 1, 0)])
+def test_a_low_rank_product_is_summed_in_order_whatever_its_blocks(rows: int, columns: int, cut: int) -> None:
+    """The bits of plain outer products, one after the other; shapes within, across and beyond a block."""
+    rng = np.random.default_rng(0)
+    p_RK, q_CK = (rng.standard_normal((size, 3)).astype(np.float32) for size in (rows, columns))
+    expected = np.zeros((rows, columns))
+    for p_R, q_C in zip(p_RK.T, q_CK.T, strict=True):
+        expected += np.multiply.outer(p_R.astype(np.float64), q_C.astype(np.float64))
+    payload = LowRank(rows * columns - cut, p_RK, q_CK)
+    assert np.array_equal(payload.dense(), expected.reshape(-1)[: payload.dimension])
