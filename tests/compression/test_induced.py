@@ -73,7 +73,7 @@ def test_both_parts_travel_and_the_first_has_draws_of_its_own() -> None:
 
 def test_the_mean_over_draws_is_right_though_both_parts_round() -> None:
     """With shared bits the rests would be rounded in step with what left them, and the sum would be biased."""
-    x_D, num_draws = np.array([1.0, 0.6, -0.3, 0.2]), 20_000
+    x_D, num_draws = np.array([1.0, 0.6, -0.3, 0.2]), 6000
     compressor = induced(contractive=scaled(unbiased=Ternary()), unbiased=Ternary())
     outcome_ND = np.stack([compressor.encode(x_D, Draws(1, round_, 0)).dense() for round_ in range(num_draws)])
     assert (np.abs(outcome_ND.mean(axis=0) - x_D) <= 6 * outcome_ND.std(axis=0) / math.sqrt(num_draws) + 1e-7).all()

@@ -8,22 +8,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saddlebag.compression import (
+    BlockInt8,
+    BlockTopK,
     Compressor,
     Concat,
     Dense,
+    Dithering,
     Draws,
+    Half,
+    HardThreshold,
     Identity,
+    Levels,
     Mean,
     Natural,
+    NaturalDithering,
     Payload,
     PowersOfTwo,
     RandK,
+    Rule,
+    SampledTopK,
+    ScaledSign,
     Seeded,
     Sparse,
+    StochasticBfloat16,
     Sum,
+    Tensor,
+    Ternary,
     TopK,
     Total,
     UnscaledRandK,
+    compose,
+    induced,
+    per_tensor,
+    scaled,
 )
 from saddlebag.compression import mean as mean_module
 
@@ -124,7 +141,20 @@ def common_mean() -> Mean:
     return total_of([message("common", worker) for worker in range(3)]).mean(3)
 
 
-@pytest.mark.parametrize(("down", "flat"), [(Identity(), Dense), (Identity(dtype="float64"), Dense), (Natural(), PowersOfTwo)])
+FLAT: list[tuple[Compressor, type]] = [
+    (Identity(), Dense),
+    (Identity(dtype="float64"), Dense),
+    (Natural(), PowersOfTwo),
+    (BlockInt8(), Levels),
+    (Dithering(levels=3), Levels),
+    (NaturalDithering(), Levels),
+    (ScaledSign(block=3), Levels),
+    (StochasticBfloat16(), Half),
+    (scaled(unbiased=Ternary()), Levels),
+]
+
+
+@pytest.mark.parametrize(("down", "flat"), FLAT)
 def test_on_a_common_support_only_its_values_are_compressed(down: Compressor, flat: type) -> None:
     mean, draws = common_mean(), Draws(1, 4)
     payload = mean.compress(down, draws)
@@ -135,9 +165,18 @@ def test_on_a_common_support_only_its_values_are_compressed(down: Compressor, fl
     assert np.array_equal(payload.value.value_D, down.encode(mean.value, draws).value_D)
 
 
-@pytest.mark.parametrize(
-    "down", [TopK(k=5), RandK(k=5), UnscaledRandK(fraction=0.5), TopK(k=20), RandK(k=20), UnscaledRandK(k=20)]
-)
+CHOOSING: list[Compressor] = [
+    *(kind(k=k) for kind in (TopK, RandK, UnscaledRandK) for k in (5, 20)),
+    BlockTopK(block=10, k=2),
+    SampledTopK(k=5),
+    HardThreshold(threshold=1.0),
+    compose(sparsifier=TopK(k=20), values=Ternary()),
+    induced(contractive=TopK(k=2), unbiased=Natural()),
+    per_tensor(tensors=[Tensor("all", (D,))], rules=[Rule(use=Natural())]),
+]
+
+
+@pytest.mark.parametrize("down", CHOOSING, ids=repr)
 def test_a_sparsifier_compresses_the_whole_mean(down: Compressor) -> None:
     """Also one that keeps more coordinates than the common support has."""
     mean, draws = common_mean(), Draws(1, 4)
