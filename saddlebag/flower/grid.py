@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import importlib
 import itertools
@@ -50,6 +51,7 @@ class InProcessGrid(Grid):
         num_clients: how many; client i has partition-id i.
         run_config: what `context.run_config` holds.
         lost: whether a reply is lost, given (message number, partition); for tests of faults.
+        together: run the clients of one batch of messages in threads at the same time, as sessions need.
     """
 
     def __init__(
@@ -58,10 +60,13 @@ class InProcessGrid(Grid):
         num_clients: int,
         run_config: Mapping[str, Any] | None = None,
         lost: Callable[[int, int], bool] = lambda number, partition: False,
+        *,
+        together: bool = False,
     ) -> None:
         _identify()
         self._app, self._lost, self._run = client_app, lost, _empty_run()
         self._numbers = itertools.count()
+        self._together = together
         self._replies: dict[str, Message] = {}
         self.contexts = {
             _FIRST_NODE + partition: Context(
@@ -101,16 +106,16 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Run the clients of some messages; returns the messages' numbers."""
-        pushed = []
-        for message in messages:
-            number = next(self._numbers)
-            message.metadata.__dict__["_message_id"] = name = str(number)
-            context = self.contexts[message.metadata.dst_node_id]
-            reply = self._reply(message, context)
-            if not self._lost(number, int(context.node_config["partition-id"])):
-                self._replies[name] = reply
-            pushed.append(name)
-        return pushed
+        numbered = [(next(self._numbers), message) for message in messages]
+        for number, message in numbered:
+            message.metadata.__dict__["_message_id"] = str(number)
+        with concurrent.futures.ThreadPoolExecutor(len(numbered) if self._together and numbered else 1) as pool:
+            replies = (pool.map if self._together else map)(self._reply, [message for _, message in numbered])
+            for (number, message), reply in zip(numbered, replies, strict=True):
+                partition = self.contexts[message.metadata.dst_node_id].node_config["partition-id"]
+                if not self._lost(number, int(partition)):
+                    self._replies[str(number)] = reply
+        return [str(number) for number, _ in numbered]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies to some messages, each once; lost ones never come."""
@@ -121,7 +126,8 @@ class InProcessGrid(Grid):
         del timeout
         return self.pull_messages(self.push_messages(messages))
 
-    def _reply(self, message: Message, context: Context) -> Message:
+    def _reply(self, message: Message) -> Message:
+        context = self.contexts[message.metadata.dst_node_id]
         try:
             return _copied(self._app(_copied(message), context))
         except Exception as error:  # whatever an app raises; Flower does the same

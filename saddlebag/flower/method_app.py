@@ -15,10 +15,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from saddlebag.client.core import WorkerCore
-from saddlebag.compression import SERVER
+from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import NotFiniteError, RemoteProtocolError, StateError
 from saddlebag.flower.method_link import DOWN, FACTS, HELLO, REPLICA, ROUND, UPLINK, Orders, frames_from, frames_to
 from saddlebag.flower.mod import worker_of
+from saddlebag.flower.session import add_session
 from saddlebag.launch.build import apply_resolved, build_method, build_problem
 from saddlebag.launch.recipe import recipe_from_dict
 from saddlebag.proto.checkpoint import arrays_to_bytes, bytes_to_arrays
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from flwr.app import Context
 
     from saddlebag.algorithms import AnyMethod, Problem
+    from saddlebag.proto.frames import Frame
 
 __all__ = ["add_method", "method_app"]
 
@@ -36,9 +38,10 @@ _STATE, _WHERE = "saddlebag.state", "saddlebag.where"
 
 
 def method_app() -> ClientApp:
-    """A ClientApp that takes part in any method: the recipe comes with the server's messages."""
+    """A ClientApp that takes part in any method, round by round or in a session: the recipe comes with the messages."""
     app = ClientApp()
     add_method(app)
+    add_session(app)
     return app
 
 
@@ -69,6 +72,7 @@ def _round(message: Message, context: Context) -> Message:
     problem, method, seed = _objects(orders.recipe, orders.resolved)
     worker = worker_of(context)
     core = WorkerCore(method, problem.operator(worker), problem.start(), worker=worker, seed=seed)
+    core.members = tuple(orders.members)
     facts: dict[str, Any] = {"worker": worker, "lost": False, "diverged": False}
     content = RecordDict()
     if not _position(core, orders, message.content, context):
@@ -111,18 +115,26 @@ def _position(core: WorkerCore, orders: Orders, content: RecordDict, context: Co
 
 
 def _replay(core: WorkerCore, content: RecordDict) -> None:
-    """Apply the downlinks of the rounds since the core's boundary; steps are computed where they were not."""
+    """Apply the downlinks of the rounds since the core's boundary, or a catch-up; steps are computed where they were not."""
     frames = [read_frame(raw) for raw in frames_from(content.array_records.get(DOWN, ArrayRecord()))]
     for round_, group in itertools.groupby(frames, key=lambda frame: frame.round):
         pieces = list(group)
-        if (pieces[0].epoch, round_, pieces[0].sender) != (core.epoch, core.round, 0):
+        if (pieces[0].epoch, pieces[0].sender) != (core.epoch, 0) or round_ < core.round:
             raise RemoteProtocolError(f"a downlink of round {round_} where round {core.round} is due")
+        if round_ > core.round:
+            core.jump(round_, _message(core, pieces, core.catch_up_sizes()))
+            continue
         core.ensure_stepped()
-        decoder = StreamDecoder(core.downlink_sizes(), core.draws.of(SERVER), pieces[0].total)
-        received = [piece for frame in pieces for piece in decoder.feed(frame.data)]
-        if not decoder.complete:
-            raise RemoteProtocolError(f"the downlink of round {round_} is cut short")
-        core.apply(assemble(received, core.downlink_sizes()))
+        core.apply(_message(core, pieces, core.downlink_sizes()))
+
+
+def _message(core: WorkerCore, pieces: list[Frame], sizes: tuple[int, ...]) -> Any:
+    round_ = pieces[0].round
+    decoder = StreamDecoder(sizes, Draws(core.draws.seed, round_, SERVER), pieces[0].total)
+    received = [piece for frame in pieces for piece in decoder.feed(frame.data)]
+    if not decoder.complete:
+        raise RemoteProtocolError(f"the message of round {round_} is cut short")
+    return assemble(received, sizes)
 
 
 def _save(core: WorkerCore, context: Context) -> None:

@@ -13,10 +13,10 @@ from saddlebag.proto.frames import MAX_FRAME_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["DOWN", "FACTS", "HELLO", "REPLICA", "ROUND", "UPLINK", "Orders", "frames_from", "frames_to"]
+__all__ = ["DOWN", "FACTS", "HELLO", "REPLICA", "ROUND", "SESSION", "UPLINK", "Orders", "frames_from", "frames_to"]
 
-HELLO, ROUND = "query.saddlebag", "train.saddlebag"
-"""Message types: who is there, and one round."""
+HELLO, ROUND, SESSION = "query.saddlebag", "train.saddlebag", "train.session"
+"""Message types: who is there, one round, and a whole run over a stream."""
 FACTS, DOWN, REPLICA, UPLINK = "saddlebag", "saddlebag.down", "saddlebag.replica", "saddlebag.up"
 """Keys of the records in a message."""
 _FRAMES = "saddlebag.frames/1"
@@ -32,6 +32,7 @@ class Orders:
         fresh: whether it begins an epoch there: from the start of the run, or from the replica in the message.
         from_start: which of the two.
         heal: whether it takes the replica in the message and keeps its own half.
+        members: the workers of this epoch.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class Orders:
     fresh: bool
     from_start: bool
     heal: bool
+    members: list[int]
 
     def to_record(self) -> ConfigRecord:
         """As Flower carries it."""
@@ -54,7 +56,7 @@ class Orders:
             RemoteProtocolError: a field is missing or of another type.
         """
         values: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(cls)}
-        kinds = {"str": str, "int": int, "bool": bool}
+        kinds = {"str": str, "int": int, "bool": bool, "list[int]": list}
         for field in dataclasses.fields(cls):
             if type(values[field.name]) is not kinds[str(field.type)]:
                 raise RemoteProtocolError(f"{field.name} must be {field.type}, got {values[field.name]!r}")

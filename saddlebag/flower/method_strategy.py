@@ -155,6 +155,7 @@ class MethodStrategy(Strategy):
                 fresh=fresh,
                 from_start=from_start,
                 heal=heal,
+                members=list(core.members),
             )
             content = RecordDict({FACTS: orders.to_record(), DOWN: frames_to(self._missed(worker, resume))})
             if (fresh and not from_start) or heal:
@@ -164,11 +165,12 @@ class MethodStrategy(Strategy):
         return messages
 
     def _missed(self, worker: int, resume: int) -> list[bytes]:
-        frames = []
-        for round_ in range(resume, self.core.round):
-            for sequence, frame in enumerate(self.core.frames(round_)):
-                self.core.sent(worker, round_, sequence)
+        frames: list[bytes] = []
+        while (delivery := self.core.delivery(worker, resume)) is not None:
+            for sequence, frame in enumerate(delivery.frames):
+                self.core.delivered(worker, delivery, sequence)
                 frames.append(frame)
+            resume = delivery.end
         return frames
 
     def _snapshot(self) -> ArrayRecord:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Draws, Payload, Vector
 
-__all__ = ["PAYLOAD", "Schema", "flatten", "pack_payload", "rounded", "unflatten", "unpack_payload"]
+__all__ = ["PAYLOAD", "Schema", "flatten", "pack_payload", "read_array", "rounded", "unflatten", "unpack_payload"]
 
 PAYLOAD = "saddlebag.payload/1"
 """Serialisation type of an Array that holds an encoded payload; the number is the layout version."""
@@ -75,8 +75,14 @@ def _is_float(array: Array) -> bool:
     return array.stype == _NUMPY and array.dtype.startswith("float")
 
 
-def _ndarray(name: str, array: Array) -> np.ndarray[Any, Any]:
-    """The values, after a check that the bytes are as many as dtype and shape say: a forged header allocates nothing."""
+def read_array(name: str, array: Array) -> np.ndarray[Any, Any]:
+    """The values of a plain array, after a check of its bytes against dtype and shape: a forged header allocates nothing.
+
+    Raises:
+        RemoteProtocolError: it is no numpy array of numbers, or the bytes do not fit.
+    """
+    if array.stype != _NUMPY or not array.dtype.startswith(("float", "int", "uint", "bool")):
+        raise RemoteProtocolError(f"array {name!r} holds {array.dtype} as {array.stype}, not numbers")
     expected = math.prod(array.shape) * np.dtype(array.dtype).itemsize
     if not expected < len(array.data) <= expected + _NPY_HEADER:
         raise RemoteProtocolError(f"array {name!r} of {array.dtype} {array.shape} has {len(array.data)} bytes")
@@ -104,7 +110,7 @@ def flatten(record: ArrayRecord, schema: Schema) -> Vector:
         if name not in record or not _is_float(record[name]) or tuple(record[name].shape) != shape:
             got = f"{record[name].dtype} {tuple(record[name].shape)}" if name in record else "nothing"
             raise RemoteProtocolError(f"array {name!r} must hold floating-point numbers of shape {shape}, got {got}")
-        parts.append(_ndarray(name, record[name]).astype(np.float64).ravel())
+        parts.append(read_array(name, record[name]).astype(np.float64).ravel())
     return np.concatenate(parts) if parts else np.empty(0)
 
 

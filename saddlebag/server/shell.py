@@ -97,6 +97,11 @@ class ServerShell:
             ticker.cancel()
             await self._server.stop(grace=0.5)
 
+    def stop(self) -> None:
+        """End `run` now; the run itself can be resumed from its last checkpoint."""
+        self._final_sent.update(self._core.members)
+        self._over.set()
+
     async def _drained(self) -> None:
         while not self._final_sent.issuperset(self._core.members):
             await asyncio.sleep(0.02)

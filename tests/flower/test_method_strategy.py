@@ -9,7 +9,8 @@ pytest.importorskip("flwr", reason="Flower is an extra")
 from flwr.app import RecordDict
 
 from saddlebag.algorithms import digest, simulate
-from saddlebag.flower import InProcessGrid, MethodStrategy, method_app
+from saddlebag.errors import PeerLost
+from saddlebag.flower import InProcessGrid, MethodStrategy, method_app, run_session
 from saddlebag.launch.build import build_method, build_problem, resolve
 from saddlebag.launch.recipe import Recipe, recipe_from_dict
 from saddlebag.proto.codec import LoopbackWire
@@ -28,7 +29,9 @@ MASHA2 = {
     "up": {"name": "top_k", "fraction": 0.25},
     "down": {"name": "top_k", "fraction": 0.25},
 }
+PARTIAL = MASHA1 | {"participants": 2}
 METHODS: dict[str, dict[str, Any]] = {
+    "pp_masha1": PARTIAL,
     "masha1": MASHA1,
     "masha2": MASHA2,
     "extragradient": {"name": "extragradient", "step_size": 0.3},
@@ -95,3 +98,18 @@ def test_a_diverging_run_ends_as_such() -> None:
     strategy = MethodStrategy(recipe_for(MASHA1 | {"step_size": 1e4}, max_rounds=4000))
     strategy.start(grid=InProcessGrid(method_app(), 4))
     assert strategy.core.finished == "diverged"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_session_is_on_the_same_trajectory(name: str) -> None:
+    recipe = recipe_for(METHODS[name])
+    result = run_session(InProcessGrid(method_app(), 4, together=True), recipe, timeout=60)
+    expected = reference(recipe)
+    assert np.array_equal(result.arrays["z"].numpy(), expected.replica.z_D)
+    last = result.train_metrics_clientapp[expected.history[-1].round]
+    assert (last["up-bytes"], last["down-bytes"]) == (expected.up_bytes, expected.down_bytes)
+
+
+def test_a_session_with_too_few_clients_says_so() -> None:
+    with pytest.raises(PeerLost, match="4 workers are needed, 2 clients came"):
+        run_session(InProcessGrid(method_app(), 2, together=True), recipe_for(MASHA1), timeout=0.5)

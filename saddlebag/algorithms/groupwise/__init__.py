@@ -25,6 +25,7 @@ from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLo
 from saddlebag.algorithms.groupwise.mixing import Distribution, distribution
 from saddlebag.algorithms.groupwise.newton import Newton, logistic
 from saddlebag.algorithms.groupwise.objects import ObjectLearner, estimator_learner, one_by_one_learner
+from saddlebag.algorithms.groupwise.packing import pack_state, unpack_state
 from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
@@ -91,6 +92,7 @@ __all__ = [
     "merge_block",
     "mix_recorded",
     "one_by_one_learner",
+    "pack_state",
     "partial_mix",
     "predict_block",
     "prefix_losses",
@@ -100,5 +102,6 @@ __all__ = [
     "shard_bound",
     "states_equal",
     "to_vector",
+    "unpack_state",
     "vovk_azoury_warmuth",
 ]

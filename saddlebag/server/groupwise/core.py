@@ -21,13 +21,14 @@ from saddlebag.algorithms.groupwise import (
     GroupwiseState,
     PartialMix,
     distribution,
+    pack_state,
     partial_mix,
     predict_block,
     shard_bound,
+    unpack_state,
 )
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
-from saddlebag.server.groupwise.packing import pack_arrays, unpack_arrays
 from saddlebag.server.groupwise.tickets import APPLIED, REPEATED, UNKNOWN, Tickets
 
 if TYPE_CHECKING:
@@ -236,8 +237,7 @@ class GroupwiseCore:
     def capture(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """The state for a checkpoint; the arrays are copies, since learners write into theirs."""
         arrays, facts = self.tickets.capture()
-        for part in ("learner", "mixer", "ledger"):
-            arrays |= pack_arrays(getattr(self.state, part), part)
+        arrays |= pack_state(self.state)
         counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown}
         return arrays, {"recipe": self.settings.recipe, "tickets": facts, **counts}
 
@@ -249,10 +249,10 @@ class GroupwiseCore:
         """
         if facts.get("recipe") != self.settings.recipe:
             raise StateError("the checkpoint belongs to another recipe; give --out another folder, or run that recipe")
+        state = unpack_state(self.state, arrays)
         try:
-            parts = {part: unpack_arrays(getattr(self.state, part), arrays, part) for part in ("learner", "mixer", "ledger")}
             self.tickets.restore(arrays, facts["tickets"])
             self.learned, self.repeated, self.unknown = (int(facts[key]) for key in ("learned", "repeated", "unknown"))
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"the checkpoint does not fit: {error}") from error
-        self.state = GroupwiseState(**parts)
+        self.state = state

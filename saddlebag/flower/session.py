@@ -1,0 +1,227 @@
+"""Session mode: Flower starts and authenticates the clients, then the rounds run over Saddlebag's own gRPC stream.
+
+A round through Flower's messages takes a tenth of a second in simulation and seconds in a deployment, for both sides poll;
+a stream takes milliseconds. One message hands every client the server's address, a secret of this run and, with TLS, the CA
+that signed the server's certificate. The client speaks the round protocol until the run ends; the results come back
+through Flower. All clients must be alive together, so a simulation needs cores / clients CPUs for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import secrets
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import Result
+
+from saddlebag.algorithms import Judge, Record
+from saddlebag.errors import ConfigError, PeerLost, SaddlebagError
+from saddlebag.flower.method_link import FACTS, SESSION
+from saddlebag.flower.mod import worker_of
+from saddlebag.launch.build import build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.processes import run_worker
+from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
+from saddlebag.server import effects as ef
+from saddlebag.server.core import ServerCore
+from saddlebag.server.shell import ServerShell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flwr.app import Context
+    from flwr.serverapp import Grid
+
+    from saddlebag.launch.recipe import Recipe
+
+__all__ = ["add_session", "run_session"]
+
+_POLL_S = 0.2
+_START_S = 60.0
+
+
+def run_session(
+    grid: Grid,
+    recipe: Recipe,
+    *,
+    address: str = "127.0.0.1:0",
+    certificate: Path | None = None,
+    key: Path | None = None,
+    ca: Path | None = None,
+    timeout: float = 3600.0,
+    observe: Callable[[Record], None] = lambda record: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Run the main method of a recipe on the first `recipe.workers` Flower clients; their app needs `add_session`.
+
+    Args:
+        grid: Flower's.
+        recipe: what to run.
+        address: HOST:PORT where this ServerApp can listen and the clients can reach it; port 0 takes a free one.
+        certificate: PEM of this server; needed beyond loopback, with `key`.
+        key: its private key.
+        ca: PEM that signed the certificate; the clients are told.
+        timeout: seconds, for all of it.
+        observe: called with each record of the history.
+        note: called with what a person should know.
+
+    Raises:
+        ConfigError: the address needs TLS, or cannot be used.
+        PeerLost: a client gave up, and why; or fewer came than the recipe has workers.
+    """
+    server = _Server(recipe, ServerSecurity(certificate=certificate, key=key), observe, note)
+    with server.listening(address) as bound:
+        facts = {
+            "recipe": json.dumps(recipe.to_dict()),
+            "address": bound,
+            "token": server.core.settings.token,
+            "ca": ca.read_text() if ca is not None else "",
+        }
+        nodes = _nodes(grid, recipe.workers, timeout)
+        messages = [
+            Message(RecordDict({FACTS: ConfigRecord({**facts, "worker": worker})}), node, SESSION)
+            for worker, node in enumerate(nodes)
+        ]
+        for reply in grid.send_and_receive(messages, timeout=timeout):
+            if not reply.has_content():
+                raise PeerLost(f"client {reply.metadata.src_node_id} left the session: {reply.error.reason}")
+    return server.result()
+
+
+def _nodes(grid: Grid, wanted: int, timeout: float) -> list[int]:
+    deadline = time.monotonic() + timeout
+    while len(nodes := sorted(grid.get_node_ids())) < wanted:
+        if time.monotonic() > deadline:
+            raise PeerLost(f"{wanted} workers are needed, {len(nodes)} clients came within {timeout:g} s")
+        time.sleep(_POLL_S)
+    return nodes[:wanted]
+
+
+class _Server:
+    """The parameter server of a session, in a thread of its own."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        security: ServerSecurity,
+        observe: Callable[[Record], None],
+        note: Callable[[str], None],
+    ) -> None:
+        problem = build_problem(recipe)
+        resolved = resolve(recipe, problem)
+        settings = ef.ServerSettings(
+            num_workers=recipe.workers,
+            seed=recipe.seed,
+            recipe=recipe.canonical(),
+            resolved=resolved_json(resolved),
+            token=secrets.token_hex(16),
+            checkpoint_every=recipe.checkpoint.every,
+        )
+        judge = Judge(problem, recipe.stop)
+        self.core = ServerCore(build_method(resolved, problem), judge, problem.start(), settings, time.monotonic())
+        self._history: list[Record] = []
+        self._observe, self._note, self._security = observe, note, security
+        self._bound: str | None = None
+        self._failure: BaseException | None = None
+        self._ready = threading.Event()
+        self._stop: Callable[[], object] = lambda: None
+
+    @contextlib.contextmanager
+    def listening(self, address: str) -> Any:
+        """The address while the server runs; waits for the run's end on the way out."""
+        thread = threading.Thread(target=self._run, args=(address,), name="saddlebag-session", daemon=True)
+        thread.start()
+        if not self._ready.wait(_START_S) or self._failure is not None:
+            raise self._failure or ConfigError(f"no server at {address} within {_START_S:g} s")
+        try:
+            yield self._bound
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            thread.join(_START_S)
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self, address: str) -> None:
+        try:
+            asyncio.run(self._serve(address))
+        except BaseException as error:  # told to the thread that waits
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self, address: str) -> None:
+        def observe(record: Record) -> None:
+            self._history.append(record)
+            self._observe(record)
+
+        shell, loop = ServerShell(self.core, observe=observe, note=self._note), asyncio.get_running_loop()
+        self._stop = lambda: loop.call_soon_threadsafe(shell.stop)
+        port = await shell.start(address, self._security)
+        self._bound = f"{address.rpartition(':')[0]}:{port}"
+        self._ready.set()
+        await shell.run()
+
+    def result(self) -> Result:
+        """The run as Flower reports one."""
+        if self.core.finished is None:
+            raise PeerLost("the session ended before the run did")
+        result = Result()
+        result.arrays = ArrayRecord({"z": Array(self.core.replica.z_D)})
+        for record in self._history:
+            metrics: dict[str, Any] = {**record.merits, "up-bytes": record.up_bytes, "down-bytes": record.down_bytes}
+            result.train_metrics_clientapp[record.round] = MetricRecord(metrics)
+        return result
+
+
+# -- the client's half ---------------------------------------------------------------------------------------------------
+
+
+def add_session(app: Any) -> None:
+    """Add the session's phase to a ClientApp."""
+    app.train(SESSION.partition(".")[2])(_session)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Invitation:
+    recipe: str
+    address: str
+    token: str
+    ca: str
+    worker: int
+
+
+def _session(message: Message, context: Context) -> Message:
+    """Take part until the run ends."""
+    record = message.content.config_records[FACTS]
+    values: Any = {field.name: record[field.name] for field in dataclasses.fields(_Invitation)}
+    invitation = _Invitation(**values)
+    recipe = recipe_from_dict(json.loads(invitation.recipe))
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        ca = None
+        if invitation.ca:
+            ca = Path(folder) / "ca.pem"
+            ca.write_text(invitation.ca)
+        try:
+            run_worker(
+                recipe,
+                invitation.worker,
+                invitation.address,
+                token=invitation.token,
+                security=ClientSecurity(ca=ca),
+                note=notes.append,
+            )
+        except SaddlebagError as error:
+            raise type(error)(f"worker {invitation.worker}: {error}") from error
+    facts = ConfigRecord({"worker": invitation.worker, "partition": worker_of(context), "notes": notes})
+    return Message(RecordDict({FACTS: facts}), reply_to=message)
