@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_regret", "read_curves"]
 
-_COLUMNS = 4
+_COLUMNS, _MANY = 4, 16  # one column more for many groups
 _SINGLE, _OURS = PALETTE[1], PALETTE[0]
 _DPI = 150
 _OURS_LABEL = "groupwise"
@@ -66,24 +66,25 @@ def plot_regret(folder: Path, out: Path) -> None:
         DataError: there is no result, or the picture cannot be written.
     """
     values, curves = read_result(folder), read_curves(folder / CURVES)
-    rows = math.ceil(len(curves) / _COLUMNS)
+    rows = math.ceil(len(curves) / (_COLUMNS if len(curves) <= _MANY else _COLUMNS + 1))
     columns = math.ceil(len(curves) / rows)
     settings: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9.5}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(3.1 * columns, 2.35 * rows + 0.8), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-        for ax, row in zip(panels, values["groups"], strict=False):
+        for number, (ax, row) in enumerate(zip(panels, values["groups"], strict=False)):
             _panel(ax, row, curves[row["group"]])
+            if number + columns >= len(curves):
+                ax.set_xlabel("rounds of the group")
         for ax in panels[len(curves) :]:
             ax.set_visible(False)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.supxlabel("rounds of the group", fontsize=10)
         if values["orders"] > 1:
             labels = [
-                f"{label} (mean and range of {values['orders']} orders)" if label == _OURS_LABEL else label for label in labels
+                f"{label} (mean and range of {values['orders']} runs)" if label == _OURS_LABEL else label for label in labels
             ]
         figure.supylabel("regret to the best fixed model for the group so far", fontsize=10)
-        figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9.5)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
         if values["title"]:
             figure.suptitle(values["title"], fontsize=11.5, x=0.01, ha="left")
         try:
