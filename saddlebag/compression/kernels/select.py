@@ -1,9 +1,9 @@
 """Exact Top-k in about one pass: a threshold from a sample, one pass that collects, an exact choice among the collected.
 
-A quantile of a sample of magnitudes gives a threshold above which a little more than k entries lie, almost surely. One pass
-collects them in order, and a partition of these few finds the k-th largest; ties are cut to the lowest coordinate. Where
-a tie fills the sample around that quantile (zeros, constants, few levels), what exceeds it is collected and the first of the
-tie are added. A sample that misleads costs time, never exactness: the threshold then comes from a partition of everything.
+Two quantiles of a sample of magnitudes enclose the k-th largest, almost surely. One pass collects in order what reaches the
+lower one, a little more than k entries, and a partition of the few up to the upper one finds the exact threshold; ties are cut
+to the lowest coordinate. Where a tie fills the sample between them (zeros, constants, few levels), what exceeds it is collected
+and the first of the tie are added. A sample that misleads costs time, never exactness: then everything is partitioned.
 
 Memory: the result with room for k / 16 + D / 64 more, the magnitudes beside it; one vector in the fallback.
 
@@ -29,7 +29,7 @@ _SMALL = 1 << 13  # up to here one partition is quicker than a sample and a pass
 _SAMPLE = 1 << 16
 _SIGMAS = 4.0  # of the rank of a sample's quantile: one sample in 16,000 misleads
 _GOLDEN = 0x9E37_79B1  # 2^32 / golden ratio
-_TIE_BLOCK = 1 << 16
+_BLOCK = 1 << 16  # entries whose magnitudes stay in the cache
 
 
 def largest(x_D: npt.NDArray[np.floating[Any]], k: int, kernels: Kernels | None = None) -> Index | None:
@@ -42,21 +42,21 @@ def largest(x_D: npt.NDArray[np.floating[Any]], k: int, kernels: Kernels | None 
     d = len(bits_D)
     if d <= _SMALL or 2 * k > d:
         return _by_partition(bits_D, k, kernels)
-    low, tie = _threshold(bits_D, k)
+    low, high = _quantiles(bits_D, k)
     room = k + (k >> 4) + (d >> 6)
     index_N, magnitude_N = np.empty(room, np.int64), np.empty(room, bits_D.dtype)
-    count = -1 if tie else kernels.collect(bits_D, low, index_N, magnitude_N)
+    count = kernels.collect(bits_D, low, index_N, magnitude_N) if low < high else -1
     if count < 0 and low < sign_mask(bits_D.dtype):
         count = kernels.collect(bits_D, low + 1, index_N, magnitude_N)
         if 0 <= count < k:
             return _with_ties(bits_D, index_N[:count], magnitude_N[:count], k, low, kernels)
     if count < k:
         return _by_partition(bits_D, k, kernels)
-    return _cut(index_N[:count], magnitude_N[:count], k, kernels)
+    return _cut(index_N[:count], magnitude_N[:count], k, high, kernels)
 
 
-def _threshold(bits_D: Bits, k: int) -> tuple[int, bool]:
-    """A magnitude that a little more than k entries reach almost surely, and whether a tie may make it far more."""
+def _quantiles(bits_D: Bits, k: int) -> tuple[int, int]:
+    """Two magnitudes, of which almost surely more than k entries reach the first and fewer exceed the second."""
     d = len(bits_D)
     size = min(_SAMPLE, d >> 6)
     # one place in each of `size` runs; the jitter keeps step with no row length
@@ -68,18 +68,26 @@ def _threshold(bits_D: Bits, k: int) -> tuple[int, bool]:
     low = max(0, size - 1 - math.ceil(rank + doubt))
     high = min(size - 1, size - 1 - math.floor(rank - doubt))
     sample_N.partition((low, high))
-    return int(sample_N[low]), bool(sample_N[low] == sample_N[high])
+    return int(sample_N[low]), int(sample_N[high])
 
 
-def _cut(index_N: Index, magnitude_N: Bits, k: int, kernels: Kernels) -> Index | None:
-    """The k largest of candidates among which all of them are, in place."""
+def _cut(index_N: Index, magnitude_N: Bits, k: int, high: int, kernels: Kernels) -> Index | None:
+    """The k largest of candidates among which all of them are, in place; `high` is a guess of where doubt ends."""
     if int(magnitude_N.max()) >= infinity_of(magnitude_N.dtype):
         return None
     surplus = len(index_N) - k
     if surplus:
-        threshold = int(np.partition(magnitude_N, surplus)[surplus])
+        threshold = _rank(magnitude_N, surplus, high)
         kernels.keep(index_N, magnitude_N, threshold, k - int(np.count_nonzero(magnitude_N > threshold)))
     return index_N[:k]
+
+
+def _rank(magnitude_N: Bits, rank: int, high: int) -> int:
+    """The entry that exceeds or equals `rank` others; only those up to `high` are partitioned if that suffices."""
+    doubtful = [block[block <= high] for block in np.array_split(magnitude_N, -(-len(magnitude_N) // _BLOCK))]
+    if sum(map(len, doubtful)) > rank:
+        magnitude_N = np.concatenate(doubtful)
+    return int(np.partition(magnitude_N, rank)[rank])
 
 
 def _with_ties(bits_D: Bits, index_N: Index, magnitude_N: Bits, k: int, tie: int, kernels: Kernels) -> Index | None:
@@ -87,7 +95,7 @@ def _with_ties(bits_D: Bits, index_N: Index, magnitude_N: Bits, k: int, tie: int
     if len(index_N) and int(magnitude_N.max()) >= infinity_of(magnitude_N.dtype):
         return None
     found, missing = [index_N], k - len(index_N)
-    for start, magnitude_B in magnitudes(bits_D, _TIE_BLOCK):
+    for start, magnitude_B in magnitudes(bits_D, _BLOCK):
         tied = np.flatnonzero(magnitude_B == tie)[:missing]
         found.append(tied + start)
         missing -= len(tied)

@@ -51,7 +51,7 @@ def vectors(draw: st.DrawFn) -> np.ndarray:
 def test_the_choice_is_the_definition(kernels: Kernels, x_D: np.ndarray, share: float, small: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(select, "_SMALL", small)
-        patch.setattr(select, "_TIE_BLOCK", 100)
+        patch.setattr(select, "_BLOCK", 100)
         patch.setattr(plain, "_BLOCK_BYTES", 1 << 10)
         for k in {1, max(1, round(share**3 * len(x_D))), len(x_D)}:
             index_K = largest(x_D, k, kernels)
@@ -78,8 +78,8 @@ def test_what_is_not_finite_is_never_overlooked(kernels: Kernels, bad: float, ki
 @pytest.mark.parametrize("k", [20, 200, 2000, 6000])
 def test_a_sample_that_misleads_costs_only_time(kernels: Kernels, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x_D = np.random.default_rng(2).standard_normal(20_000)
-    for low, tie in [(0, False), (0, True), (2**62, False), (2**62, True)]:
-        monkeypatch.setattr(select, "_threshold", lambda bits_D, k, answer=(low, tie): answer)
+    for answer in [(0, 5), (0, 0), (2**62, 2**62), (2**61, 2**62), (2**50, 2**51), (0, 2**62)]:
+        monkeypatch.setattr(select, "_quantiles", lambda bits_D, k, answer=answer: answer)
         assert np.array_equal(largest(x_D, k, kernels), by_definition(x_D, k))
 
 
