@@ -3,7 +3,7 @@ PROTO := $(wildcard proto/saddlebag/proto/v1/*.proto)
 PROTOC = $(PYTHON) -m grpc_tools.protoc --proto_path=proto --python_out=$(1) --pyi_out=$(1) $(PROTO)
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto format check check-proto test e2e bench
+.PHONY: help install proto format check check-proto test e2e bench comparison
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -40,3 +40,6 @@ e2e: ## the end-to-end tests
 
 bench: ## run every benchmarks/bench_*.py
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(PYTHON) "$$file" || exit 1; done
+
+comparison: ## write docs/comparison.md from the results in docs/comparison/
+	$(PYTHON) benchmarks/comparison.py
