@@ -54,6 +54,8 @@ MASHA2 = {
     "down": {"name": "top_k", "fraction": 0.25},
 }
 
+IDLE = {**MASHA1, "participants": 1}  # of 3: most workers are idle when something dies
+
 
 def undisturbed(job: Recipe) -> Any:
     problem = build_problem(job)
@@ -73,7 +75,7 @@ def assert_same(result: dict[str, Any], expected: Any, out: Path) -> None:
     assert got == [(r.round, dict(r.merits), r.up_bytes, r.down_bytes) for r in expected.history]
 
 
-@pytest.mark.parametrize(("method", "seed", "kills"), [(MASHA1, 1, 20), (MASHA2, 2, 8)])
+@pytest.mark.parametrize(("method", "seed", "kills"), [(MASHA1, 1, 20), (MASHA2, 2, 8), (IDLE, 3, 8)])
 def test_the_server_and_workers_are_killed_at_random_rounds(
     tmp_path: Path, method: dict[str, Any], seed: int, kills: int
 ) -> None:
