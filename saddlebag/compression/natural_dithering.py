@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from saddlebag.compression.dithering import check_levels, euclidean, level_bits, max_norm_omega
+from saddlebag.compression.dithering import check_block, check_levels, euclidean, level_bits, max_norm_omega
 from saddlebag.compression.draws import Purpose
 from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.compression.payload import Levels, Spacing, Vector, require_finite
-from saddlebag.compression.rounding import Words32, peaks, piecewise, round_mantissa, scales, words32
+from saddlebag.compression.rounding import Words32, peaks, piecewise, ratios, round_mantissa, scales, words32
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,18 +50,21 @@ def dyadic_levels_at(x_D: Vector, scale: np.float32, levels: int, word_D: Words3
 class NaturalDithering:
     """Q(x)_i = norm * sign * 2^(1 - level), unbiased between neighbouring levels; u = 2^(1 - s) is the smallest one.
 
-    omega = 1/8 + min(sqrt(d) u, d u^2 / 4) with the l2 norm, 1/8 + (sqrt(1 + (d - 1) u^2) - 1) / 2 with the largest magnitude.
+    omega = 1/8 + min(sqrt(d) u, d u^2 / 4) with the l2 norm, and with the largest magnitude of b entries
+    1/8 + (sqrt(1 + (b - 1) u^2) - 1) / 2. Seven levels with the sign and zero fill 4 bits; in blocks of 512 omega is 0.155.
     Source: Horvath, Ho, Horvath, Sahu, Canini, Richtarik 2022, "Natural compression for distributed deep learning",
     1/8 + sqrt(d) u min(1, sqrt(d) u); smaller here because an entry r below u adds r(u - r), at most r u and at most u^2 / 4.
-    Seven levels with the sign and zero fill 4 bits. Differs: the norm travels as a float32, rounded up.
+    Differs: the norm travels as a float32, rounded up.
 
     Attributes:
         levels: s, from 1 to 100.
         norm: "l2", or "max", the largest magnitude.
+        block: coordinates that share a scale, with norm "max"; None for all.
     """
 
     levels: int = 7
     norm: Literal["l2", "max"] = "max"
+    block: int | None = None
 
     reference = "Horvath et al. 2022"
 
@@ -69,24 +72,31 @@ class NaturalDithering:
         check_levels(self.levels, "natural_dithering", _MOST_LEVELS)
         if self.norm not in ("l2", "max"):
             raise ConfigError(f"natural_dithering.norm must be 'l2' or 'max', got {self.norm!r}")
+        check_block(self.block, "natural_dithering")
+        if self.block is not None and self.norm != "max":
+            raise ConfigError(f"natural_dithering.block needs norm 'max', got {self.norm!r}")
 
     def encode(self, x_D: Vector, draws: Draws) -> Levels:
         require_finite(x_D, "a compressor's input")
-        scale_B = scales(euclidean(x_D) if self.norm == "l2" else peaks(x_D, max(1, len(x_D))), 1)
+        block = self.block or max(1, len(x_D))
+        scale_B = scales(euclidean(x_D) if self.norm == "l2" else peaks(x_D, block), 1)
+        scale = scale_B[0]
+        if len(scale_B) > 1:
+            x_D, scale = ratios(x_D, scale_B, block), np.float32(1.0)
         stream, level_D = draws.own(Purpose.ROUNDING), np.empty(len(x_D), np.int8)
         if (fast := rounding_for(x_D)) is not None:
-            fast.dyadic_levels(x_D, scale_B[0] if scale_B[0] > 0 else 1.0, self.levels, stream, level_D)
-            return Levels(level_D, scale_B, max(1, len(x_D)), Spacing.DYADIC)
+            fast.dyadic_levels(x_D, scale if scale > 0 else 1.0, self.levels, stream, level_D)
+            return Levels(level_D, scale_B, block, Spacing.DYADIC)
         for where in piecewise(len(x_D)):
             piece_D = x_D[where]
-            level_D[where] = dyadic_levels_at(piece_D, scale_B[0], self.levels, words32(stream, len(piece_D)))
-        return Levels(level_D, scale_B, max(1, len(x_D)), Spacing.DYADIC)
+            level_D[where] = dyadic_levels_at(piece_D, scale, self.levels, words32(stream, len(piece_D)))
+        return Levels(level_D, scale_B, block, Spacing.DYADIC)
 
     def bits(self, d: int) -> float:
-        return level_bits(d, self.levels, None)
+        return level_bits(d, self.levels, self.block)
 
     def omega(self, d: int) -> float:
         smallest = 2.0 ** (1 - self.levels)
         if self.norm == "max":
-            return 0.125 + max_norm_omega(d, 1.0 / smallest)
+            return 0.125 + max_norm_omega(min(d, self.block or d), 1.0 / smallest)
         return 0.125 + min(math.sqrt(d) * smallest, d * smallest**2 / 4.0)

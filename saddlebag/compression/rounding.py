@@ -29,6 +29,7 @@ __all__ = [
     "peaks",
     "piecewise",
     "random_levels",
+    "ratios",
     "round_mantissa",
     "scales",
     "words32",
@@ -137,6 +138,14 @@ class _Supply:
             self._left = np.concatenate((self._left, fresh)) if len(self._left) else fresh
         taken, self._left = self._left[:count], self._left[count:]
         return taken
+
+
+def ratios(x_D: Vector, scale_B: Scales, block: int) -> Vector:
+    """X / scale, float64 (D,); 0 in blocks of zeros."""
+    divisor_B, ratio_D = np.where(scale_B > 0, scale_B, 1.0).astype(np.float64), np.empty(len(x_D))
+    for where, rows, divisor in _pieces(len(x_D), block, divisor_B):
+        np.divide(x_D[where].reshape(rows), divisor, out=ratio_D[where].reshape(rows))
+    return ratio_D
 
 
 def nearest_levels(x_D: Vector, scale_B: Scales, block: int, dtype: npt.DTypeLike = np.int8) -> LevelVector:

@@ -41,7 +41,7 @@ EXAMPLES: dict[str, tuple[Table, ...]] = {
     "identity": ({},),
     "low_rank": _each("rank", 4, 1, 2, 8, 16, 32),
     "natural": ({},),
-    "natural_dithering": _each("levels", 7, 3),
+    "natural_dithering": _each("levels", 7, 3, block=512),
     "compose": tuple({"sparsifier": {"name": "top_k", **table}, "values": {"name": "block_int8"}} for table in _KEPT),
     "per_tensor": (_MODEL,),
     "induced": tuple(

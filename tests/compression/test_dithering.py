@@ -31,6 +31,7 @@ RANDOM: list[Compressor] = [
     NaturalDithering(levels=1),
     NaturalDithering(levels=3),
     NaturalDithering(levels=3, norm="l2"),
+    NaturalDithering(levels=2, block=3),
     NaturalDithering(levels=8, norm="l2"),
 ]
 each = pytest.mark.parametrize("compressor", RANDOM, ids=repr)

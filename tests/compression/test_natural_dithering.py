@@ -42,3 +42,22 @@ def test_bits_and_parameters() -> None:
         NaturalDithering(levels=101)
     with pytest.raises(ConfigError, match=r"natural_dithering.norm must be 'l2' or 'max', got 'l1'"):
         NaturalDithering(norm="l1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("d", [70_001, 5, 1])
+def test_blocks_are_dithered_with_their_own_scale(d: int) -> None:
+    x_D = np.random.default_rng(0).standard_normal(d) * 10.0 ** (np.arange(d) // 1000 % 5)
+    payload = NaturalDithering(levels=4, block=1000).encode(x_D, Draws(0, 0, 0))
+    assert len(payload.scale_B) == -(-d // 1000)
+    scale_D = np.repeat(payload.scale_B.astype(np.float64), 1000)[:d]
+    assert set(np.unique(np.abs(payload.dense()) / scale_D)) <= {0.0, 1 / 8, 1 / 4, 1 / 2, 1.0}
+    assert (np.abs(payload.dense()) <= np.maximum(2 * np.abs(x_D), scale_D / 8) * (1 + 1e-6)).all()
+    assert (payload.dense() * x_D >= 0).all()
+    assert NaturalDithering(levels=4, block=1000).omega(d) == NaturalDithering(levels=4).omega(min(d, 1000))
+
+
+def test_blocks_need_the_largest_magnitude() -> None:
+    with pytest.raises(ConfigError, match=r"natural_dithering.block needs norm 'max', got 'l2'"):
+        NaturalDithering(norm="l2", block=4)
+    with pytest.raises(ConfigError, match=r"natural_dithering.block must be a whole number of at least 1, got 0"):
+        NaturalDithering(block=0)
