@@ -19,7 +19,7 @@ from saddlebag.algorithms.groupwise.federation import (
 )
 from saddlebag.algorithms.groupwise.ftpl import Oracle, PerturbedLeader
 from saddlebag.algorithms.groupwise.gradient import Gradient
-from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, prefix_losses
+from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, best_logistic_losses, prefix_losses
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
 from saddlebag.algorithms.groupwise.mixing import Distribution, distribution
@@ -77,6 +77,7 @@ __all__ = [
     "add_blocks",
     "add_sums",
     "best_linear_loss",
+    "best_logistic_losses",
     "block_length",
     "block_sums",
     "check_learner",

@@ -1,4 +1,4 @@
-"""The comparator: the best fixed linear model of a group in hindsight, by least squares that reveal the rank.
+"""The comparator: the best fixed linear model of a group in hindsight; least squares that reveal the rank, or logistic.
 
 One-hot blocks and indicators of groups are collinear, so singular values below a relative cutoff count as zero; any solution
 has the same loss, which is all that a regret needs.
@@ -13,9 +13,10 @@ import numpy as np
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["best_linear_loss", "prefix_losses"]
+__all__ = ["best_linear_loss", "best_logistic_losses", "prefix_losses"]
 
 _CUTOFF = 1e-10  # relative; exact collinearity shows as 1e-16, and no weaker direction can be told from rounding in A
+_NEWTON_STEPS = 60
 _GRAM_CUTOFF = 1e-12  # the same on the squares
 
 
@@ -45,3 +46,42 @@ def prefix_losses(x_ND: Array, y_N: Array, ends: list[int]) -> Array:
         projected = vector_DD[:, kept].T @ moment_D
         losses.append(max(square - float(projected @ (projected / value_D[kept])), 0.0))
     return np.array(losses)
+
+
+def best_logistic_losses(x_ND: Array, y_N: Array, weight_N: Array) -> Array:
+    """The weighted log loss of each round under the logistic model that minimises their sum, without a penalty.
+
+    Newton steps with halving. On separable rounds there is no minimum; the steps then stop close to the infimum, 0.
+
+    Args:
+        x_ND: features.
+        y_N: labels in [0, 1].
+        weight_N: not negative.
+
+    Returns:
+        float64, shape (N,).
+    """
+    theta_D = np.zeros(x_ND.shape[1])
+
+    def losses(theta_D: Array) -> Array:
+        score_N = x_ND @ theta_D
+        return weight_N * (np.logaddexp(0.0, score_N) - y_N * score_N)
+
+    best_N = losses(theta_D)
+    for _ in range(_NEWTON_STEPS):
+        p_N = 0.5 * (1.0 + np.tanh(0.5 * (x_ND @ theta_D)))
+        gradient_D = x_ND.T @ (weight_N * (p_N - y_N))
+        hessian_DD = (x_ND * (weight_N * p_N * (1.0 - p_N))[:, None]).T @ x_ND
+        step_D = np.linalg.lstsq(hessian_DD, gradient_D, rcond=_GRAM_CUTOFF)[0]
+        for halving in range(30):
+            tried_D = theta_D - step_D * 0.5**halving
+            tried_N = losses(tried_D)
+            if tried_N.sum() <= best_N.sum():
+                break
+        else:
+            return best_N
+        done = best_N.sum() - tried_N.sum() <= 1e-10 * (1.0 + best_N.sum())
+        theta_D, best_N = tried_D, tried_N
+        if done:
+            break
+    return best_N

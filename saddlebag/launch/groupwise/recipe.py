@@ -87,7 +87,7 @@ class MixingTable:
     """How predictions are mixed and charged.
 
     Attributes:
-        loss: by name.
+        loss: "squared", or "log" for probabilities of labels in [0, 1]; its best model in hindsight is the logistic one.
         charge: experts are compared with the loss of what was "played" (the mixture), or the "expected" loss of sampling.
         clip: clip predictions to the interval of labels.
         interval: of labels; also the range of the loss, if clipped.
@@ -95,7 +95,7 @@ class MixingTable:
         prior: mass of each group, by name; equal for those without.
     """
 
-    loss: Literal["absolute", "log", "squared"] = "squared"
+    loss: Literal["log", "squared"] = "squared"
     charge: Literal["played", "expected"] = "played"
     clip: bool = True
     interval: list[float] = dataclasses.field(default_factory=lambda: [0.0, 1.0])

@@ -15,13 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import Groupwise, best_linear_loss, mix_recorded, prefix_losses, replay_groups
+from saddlebag.algorithms.groupwise import (
+    Groupwise,
+    SquaredLoss,
+    best_linear_loss,
+    best_logistic_losses,
+    mix_recorded,
+    prefix_losses,
+    replay_groups,
+)
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
 from saddlebag.launch.groupwise.stream import RoundStream, build_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
 
     from saddlebag.algorithms.groupwise.base import Array
 
@@ -179,18 +189,16 @@ def _per_group(
         member_N = awake_N > 0
         x_KD, y_K, weight_K = stream.x_ND[member_N], stream.y_N[member_N], awake_N[member_N]
         fitted = slice(None, -1) if recipe.comparator == "all_but_last" else slice(None)
-        root_K = np.sqrt(weight_K)  # weighted least squares, for soft groups
-        row_KD, label_K = x_KD * root_K[:, None], y_K * root_K
         single_K, ours_K = np.cumsum((awake_N * single_N)[member_N]), np.cumsum((awake_N * ours_N)[member_N])
         clock_P = np.unique(np.linspace(1, len(y_K), POINTS).round().astype(int))
         clock_P = np.concatenate((clock_P, np.full(POINTS - len(clock_P), len(y_K))))
-        best_P = prefix_losses(row_KD, label_K, clock_P.tolist())
+        best_P, best = _comparator(recipe, x_KD, y_K, weight_K, clock_P, fitted)
         values = {
             "rounds_SG": weight_K.sum(),
             "single_SG": single_K[-1],
             "ours_SG": ours_K[-1],
             "own_SG": own_NG[:, g].sum(),
-            "best_SG": best_linear_loss(row_KD[fitted], label_K[fitted]),
+            "best_SG": best,
             "learner_bound_SG": _learner_bound(algorithm, x_KD, y_K, z_NG[member_N, g]),
             "clock_SGP": clock_P.astype(np.float64),
             "single_curve_SGP": single_K[clock_P - 1] - best_P,
@@ -207,6 +215,21 @@ _NAMES = (
 )
 
 
+def _comparator(
+    recipe: GroupwiseRecipe, x_KD: Array, y_K: Array, weight_K: Array, clock_P: npt.NDArray[np.int64], fitted: slice
+) -> tuple[Array, float]:
+    """Losses of the best models at the points of a curve, and of the best one on the rounds that the recipe scores.
+
+    For squared loss a curve's comparator is the best model for the rounds so far, for log loss the best one for all of them.
+    """
+    if recipe.mixing.loss == "log":
+        all_K = best_logistic_losses(x_KD, y_K, weight_K)
+        return np.cumsum(all_K)[clock_P - 1], float(best_logistic_losses(x_KD[fitted], y_K[fitted], weight_K[fitted]).sum())
+    root_K = np.sqrt(weight_K)  # weighted least squares, for soft groups
+    row_KD, label_K = x_KD * root_K[:, None], y_K * root_K
+    return prefix_losses(row_KD, label_K, clock_P.tolist()), best_linear_loss(row_KD[fitted], label_K[fitted])
+
+
 def _learner_bound(algorithm: Groupwise, x_KD: Array, y_K: Array, z_K: Array) -> float:
     bound = getattr(algorithm.learner, "regret_bound", None)
-    return float(bound(x_KD, y_K, z_K)) if bound else float("nan")
+    return float(bound(x_KD, y_K, z_K)) if bound and algorithm.loss == SquaredLoss() else float("nan")

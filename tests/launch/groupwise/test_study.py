@@ -124,6 +124,19 @@ def test_every_mixer_runs_within_its_bound(tmp_path: Path, mixer: str, shadows: 
     assert (study.ours_SG - study.own_SG <= study.meta_bound_SG + 1e-12).all()
 
 
+def test_probabilities_are_compared_with_the_best_logistic_model(tmp_path: Path) -> None:
+    table = small(tmp_path, label={"column": "kind", "positive": "u"}, learner={"name": "logistic"}, mixing={"loss": "log"})
+    table["groups"], table["features"] = {"low": "a < 0.4", "late": "round >= 40"}, {"numeric": ["a"], "intercept": True}
+    groups, study = run_study(groupwise_from_dict(table))
+    assert groups == ("low", "late", "always_on")
+    assert (study.best_SG > 0).all()
+    assert (study.best_SG[:, 0] + study.best_SG[:, 1] < study.rounds_SG[:, :2].sum(axis=1)).all()
+    assert (study.own_SG >= study.best_SG - 1e-6).all()
+    assert np.isnan(study.learner_bound_SG).all()
+    assert (study.ours_SG - study.own_SG <= study.meta_bound_SG).all()
+    assert np.allclose(study.ours_curve_SGP[..., -1], study.ours_SG - study.best_SG, atol=1e-8)
+
+
 def test_memberships_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("\n".join(["soft,hard", *(f"{i / 79:.6f},{i % 2}" for i in range(80))]))
     table = small(tmp_path, data={"membership": str(tmp_path / "m.csv")})
