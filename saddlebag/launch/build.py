@@ -72,7 +72,11 @@ def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:
     Raises:
         ConfigError: a method and a compressor do not fit each other, the problem or its dimension.
     """
-    return _build(recipe.method, problem, "method")
+    method: AnyMethod = _build(recipe.method, problem, "method")
+    up = getattr(method, "up", None)
+    if recipe.server.on_lost == "drop" and getattr(up, "jointly", False):
+        raise ConfigError(f"method.up: {up} needs all its workers in every round; set server.on_lost to 'pause'")
+    return method
 
 
 def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:

@@ -262,6 +262,11 @@ def test_a_joint_law_needs_its_number_of_workers_and_none_on_the_server(up: dict
         build_method(recipe, build_problem(recipe))
     recipe = recipe_of({"name": "masha1", "up": up, "step_size": 0.1}, workers=3)
     assert build_method(recipe, build_problem(recipe)).up.jointly == 3
+    recipe = recipe_of({"name": "masha1", "up": up, "step_size": 0.1}, workers=3, server={"on_lost": "drop"})
+    with pytest.raises(
+        ConfigError, match=r"^method.up: .* needs all its workers in every round; set server.on_lost to 'pause'"
+    ):
+        build_method(recipe, build_problem(recipe))
     recipe = recipe_of({"name": "masha1", "down": up, "step_size": 0.1}, workers=3)
     with pytest.raises(ConfigError, match=r"^method.down: .* divides a vector among workers"):
         build_method(recipe, build_problem(recipe))
