@@ -12,13 +12,13 @@ from saddlebag.launch import toml
 from saddlebag.launch.build import build_method
 from saddlebag.launch.fields import at, fit, read_table
 from saddlebag.launch.recipe import Recipe, recipe_from_dict
+from saddlebag.launch.sections import parse_step_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from saddlebag.algorithms.base import Problem
-    from saddlebag.launch.sections import MethodSection
 
 __all__ = ["Cell", "CompareSection", "grid", "load_comparison"]
 
@@ -34,7 +34,8 @@ class CompareSection:
     Attributes:
         seeds: how many run seeds; the first is the recipe's, the others follow it. The first one also tunes.
         tune: "grid": a method whose step size (or probability) is left at "theory" is tuned over the grid below; a method
-            with a number, a multiple of 1/L or another rule of its own is run as it is. "none": all are run as they are.
+            with a number, a multiple of 1/L or another rule of its own is run as it is. "auto": such a method takes the step
+            rule "auto" instead, and its probability from the grid. "none": all are run as they are.
         steps: the grid of step sizes, in multiples of 1/L; the same for every method.
         probabilities: the grid of synchronisation probabilities, in multiples of the theory's, for methods that have one.
         objective: what the grid minimises at the target: bytes in both directions, one direction, rounds, operator
@@ -45,7 +46,7 @@ class CompareSection:
     """
 
     seeds: int = 5
-    tune: Literal["grid", "none"] = "grid"
+    tune: Literal["grid", "auto", "none"] = "grid"
     steps: list[Any] = dataclasses.field(default_factory=lambda: [1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.13, 0.09, 0.06, 0.04])
     probabilities: list[Any] = dataclasses.field(default_factory=lambda: [1.0, 0.5, 0.25])
     objective: Objective = "total"
@@ -133,17 +134,18 @@ def grid(recipe: Recipe, section: CompareSection, problem: Problem) -> dict[str,
 
 def _cells(job: Recipe, section: CompareSection, problem: Problem) -> Iterator[Cell]:
     method = job.method
-    tuned = section.tune == "grid"
-    steps = sorted(section.steps, reverse=True) if tuned and method.step_size == "theory" else [None]
+    open_step = method.step_size == "theory" and section.tune != "none"
+    steps = sorted(section.steps, reverse=True) if open_step and section.tune == "grid" else [None]
+    if open_step and section.tune == "auto":
+        method = dataclasses.replace(method, step_size="auto")
+        parse_step_size("auto", "compare.tune")
     shares: list[float | None] = [None]
     usual = _usual_probability(job, problem)
-    if tuned and usual is not None and method.probability == "theory":
+    if section.tune != "none" and usual is not None and method.probability == "theory":
         shares = sorted(section.probabilities, reverse=True)
     for step in steps:
         for share in shares:
-            changed: MethodSection = method
-            if step is not None:
-                changed = dataclasses.replace(changed, step_size=f"{float(step)!r}/L")
+            changed = method if step is None else dataclasses.replace(method, step_size=f"{float(step)!r}/L")
             if share is not None and usual is not None:
                 changed = dataclasses.replace(changed, probability=min(1.0, share * usual))
             yield Cell(dataclasses.replace(job, method=changed), step, share)

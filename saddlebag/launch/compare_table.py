@@ -93,7 +93,8 @@ def _rows(values: Mapping[str, Any]) -> list[list[str]]:
 def caption(values: Mapping[str, Any]) -> str:
     """What the columns mean."""
     compare = values["compare"]
-    tuned = f"steps and probabilities tuned by one grid for {compare['objective']}; " if compare["tune"] == "grid" else ""
+    rules = {"grid": f"steps and probabilities tuned by one grid for {compare['objective']}; ", "auto": "automatic steps; "}
+    tuned = rules.get(compare["tune"], "")
     against = f"; ratio of the total to {values['reference']}'s" if values["reference"] else ""
     return (
         f"{values['problem']}, D = {values['dimension']}, {values['workers']} workers; until {values['merit']} "

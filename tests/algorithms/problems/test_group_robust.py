@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
+from saddlebag.algorithms import Stop, simulate
+from saddlebag.algorithms.innovations import innovations
 from saddlebag.algorithms.problems import (
     PROBLEMS,
     Dataset,
@@ -18,8 +21,11 @@ from saddlebag.algorithms.problems import (
     declare_groups,
     split_rows,
 )
-from saddlebag.compression import Draws
+from saddlebag.compression import Draws, Grid
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.proto.codec import LoopbackWire
 
 COLUMNS = {
     "race": np.array(["a", "b", "a", "", "b", "a"]),
@@ -145,3 +151,13 @@ def test_bad_parameters() -> None:
     shards = split_rows(data.labels_N, 2)
     with pytest.raises(ConfigError, match="groups over 3 samples do not fit 20 rows"):
         GroupRobust(data.rows, data.labels_N, Groups(("g",), np.ones((1, 3), np.bool_)), shards)
+
+
+def test_compressed_training_over_the_wire_reaches_the_worst_group_loss_of_the_solution(wire: LoopbackWire) -> None:
+    problem = GroupRobust.build(sample(), num_workers=3, groups=["town"], min_rows=10)
+    assert problem.solution is not None
+    exact = problem.merits(problem.solution)["worst_group_loss"]
+    method = innovations(problem, up=Grid(step=1.0), down=Grid(step=0.5), step_size=1.0 / problem.constants.lipschitz)
+    outcome = simulate(problem, method, seed=0, stop=Stop(merit=1e-2, max_iterations=10_000, every=20), wire=wire)
+    assert outcome.reason == "merit"
+    assert abs(problem.merits(outcome.replica.z_D)["worst_group_loss"] - exact) < 5e-3

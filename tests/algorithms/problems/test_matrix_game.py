@@ -9,9 +9,10 @@ import pytest
 from scipy.optimize import linprog
 
 from saddlebag.algorithms import Stop, extragradient, ogda, simulate
+from saddlebag.algorithms.innovations import innovations
 from saddlebag.algorithms.problems import MatrixGame
 from saddlebag.algorithms.problems.matrix_game import softmax
-from saddlebag.compression import Draws
+from saddlebag.compression import Draws, Grid
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -95,3 +96,15 @@ def test_bad_parameters() -> None:
         MatrixGame(payoff_MAB=ROCK, geometry="l1")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="rows must be finite and at least 1, got 0"):
         MatrixGame.build(None, rows=0)
+
+
+def test_innovations_with_the_projection_need_a_tenth_of_the_bytes(wire: LoopbackWire) -> None:
+    """The proportion of the large game of docs/problems.md (1/34 at D = 2000) on one of D = 120: headers weigh more here."""
+    game = MatrixGame.build(None, num_workers=3, rows=60, columns=60)
+    assert game.constants is not None
+    stop, step = Stop(merit=1e-3, max_iterations=5_000, every=20), 0.4 / game.constants.lipschitz
+    plain = simulate(game, ogda(game, step_size=step), seed=0, stop=stop, wire=wire)
+    method = innovations(game, up=Grid(step=1.0), down=Grid(step=0.5), step_size=step)
+    compressed = simulate(game, method, seed=0, stop=stop, wire=wire)
+    assert plain.reason == compressed.reason == "merit"
+    assert 10 * (compressed.up_bytes + compressed.down_bytes) < plain.up_bytes + plain.down_bytes
