@@ -95,7 +95,8 @@ def plot_tradeoff(x_D: Vector, out: Path, *, what: str, mark: tuple[str, Mapping
         DataError: the file cannot be written.
     """
     points = points_of(x_D, [mark] if mark else [])
-    drawn = [point for point in points if point.error > _EXACT]
+    nothing = 8.0 * _EMPTY_BYTES / len(x_D)
+    drawn = [point for point in points if point.error > _EXACT and point.bits > nothing]
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(14, 6.6), layout="constrained")
         left, right = figure.subplots(1, 2)

@@ -35,5 +35,7 @@ def test_the_plot_shows_every_setting_that_fits(tmp_path: Path) -> None:
     assert (identity.error, identity.family, identity.unbiased) == (0, "quantised", True)
     assert identity.bits == pytest.approx(32, rel=0.01)
     assert len(points_of(x_D)) == len(points) - 1
+    assert "hard_threshold" in {p.name for p in points_of(x_D / 1e3)}, "listed, though it sends nothing here"
+    plot_tradeoff(x_D / 1e3, tmp_path / "nothing.png", what="x")
     with pytest.raises(DataError, match=r"cannot write the plot .*plot\.xyz: "):
         plot_tradeoff(x_D, tmp_path / "plot.xyz", what="x")
