@@ -141,6 +141,9 @@ def supports(d: int, repetitions: int, rows: list[Row]) -> tuple[list[list[str]]
     calls: dict[str, Callable[[], Any]] = {
         f"strata, {name}": lambda each=each: each.strata(stream(), d, k) for name, each in KERNELS.items()
     }
+    calls |= {
+        f"strata of two lengths, {name}": lambda each=each: each.strata(stream(), d, k - 7) for name, each in KERNELS.items()
+    }
     calls["uniform subset"] = lambda: uniform_subset(stream(), d, k)
     calls["Generator.choice, sorted"] = lambda: np.sort(generator.choice(d, k, replace=False, shuffle=False))
     calls["torch.randperm(d)[:k]"] = lambda: torch.randperm(d)[:k]

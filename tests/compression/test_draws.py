@@ -181,7 +181,18 @@ def strata_by_definition(key: tuple[int, Purpose, int, int], dimension: int, siz
 
 @pytest.mark.parametrize(
     ("dimension", "size"),
-    [(1, 1), (9, 9), (10, 3), (4100, 1023), (40_000, 4096), (2_000_003, 1537), (2**40 + 7, 1000), (2**40, 513)],
+    [
+        (1, 1),
+        (9, 9),
+        (10, 3),
+        (4100, 1023),
+        (40_000, 4096),
+        (409_600, 4096),
+        (1_007_000, 1007),
+        (2_000_003, 1537),
+        (2**40 + 7, 1000),
+        (2**40, 513),
+    ],
 )
 @pytest.mark.parametrize("name", ["plain", "compiled"])
 def test_strata_equal_their_definition(name: str, dimension: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:

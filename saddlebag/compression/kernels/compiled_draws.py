@@ -44,6 +44,11 @@ def _place(half_S: Any, start: Any, over: Any, whole: Any, part: Any, size: Any,
     Products of 32-bit numbers, which vector units have: the quotient of (over + j part) by K is first estimated from below by
     a fraction of 32 bits, which for so few runs is off by one at most.
     """
+    if part == 0:  # all runs have one length
+        for j in range(np.uint32(len(out_S))):
+            inside = (np.uint64(half_S[j]) * np.uint64(np.uint32(whole))) >> np.uint64(32)
+            out_S[j] = np.int64(np.uint64(start) + np.uint64(np.uint32(j)) * np.uint64(np.uint32(whole)) + inside)
+        return
     slope, height = np.uint32((part << 32) // size), np.uint64((over << 32) // size)
     whole_32, part_32, size_32, one = np.uint32(whole), np.uint32(part), np.uint32(size), np.uint64(1)
     for j in range(np.uint32(len(out_S))):

@@ -119,16 +119,23 @@ def strata(stream: Stream, dimension: int, size: int) -> Index:
     Needs dimension x size < 2^63 and runs shorter than 2^31.
     """
     out_K = np.empty(size, np.int64)
+    whole, part = divmod(dimension, size)
     step_S, edge_S, length_S = (np.arange(min(size, _STRATA) + 1) for _ in range(3))
+    step_S *= whole  # the edges of the first runs, where all have one length
     for first in range(0, size, _STRATA):
         here_K = out_K[first : first + _STRATA]
         count = len(here_K)
-        edge = np.add(step_S[: count + 1], first, out=edge_S[: count + 1])
-        edge *= dimension
-        edge //= size
         words = stream.words(-(-count // 2)).astype("<u8", copy=False)
         here_K[:] = words.view("<u4")[:count]
-        here_K *= np.subtract(edge[1:], edge[:-1], out=length_S[:count])
+        if part == 0:
+            here_K *= whole
+            edge = np.add(step_S[: count + 1], first * whole, out=edge_S[: count + 1])
+        else:
+            edge = edge_S[: count + 1]
+            edge[:] = np.arange(first, first + count + 1)
+            edge *= dimension
+            edge //= size
+            here_K *= np.subtract(edge[1:], edge[:-1], out=length_S[:count])
         here_K >>= 32
         here_K += edge[:-1]
     return out_K
