@@ -13,7 +13,7 @@ from saddlebag.algorithms import Arrears, Masha1, Stop, make_method, masha1, par
 from saddlebag.algorithms.anchor import AnchoredReplica
 from saddlebag.algorithms.masha1 import Masha1Server, Masha1Worker, masha1_noise
 from saddlebag.algorithms.problems import BilinearGame, FiniteBilinearGame
-from saddlebag.compression import SERVER, Draws, Identity, Mean, Natural, RandK, TopK, Vector
+from saddlebag.compression import SERVER, Draws, Identity, Mean, Natural, PermK, RandK, TopK, Vector
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
 
@@ -165,6 +165,15 @@ def test_what_diverges_cannot_be_asked_for(game: BilinearGame) -> None:
         make_method("masha2", game, up=top, down=top, step_size=0.1, participants=2)
     with pytest.raises(ConfigError, match="participants must be at least 1, got 0"):
         masha1(game, up=RAND, down=FULL, step_size=0.1, participants=0)
+    with pytest.raises(ConfigError, match="masha1 needs all workers in every round for PermK"):
+        masha1(game, up=PermK(workers=4), down=FULL, step_size=0.1, participants=2)
+    with pytest.raises(ConfigError, match="masha1 cannot compress the downlink with PermK"):
+        masha1(game, up=RAND, down=PermK(workers=4), step_size=0.1)
+
+
+def test_perm_k_has_the_noise_of_the_table() -> None:  # masha.md, section 9.1: q_s L~^2
+    game = BilinearGame()
+    assert masha1_noise(game, PermK(workers=10), FULL) == pytest.approx(game.constants.lipschitz_rms)
 
 
 def test_arrears_choose_the_fewer_bytes() -> None:
