@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import AnyMethod, Outcome, Stop, digest, extragradient, masha1, masha2, ogda
-from saddlebag.compression import Identity, RandK, TopK
+from saddlebag.algorithms import (
+    AnyMethod,
+    Outcome,
+    Stop,
+    digest,
+    extragradient,
+    masha1,
+    masha2,
+    ogda,
+    optimistic_masha,
+    three_pillars,
+)
+from saddlebag.compression import Identity, PermK, RandK, TopK
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
@@ -35,6 +46,8 @@ def methods(game: BilinearGame) -> list[AnyMethod]:
         masha1(game, up=RandK(fraction=0.25), down=Identity(), step_size=0.2, participants=1),  # catch-ups are cheaper
         masha1(game, up=RandK(k=1, support="common"), down=Identity(), step_size=0.02, participants=2),  # downlinks are
         masha1(game, up=RandK(fraction=0.25), down=Identity(), step_size=0.2, participants=2, rule="next"),
+        optimistic_masha(game, up=PermK(workers=4), down=Identity(), step_size=0.1),
+        three_pillars(game, up=Identity(), down=Identity(), step_size=0.3, participants=2, probability=0.2),
     ]
 
 
@@ -47,7 +60,7 @@ def check_books(net: Any, expected: Outcome) -> None:
     assert ledger.down.payload == net.server.down_bytes == expected.down_bytes
 
 
-@pytest.mark.parametrize("which", range(8))
+@pytest.mark.parametrize("which", range(10))
 @pytest.mark.parametrize("frame_bytes", [8, 40, 1 << 20])
 def test_any_order_and_frame_size_equals_simulate(
     game: BilinearGame, network: Any, reference: Reference, which: int, frame_bytes: int
