@@ -15,10 +15,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 SIZES = [(1,), (7,), (9, 5), (100,), (257,), (300, 20), (3000,), (20_000,), (70_000,)]
@@ -26,6 +23,7 @@ SIZES = [(1,), (7,), (9, 5), (100,), (257,), (300, 20), (3000,), (20_000,), (70_
 MOST_BYTES_A_COORDINATE = 1000
 """Memory that a message may take beyond what the process has anyway: 8 terms of indices, values and working copies."""
 SLOWEST_S = 2.0
+MOST_KEPT = 500
 _EDGES = (0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 0x7F, 0x80, 0xFE, 0xFF)
 
 
@@ -61,26 +59,29 @@ def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def strings(rng: random.Random) -> Iterator[tuple[bytes, tuple[int, ...]]]:
+class Strings:
     """Random strings behind a likely layout byte; golden messages and what became of them, under right and wrong sizes."""
-    pool = golden()
-    seeds = len(pool)
-    while True:
-        data, sizes = rng.choice(pool)
-        other, _ = rng.choice(pool)
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng, self._pool = rng, golden()
+        self._seeds = len(self._pool)
+
+    def next(self) -> tuple[bytes, tuple[int, ...]]:
+        rng = self._rng
         if rng.random() < 0.1:
-            data = bytes((rng.randrange(64),)) + rng.randbytes(rng.randrange(60))
+            return bytes((rng.randrange(64),)) + rng.randbytes(rng.randrange(60)), rng.choice(SIZES)
+        data, sizes = rng.choice(self._pool)
+        if rng.random() < 0.1 or max(sizes) > 10**6:
             sizes = rng.choice(SIZES)
-        else:
-            data = mutated(data, other, rng)
-            if rng.random() < 0.2 or max(sizes) > 10**6:
-                sizes = rng.choice(SIZES)
-        if rng.random() < 0.001 and len(data) < 4000:  # mutants of mutants
-            if len(pool) < seeds + 2000:
-                pool.append((data, sizes))
+        return mutated(data, rng.choice(self._pool)[0], rng), sizes
+
+    def keep(self, data: bytes, sizes: tuple[int, ...]) -> None:
+        """A mutant that is a message is a start for others."""
+        if len(data) < 4000:
+            if len(self._pool) < self._seeds + MOST_KEPT:
+                self._pool.append((data, sizes))
             else:
-                pool[rng.randrange(seeds, len(pool))] = (data, sizes)
-        yield data, sizes
+                self._pool[self._rng.randrange(self._seeds, len(self._pool))] = (data, sizes)
 
 
 class Law:
@@ -99,7 +100,8 @@ class Law:
         self.draws = Draws(20220101, 17, 3)
         self.accepted = self.executions = 0
 
-    def hold(self, data: bytes, sizes: tuple[int, ...], *, thorough: bool) -> None:
+    def hold(self, data: bytes, sizes: tuple[int, ...], *, thorough: bool) -> bool:
+        """Whether the string is a message."""
         self.executions += 1
         try:
             message = self._decode(data, sizes, self.draws)
@@ -109,13 +111,14 @@ class Law:
             self.accepted += 1
             assert tuple(part.dimension for part in message.parts) == sizes, "other sizes than announced"
         if not thorough:
-            return
+            return message is not None
         assert (message is None) == (self._in_pieces(data, sizes) is None), "pieces and the whole disagree"
         if message is not None:
             again = self._decode(b"".join(self._encode(message)), sizes, self.draws)
             with self._np.errstate(over="ignore", invalid="ignore"):  # a sum of legal float64 values may overflow
                 for part, other in zip(message.parts, again.parts, strict=True):
                     assert self._np.array_equal(part.dense(), other.dense(), equal_nan=True), "other values when sent again"
+        return message is not None
 
     def _in_pieces(self, data: bytes, sizes: tuple[int, ...]) -> list[Any] | None:
         try:
@@ -132,14 +135,16 @@ def report_and_exit(data: bytes, sizes: tuple[int, ...], reason: str) -> None:
 
 
 def run(executions: int, seed: int) -> None:
-    rng, law = random.Random(seed), Law()
+    strings, law = Strings(random.Random(seed)), Law()
     peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     slowest_s, began = 0.0, time.monotonic()
     try:
-        for data, sizes in strings(rng):
+        while law.executions < executions:
+            data, sizes = strings.next()
             at = time.process_time()  # not the clock: other load on the machine is no fault
             try:
-                law.hold(data, sizes, thorough=law.executions % 20 == 0)
+                if law.hold(data, sizes, thorough=law.executions % 20 == 0):
+                    strings.keep(data, sizes)
             except Exception as error:
                 report_and_exit(data, sizes, f"{type(error).__name__}: {error}")
             took_s = time.process_time() - at
@@ -147,8 +152,6 @@ def run(executions: int, seed: int) -> None:
                 slowest_s = took_s
                 if took_s > SLOWEST_S:
                     report_and_exit(data, sizes, f"it took {took_s:.1f} s of CPU, string {law.executions}")
-            if law.executions >= executions:
-                break
     except KeyboardInterrupt:
         pass
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before) << 10
