@@ -5,7 +5,8 @@ lower one, a little more than k entries, and a partition of the few up to the up
 to the lowest coordinate. Where a tie fills the sample between them (zeros, constants, few levels), what exceeds it is collected
 and the first of the tie are added. A sample that misleads costs time, never exactness: then everything is partitioned.
 
-Memory: the result with room for k / 16 + D / 64 more, the magnitudes beside it; one vector in the fallback.
+Memory: the result with room for k / 16 + D / 64 more, the magnitudes beside it; one vector in the fallback. For k up to D / 4
+no more than a float32 vector beside the result.
 
 Shapes: D = coordinates, K = kept ones, N = candidates, B = coordinates of a block.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,3 +119,25 @@ def test_compiled_loops_equal_the_plain_ones(dtype: type, d: int, monkeypatch: p
 def test_short_vectors_do_not_load_the_compiled_kernels() -> None:
     assert kernels_for(1000) is plain
     assert kernels_for(1 << 20) in (plain, compiled())
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.25])
+@pytest.mark.parametrize("kind", ["noise", "levels", "zeros", "fallback"])
+def test_at_most_one_vector_of_memory_beside_the_result(kind: str, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    d = 400_000
+    x_D = np.random.default_rng(0).standard_normal(d).astype(np.float32)
+    match kind:
+        case "levels":
+            x_D = np.round(x_D)
+        case "zeros":
+            x_D[5:] = 0.0
+        case "fallback":
+            monkeypatch.setattr(select, "_SMALL", d)
+    k = round(share * d)
+    tracemalloc.start()
+    index_K = largest(x_D, k, plain)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(index_K, by_definition(x_D, k))
+    blocks = 8 * plain._BLOCK_BYTES
+    assert peak <= 8 * k + x_D.nbytes + blocks
