@@ -7,7 +7,7 @@ mixture's loss charged. Group 0 is awake in every round, the others with probabi
 * river: the same loop with `BayesianLinearRegression` (the same quadratic update) for each expert, where river is installed;
 * rounds: `Groupwise.predict` and `learn`, round by round, as a service without batches has it;
 * stream: `run_rounds`, many rounds in one call, each predicted before its label (compiled where numba is installed);
-* recorded: `replay_groups` and `mix_recorded`, the same for several orders of a recorded stream, without numba; here one.
+* recorded: `replay_groups` and `mix_recorded`, the same for several orders of a recorded stream; here one.
 
 All but river, whose prior is another one, agree on every prediction to 1e-8; the script fails otherwise.
 """
@@ -140,7 +140,7 @@ def in_one_call(data: Stream) -> tuple[float, np.ndarray]:
     x_ND, y_N, member_NG = data
     algorithm = Groupwise(learner=Ridge(dimension=x_ND.shape[1]), mixer=AdaNormalHedge(), loss=SquaredLoss(), always_on=0)
     state, awake_NG = algorithm.init(member_NG.shape[1]), member_NG.astype(float)
-    run_rounds(algorithm, state, x_ND[:2], y_N[:2], awake_NG[:2])  # compile
+    run_rounds(algorithm, state, x_ND[:2], y_N[:2], awake_NG[:2])  # load what was compiled
     begin = time.perf_counter()
     _, values = run_rounds(algorithm, state, x_ND, y_N, awake_NG)
     return len(y_N) / (time.perf_counter() - begin), values

@@ -1,4 +1,4 @@
-"""Ridge regression and AdaNormalHedge as compiled loops over many rounds. Imported by `rounds.py` only.
+"""Ridge regression and AdaNormalHedge as compiled loops over many rounds. Imported by `loader.py` only.
 
 A learner sees no weight, so all its rounds are taken in one go, while its inverse stays in the cache; the mixer follows.
 Sums are formed in another order than numpy's products of matrices form them: equal up to rounding, not bit for bit.

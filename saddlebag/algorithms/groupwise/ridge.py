@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms.groupwise.base import Array, Index, LearnerDefaults, Sums, copied
+from saddlebag.algorithms.groupwise.loader import compiled
 from saddlebag.algorithms.groupwise.mixing import check_positive
 from saddlebag.errors import ConfigError
 
@@ -36,6 +37,7 @@ __all__ = ["Ridge", "RidgeState", "replay_ridge", "vovk_azoury_warmuth"]
 _PENDING = 64  # rounds between two products of matrices
 _IN_CACHE = 2**15  # float64 entries of inverses worked on at once: 256 KiB, a part of a core's second cache
 _FEW = 8  # groups that fit at once, below which they go one by one
+_LONG = 1 << 22  # rounds x D^2 from which the loops are compiled; importing numba takes half a second
 _BLOCK = 96  # rounds of a block in a replay: a Cholesky factor of this size costs about what its products do
 
 
@@ -190,7 +192,16 @@ class Ridge(LearnerDefaults):
         state.since_G[group_K] = 0.0
 
     def replay(self, x_ND: Array, y_N: Array) -> Array:
-        """The predictions that one group would make on its rounds, in order, each before its label; shape (N,)."""
+        """The predictions that one group would make on its rounds, in order, each before its label; shape (N,).
+
+        Long streams go through the compiled loop where there is one: the same up to rounding.
+        """
+        kernels = compiled() if not self.forward and x_ND.size * self.dimension >= _LONG else None
+        if kernels:
+            z_N, inverse_DD = np.empty(len(y_N)), np.eye(self.dimension) / self.penalty
+            rows = (np.ascontiguousarray(x_ND), np.ascontiguousarray(y_N), np.arange(len(y_N)))
+            kernels.ridge_pass(inverse_DD, np.zeros(self.dimension), *rows, z_N)
+            return z_N
         return replay_ridge(x_ND, y_N, penalty=self.penalty, forward=self.forward)
 
     def regret_bound(self, x_ND: Array, y_N: Array, z_N: Array) -> float:

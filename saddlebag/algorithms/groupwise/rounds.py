@@ -7,13 +7,12 @@ is installed (the extra `fast`); everything else goes round by round. Both agree
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saddlebag.algorithms.groupwise import ledger as accounts
+from saddlebag.algorithms.groupwise import loader
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
 from saddlebag.algorithms.groupwise.base import copied
@@ -29,21 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["is_fast", "run_rounds"]
 
 
-@functools.cache
-def _compiled() -> Any:
-    """The compiled loop, or None where numba is not installed."""
-    try:
-        return importlib.import_module("saddlebag.algorithms.groupwise.compiled")
-    except ImportError:
-        return None
-
-
 def is_fast(algorithm: Groupwise) -> bool:
     """Whether `run_rounds` has one compiled loop for this algorithm."""
     plain = algorithm.output == "mixture" and not algorithm.shadows and algorithm.loss == SquaredLoss()
     learner = algorithm.learner
     ridge = isinstance(learner, Ridge) and not learner.forward
-    return plain and ridge and isinstance(algorithm.mixer, AdaNormalHedge) and _compiled() is not None
+    return plain and ridge and isinstance(algorithm.mixer, AdaNormalHedge) and loader.compiled() is not None
 
 
 def run_rounds(
@@ -85,7 +75,7 @@ def run_rounds(
 def _fast(
     algorithm: Groupwise, state: GroupwiseState, x_ND: Array, y_N: Array, awake_NG: Array
 ) -> tuple[GroupwiseState, Array]:
-    learner, mixer, kernels = algorithm.learner, algorithm.mixer, _compiled()
+    learner, mixer, kernels = algorithm.learner, algorithm.mixer, loader.compiled()
     assert isinstance(learner, Ridge)
     assert isinstance(mixer, AdaNormalHedge)
     models = learner.settled(state.learner)

@@ -19,6 +19,7 @@ from saddlebag.algorithms.groupwise import (
     SquaredLoss,
     best_linear_loss,
     mix_recorded,
+    recorded,
     states_equal,
 )
 from saddlebag.compression import Draws
@@ -105,6 +106,23 @@ def test_recorded_equals_rounds(mixer: AnyMixer, charge: Any) -> None:
     assert mixed.played_NS.sum() == pytest.approx(state.ledger.played, abs=1e-8)
     assert mixed.expected_NS.sum() == pytest.approx(state.ledger.expected, abs=1e-8)
     assert np.allclose(mixed.absolute_SE[0], state.ledger.absolute_E, atol=1e-8)
+
+
+@pytest.mark.parametrize("charge", ["played", "expected"])
+def test_recorded_runs_are_the_same_compiled(monkeypatch: pytest.MonkeyPatch, charge: Any) -> None:
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(3)
+    z_NSE, y_NS = rng.random((500, 2, G)), rng.random((500, 2))
+    awake_NSE = (rng.random((500, 2, G)) < 0.5) * rng.choice([0.5, 1.0], (500, 2, G))
+    awake_NSE[..., 3] = 1.0
+    arguments: Any = (AdaNormalHedge(loss_range=2.0), np.array([0.1, 0.4, 0.3, 0.2]), z_NSE, y_NS, awake_NSE, SquaredLoss())
+    plain = mix_recorded(*arguments, charge=charge)
+    monkeypatch.setattr(recorded, "_LONG", 1)
+    compiled = mix_recorded(*arguments, charge=charge)
+    for name in ("played_NS", "expected_NS", "value_NS", "absolute_SE", "largest_S", "fell_back_S"):
+        assert np.allclose(getattr(plain, name), getattr(compiled, name), atol=1e-10), name
+    assert np.allclose(plain.state.regret_E, compiled.state.regret_E, atol=1e-10)
+    assert np.allclose(AdaNormalHedge().bound(plain.state), AdaNormalHedge().bound(compiled.state), atol=1e-10)
 
 
 @pytest.mark.parametrize("seed", range(3))

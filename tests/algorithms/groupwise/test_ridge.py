@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.groupwise import Ridge, add_sums, check_learner, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise import Ridge, add_sums, check_learner, replay_ridge, ridge, vovk_azoury_warmuth
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 
@@ -70,6 +70,13 @@ def test_wide_groups_go_one_by_one_with_the_same_result() -> None:
     x_ND, y_N = stream(60, 80)
     assert np.abs(online(Ridge(dimension=80), x_ND, y_N) - by_solving(x_ND, y_N, 1.0, False)).max() < 1e-11
     check_learner(Ridge(dimension=80), x_ND, y_N)
+
+
+def test_long_replays_are_the_same_compiled() -> None:
+    pytest.importorskip("numba")
+    x_ND, y_N = stream(5000, 30, seed=1)
+    assert len(y_N) * 30 * 30 >= ridge._LONG
+    assert np.abs(Ridge(dimension=30, penalty=0.3).replay(x_ND, y_N) - replay_ridge(x_ND, y_N, penalty=0.3)).max() < 1e-11
 
 
 def test_identity_of_ridge_losses() -> None:
