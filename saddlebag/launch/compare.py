@@ -6,8 +6,11 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import multiprocessing
+import os
 import signal
 import statistics
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["COMPARISON", "MEASURES", "at_target", "compare", "measures", "read_comparison", "score"]
 
 COMPARISON, CELLS, RECIPE = "comparison.json", "cells", "recipe.toml"
+
+_WATCH_S = 0.5
 
 MEASURES = ("iterations", "rounds", "up", "down", "total", "evaluations", "time")
 """What is measured at the target; bytes and evaluations are those of one worker in the mean, time is modelled."""
@@ -85,7 +90,7 @@ def _pool(jobs: int) -> Iterator[concurrent.futures.Executor | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts)
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_obey_parent, initargs=(os.getpid(),))
     try:
         yield pool
     except BaseException:
@@ -96,8 +101,16 @@ def _pool(jobs: int) -> Iterator[concurrent.futures.Executor | None]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+def _obey_parent(parent: int) -> None:
+    """Leave interruptions to the parent, and end when it is gone, however it went: the pool's own pipes would not tell."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="watch-parent", daemon=True).start()
 
 
 class _Runner:

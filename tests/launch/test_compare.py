@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +156,53 @@ def test_processes_give_the_same_comparison(finished: tuple[Path, dict[str, Any]
     for one, other in zip(values["entries"], again["entries"], strict=True):
         assert one["curves"] == other["curves"]
         assert one["step"] == other["step"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_an_interrupted_comparison_leaves_no_process_and_continues(tmp_path: Path, how: signal.Signals, status: int) -> None:
+    path = recipe(
+        tmp_path, RECIPE.replace("merit = 1e-3", "merit = 1e-9").replace("steps = [4.0, 0.5, 0.25]", "steps = [0.02]")
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "saddlebag.launch.cli",
+        "compare",
+        str(path),
+        "--jobs",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    told = {"env": environment, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # whatever pytest was started with
+    with subprocess.Popen(command, preexec_fn=heard, **told) as process:  # type: ignore[call-overload]
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("[1/")
+        pool = [int(child.name) for child in Path("/proc").glob("[0-9]*") if _parent(child) == process.pid]
+        process.send_signal(how)
+        assert process.wait(timeout=30) == status
+    deadline = time.monotonic() + 30
+    while any(_parent(Path("/proc") / str(pid)) is not None for pid in pool):
+        assert time.monotonic() < deadline, "processes of the pool are left"
+        time.sleep(0.05)
+    finished = len(list((tmp_path / "out" / "cells").iterdir()))
+    assert finished >= 1
+    again = subprocess.run(
+        [*command[:-4], "--out", str(tmp_path / "out"), "-q", "--json"], env=environment, capture_output=True
+    )
+    assert again.returncode == 0
+
+
+def _parent(folder: Path) -> int | None:
+    """The parent of a process that runs; None when it has ended."""
+    try:
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[1])
 
 
 def test_a_run_that_cannot_win_is_cut(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
