@@ -132,7 +132,7 @@ class _Runner:
         self._total = sum(map(len, cells.values())) + others * len(cells)
         best: dict[str, Cell] = {}
         for label, candidates in cells.items():
-            results = self._run_all(candidates, self._section.objective == "total")
+            results = self._run_all(candidates, tuning=len(candidates) > 1)
             self.tuning[label] = results
             scores = [score(result, self._section) for result in results]
             best[label] = candidates[min(range(len(candidates)), key=lambda number: (scores[number], -number))]
@@ -142,14 +142,15 @@ class _Runner:
         """The results of every method at its best setting on all seeds."""
         asked = [(label, cell.with_seed(first + number)) for label, cell in best.items() for number in range(seeds)]
         self._done -= len(best)  # the first seed is there already
-        found = self._run_all([cell for _, cell in asked], False)
+        found = self._run_all([cell for _, cell in asked], tuning=False)
         results: dict[str, list[Result]] = {label: [] for label in best}
         for (label, _), result in zip(asked, found, strict=True):
             results[label].append(result)
         return results
 
-    def _run_all(self, cells: list[Cell], limited: bool) -> list[Result]:
-        """The results of cells; with a limit, runs end that have sent more than the best of those finished before."""
+    def _run_all(self, cells: list[Cell], *, tuning: bool) -> list[Result]:
+        """The results of cells; while tuning, runs end that have sent more than the best so far, or do not get under way."""
+        limited = tuning and self._section.objective == "total"
         found: dict[int, Result] = {}
         budget: float | None = None
         waiting = list(range(len(cells)))
@@ -157,7 +158,7 @@ class _Runner:
         while waiting or running:
             while waiting and len(running) < (getattr(self._pool, "_max_workers", 1) if self._pool else 1):
                 number = waiting.pop(0)
-                future = self._submit(cells[number], budget if limited else None)
+                future = self._submit(cells[number], budget if limited else None, tuning)
                 running[future] = number
             finished, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in finished:
@@ -171,13 +172,13 @@ class _Runner:
                     budget = sent if budget is None else min(budget, sent)
         return [found[number] for number in range(len(cells))]
 
-    def _submit(self, cell: Cell, budget: float | None) -> concurrent.futures.Future[Result]:
+    def _submit(self, cell: Cell, budget: float | None, tuning: bool) -> concurrent.futures.Future[Result]:
         path = self._folder / f"{cell.key}.json"
-        known = read_cell(path, budget)
+        known = read_cell(path, budget, tuning)
         if self._pool is not None and known is None:
-            return self._pool.submit(run_cell, cell.job.to_toml(), str(path), budget)
+            return self._pool.submit(run_cell, cell.job.to_toml(), str(path), budget, tuning)
         future: concurrent.futures.Future[Result] = concurrent.futures.Future()
-        future.set_result(run_cell(cell.job.to_toml(), str(path), budget) if known is None else known)
+        future.set_result(run_cell(cell.job.to_toml(), str(path), budget, tuning) if known is None else known)
         return future
 
 

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     from saddlebag.compression.payload import Index, Vector
     from saddlebag.launch.recipe import Recipe
 
-__all__ = ["CUT", "Counter", "counted", "problem_of", "read_cell", "run_cell"]
+__all__ = ["CUT", "STALLED", "Counter", "counted", "problem_of", "read_cell", "run_cell"]
 
 CUT = "cut"
 """Why a run of the grid ended that had already sent more bytes than the best one needs."""
+
+STALLED = "stalled"
+"""Why a run of the grid ended that after a tenth of its iterations was no better than the start."""
+
+_TRIAL = 0.1
 
 _POINTS = 240  # of a curve: more than a plot resolves
 
@@ -89,8 +94,8 @@ def counted(problem: Problem) -> tuple[Problem, Counter]:
     return wrapped, counter
 
 
-class _Spent(Exception):
-    """The byte budget of a run is spent."""
+class _Hopeless(Exception):
+    """Why a run is of no further interest."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -107,13 +112,14 @@ def problem_of(job: Recipe) -> Problem:
     return _build(dump({**kept, "method": {"name": "ogda"}}))  # which method is of no consequence
 
 
-def run_cell(text: str, path: str, budget: float | None = None) -> dict[str, Any]:
+def run_cell(text: str, path: str, budget: float | None = None, tuning: bool = False) -> dict[str, Any]:
     """Run a method and store its result.
 
     Args:
         text: the recipe of one method, TOML.
         path: of the result.
         budget: bytes in both directions, summed over the workers, beyond which the run is of no interest.
+        tuning: whether a run that does not get under way is of no interest either.
 
     Returns:
         The result, which is also in the file.
@@ -124,19 +130,23 @@ def run_cell(text: str, path: str, budget: float | None = None) -> dict[str, Any
     counter.evaluations = 0.0
     start = dict(problem.merits(problem.start()))
     curve: list[Point] = []
+    first, limit = next(iter(start.values())), job.stop.max_iterations or job.stop.max_rounds
+    trial = _TRIAL * limit if limit else float("inf")
 
     def observe(record: Record) -> None:
         merit = float(next(iter(record.merits.values())))
         curve.append([record.iteration, record.round, record.up_bytes, record.down_bytes, counter.evaluations, merit])
         if budget is not None and record.up_bytes + record.down_bytes > budget:
-            raise _Spent
+            raise _Hopeless(CUT)
+        if tuning and record.iteration >= trial and merit >= first:
+            raise _Hopeless(STALLED)
 
     try:
         wire = LoopbackWire()
         reason = simulate(problem, method, seed=job.seed, stop=job.stop, wire=wire, observe=observe, keep_history=False).reason
-    except _Spent:
+    except _Hopeless as error:
         target = job.stop.merit
-        reason = "merit" if target is not None and curve[-1][-1] <= target else CUT
+        reason = "merit" if target is not None and curve[-1][-1] <= target else str(error)
     numbers = {key: getattr(method, key, None) for key in ("step_size", "probability")}
     result = {
         "label": job.label,
@@ -160,12 +170,13 @@ def _thin(curve: Sequence[Point]) -> list[Point]:
     return [curve[round(number * (len(curve) - 1) / (_POINTS - 1))] for number in range(_POINTS)]
 
 
-def read_cell(path: Path, budget: float | None) -> dict[str, Any] | None:
+def read_cell(path: Path, budget: float | None, tuning: bool) -> dict[str, Any] | None:
     """The stored result of a cell; None when there is none, or it was cut short where now it would not be."""
     try:
         result: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    if result.get("reason") == CUT and (budget is None or result["budget"] < budget):
+    reason = result.get("reason")
+    if (reason == CUT and (budget is None or result["budget"] < budget)) or (reason == STALLED and not tuning):
         return None
     return result

@@ -23,7 +23,7 @@ from saddlebag.compression import Natural
 from saddlebag.errors import ConfigError
 from saddlebag.launch import compare as comparing
 from saddlebag.launch.cli import cli
-from saddlebag.launch.compare_cell import counted
+from saddlebag.launch.compare_cell import STALLED, counted, read_cell, run_cell
 from saddlebag.launch.compare_plot import plot_comparison
 from saddlebag.launch.compare_spec import load_comparison
 from saddlebag.launch.compare_table import markdown
@@ -137,9 +137,9 @@ def test_it_resumes_and_runs_only_what_is_missing(
     ran: list[str] = []
     real = comparing.run_cell
 
-    def watch(text: str, path: str, budget: float | None) -> dict[str, Any]:
+    def watch(text: str, path: str, budget: float | None, tuning: bool) -> dict[str, Any]:
         ran.append(Path(path).name)
-        return real(text, path, budget)
+        return real(text, path, budget, tuning)
 
     monkeypatch.setattr(comparing, "run_cell", watch)
     again, _ = run(folder / "small.toml", folder / "out")
@@ -211,6 +211,19 @@ def test_a_run_that_cannot_win_is_cut(finished: tuple[Path, dict[str, Any], list
     ogda = next(entry for entry in values["entries"] if entry["label"] == "ogda")
     assert [row["reason"] for row in ogda["grid"]] == ["diverged", "merit", "cut"]
     assert [row["reason"] for row in next(e for e in values["entries"] if e["label"] == "masha1")["grid"]].count("merit") >= 1
+
+
+def test_a_run_that_does_not_get_under_way_ends_early_while_tuning_only(tmp_path: Path) -> None:
+    """OGDA at 1/L diverges, but not within 12 iterations by the factor that ends any run."""
+    text = RECIPE.replace("max_iterations = 3000", "max_iterations = 12")
+    loaded, _ = load_comparison(recipe(tmp_path, text), ["method.step_size=1/L"])
+    job = loaded.jobs()[0]
+    tried = run_cell(job.to_toml(), str(tmp_path / "cell.json"), None, True)
+    assert tried["reason"] == STALLED
+    assert tried["curve"][-1][0] < 12
+    assert read_cell(tmp_path / "cell.json", None, tuning=True) == tried
+    assert read_cell(tmp_path / "cell.json", None, tuning=False) is None
+    assert run_cell(job.to_toml(), str(tmp_path / "cell.json"))["reason"] == "max_iterations"
 
 
 def test_evaluations_are_counted_and_nothing_else_changes() -> None:
