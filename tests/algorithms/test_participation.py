@@ -112,15 +112,15 @@ def test_two_of_ten_lose_nothing_in_iterations_and_save_traffic() -> None:
     game = BilinearGame(n=20, num_workers=10, regularisation=0.1)
 
     def run(count: int | None) -> Any:
-        method = masha1(game, up=Natural(), down=Natural(), step_size=0.15, probability=0.1, participants=count)
-        outcome = simulate(game, method, seed=1, stop=Stop(merit=1e-6, max_iterations=6000), wire=LoopbackWire())
+        method = masha1(game, up=Natural(), down=FULL, step_size=0.15, probability=0.1, participants=count)
+        outcome = simulate(game, method, seed=1, stop=Stop(merit=1e-4, max_iterations=6000), wire=LoopbackWire())
         assert outcome.reason == "merit"
         return outcome
 
     everybody, two = run(None), run(2)
     assert two.replica.iteration <= 1.1 * everybody.replica.iteration
-    assert two.up_bytes <= 0.6 * everybody.up_bytes
-    assert two.down_bytes < everybody.down_bytes
+    assert two.up_bytes <= 0.7 * everybody.up_bytes
+    assert two.down_bytes <= 0.9 * everybody.down_bytes  # catch-ups: the iterate in place of missed full vectors
 
 
 # --- wrong usage, which takes a class of one's own ----------------------------------------------------------------------
