@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from saddlebag.algorithms.auto_step import Pace, Strain, square
 from saddlebag.algorithms.finite_sum import as_finite_sum, batch_index, check_batch, finite_sums
 from saddlebag.algorithms.full import WireType, check_wire_type, increment
 from saddlebag.errors import ConfigError
@@ -39,6 +40,11 @@ class AnchoredReplica:
     operator_w_D: Vector
     iteration: int
     syncing: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PacedAnchoredReplica(Pace, AnchoredReplica):
+    """With a step of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,8 @@ class Anchored:
         check_batch("sync_batch", self.sync_batch)
         if self.sync_batch is not None and self.batch is None:
             raise ConfigError(f"sync_batch needs a batch for the differences too, got sync_batch={self.sync_batch} alone")
+
+    paced_type = PacedAnchoredReplica
 
     def init_replica(self, z_D: Vector) -> AnchoredReplica:
         return AnchoredReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, syncing=True)
@@ -130,6 +138,10 @@ class Anchored:
         mean_D = mean_D + means[0].dense()
         payload, _ = increment(mean_D, replica.operator_w_D, self.wire)
         return mean_D, (payload,)
+
+    def anchored_strain(self, replica: AnchoredReplica, change_D: Vector, half_D: Vector) -> Strain:
+        """Gamma |g| / (sqrt(p) |zh - w|), g the compressed difference: the theorem asks for gamma Cq <= sqrt(p) / 2."""
+        return Strain(square(change_D) / self.probability, square(half_D - replica.w_D))
 
     def replay_anchor(self, replica: AnchoredReplica, z_D: Vector, down: Message, draws: Draws) -> AnchoredReplica:
         """The replica after a round, given the new iterate."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.anchor import known_constants
+from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, square
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
 from saddlebag.algorithms.full import WireType, check_wire_type, increment
 from saddlebag.errors import ConfigError
@@ -30,6 +31,11 @@ class ExtragradientReplica:
     operator_D: Vector
     iteration: int
     at_half: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PacedExtragradientReplica(Pace, ExtragradientReplica):
+    """With a step of its own."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +83,7 @@ class Extragradient(FullExchange):
     """Extragradient with a constant step."""
 
     replica_type = ExtragradientReplica
+    paced_type = PacedExtragradientReplica
 
     def init_replica(self, z_D: Vector) -> ExtragradientReplica:
         return ExtragradientReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, at_half=False)
@@ -116,9 +123,18 @@ class Extragradient(FullExchange):
             return ExtragradientReplica(moved_D, moved_D, operator_D, replica.iteration + 1, at_half=False)
         return ExtragradientReplica(replica.z_D, moved_D, operator_D, replica.iteration, at_half=True)
 
+    def strain(self, before: ExtragradientReplica, down: Message, after: ExtragradientReplica) -> Strain | None:
+        """Gamma |F(zh) - F(z)| / |zh - z| at the end of an iteration."""
+        del down
+        if not before.at_half:
+            return None
+        return Strain(square(after.operator_D - before.operator_D), square(before.point_D - before.z_D))
 
-def extragradient(problem: Problem, *, step_size: float | None = None, wire: WireType = "float32") -> Extragradient:
+
+def extragradient(problem: Problem, *, step_size: StepSize = None, wire: WireType = "float32") -> Extragradient | AutoStep:
     """Extragradient for a problem; without a step size 1 / (2 L)."""
+    if isinstance(step_size, str):
+        return automatic(Extragradient(step_size=1.0, prox=problem.prox, wire=wire), step_size, problem)
     if step_size is None:
         step_size = 1.0 / (2.0 * known_constants(problem, "extragradient").lipschitz)
     return Extragradient(step_size=step_size, prox=problem.prox, wire=wire)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.anchor import known_constants
+from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.base import Message, Operator, Problem
 from saddlebag.algorithms.one_part import OnePart
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, kind_of, track
@@ -33,12 +34,16 @@ __all__ = ["Innovations", "innovations", "proven_step"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InnovationsReplica:
-    """z, what everybody knows of F at z's predecessor (h), and h one iteration earlier."""
+    """z, and h: what everybody knows of F at z's predecessor."""
 
     z_D: Vector
     known_D: Vector
-    previous_D: Vector
     iteration: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PacedInnovationsReplica(Pace, InnovationsReplica):
+    """With a step of its own."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,6 +65,7 @@ class Innovations(OnePart):
     """The method with its hyper-parameters; see `OnePart`. Both compressors are contractive."""
 
     replica_type = InnovationsReplica
+    paced_type = PacedInnovationsReplica
     worker_type = InnovationsWorker
     server_type = InnovationsServer
 
@@ -73,7 +79,7 @@ class Innovations(OnePart):
                 )
 
     def init_replica(self, z_D: Vector) -> InnovationsReplica:
-        return InnovationsReplica(z_D, np.zeros(len(z_D)), np.zeros(len(z_D)), iteration=0)
+        return InnovationsReplica(z_D, np.zeros(len(z_D)), iteration=0)
 
     def init_worker(self, replica: InnovationsReplica) -> InnovationsWorker:
         return InnovationsWorker(np.zeros(len(replica.z_D)))
@@ -100,7 +106,12 @@ class Innovations(OnePart):
         down.parts[0].add_to(known_D)
         slope_D = 2.0 * known_D - replica.known_D if replica.iteration else known_D
         z_D = self.prox(replica.z_D - self.step_size * slope_D, self.step_size)
-        return InnovationsReplica(z_D, known_D, replica.known_D, replica.iteration + 1)
+        return InnovationsReplica(z_D, known_D, replica.iteration + 1)
+
+    def strain(self, before: InnovationsReplica, down: Message, after: InnovationsReplica) -> Strain | None:
+        """Of the optimistic step, on what is known of F."""
+        del down
+        return optimistic_strain(before, after, after.known_D - before.known_D)
 
 
 def proven_step(constants: Constants, alpha: float, alpha_down: float) -> float:
@@ -121,7 +132,7 @@ def proven_step(constants: Constants, alpha: float, alpha_down: float) -> float:
     return min(step_size, mu / (factor * constants.lipschitz_rms**2)) if factor > 0 else step_size
 
 
-def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None) -> Innovations:
+def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size: StepSize = None) -> Innovations | AutoStep:
     """Optimistic gradient with compressed innovations for a problem.
 
     Without a step size the proven one (`proven_step`), which holds for every contractive compressor and is far smaller than
@@ -130,6 +141,8 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
     Raises:
         ConfigError: a compressor is not contractive, or constants are needed and unknown, or mu = 0.
     """
+    if isinstance(step_size, str):
+        return automatic(Innovations(step_size=1.0, up=up, down=down, prox=problem.prox), step_size, problem)
     if step_size is None:
         checked = Innovations(step_size=1.0, up=up, down=down)
         constants = known_constants(problem, "innovations")

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, probability_or_theory
+from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
 from saddlebag.algorithms.one_part import refuse_joint
@@ -98,13 +99,20 @@ class Masha1(Anchored):
     def init_server(self, replica: AnchoredReplica) -> Masha1Server:
         return Masha1Server(np.zeros(len(replica.z_D)))
 
+    def half(self, replica: AnchoredReplica) -> Vector:
+        """The half point zh = prox(zbar - gamma F(w))."""
+        return self.prox(self.pulled(replica) - self.step_size * replica.operator_w_D, self.step_size)
+
+    def strain(self, before: AnchoredReplica, down: Message, after: AnchoredReplica) -> Strain | None:
+        del after
+        return None if before.syncing else self.anchored_strain(before, down.parts[-1].dense(), self.half(before))
+
     def worker_step(
         self, replica: AnchoredReplica, own: Masha1Worker, operator: Operator, draws: Draws
     ) -> tuple[Masha1Worker, Message]:
         known_D, parts = self.worker_full(replica, own.operator_w_D, operator, draws)
         if not replica.syncing:
-            half_D = self.prox(self.pulled(replica) - self.step_size * replica.operator_w_D, self.step_size)
-            difference_D = self.difference(replica, own.operator_w_D, operator, half_D, draws)
+            difference_D = self.difference(replica, own.operator_w_D, operator, self.half(replica), draws)
             parts = (*parts, self.up.encode(difference_D, draws))
         return Masha1Worker(known_D), Message(parts)
 
@@ -154,14 +162,14 @@ def masha1(
     *,
     up: Compressor,
     down: Compressor,
-    step_size: float | None = None,
+    step_size: StepSize = None,
     probability: float | None = None,
     rule: AnchorRule = "current",
     wire: WireType = "float32",
     batch: int | None = None,
     sync_batch: int | None = None,
     participants: int | None = None,
-) -> Masha1:
+) -> Masha1 | AutoStep:
     """MASHA1 for a problem; with `batch` VR-MASHA1, with `sync_batch` too its stochastic form, with `participants` PP-MASHA1.
 
     Without a step size, the proven one: min{sqrt(p) / (2 Cq), p / (2 mu)} with p = min(1/beta, 1/2), under which
@@ -170,6 +178,8 @@ def masha1(
     p = probability_or_theory(problem, up, probability, batch, sync_batch)
     given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
     given |= {"batch": batch, "sync_batch": sync_batch, "participants": participants}
+    if isinstance(step_size, str):
+        return automatic(Masha1(step_size=1.0, prox=problem.prox, **given), step_size, problem)
     if step_size is None:
         step_size = proven_step(problem, Masha1(step_size=1.0, **given))
     return Masha1(step_size=step_size, prox=problem.prox, **given)

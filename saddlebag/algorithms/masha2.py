@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, probability_or_theory
+from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
 from saddlebag.algorithms.base import Message, Operator, Problem
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, feed_back, kind_of
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.full import WireType
 
 __all__ = ["Masha2", "masha2"]
+
+_EDGE = 1.44  # instability shows at a strain of 1 / 1.2, measured with Top-k and unscaled Rand-k
+_PATIENCE = 3.0  # iterations; error memories return what they owe later
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +76,13 @@ class Masha2(Anchored):
         """The half point zh = zbar - gamma F(w)."""
         return self.pulled(replica) - self.step_size * replica.operator_w_D
 
+    def strain(self, before: AnchoredReplica, down: Message, after: AnchoredReplica) -> Strain | None:
+        del after
+        if before.syncing:
+            return None
+        strain = self.anchored_strain(before, down.parts[-1].dense() / self.step_size, self.half(before))
+        return dataclasses.replace(strain, change=_EDGE * strain.change, patience=_PATIENCE)
+
     def worker_step(
         self, replica: AnchoredReplica, own: Masha2Worker, operator: Operator, draws: Draws
     ) -> tuple[Masha2Worker, Message]:
@@ -105,13 +116,13 @@ def masha2(
     *,
     up: Compressor,
     down: Compressor,
-    step_size: float | None = None,
+    step_size: StepSize = None,
     probability: float | None = None,
     rule: AnchorRule = "current",
     wire: WireType = "float32",
     batch: int | None = None,
     sync_batch: int | None = None,
-) -> Masha2:
+) -> Masha2 | AutoStep:
     """MASHA2 for a problem without prox; with `batch` VR-MASHA2, with `sync_batch` too its stochastic form.
 
     Without a step size, the proven one for the "current" rule; see `proven_step`.
@@ -124,6 +135,8 @@ def masha2(
     p = probability_or_theory(problem, up, probability, batch, sync_batch)
     given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
     given |= {"batch": batch, "sync_batch": sync_batch}
+    if isinstance(step_size, str):
+        return automatic(Masha2(step_size=1.0, **given), step_size, problem)
     if step_size is None:
         step_size = proven_step(problem, Masha2(step_size=1.0, **given))
     return Masha2(step_size=step_size, **given)

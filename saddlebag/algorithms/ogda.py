@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.anchor import known_constants
+from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.extragradient import FullExchange, FullServer, FullWorker
 
 if TYPE_CHECKING:
@@ -32,11 +33,17 @@ class OgdaReplica:
     iteration: int
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PacedOgdaReplica(Pace, OgdaReplica):
+    """With a step of its own."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ogda(FullExchange):
     """Optimistic gradient descent-ascent with a constant step."""
 
     replica_type = OgdaReplica
+    paced_type = PacedOgdaReplica
 
     def init_replica(self, z_D: Vector) -> OgdaReplica:
         return OgdaReplica(z_D, np.zeros(len(z_D)), iteration=0)
@@ -75,9 +82,16 @@ class Ogda(FullExchange):
         z_D = self.prox(replica.z_D - self.step_size * slope_D, self.step_size)
         return OgdaReplica(z_D, operator_D, replica.iteration + 1)
 
+    def strain(self, before: OgdaReplica, down: Message, after: OgdaReplica) -> Strain | None:
+        """Of the optimistic step."""
+        del down
+        return optimistic_strain(before, after, after.operator_D - before.operator_D)
 
-def ogda(problem: Problem, *, step_size: float | None = None, wire: WireType = "float32") -> Ogda:
+
+def ogda(problem: Problem, *, step_size: StepSize = None, wire: WireType = "float32") -> Ogda | AutoStep:
     """OGDA for a problem; without a step size 1 / (2 L)."""
+    if isinstance(step_size, str):
+        return automatic(Ogda(step_size=1.0, prox=problem.prox, wire=wire), step_size, problem)
     if step_size is None:
         step_size = 1.0 / (2.0 * known_constants(problem, "ogda").lipschitz)
     return Ogda(step_size=step_size, prox=problem.prox, wire=wire)

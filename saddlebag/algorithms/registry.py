@@ -47,6 +47,10 @@ METHODS: dict[str, Callable[..., AnyMethod]] = {
 }
 
 
+STEERABLE = frozenset({"extragradient", "innovations", "masha1", "masha2", "ogda"})
+"""The methods that know `step_size = "auto"`."""
+
+
 def takes_compressors(name: str) -> bool:
     """Whether the method has an `up` and a `down` compressor."""
     return "up" in inspect.signature(METHODS[name]).parameters
@@ -72,4 +76,6 @@ def make_method(
     for key in params:
         if key not in (*known, "up", "down"):
             raise ConfigError(f"method {name!r} has no parameter {key!r}; known: {', '.join(known)}")
+    if isinstance(params.get("step_size"), str) and name not in STEERABLE:
+        raise ConfigError(f"method {name!r} has no automatic step size; known for {', '.join(sorted(STEERABLE))}")
     return METHODS[name](problem, **params)

@@ -77,7 +77,7 @@ def make_method(
         problem: its constants give the step size, its prox is used.
         up: compressor of the workers, or its name; identity by default, for methods that take one.
         down: the same of the server.
-        step_size: a number, "theory", a multiple of 1/L such as "0.35/L", or "estimate" (also None): the theory with
+        step_size: a number, "theory", "auto", a multiple of 1/L such as "0.35/L", or "estimate" (also None): the theory with
             constants that are estimated from operator values, see `saddlebag.algorithms.estimate`.
         **params: the method's own parameters.
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
 from saddlebag.errors import ConfigError, RemoteProtocolError
@@ -124,14 +125,14 @@ def _chosen(section: CompressorSection | None, dimension: int, path: str) -> Com
     return CompressorSection(name=name, parameters=parameters)
 
 
-def step_number(step_size: float | str, problem: Problem, path: str = "step_size") -> float:
-    """A step size as a number: itself, or a multiple of 1/L with the problem's known L.
+def step_number(step_size: float | str, problem: Problem, path: str = "step_size") -> float | str:
+    """A step size as methods take it: a number or an "auto" as they are, a multiple of 1/L with the problem's known L.
 
     Raises:
         ConfigError: it is malformed, or the problem has no known constants.
     """
     parsed = parse_step_size(step_size, path)
-    if isinstance(parsed, float):
+    if isinstance(parsed, float) or parsed.startswith("auto"):
         return parsed
     if parsed in ("theory", "estimate"):
         raise ConfigError(f"{path} is {parsed!r}: the method knows that number, not the problem")
@@ -148,6 +149,8 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
         method = _build(section, problem, path)
         found = {key: getattr(method, key, None) for key in _RESOLVED}
         numbers: dict[str, Any] = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+        if isinstance(method, AutoStep):
+            numbers["step_size"] = f"auto from {method.first_step!r}"
         up, down = (_chosen(side, problem.dimension, path) for side in (section.up, section.down))
         sections.append(dataclasses.replace(section, up=up, down=down, **numbers))
     return dataclasses.replace(recipe, method=sections[0], baselines=tuple(sections[1:]))
@@ -156,7 +159,12 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
 def resolved_json(resolved: Recipe) -> str:
     """The resolved numbers of the main method, for the server to send to workers."""
     numbers = {key: getattr(resolved.method, key) for key in _RESOLVED}
-    return json.dumps({key: value for key, value in numbers.items() if isinstance(value, float)}, sort_keys=True)
+    return json.dumps({key: value for key, value in numbers.items() if _is_resolved(key, value)}, sort_keys=True)
+
+
+def _is_resolved(key: str, value: object) -> bool:
+    """A number, or the automatic rule with its first step."""
+    return isinstance(value, float) or (key == "step_size" and isinstance(value, str) and value.startswith("auto from "))
 
 
 def apply_resolved(recipe: Recipe, text: str) -> Recipe:
@@ -169,7 +177,7 @@ def apply_resolved(recipe: Recipe, text: str) -> Recipe:
         numbers = json.loads(text)
         if not (isinstance(numbers, dict) and set(numbers) <= set(_RESOLVED)):
             raise ConfigError("unknown keys")
-        if not all(isinstance(value, float) for value in numbers.values()):
+        if not all(_is_resolved(key, value) for key, value in numbers.items()):
             raise ConfigError("values that are no numbers")
         known: dict[str, Any] = numbers
         method = dataclasses.replace(recipe.method, **known)

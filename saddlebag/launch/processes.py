@@ -196,6 +196,8 @@ def run_worker(
 
     def configure(resolved: str) -> None:
         core.method = build_method(apply_resolved(recipe, resolved), problem)
+        if (core.epoch, core.round) == (0, 0):  # the first step of an automatic rule is part of the replica
+            core.begin_run(0)
 
     shell = WorkerShell(
         core, recipe=recipe.canonical(), token=token, store=store, give_up_s=give_up_s, configure=configure, note=note
@@ -207,5 +209,5 @@ def _provisional(recipe: Recipe, problem: Problem) -> AnyMethod:
     """The method with placeholders for the numbers that the server will send, so that no worker computes constants."""
     section = recipe.method
     if not isinstance(section.step_size, int | float):
-        section = dataclasses.replace(section, step_size=1.0)
+        section = dataclasses.replace(section, step_size="auto from 1.0" if section.step_size.startswith("auto") else 1.0)
     return build_method(dataclasses.replace(recipe, method=section), problem)

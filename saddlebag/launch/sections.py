@@ -30,11 +30,14 @@ BUNDLED = ("breast_cancer", "diabetes")
 """The data sets that scikit-learn brings; any other source is a path."""
 
 _STEP = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*/\s*L")
+_AUTO = re.compile(r"auto from (?=[^e]*[1-9])\d+\.?\d*(?:e[+-]?\d{1,2})?")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 
 
 def parse_step_size(value: object, path: str) -> float | str:
-    """A step size as recipes write it: a number, "theory", "estimate", or a multiple of 1/L such as "0.35/L".
+    """A step size as recipes write it: a number, "theory", "estimate", "auto", or a multiple of 1/L such as "0.35/L".
+
+    "auto from 0.01" names the first step of the automatic rule.
 
     Raises:
         ConfigError: it is none of these, or not positive.
@@ -45,10 +48,10 @@ def parse_step_size(value: object, path: str) -> float | str:
         match = _STEP.fullmatch(value.strip())
         if match and float(match[1]) > 0:
             return f"{match[1]}/L"
-        if value in ("theory", "estimate"):
+        if value in ("theory", "estimate", "auto") or _AUTO.fullmatch(value):
             return value
     raise ConfigError(
-        f"{path} must be a positive number, 'theory', 'estimate', or a multiple of 1/L such as '0.35/L', got {value!r}"
+        f"{path} must be a positive number, 'theory', 'estimate', 'auto', or a multiple of 1/L such as '0.35/L', got {value!r}"
     )
 
 
@@ -118,8 +121,8 @@ class MethodSection:
 
     Attributes:
         label: its name in tables and plots, and the name of its folder.
-        step_size: a number, "theory", the theory with constants that are estimated ("estimate"), or a multiple of 1/L such as
-            "0.35/L".
+        step_size: a number, "theory", the theory with constants that are estimated ("estimate"), the rule that finds it
+            ("auto"), or a multiple of 1/L such as "0.35/L".
         probability: a number in (0, 1], or "theory".
         parameters: the others that the method takes.
         up, down: compressors; None for a method that takes none.

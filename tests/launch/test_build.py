@@ -74,7 +74,23 @@ def test_an_adaptive_compressor_is_chosen_before_the_run() -> None:
         resolve(small, build_problem(small))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"step_size": "1"}', '{"step_size": -1.0, "name": 2.0}', "[" * 100_000])
+def test_an_automatic_step_travels_with_its_first_step() -> None:
+    recipe = recipe_of(
+        {"name": "ogda", "step_size": "auto"}, baseline=[{"name": "extragradient", "step_size": "auto from 0.25"}]
+    )
+    problem = build_problem(recipe)
+    assert problem.constants is not None
+    resolved = resolve(recipe, problem)
+    assert resolved.method.step_size == f"auto from {0.1 / problem.constants.lipschitz!r}"
+    assert resolved.baselines[0].step_size == "auto from 0.25"
+    assert apply_resolved(recipe, resolved_json(resolved)).method == resolved.method
+    assert build_method(resolved, problem) == build_method(recipe, problem)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", '{"step_size": "1"}', '{"step_size": -1.0, "name": 2.0}', "[" * 100_000],
+)
 def test_resolved_numbers_from_a_peer_are_checked(text: str) -> None:
     with pytest.raises(RemoteProtocolError, match="malformed"):
         apply_resolved(recipe_of({"name": "ogda"}), text)

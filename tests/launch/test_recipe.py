@@ -125,7 +125,7 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
         ("method.stepsize=1", r"method\.stepsize is no known key; did you mean 'step_size'"),
         (
             "method.step_size=0",
-            r"method\.step_size must be a positive number, 'theory', 'estimate', or a multiple of 1/L such as '0\.35/L', got 0",
+            r"method\.step_size must be a positive number, 'theory', 'estimate', 'auto', or a multiple of 1/L .*, got 0",
         ),
         ("method.step_size=1/M", r"method\.step_size must be .*, got '1/M'"),
         ("method.probability=1.5", r"method\.probability must be a number in \(0, 1\] or 'theory', got 1\.5"),

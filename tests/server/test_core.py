@@ -16,13 +16,14 @@ from saddlebag.algorithms import (
     Stop,
     digest,
     extragradient,
+    innovations,
     masha1,
     masha2,
     ogda,
     optimistic_masha,
     three_pillars,
 )
-from saddlebag.compression import Identity, PermK, RandK, TopK
+from saddlebag.compression import Grid, Identity, PermK, RandK, TopK
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
@@ -48,6 +49,8 @@ def methods(game: BilinearGame) -> list[AnyMethod]:
         masha1(game, up=RandK(fraction=0.25), down=Identity(), step_size=0.2, participants=2, rule="next"),
         optimistic_masha(game, up=PermK(workers=4), down=Identity(), step_size=0.1),
         three_pillars(game, up=Identity(), down=Identity(), step_size=0.3, participants=2, probability=0.2),
+        innovations(game, up=Grid(), down=Grid(step=0.5), step_size="auto"),
+        masha2(game, up=TopK(fraction=0.25), down=TopK(fraction=0.25), step_size="auto"),
     ]
 
 
@@ -60,7 +63,7 @@ def check_books(net: Any, expected: Outcome) -> None:
     assert ledger.down.payload == net.server.down_bytes == expected.down_bytes
 
 
-@pytest.mark.parametrize("which", range(10))
+@pytest.mark.parametrize("which", range(12))
 @pytest.mark.parametrize("frame_bytes", [8, 40, 1 << 20])
 def test_any_order_and_frame_size_equals_simulate(
     game: BilinearGame, network: Any, reference: Reference, which: int, frame_bytes: int

@@ -1,0 +1,236 @@
+"""`step_size = "auto"`: a step that every machine finds by itself from what all of them know, at no extra traffic.
+
+A method tells, after an iteration, how far it is from the edge of stability: its *strain*, gamma |change of F| / |displacement|
+scaled so that rotations become unstable at 1. Below the edge the strain r is well under 1, because the directions in which F
+changes fastest have died out; beyond it those directions grow until they dominate and r tends to a value above 1, whatever the
+problem, long before they are large beside the error. So one number steers the step:
+
+    waiting     the first memories still fill, or the step is too large: it shrinks by a fifth an iteration, or more
+    searching   gamma jumps to where r would be half of the target, and grows by 10 % an iteration, until r exceeds the target
+    tracking    gamma grows by 2 % an iteration while r is below the target (faster in a long calm, up to 10 %), and shrinks by
+                (target / r)^2, at most by half, above it
+
+r^2 is a ratio of sums that forget 40 % at every iteration. Near the edge the step is now and then a little too large, which
+excites the fast directions up to the size of the steps of the slow ones and lets them decay again.
+
+The edges: extragradient gamma L = 1 and optimistic methods gamma L = 1 / sqrt(3) on rotations (for gradients of quadratics,
+1 and 2/3); MASHA gamma Cq = sqrt(p), the shape of its theorem, confirmed by measurement within 10 % for Rand-k, natural and no
+compression (docs/decisions/0010-auto-step.md). This is a rule that was measured, not one that is proven.
+
+The step is part of the replica: it is in snapshots, checkpoints and digests, and a run with it is as reproducible as any.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from saddlebag.algorithms.one_part import check_step
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.base import Message, Operator, Problem, ReplicaState
+    from saddlebag.compression import Draws, Mean, Vector
+
+__all__ = ["AutoStep", "Pace", "Steerable", "StepSize", "Strain", "automatic", "optimistic_strain", "square"]
+
+StepSize: TypeAlias = float | str | None
+"""A number, "auto" or "auto from NUMBER" (with the first step), or None for the step of the theory."""
+
+_FIRST_STEP = 1e-6  # without a known L: raised up to a hundredfold an iteration, so its scale costs a few iterations
+_FIRST_FRACTION = 0.1  # of 1 / L, where L is known
+_TARGET = 0.85  # strain, 1 at the edge; results hardly change from 0.75 to 0.9
+_MEMORY = 0.6  # of the sums of an iteration in the next one
+_GROWTH, _ACCELERATION, _MOST_GROWTH = 0.02, 0.005, 0.1  # of the step; the second is added for every iteration of calm
+_JUMP, _LEAST_JUMP = 100.0, 1.1
+_HOPELESS = 4.0  # strain beyond which not even filling memories excuse the step
+_DOUBT = 0.8  # the factor while it is open whether the memories or the step are to blame
+_WAITING, _SEARCHING, _TRACKING = range(3)
+_NONE = -1.0
+
+
+def square(x_D: Vector) -> float:
+    """|x|^2 by numpy's pairwise sum, whose bits depend on neither threads nor BLAS: replicas must agree on it."""
+    return float(np.square(x_D).sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Strain:
+    """What one iteration shows: gamma sqrt(change / moved) = 1 at the edge of stability.
+
+    Attributes:
+        change: |change of F|^2, scaled by the method.
+        moved: |displacement|^2 that caused it, or, with `early`, the one that will cause the next change.
+        early: optimistic methods see F at the new point an iteration later.
+        patience: iterations, as multiples of an ordinary method's, after which a step shows its effect. Error memories pay
+            their debts late: the sums remember longer and the step grows more slowly.
+    """
+
+    change: float
+    moved: float
+    early: bool = False
+    patience: float = 1.0
+
+
+def optimistic_strain(before: ReplicaState, after: ReplicaState, change_D: Vector) -> Strain | None:
+    """Of z+ = z - gamma (2 F - F_previous), whose edge on rotations is gamma L = 1 / sqrt(3)."""
+    if before.iteration == 0:  # F_previous is not an operator value yet
+        return Strain(0.0, square(after.z_D - before.z_D), early=True)
+    return Strain(3.0 * square(change_D), square(after.z_D - before.z_D), early=True)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pace:
+    """The state of the rule, which joins a method's replica.
+
+    Attributes:
+        step_size: gamma of the coming iteration.
+        change, moved: the forgetting sums.
+        pending: |displacement|^2 whose change of F is not known yet; negative when there is none.
+        phase: waiting, searching or tracking.
+        calm: iterations since the step shrank.
+    """
+
+    step_size: float
+    change: float
+    moved: float
+    pending: float
+    phase: int
+    calm: int
+
+    def learn(self, strain: Strain | None) -> dict[str, Any]:
+        """The fields after an iteration; unchanged when it showed nothing."""
+        if strain is None or not (math.isfinite(strain.change) and math.isfinite(strain.moved)):
+            return {name: getattr(self, name) for name in _NAMES}
+        new, pending = (self.pending, strain.moved) if strain.early else (strain.moved, _NONE)
+        if new < 0:  # the first displacement
+            return {name: getattr(self, name) for name in _NAMES} | {"pending": pending}
+        memory = 1.0 - (1.0 - _MEMORY) / strain.patience
+        change, moved = memory * self.change + strain.change, memory * self.moved + new
+        r = self.step_size * math.sqrt(change / moved) if moved > 0 else 0.0
+        factor, phase, calm = _next(r, self.phase, self.calm, strain.patience)
+        step_size = self.step_size * factor
+        return {
+            "step_size": step_size if 0.0 < step_size < math.inf else self.step_size,
+            "change": change,
+            "moved": moved,
+            "pending": pending,
+            "phase": phase,
+            "calm": calm,
+        }
+
+
+def _next(r: float, phase: int, calm: int, patience: float) -> tuple[float, int, int]:
+    """The factor on the step, the next phase, and the iterations of calm."""
+    if phase == _WAITING and r >= _TARGET:
+        return min(_DOUBT, _HOPELESS / r), _WAITING, 0
+    if phase != _TRACKING and r < _TARGET:
+        return min(_JUMP, max(_LEAST_JUMP, _TARGET / (2.0 * r) if r > 0 else _JUMP)), _SEARCHING, 0
+    if r < _TARGET:
+        growth = min(_MOST_GROWTH, _GROWTH + _ACCELERATION * calm)
+        return 1.0 + growth / (patience * patience), _TRACKING, calm + 1
+    ratio = _TARGET / r
+    return max(0.5, ratio * ratio), _TRACKING, 0
+
+
+_NAMES = tuple(field.name for field in dataclasses.fields(Pace))
+
+
+class Steerable(Protocol):
+    """What a method adds so that its step can be steered, beside a field `step_size`; a frozen dataclass like every method."""
+
+    paced_type: Any
+    """Its replica joined with `Pace`."""
+
+    def strain(self, before: Any, down: Message, after: Any) -> Strain | None:
+        """What a round showed, given the replicas before and after it; None within an iteration."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoStep:
+    """A method under the rule; itself a method.
+
+    Attributes:
+        method: the method; its own `step_size` is not used.
+        first_step: gamma of the first iteration; any that is not far too large will do.
+    """
+
+    method: Any  # a Method and Steerable: Python has no type for both at once
+    first_step: float = _FIRST_STEP
+
+    replica_type = worker_type = server_type = Pace  # of the class; an instance has those of its method
+
+    def __post_init__(self) -> None:
+        check_step(self.first_step)
+        object.__setattr__(self, "replica_type", self.method.paced_type)
+        object.__setattr__(self, "worker_type", self.method.worker_type)
+        object.__setattr__(self, "server_type", self.method.server_type)
+
+    @property
+    def probability(self) -> float | None:
+        """Of the method, where it has one."""
+        return getattr(self.method, "probability", None)
+
+    def at(self, replica: Pace) -> Any:
+        """The method at the replica's step."""
+        return dataclasses.replace(self.method, step_size=replica.step_size)
+
+    def _joined(self, replica: Any, pace: dict[str, Any]) -> Any:
+        fields = {field.name: getattr(replica, field.name) for field in dataclasses.fields(replica)}
+        return self.method.paced_type(**(fields | pace))
+
+    def init_replica(self, z_D: Vector) -> Any:
+        start = (self.first_step, 0.0, 0.0, _NONE, _WAITING, 0)
+        return self._joined(self.method.init_replica(z_D), dict(zip(_NAMES, start, strict=True)))
+
+    def init_worker(self, replica: Any) -> Any:
+        return self.method.init_worker(replica)
+
+    def init_server(self, replica: Any) -> Any:
+        return self.method.init_server(replica)
+
+    def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
+        sizes: tuple[int, ...] = self.method.uplink_sizes(replica, draws)
+        return sizes
+
+    def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
+        sizes: tuple[int, ...] = self.method.downlink_sizes(replica, draws)
+        return sizes
+
+    def synchronises(self, replica: Any, draws: Draws) -> bool:
+        return bool(self.method.synchronises(replica, draws))
+
+    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
+        done: tuple[Any, Message] = self.at(replica).worker_step(replica, own, operator, draws)
+        return done
+
+    def server_step(self, replica: Any, own: Any, means: tuple[Mean, ...], draws: Draws) -> tuple[Any, Message]:
+        done: tuple[Any, Message] = self.at(replica).server_step(replica, own, means, draws)
+        return done
+
+    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
+        method = self.at(replica)
+        after = method.replay(replica, down, draws)
+        return self._joined(after, replica.learn(method.strain(replica, down, after)))
+
+
+def automatic(method: Any, step_size: str, problem: Problem) -> AutoStep:
+    """A method under the rule, begun at the step that the text names, else at 0.1 / L where L is known.
+
+    Raises:
+        ConfigError: the text is neither "auto" nor "auto from NUMBER".
+    """
+    if step_size == "auto":
+        known = problem.constants
+        return AutoStep(method=method, first_step=_FIRST_STEP if known is None else _FIRST_FRACTION / known.lipschitz)
+    word, _, number = step_size.rpartition(" ")
+    try:
+        first_step = float(number)
+    except ValueError:
+        first_step = math.nan
+    if word != "auto from" or not 0 < first_step < math.inf:
+        raise ConfigError(f"step_size must be a positive number, 'auto' or 'auto from NUMBER', got {step_size!r}")
+    return AutoStep(method=method, first_step=first_step)

@@ -1,0 +1,157 @@
+"""The automatic step: its rule, its laws as a method, and its results beside the best constant step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from saddlebag.algorithms import Stop, check_method, make_method, simulate
+from saddlebag.algorithms.auto_step import AutoStep, Pace, Strain, square
+from saddlebag.algorithms.problems import BilinearGame
+from saddlebag.compression import Grid, Identity, Natural, RandK, TopK
+from saddlebag.errors import ConfigError
+from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.problems import RobustLogisticRegression
+
+FULL = Identity()
+SETTINGS: dict[str, dict[str, Any]] = {
+    "extragradient": {},
+    "innovations": {"up": Grid(), "down": Grid(step=0.5)},
+    "masha1": {"up": Natural(), "down": Natural()},
+    "masha2": {"up": TopK(fraction=0.2), "down": TopK(fraction=0.2)},
+    "ogda": {},
+}
+GRID = {  # gamma L, around each method's best
+    "extragradient": (0.8, 0.9, 1.0, 1.1),
+    "innovations": (0.4, 0.45, 0.5, 0.55),
+    "masha1": (0.35, 0.4, 0.45, 0.5, 0.55),
+    "masha2": (0.15, 0.2, 0.25, 0.3, 0.35),
+    "ogda": (0.45, 0.5, 0.55),
+}
+
+
+def make(name: str, problem: Any, step_size: Any, **changes: Any) -> Any:
+    return make_method(name, problem, step_size=step_size, **(SETTINGS[name] | changes))
+
+
+def iterations(problem: Any, method: Any, *, seed: int = 0, limit: int = 4000) -> float:
+    stop = Stop(merit=1e-6, max_iterations=limit)
+    outcome = simulate(problem, method, seed=seed, stop=stop, wire=LoopbackWire(), keep_history=False)
+    return outcome.replica.iteration if outcome.reason == "merit" else math.inf
+
+
+# --- the rule --------------------------------------------------------------------------------------------------------
+
+
+def pace(**changes: Any) -> Pace:
+    return dataclasses.replace(Pace(step_size=1.0, change=0.0, moved=0.0, pending=-1.0, phase=2, calm=0), **changes)
+
+
+def test_a_calm_step_grows_and_a_strained_one_shrinks() -> None:
+    assert pace().learn(Strain(0.25, 1.0))["step_size"] == pytest.approx(1.02)
+    assert pace(calm=8).learn(Strain(0.25, 1.0))["step_size"] == pytest.approx(1.06)
+    assert pace(calm=99).learn(Strain(0.25, 1.0))["step_size"] == pytest.approx(1.1)
+    assert pace(calm=9).learn(Strain(1.0, 1.0))["step_size"] == pytest.approx(0.85**2)
+    assert pace(calm=9).learn(Strain(1.0, 1.0))["calm"] == 0
+    assert pace().learn(Strain(1e6, 1.0))["step_size"] == 0.5
+
+
+def test_a_search_jumps_to_half_of_the_target_and_ends_beyond_it() -> None:
+    found = pace(step_size=1e-2, phase=0).learn(Strain(1.0, 1.0))  # strain 0.01
+    assert found["step_size"] == pytest.approx(0.425)
+    assert found["phase"] == 1
+    assert pace(step_size=1e-9, phase=1).learn(Strain(1.0, 1.0))["step_size"] == pytest.approx(1e-7)
+    assert pace(phase=1).learn(Strain(1.0, 1.0))["phase"] == 2
+
+
+def test_while_memories_fill_the_step_shrinks_slowly_unless_it_is_hopeless() -> None:
+    assert pace(phase=0).learn(Strain(4.0, 1.0))["step_size"] == 0.8
+    assert pace(phase=0).learn(Strain(1e6, 1.0))["step_size"] == pytest.approx(4e-3)
+
+
+def test_an_early_displacement_waits_for_its_change() -> None:
+    first = pace().learn(Strain(9.0, 4.0, early=True))
+    assert (first["step_size"], first["pending"], first["moved"]) == (1.0, 4.0, 0.0)
+    second = pace(pending=4.0).learn(Strain(1.0, 100.0, early=True))
+    assert (second["moved"], second["pending"]) == (4.0, 100.0)
+
+
+@pytest.mark.parametrize("strain", [None, Strain(math.inf, 1.0), Strain(1.0, math.nan)])
+def test_what_shows_nothing_changes_nothing(strain: Strain | None) -> None:
+    assert pace().learn(strain) == dataclasses.asdict(pace())
+
+
+def test_steps_stay_positive_and_finite() -> None:
+    assert pace(step_size=1.79e308).learn(Strain(0.0, 1.0))["step_size"] == 1.79e308
+    assert pace(step_size=5e-324).learn(Strain(math.inf, 1.0))["step_size"] == 5e-324
+    assert pace().learn(Strain(0.0, 0.0))["step_size"] == pytest.approx(1.02)
+
+
+def test_squares_do_not_depend_on_blas() -> None:
+    x_D = np.random.default_rng(0).standard_normal(1000)
+    assert square(x_D) == float((x_D * x_D).sum())
+
+
+# --- as a method -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_it_keeps_the_laws_of_a_method(name: str, game: BilinearGame, robust: RobustLogisticRegression) -> None:
+    check_method(make(name, game, "auto"), game, wire=LoopbackWire())
+    if name != "masha2":
+        check_method(make(name, robust, "auto"), robust, wire=LoopbackWire())
+    if name.startswith("masha"):
+        check_method(make(name, game, "auto", rule="next"), game, wire=LoopbackWire())
+
+
+def test_the_first_step_comes_from_known_constants_or_from_the_text(game: BilinearGame) -> None:
+    method = make("ogda", game, "auto")
+    assert isinstance(method, AutoStep)
+    assert method.first_step == 0.1 / game.constants.lipschitz
+    assert make("ogda", game, "auto from 1e-3").first_step == 1e-3
+    assert method.init_replica(game.start()).step_size == method.first_step
+
+
+@pytest.mark.parametrize("text", ["best", "auto from", "auto from -1", "auto from nan", "auto from 0", "auto at 1", ""])
+def test_other_texts_are_refused(text: str, game: BilinearGame) -> None:
+    with pytest.raises(ConfigError, match="step_size must be a positive number, 'auto' or 'auto from NUMBER', got"):
+        make("ogda", game, text)
+
+
+def test_methods_without_a_rule_say_so(game: BilinearGame) -> None:
+    with pytest.raises(ConfigError, match="method 'qsgda' has no automatic step size; known for extragradient, innov"):
+        make_method("qsgda", game, up=RandK(k=2), down=FULL, step_size="auto")
+
+
+# --- its results -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize("heterogeneity", [0.0, 1.5])
+def test_it_is_nearly_as_good_as_the_best_constant_step(name: str, heterogeneity: float) -> None:
+    game = BilinearGame(n=5, num_workers=3, regularisation=0.15, heterogeneity=heterogeneity)
+    best = math.inf
+    for value in GRID[name]:
+        limit = 4000 if math.isinf(best) else int(best)
+        best = min(best, iterations(game, make(name, game, value / game.constants.lipschitz), limit=limit))
+    assert iterations(game, make(name, game, "auto"), limit=8000) <= 1.3 * best
+
+
+@pytest.mark.parametrize("name", ["extragradient", "innovations", "masha1", "ogda"])
+@pytest.mark.parametrize("first", [1e-9, 2.0])
+def test_a_bad_first_step_costs_little(name: str, first: float, game: BilinearGame) -> None:
+    good, bad = (iterations(game, make(name, game, text), limit=20000) for text in ("auto", f"auto from {first}"))
+    assert bad <= 1.5 * good
+
+
+@pytest.mark.parametrize("name", ["innovations", "masha1", "masha2"])
+def test_no_seed_diverges(name: str) -> None:
+    game = BilinearGame(n=3, num_workers=2, regularisation=0.3)
+    counts = [iterations(game, make(name, game, "auto"), seed=seed, limit=3000) for seed in range(20)]
+    assert max(counts) <= 2.0 * min(counts)
