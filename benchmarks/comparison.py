@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saddlebag.launch.compare import read_comparison
 from saddlebag.launch.compare_plot import plot_comparison
+from saddlebag.launch.compare_summary import read_comparison
 from saddlebag.launch.compare_table import markdown, ranked, setting
 from saddlebag.launch.units import format_bytes
 

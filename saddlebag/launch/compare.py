@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import multiprocessing
 import os
 import signal
-import statistics
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError
-from saddlebag.launch.compare_cell import problem_of, read_cell, run_cell
+from saddlebag.launch.compare_cell import CUT, problem_of, read_cell, run_cell
 from saddlebag.launch.compare_spec import Cell, CompareSection, grid
-from saddlebag.launch.results import read_json, write_json
+from saddlebag.launch.compare_summary import COMPARISON, at_target, score, summary
+from saddlebag.launch.results import write_json
 from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from saddlebag.algorithms.base import Problem
     from saddlebag.launch.recipe import Recipe
 
-__all__ = ["COMPARISON", "MEASURES", "at_target", "compare", "measures", "read_comparison", "score"]
+__all__ = ["compare"]
 
-COMPARISON, CELLS, RECIPE = "comparison.json", "cells", "recipe.toml"
+CELLS, RECIPE = "cells", "recipe.toml"
 
 _WATCH_S = 0.5
-
-MEASURES = ("iterations", "rounds", "up", "down", "total", "evaluations", "time")
-"""What is measured at the target; bytes and evaluations are those of one worker in the mean, time is modelled."""
+_FALLBACKS = 2
 
 Result = dict[str, Any]
 
@@ -66,9 +62,9 @@ def compare(
     cells = grid(recipe, section, problem)
     with _pool(jobs) as pool:
         runner = _Runner(section, out / CELLS, pool, progress)
-        best = runner.tune(cells, others=section.seeds - 1)
-        results = runner.finish(best, recipe.seed, section.seeds)
-    values = _summary(recipe, section, problem, cells, best, results, runner.tuning)
+        preferred = runner.tune(cells, others=section.seeds - 1)
+        best, results = runner.finish(preferred, recipe.seed, section.seeds)
+    values = summary(recipe, section, problem, cells, best, results, runner.tuning)
     write_json(out / COMPARISON, values)
     return values
 
@@ -127,26 +123,33 @@ class _Runner:
         self._done = self._total = 0
         self.tuning: dict[str, list[Result]] = {}
 
-    def tune(self, cells: dict[str, list[Cell]], others: int) -> dict[str, Cell]:
-        """The best cell of each method; on a tie, or when none arrives, the one with the smaller step comes later."""
+    def tune(self, cells: dict[str, list[Cell]], others: int) -> dict[str, list[Cell]]:
+        """The settings of each method worth all seeds: the best first, then those to fall back on, see `_preferred`."""
         self._total = sum(map(len, cells.values())) + others * len(cells)
-        best: dict[str, Cell] = {}
+        preferred: dict[str, list[Cell]] = {}
         for label, candidates in cells.items():
             results = self._run_all(candidates, tuning=len(candidates) > 1)
             self.tuning[label] = results
-            scores = [score(result, self._section) for result in results]
-            best[label] = candidates[min(range(len(candidates)), key=lambda number: (scores[number], -number))]
-        return best
+            preferred[label] = _preferred(candidates, results, self._section)
+        return preferred
 
-    def finish(self, best: dict[str, Cell], first: int, seeds: int) -> dict[str, list[Result]]:
-        """The results of every method at its best setting on all seeds."""
-        asked = [(label, cell.with_seed(first + number)) for label, cell in best.items() for number in range(seeds)]
-        self._done -= len(best)  # the first seed is there already
-        found = self._run_all([cell for _, cell in asked], tuning=False)
-        results: dict[str, list[Result]] = {label: [] for label in best}
-        for (label, _), result in zip(asked, found, strict=True):
-            results[label].append(result)
-        return results
+    def finish(
+        self, preferred: dict[str, list[Cell]], first: int, seeds: int
+    ) -> tuple[dict[str, Cell], dict[str, list[Result]]]:
+        """The first setting of each method that arrives on every seed, or else its best one, with its results."""
+        best: dict[str, Cell] = {}
+        results: dict[str, list[Result]] = {}
+        for label, candidates in preferred.items():
+            for number, cell in enumerate(candidates):
+                self._total += number and seeds
+                self._done -= not number  # the first seed of the best is there already
+                found = self._run_all([cell.with_seed(first + seed) for seed in range(seeds)], tuning=False)
+                arrives = all(at_target(result) is not None for result in found)
+                if arrives or number == 0:
+                    best[label], results[label] = cell, found
+                if arrives:
+                    break
+        return best, results
 
     def _run_all(self, cells: list[Cell], *, tuning: bool) -> list[Result]:
         """The results of cells; while tuning, runs end that have sent more than the best so far, or do not get under way."""
@@ -188,108 +191,19 @@ def _describe(cell: Cell, result: Result) -> str:
     return f"{cell.job.label}: {', '.join([*settings, f'seed {cell.job.seed}'])}: {result['reason']}"
 
 
-# -- what the results say ------------------------------------------------------------------------------------------------
+def _preferred(cells: list[Cell], results: list[Result], section: CompareSection) -> list[Cell]:
+    """The best cell, then smaller steps with the same probability that may still arrive, two at most.
 
-
-def at_target(result: Result) -> list[float] | None:
-    """The point at which a run reached the target, if it did."""
-    point: list[float] | None = result["curve"][-1] if result["reason"] == "merit" else None
-    return point
-
-
-def measures(point: list[float], workers: int, section: CompareSection) -> dict[str, float]:
-    """The measures at a point of a curve; bytes and evaluations are the mean of the workers."""
-    iteration, rounds, up, down, evaluations, _ = point
-    up, down = up / workers, down / workers
-    values = (iteration, rounds, up, down, up + down, evaluations / workers, section.seconds(rounds, up, down))
-    return dict(zip(MEASURES, values, strict=True))
-
-
-def score(result: Result, section: CompareSection) -> float:
-    """The objective at the target; infinite when it was not reached."""
-    hit = at_target(result)
-    return float("inf") if hit is None else measures(hit, result["workers"], section)[section.objective]
-
-
-def _summary(
-    recipe: Recipe,
-    section: CompareSection,
-    problem: Problem,
-    cells: dict[str, list[Cell]],
-    best: dict[str, Cell],
-    results: dict[str, list[Result]],
-    tuning: dict[str, list[Result]],
-) -> dict[str, Any]:
-    entries = []
-    for job in recipe.jobs():
-        label = job.label
-        chosen, runs = best[label], results[label]
-        tried = [
-            {"step": cell.step, "share": cell.share, "reason": result["reason"], "score": _finite(score(result, section))}
-            for cell, result in zip(cells[label], tuning[label], strict=True)
-        ]
-        entries.append(_entry(chosen, runs, section, problem) | {"grid": tried if len(tried) > 1 else []})
-    reference = section.reference or _best_uncompressed(entries)
-    return {
-        "title": recipe.title,
-        "problem": problem.name,
-        "dimension": problem.dimension,
-        "workers": recipe.workers,
-        "merit": next(iter(results.values()))[0]["merit"],
-        "target": recipe.stop.merit,
-        "seeds": section.seeds,
-        "compare": dataclasses.asdict(section),
-        "reference": reference,
-        "entries": entries,
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if value < float("inf") else None
-
-
-def _entry(cell: Cell, runs: list[Result], section: CompareSection, problem: Problem) -> dict[str, Any]:
-    """One method at its best setting: medians and ranges over the seeds that arrived, and all curves."""
-    hits = [measures(hit, run["workers"], section) for run in runs if (hit := at_target(run)) is not None]
-    table = cell.job.to_dict()["method"]
-    whole = len(hits) == len(runs)
-    return {
-        "label": cell.job.label,
-        "method": table,
-        "compressed": any(table.get(side, {}).get("name", "identity") != "identity" for side in ("up", "down")),
-        "step": cell.step,
-        "share": cell.share,
-        "resolved": runs[0]["resolved"],
-        "lipschitz_step": _times_lipschitz(runs[0]["resolved"].get("step_size"), problem),
-        "reached": len(hits),
-        "runs": len(runs),
-        "reasons": [run["reason"] for run in runs],
-        "median": {key: statistics.median(hit[key] for hit in hits) for key in MEASURES} if whole else None,
-        "range": {key: [min(h[key] for h in hits), max(h[key] for h in hits)] for key in MEASURES} if hits else None,
-        "start": runs[0]["start"],
-        "curves": [_curve(run, section) for run in runs],
-    }
-
-
-def _times_lipschitz(step_size: float | None, problem: Problem) -> float | None:
-    constants = problem.constants
-    return None if step_size is None or constants is None else step_size * constants.lipschitz
-
-
-def _curve(run: Result, section: CompareSection) -> dict[str, list[float]]:
-    points = [measures(point, run["workers"], section) | {"merit": point[-1]} for point in run["curve"]]
-    return {key: [float(f"{point[key]:.6g}") for point in points] for key in (*MEASURES, "merit")}
-
-
-def _best_uncompressed(entries: Iterable[dict[str, Any]]) -> str:
-    found = [entry for entry in entries if entry["median"] and not entry["compressed"]]
-    return min(found, key=lambda entry: entry["median"]["total"])["label"] if found else ""
-
-
-def read_comparison(folder: Path) -> dict[str, Any]:
-    """The summary that `compare` left in a folder.
-
-    Raises:
-        DataError: there is none.
+    The edge of stability is sharp, so that a step that is best on one seed may diverge on another. Of equal cells, as when
+    none arrives, the later one comes first: it has the smaller step.
     """
-    return read_json(folder / COMPARISON)
+    scores = [score(result, section) for result in results]
+    best = min(range(len(cells)), key=lambda number: (scores[number], -number))
+    if scores[best] == float("inf"):
+        return [cells[best]]
+    smaller = [
+        cell
+        for cell, result in zip(cells[best + 1 :], results[best + 1 :], strict=True)
+        if cell.share == cells[best].share and result["reason"] in ("merit", CUT)
+    ]
+    return [cells[best], *smaller[:_FALLBACKS]]

@@ -98,7 +98,9 @@ def _draw(ax: Axes, entry: Mapping[str, Any], key: str, number: int, scale: floa
         if run != main:
             ax.plot(x, y, color=color, linestyle=style, linewidth=0.6, alpha=0.35, zorder=1.5)
             continue
-        label = f"{entry['label']} ({setting(entry['method'])})" + ("" if entry["median"] else ", does not arrive")
+        label = f"{entry['label']} ({setting(entry['method'])})" + (
+            "" if entry["median"] else f", arrives {entry['reached']} of {entry['runs']} times"
+        )
         ax.plot(x, y, color=color, linestyle=style, linewidth=2.4 if number == 0 else 1.6, label=label, zorder=4 - number / 100)
         if entry["reasons"][run] == "merit":
             ax.plot(x[-1:], y[-1:], "o", color=color, markersize=6 if number == 0 else 4.5, zorder=5)

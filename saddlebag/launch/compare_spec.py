@@ -32,7 +32,8 @@ class CompareSection:
     """How the methods of a recipe are compared.
 
     Attributes:
-        seeds: how many run seeds; the first is the recipe's, the others follow it. The first one also tunes.
+        seeds: how many run seeds; the first is the recipe's, the others follow it. The first one also tunes; a setting that
+            then fails on another gives way to the next smaller steps.
         tune: "grid": a method whose step size (or probability) is left at "theory" is tuned over the grid below; a method
             with a number, a multiple of 1/L or another rule of its own is run as it is. "auto": such a method takes the step
             rule "auto" instead, and its probability from the grid. "none": all are run as they are.

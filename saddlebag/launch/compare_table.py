@@ -45,7 +45,7 @@ def setting(method: Mapping[str, Any]) -> str:
     """The compressors of a method, in words."""
     sides = {side: _compressor(method[side]) for side in ("up", "down") if side in method}
     if not sides:
-        return "none"
+        return "uncompressed"
     if sides.get("up") == sides.get("down"):
         return f"{sides['up']} both ways"
     return ", ".join(f"{name} {side}" for side, name in sides.items())

@@ -213,6 +213,27 @@ def test_a_run_that_cannot_win_is_cut(finished: tuple[Path, dict[str, Any], list
     assert [row["reason"] for row in next(e for e in values["entries"] if e["label"] == "masha1")["grid"]].count("merit") >= 1
 
 
+def test_a_step_that_fails_on_another_seed_gives_way_to_a_smaller_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = comparing.run_cell
+
+    def fragile(text: str, path: str, budget: float | None, tuning: bool) -> dict[str, Any]:
+        """Runs that diverge at the largest step that arrives on seed 0, on other seeds."""
+        result = real(text, path, budget, tuning)
+        if "seed = 1" in text and result["label"] == "ogda" and abs(result["resolved"]["step_size"] - big) < 1e-9:
+            result["reason"] = "diverged"
+        return result
+
+    path = recipe(tmp_path)
+    loaded, section = load_comparison(path)
+    constants = BilinearGame(n=4, num_workers=3, regularisation=0.2).constants
+    big = 0.5 / constants.lipschitz
+    monkeypatch.setattr(comparing, "run_cell", fragile)
+    values = comparing.compare(loaded, section, tmp_path / "out")
+    entry = next(entry for entry in values["entries"] if entry["label"] == "ogda")
+    assert entry["step"] == 0.25
+    assert entry["reached"] == 2
+
+
 def test_a_run_that_does_not_get_under_way_ends_early_while_tuning_only(tmp_path: Path) -> None:
     """OGDA at 1/L diverges, but not within 12 iterations by the factor that ends any run."""
     text = RECIPE.replace("max_iterations = 3000", "max_iterations = 12")
