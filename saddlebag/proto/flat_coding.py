@@ -6,9 +6,10 @@
     9          PowersOfTwo: the signs, one byte for the coding of levels, the exponents less 127 as levels
     16, 17     Half, float16 or bfloat16: two squeezed planes of bytes (`planes.py`)
     32 to 63   Levels: [varint block,] a float32 scale for each block, the levels
+    96 to 127  the same with bfloat16 scales
 
-Layout bytes from `LEVELS` to `LEVELS + 31` are levels: bits 0 to 2 are their coding (`level_coding.py`), bit 3 is the
-spacing, and bit 4 says that a varint `block` follows and a scale for each block; without it one scale serves all.
+In a layout byte of levels bits 0 to 2 are their coding (`level_coding.py`), bit 3 is the spacing, bit 4 says that a varint
+`block` follows and a scale for each block (without it one scale serves all), and bit 6 that the scales have two bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ DENSE32, DENSE64, POWERS = 1, 2, 3
 FLOAT16, BFLOAT16, CODED_POWERS = 7, 8, 9
 FLOAT16_PLANES, BFLOAT16_PLANES = 16, 17
 LEVELS = 32
-_CODING, _DYADIC, _BLOCKS = 0b111, 0b1000, 0b10000  # within a layout byte of levels
+_CODING, _DYADIC, _BLOCKS, _SHORT = 0b111, 0b1000, 0b10000, 0b1000000  # within a layout byte of levels
 _HALVES: dict[int, tuple[Literal["float16", "bfloat16"], bool]] = {
     FLOAT16: ("float16", False),
     BFLOAT16: ("bfloat16", False),
@@ -43,7 +44,15 @@ _HALVES: dict[int, tuple[Literal["float16", "bfloat16"], bool]] = {
     BFLOAT16_PLANES: ("bfloat16", True),
 }
 _HALF_LAYOUTS = {key: layout for layout, key in _HALVES.items()}
-_KNOWN = {DENSE32, DENSE64, POWERS, CODED_POWERS, *_HALVES, *range(LEVELS, LEVELS + 32)}
+_KNOWN = {
+    DENSE32,
+    DENSE64,
+    POWERS,
+    CODED_POWERS,
+    *_HALVES,
+    *range(LEVELS, LEVELS + 32),
+    *range(LEVELS | _SHORT, (LEVELS | _SHORT) + 32),
+}
 
 DENSE: dict[int, np.dtype[np.floating[Any]]] = {DENSE32: np.dtype("<f4"), DENSE64: np.dtype("<f8")}
 """The layouts whose body is the values themselves, and their type."""
@@ -105,8 +114,11 @@ def _encode_levels(value: Levels) -> bytes:
         )
     coding, body = encode_levels(value.level_D)
     layout = LEVELS | coding | (_DYADIC if value.spacing is Spacing.DYADIC else 0)
+    bits_B = value.scale_B.astype(_F4).view("<u4")
+    short = not (bits_B & 0xFFFF).any()  # a bfloat16, as `grid` makes them
+    layout |= _SHORT if short else 0
     header = bytes((layout,)) if value.block >= value.dimension else bytes((layout | _BLOCKS,)) + varint(value.block)
-    return header + value.scale_B.astype(_F4).tobytes() + body
+    return header + ((bits_B >> 16).astype(_U2) if short else bits_B).tobytes() + body
 
 
 def decode_flat(reader: Reader, layout: int, dimension: int) -> Flat:
@@ -150,7 +162,11 @@ def _decode_powers(reader: Reader, layout: int, dimension: int) -> PowersOfTwo:
 
 def _decode_levels(reader: Reader, layout: int, dimension: int) -> Levels:
     block = reader.size(1, dimension, "the block of levels") if layout & _BLOCKS else max(dimension, 1)
-    scale_B = finite(reader.array(-(-dimension // block), _F4))
+    count = -(-dimension // block)
+    if layout & _SHORT:
+        scale_B = finite((reader.array(count, _U2).astype(np.uint32) << 16).view(np.float32))
+    else:
+        scale_B = finite(reader.array(count, _F4))
     if (scale_B < 0).any():
         raise RemoteProtocolError(f"a scale must not be negative, got {scale_B.min()}")
     level_D = decode_levels(reader, layout & _CODING, dimension)

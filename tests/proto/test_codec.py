@@ -619,3 +619,25 @@ def test_varints_are_read_where_they_stand(value: int, before: bytes, after: byt
 )
 def test_varints_are_those_of_protocol_buffers(value: int, encoded: str) -> None:
     assert varint(value).hex() == encoded
+
+
+@pytest.mark.parametrize(("scale", "num_bytes"), [(1.0, 2), (2.0**-100, 2), (1.00390625, 4), (0.1, 4)])
+def test_scales_of_bfloat16_take_two_bytes(scale: float, num_bytes: int) -> None:
+    value = Levels(np.array([1, 0, -1], np.int8), np.array([scale], np.float32), 3)
+    data, level_bytes = (
+        packed(Message((value,))),
+        len(packed(Message((Levels(value.level_D, np.zeros(1, np.float32), 3),)))) - 2,
+    )
+    assert len(data) == level_bytes + num_bytes
+    (received,) = decode(data, (3,), Draws(0, 0)).parts
+    assert facts(received) == facts(value)
+
+
+def test_short_scales_are_checked() -> None:
+    data = bytearray(packed(Message((Levels(np.array([1], np.int8), np.ones(1, np.float32), 1),))))
+    data[1:3] = struct.pack("<H", 0x7FC0)  # NaN
+    with pytest.raises(RemoteProtocolError, match="finite"):
+        decode(bytes(data), (1,), Draws(0, 0))
+    data[1:3] = struct.pack("<H", 0xBF80)  # -1
+    with pytest.raises(RemoteProtocolError, match="a scale must not be negative"):
+        decode(bytes(data), (1,), Draws(0, 0))
