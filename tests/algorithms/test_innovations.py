@@ -118,6 +118,16 @@ def test_unbiased_compressors_are_refused(up: Any, down: Any, game: BilinearGame
         innovations(game, up=up, down=down, step_size=0.1)
 
 
+@pytest.mark.slow
+def test_bytes_on_the_reference_problem(wire: LoopbackWire) -> None:
+    """masha.md, section 11: OGDA needs 1,384 iterations and 8.86 Mbit for each worker at its best step; asked: 0.6."""
+    game = BilinearGame()
+    method = innovations(game, up=Grid(), down=Grid(step=0.5), step_size="auto")
+    outcome = simulate(game, method, seed=0, stop=Stop(merit=1e-6, max_iterations=2000), wire=wire, keep_history=False)
+    assert outcome.reason == "merit"
+    assert 8 * (outcome.up_bytes + outcome.down_bytes) / game.num_workers <= 8.86e6 / 20
+
+
 # --- Theorem 1 -------------------------------------------------------------------------------------------------------
 
 
