@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["add_session", "run_session"]
 
 _POLL_S = 0.2
+_LOST = (3, 4, 5, 8)  # Flower's codes for messages, replies and nodes that are gone, and client processes that ended
 _START_S = 60.0
 
 
@@ -57,10 +58,13 @@ def run_session(
     key: Path | None = None,
     ca: Path | None = None,
     timeout: float = 3600.0,
+    gather: float = 120.0,
     observe: Callable[[Record], None] = lambda record: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Run the main method of a recipe on the first `recipe.workers` Flower clients; their app needs `add_session`.
+    """Run the main method of a recipe on the clients with partitions below `recipe.workers`; their app needs `add_session`.
+
+    A client that Flower loses is invited again when it is back, and goes on as a worker of the gRPC driver does.
 
     Args:
         grid: Flower's.
@@ -70,6 +74,7 @@ def run_session(
         key: its private key.
         ca: PEM that signed the certificate; the clients are told.
         timeout: seconds, for all of it.
+        gather: seconds, until the first round, for which all workers must be there.
         observe: called with each record of the history.
         note: called with what a person should know.
 
@@ -79,30 +84,66 @@ def run_session(
     """
     server = _Server(recipe, ServerSecurity(certificate=certificate, key=key), observe, note)
     with server.listening(address) as bound:
-        facts = {
+        invitation = {
             "recipe": json.dumps(recipe.to_dict()),
             "address": bound,
             "token": server.core.settings.token,
             "ca": ca.read_text() if ca is not None else "",
         }
-        nodes = _nodes(grid, recipe.workers, timeout)
-        messages = [
-            Message(RecordDict({FACTS: ConfigRecord({**facts, "worker": worker})}), node, SESSION)
-            for worker, node in enumerate(nodes)
-        ]
-        for reply in grid.send_and_receive(messages, timeout=timeout):
-            if not reply.has_content():
-                raise PeerLost(f"client {reply.metadata.src_node_id} left the session: {reply.error.reason}")
+        _Party(grid, server.core, invitation, note).host(timeout, min(gather, timeout))
     return server.result()
 
 
-def _nodes(grid: Grid, wanted: int, timeout: float) -> list[int]:
-    deadline = time.monotonic() + timeout
-    while len(nodes := sorted(grid.get_node_ids())) < wanted:
-        if time.monotonic() > deadline:
-            raise PeerLost(f"{wanted} workers are needed, {len(nodes)} clients came within {timeout:g} s")
-        time.sleep(_POLL_S)
-    return nodes[:wanted]
+class _Party:
+    """Invites every client as it comes, and those again that Flower lost, until the run is over."""
+
+    def __init__(self, grid: Grid, core: ServerCore, invitation: dict[str, str], note: Callable[[str], None]) -> None:
+        self._grid, self._core, self._invitation, self._note = grid, core, invitation, note
+        self._pending: dict[str, int] = {}  # message -> node
+        self._invited: set[int] = set()
+
+    def host(self, timeout: float, gather: float) -> None:
+        """Return when the run is over and the clients have said so; `PeerLost` as `run_session`."""
+        begin_s, left_s = time.monotonic(), _START_S
+        while True:
+            self._invite()
+            self._collect()
+            waited_s = time.monotonic() - begin_s
+            if self._core.finished is not None:
+                left_s -= _POLL_S  # what a client says at the end may be lost; the run is not
+                if not self._pending or left_s < 0:
+                    return
+            elif waited_s > timeout or (self._core.round == 0 and waited_s > gather):
+                raise PeerLost(self._missing(waited_s))
+            time.sleep(_POLL_S)
+
+    def _invite(self) -> None:
+        new = [node for node in sorted(self._grid.get_node_ids()) if node not in self._invited]
+        if self._core.finished is not None or not new:
+            return
+        self._invited.update(new)
+        messages = [Message(RecordDict({FACTS: ConfigRecord(self._invitation)}), node, SESSION) for node in new]
+        self._pending |= dict(zip(self._grid.push_messages(messages), new, strict=True))
+
+    def _collect(self) -> None:
+        if not self._pending:
+            return
+        for reply in self._grid.pull_messages(list(self._pending)):
+            node = self._pending.pop(reply.metadata.reply_to_message_id, None)
+            if reply.has_content() or node is None:
+                continue
+            if reply.error.code not in _LOST:
+                raise PeerLost(f"client {node} left the session: {reply.error.reason}")
+            self._note(f"client {node} is lost to Flower: {reply.error.reason}")
+            self._invited.discard(node)
+
+    def _missing(self, waited_s: float) -> str:
+        wanted = self._core.settings.num_workers
+        here = wanted - sum(self._core.roster.holds(worker, "") for worker in range(wanted))
+        return (
+            f"{wanted} workers are needed at the same time, {here} take part after {waited_s:.0f} s and {len(self._invited)} "
+            "clients were invited; a simulation runs at most cores + 4 clients at once, each with its client_resources"
+        )
 
 
 class _Server:
@@ -197,7 +238,6 @@ class _Invitation:
     address: str
     token: str
     ca: str
-    worker: int
 
 
 def _session(message: Message, context: Context) -> Message:
@@ -205,7 +245,9 @@ def _session(message: Message, context: Context) -> Message:
     record = message.content.config_records[FACTS]
     values: Any = {field.name: record[field.name] for field in dataclasses.fields(_Invitation)}
     invitation = _Invitation(**values)
-    recipe = recipe_from_dict(json.loads(invitation.recipe))
+    recipe, worker = recipe_from_dict(json.loads(invitation.recipe)), worker_of(context)
+    if worker >= recipe.workers:
+        return Message(RecordDict({FACTS: ConfigRecord({"worker": worker, "notes": ["not needed"]})}), reply_to=message)
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         ca = None
@@ -215,13 +257,13 @@ def _session(message: Message, context: Context) -> Message:
         try:
             run_worker(
                 recipe,
-                invitation.worker,
+                worker,
                 invitation.address,
                 token=invitation.token,
                 security=ClientSecurity(ca=ca),
                 note=notes.append,
             )
         except SaddlebagError as error:
-            raise type(error)(f"worker {invitation.worker}: {error}") from error
-    facts = ConfigRecord({"worker": invitation.worker, "partition": worker_of(context), "notes": notes})
+            raise type(error)(f"worker {worker}: {error}") from error
+    facts = ConfigRecord({"worker": worker, "notes": notes})
     return Message(RecordDict({FACTS: facts}), reply_to=message)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("flwr", reason="Flower is an extra")
-from flwr.app import RecordDict
+from flwr.app import Error, Message, RecordDict
 
 from saddlebag.algorithms import digest, simulate
 from saddlebag.errors import PeerLost
@@ -110,6 +111,48 @@ def test_a_session_is_on_the_same_trajectory(name: str) -> None:
     assert (last["up-bytes"], last["down-bytes"]) == (expected.up_bytes, expected.down_bytes)
 
 
-def test_a_session_with_too_few_clients_says_so() -> None:
-    with pytest.raises(PeerLost, match="4 workers are needed, 2 clients came"):
-        run_session(InProcessGrid(method_app(), 2, together=True), recipe_for(MASHA1), timeout=0.5)
+@pytest.mark.parametrize("clients", [2, 4])
+def test_a_session_with_too_few_clients_at_the_same_time_says_so(clients: int) -> None:
+    class OneByOne(InProcessGrid):
+        """Never runs more than two clients, as a simulation on too few cores."""
+
+        def push_messages(self, messages: Any) -> Any:
+            names = [f"waiting {number}" for number, _ in enumerate(messages)]
+            threading.Thread(target=super().push_messages, args=(messages[:2],), daemon=True).start()
+            return names
+
+    with pytest.raises(PeerLost, match=r"4 workers are needed at the same time, 2 take part"):
+        run_session(OneByOne(method_app(), clients, together=True), recipe_for(MASHA1), timeout=60, gather=3)
+
+
+def test_clients_beyond_the_recipe_are_not_needed_in_a_session() -> None:
+    recipe = recipe_for(MASHA1)
+    result = run_session(InProcessGrid(method_app(), 6, together=True), recipe, timeout=60)
+    assert np.array_equal(result.arrays["z"].numpy(), reference(recipe).replica.z_D)
+
+
+def test_a_client_that_flower_loses_is_invited_again_and_the_session_goes_on() -> None:
+    class Losing(InProcessGrid):
+        """Loses its third client before it comes to run, once."""
+
+        lost = 0
+
+        def _reply(self, message: Any) -> Any:
+            if message.metadata.dst_node_id == 4 and not self.lost:
+                self.lost += 1
+                return Message(Error(code=5, reason="Node Unavailable"), reply_to=message)
+            return super()._reply(message)
+
+        def push_messages(self, messages: Any) -> Any:
+            for message in messages:
+                message.metadata.__dict__["_message_id"] = f"{message.metadata.dst_node_id}, try {self.lost}"
+                threading.Thread(target=self._later, args=(message,), daemon=True).start()
+            return [message.metadata.message_id for message in messages]
+
+        def _later(self, message: Any) -> None:
+            self._replies[message.metadata.message_id] = self._reply(message)
+
+    recipe, notes, grid = recipe_for(MASHA1), list[str](), Losing(method_app(), 4)
+    result = run_session(grid, recipe, timeout=60, gather=10, note=notes.append)
+    assert any("client 4 is lost to Flower" in note for note in notes)
+    assert np.array_equal(result.arrays["z"].numpy(), reference(recipe).replica.z_D)

@@ -1,0 +1,52 @@
+"""The server as any Flower app has it; the one line for compression is the strategy's wrapper."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+from fedavg_digits.task import accuracy, network
+from saddlebag.flower import Compressed
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+    from flwr.serverapp import Grid
+
+app = ServerApp()
+
+SPARSE = {"name": "compose", "sparsifier": {"name": "top_k", "fraction": 0.04}, "values": {"name": "block_int8"}}
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Train and report."""
+    config: dict[str, Any] = dict(context.run_config)
+    clients, seed = int(config["clients"]), int(config["seed"])
+    strategy: Any = FedAvg(min_train_nodes=clients, min_available_nodes=clients, fraction_evaluate=0.0)
+    if config["compress"]:
+        strategy = Compressed(strategy, up=SPARSE, down=SPARSE, seed=seed)
+
+    def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
+        model = network(seed)
+        model.load_state_dict(arrays.to_torch_state_dict())
+        return MetricRecord({"accuracy": accuracy(model)})
+
+    keys = ("clients", "seed", "local-epochs", "learning-rate")
+    result = strategy.start(
+        grid=grid,
+        initial_arrays=ArrayRecord(network(seed).state_dict()),
+        num_rounds=int(config["num-server-rounds"]),
+        train_config=ConfigRecord({key: config[key] for key in keys}),
+        evaluate_fn=evaluate,
+    )
+    last = max(result.evaluate_metrics_serverapp)
+    facts = {"accuracy": result.evaluate_metrics_serverapp[last]["accuracy"], **result.train_metrics_clientapp[last]}
+    logging.getLogger("flwr").info("%s", json.dumps(facts))
+    if config["output"]:
+        Path(str(config["output"])).write_text(json.dumps(facts))

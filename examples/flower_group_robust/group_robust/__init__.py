@@ -1,0 +1,1 @@
+"""Group-robust training between clients, as a Flower app."""

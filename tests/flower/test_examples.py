@@ -1,0 +1,54 @@
+"""The example apps with their own configuration, in this process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flwr", reason="Flower is an extra")
+
+from saddlebag.flower import InProcessGrid
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, example: str, *, together: bool = False, **given: Any) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(str(EXAMPLES / example))
+    facts = tomllib.loads((EXAMPLES / example / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    config = {**facts["config"], **{key.replace("_", "-"): value for key, value in given.items()}}
+    config["output"] = str(folder / "result.json")
+    assert set(config) == set(facts["config"])
+    server, client = (
+        getattr(importlib.import_module(name), variable)
+        for name, variable in (facts["components"][part].split(":") for part in ("serverapp", "clientapp"))
+    )
+    InProcessGrid(client, config["clients"], config, together=together).start(server, config)
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+def test_fedavg_with_compression_learns_with_fewer_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    result = run(monkeypatch, tmp_path, "flower_fedavg", num_server_rounds=12, clients=4, learning_rate=0.2)
+    assert result["accuracy"] > 0.6
+    assert result["saddlebag-up-bytes"] * 20 < result["saddlebag-plain-up-bytes"]
+    plain = run(monkeypatch, tmp_path, "flower_fedavg", num_server_rounds=2, clients=4, compress=False)
+    assert "saddlebag-up-bytes" not in plain
+
+
+def test_group_robust_is_the_same_in_a_session_and_by_messages_and_serves_the_worst_client(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"clients": 3, "merit": 0.05}
+    session = run(monkeypatch, tmp_path, "flower_group_robust", together=True, **given)
+    messages = run(monkeypatch, tmp_path, "flower_group_robust", mode="messages", **given)
+    assert np.array_equal(session["z"], messages["z"])
+    plain = run(monkeypatch, tmp_path, "flower_group_robust", mode="messages", objective="mean", **given)
+    assert session["worst_loss"] < plain["worst_loss"]
+    assert "group_robust.server_app" in sys.modules
