@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from saddlebag.algorithms.one_part import check_step
+from saddlebag.algorithms.participation import Selective
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -217,15 +218,28 @@ class AutoStep:
         return self._joined(after, replica.learn(method.strain(replica, down, after)))
 
 
+class SelectiveAutoStep(AutoStep):
+    """The same for a method in which workers may idle: what they miss includes the step."""
+
+    @property
+    def drifting(self) -> tuple[str, ...]:
+        return (*self.method.drifting, *_NAMES)
+
+    def select(self, replica: Any, draws: Draws, members: tuple[int, ...]) -> tuple[int, ...]:
+        chosen: tuple[int, ...] = self.method.select(replica, draws, members)
+        return chosen
+
+
 def automatic(method: Any, step_size: str, problem: Problem) -> AutoStep:
     """A method under the rule, begun at the step that the text names, else at 0.1 / L where L is known.
 
     Raises:
         ConfigError: the text is neither "auto" nor "auto from NUMBER".
     """
+    wrap = SelectiveAutoStep if isinstance(method, Selective) else AutoStep
     if step_size == "auto":
         known = problem.constants
-        return AutoStep(method=method, first_step=_FIRST_STEP if known is None else _FIRST_FRACTION / known.lipschitz)
+        return wrap(method=method, first_step=_FIRST_STEP if known is None else _FIRST_FRACTION / known.lipschitz)
     word, _, number = step_size.rpartition(" ")
     try:
         first_step = float(number)
@@ -233,4 +247,4 @@ def automatic(method: Any, step_size: str, problem: Problem) -> AutoStep:
         first_step = math.nan
     if word != "auto from" or not 0 < first_step < math.inf:
         raise ConfigError(f"step_size must be a positive number, 'auto' or 'auto from NUMBER', got {step_size!r}")
-    return AutoStep(method=method, first_step=first_step)
+    return wrap(method=method, first_step=first_step)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import Stop, check_method, make_method, simulate
+from saddlebag.algorithms import Stop, check_method, digest, make_method, simulate
 from saddlebag.algorithms.auto_step import AutoStep, Pace, Strain, square
+from saddlebag.algorithms.participation import Selective, catch_up, caught_up
 from saddlebag.algorithms.problems import BilinearGame
-from saddlebag.compression import Grid, Identity, Natural, RandK, TopK
+from saddlebag.compression import Draws, Grid, Identity, Natural, RandK, TopK
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
 
@@ -116,6 +117,19 @@ def test_the_first_step_comes_from_known_constants_or_from_the_text(game: Biline
     assert method.first_step == 0.1 / game.constants.lipschitz
     assert make("ogda", game, "auto from 1e-3").first_step == 1e-3
     assert method.init_replica(game.start()).step_size == method.first_step
+
+
+def test_idle_workers_are_brought_to_the_step_too(game: BilinearGame) -> None:
+    method = make("masha1", game, "auto", up=RandK(fraction=0.25), down=FULL, participants=2)
+    assert isinstance(method, Selective)
+    assert {"step_size", "z_D"} <= set(method.drifting)
+    replica, draws = method.init_replica(game.start()), Draws(0, 3)
+    assert method.select(dataclasses.replace(replica, syncing=False), Draws(0, 3), (0, 1, 2, 3)) != (0, 1, 2, 3)
+    later = dataclasses.replace(replica, z_D=replica.z_D + 1.0, step_size=0.5, phase=2, calm=7, iteration=9)
+    assert digest(caught_up(method, replica, catch_up(method, later))) == digest(later)
+    assert not draws.coin(method.probability)
+    assert iterations(game, method, limit=8000) < math.inf
+    assert not isinstance(make("ogda", game, "auto"), Selective)
 
 
 @pytest.mark.parametrize("text", ["best", "auto from", "auto from -1", "auto from nan", "auto from 0", "auto at 1", ""])
