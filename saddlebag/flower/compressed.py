@@ -151,7 +151,7 @@ class Compressed(Strategy):
     def _addressed(self, content: RecordDict, key: str, model: ArrayRecord, node: int) -> RecordDict:
         """A copy of the content for one client: steps from the version it holds, or the reference itself."""
         assert self._schema is not None
-        base = self._held.get(node, -1)
+        base = self._held.pop(node, -1)  # until it has replied: a client that took the steps and was not heard is elsewhere
         missing = range(base + 1, self._version + 1)
         steps = {f"{STEP}{version}": self._steps[version] for version in missing if version in self._steps}
         step_bytes = sum(len(step.data) for step in steps.values())
@@ -196,7 +196,6 @@ class Compressed(Strategy):
         for reply in replies:
             node = reply.metadata.src_node_id
             if not reply.has_content():
-                self._held.pop(node, None)
                 errors.append(reply)
                 continue
             self.ledger.up += serialised_bytes(reply.content)
@@ -207,7 +206,6 @@ class Compressed(Strategy):
                 report = Report.from_record(record)
                 self._decode(reply.content, report, node)
             except RemoteProtocolError as error:
-                self._held.pop(node, None)
                 self._shifts.pop(node, None)
                 errors.append(reply.__class__(Error(code=_MALFORMED, reason=str(error)), reply_to=reply))
                 continue

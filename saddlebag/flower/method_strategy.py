@@ -188,11 +188,11 @@ class MethodStrategy(Strategy):
         moved = False
         for reply in sorted(replies, key=lambda r: nodes.get(r.metadata.src_node_id, -1)):
             worker = nodes.get(reply.metadata.src_node_id)
-            if worker is None:
-                continue
-            if not reply.has_content():
-                self._note(f"worker {worker}: {reply.error.reason}")
+            if not reply.has_content():  # from the client, or from Flower, which does not say whose reply will not come
+                self._note(f"worker {'unknown' if worker is None else worker}: {reply.error.reason}")
                 self._stale = True  # its node may be another one by now
+                continue
+            if worker is None:
                 continue
             try:
                 moved |= self._reply(worker, reply.content)

@@ -126,6 +126,20 @@ def test_a_lost_reply_of_a_shifted_client_resets_its_shift_and_does_no_harm() ->
     assert distance(run(strategy, grid, ROUNDS)) < 5e-3
 
 
+def test_a_client_that_was_not_heard_gets_the_model_and_wastes_no_round() -> None:
+    strategy = Compressed(fed_avg(), up=TOP, down={"name": "top_k", "fraction": 0.01})
+    errors: list[Any] = []
+
+    class Watching(InProcessGrid):
+        def _reply(self, message: Any) -> Any:
+            reply = super()._reply(message)
+            errors.extend([reply.error] if reply.has_error() else [])
+            return reply
+
+    run(strategy, Watching(app_of(compression_mod), CLIENTS, lost=lambda number, partition: number == 9), 6)
+    assert errors == []
+
+
 def test_hostile_replies_become_errors() -> None:
     strategy = Compressed(fed_avg(), up=TOP)
     grid = InProcessGrid(app_of(compression_mod), CLIENTS)

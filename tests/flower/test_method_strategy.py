@@ -85,6 +85,29 @@ def test_a_client_that_lost_its_state_is_rebuilt_from_the_log_on_the_same_trajec
     assert digest(strategy.core.replica) == digest(reference(recipe).replica)
 
 
+def test_a_killed_client_is_awaited_though_flower_does_not_say_whose_reply_is_lost() -> None:
+    class Killed(InProcessGrid):
+        """Client 3 is gone for a while; the error replies in its place come from the SuperLink, node 1."""
+
+        failures = 25
+
+        def _reply(self, message: Any) -> Any:
+            if message.metadata.dst_node_id != 3 or strategy.core.round < 10 or not self.failures:
+                return super()._reply(message)
+            self.failures -= 1
+            self.contexts[3].state = RecordDict()
+            reply = Message(Error(code=5, reason="Node Unavailable"), reply_to=message)
+            reply.metadata.__dict__["_src_node_id"] = 1
+            return reply
+
+    recipe, notes = recipe_for(MASHA1), list[str]()
+    strategy, grid = MethodStrategy(recipe, note=notes.append), Killed(method_app(), 4)
+    strategy.start(grid=grid)
+    assert not grid.failures
+    assert notes == ["worker unknown: Node Unavailable"]
+    assert digest(strategy.core.replica) == digest(reference(recipe).replica)
+
+
 def test_beyond_the_log_a_lost_state_begins_a_new_epoch_and_the_run_converges() -> None:
     strategy = MethodStrategy(recipe_for(MASHA1, merit=1e-8, max_rounds=20000), log_bytes=1000)
     grid = InProcessGrid(method_app(), 4)
