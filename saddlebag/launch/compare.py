@@ -192,7 +192,7 @@ def _describe(cell: Cell, result: Result) -> str:
 
 
 def _preferred(cells: list[Cell], results: list[Result], section: CompareSection) -> list[Cell]:
-    """The best cell, then smaller steps with the same probability that may still arrive, two at most.
+    """The best cell, then steadier ones that may still arrive: more synchronisations, or one of the two next smaller steps.
 
     The edge of stability is sharp, so that a step that is best on one seed may diverge on another. Of equal cells, as when
     none arrives, the later one comes first: it has the smaller step.
@@ -201,9 +201,9 @@ def _preferred(cells: list[Cell], results: list[Result], section: CompareSection
     best = min(range(len(cells)), key=lambda number: (scores[number], -number))
     if scores[best] == float("inf"):
         return [cells[best]]
+    may_arrive = [result["reason"] in ("merit", CUT) for result in results]
+    more = [number for number in range(best) if cells[number].step == cells[best].step and may_arrive[number]]
     smaller = [
-        cell
-        for cell, result in zip(cells[best + 1 :], results[best + 1 :], strict=True)
-        if cell.share == cells[best].share and result["reason"] in ("merit", CUT)
+        number for number in range(best + 1, len(cells)) if cells[number].share == cells[best].share and may_arrive[number]
     ]
-    return [cells[best], *smaller[:_FALLBACKS]]
+    return [cells[number] for number in (best, *more[-1:], *smaller[:_FALLBACKS])]
