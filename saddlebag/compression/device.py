@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,9 @@ _INFINITY = infinity_of(np.dtype(np.int32))
 
 @functools.cache
 def _triton() -> Any | None:
-    try:
-        return importlib.import_module("saddlebag.compression.kernels.fused")
-    except ImportError:
+    if importlib.util.find_spec("triton") is None:
         return None
+    return importlib.import_module("saddlebag.compression.kernels.fused")
 
 
 def _fused_for(x_D: Tensor) -> Any | None:
