@@ -36,6 +36,7 @@ __all__ = ["Compressed", "Memory"]
 Memory = Literal["auto", "error_feedback", "ef21", "diana", "none"]
 _NEEDS = {"error_feedback": "contractive", "ef21": "contractive", "diana": "unbiased"}
 _DISTANCE_BASED = ("Krum", "MultiKrum", "Bulyan")
+_COORDINATEWISE = ("FedMedian", "FedTrimmedAvg")
 _MALFORMED = 901  # error code of a reply that could not be decoded
 _STEPS_KEPT = 256  # downlink payloads kept for clients that sat out; beyond, and where shorter, the whole model goes
 
@@ -78,9 +79,14 @@ class Compressed(Strategy):
                 "prefer quantisers to sparsifiers, or another strategy",
                 stacklevel=2,
             )
+        if self._up is not None and type(strategy).__name__ in _COORDINATEWISE and self.memory not in ("ef21", "diana"):
+            warnings.warn(
+                f"{type(strategy).__name__} orders clients in every coordinate, of which most send nothing: give memory='ef21'",
+                stacklevel=2,
+            )
         self._schema: Schema | None = None
         self._model_D: Vector = np.empty(0)  # the reference: the model as clients of the newest version hold it
-        self._whole = ArrayRecord()  # the same as a model
+        self._whole, self._digest = ArrayRecord(), 0  # the same as a model, and its digest
         self._version = -1
         self._steps: dict[int, Array] = {}
         self._held: dict[int, int] = {}  # node -> version of its reference
@@ -146,6 +152,7 @@ class Compressed(Strategy):
             self._steps[self._version] = pack_payload(payload)
             self._steps.pop(self._version - _STEPS_KEPT, None)
         self._model_D = rounded(stepped_D, self._schema)
+        self._digest = vector_digest(self._model_D)
         self._whole = unflatten(self._model_D, self._schema, self._schema.others(model))
 
     def _addressed(self, content: RecordDict, key: str, model: ArrayRecord, node: int) -> RecordDict:
@@ -164,7 +171,7 @@ class Compressed(Strategy):
             base=base,
             schema=self._schema.to_json() if base < 0 else "",
             version=self._version,
-            digest=vector_digest(self._model_D),
+            digest=self._digest,
             seed=self.seed,
             round=self._exchanges,
             up=self._up_spec,

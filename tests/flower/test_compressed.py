@@ -91,14 +91,18 @@ def test_compression_both_ways_converges_to_the_same_model_with_fewer_bytes(
 
 @pytest.mark.parametrize("inner", [FedAdam, FedMedian])
 def test_other_strategies_run_unmodified_and_keep_the_models_dtype(inner: type) -> None:
-    strategy = Compressed(
-        inner(min_train_nodes=CLIENTS, min_available_nodes=CLIENTS), up=TOP, down={"name": "top_k", "fraction": 0.5}
-    )
+    inside = inner(min_train_nodes=CLIENTS, min_available_nodes=CLIENTS)
+    strategy = Compressed(inside, up=TOP, down={"name": "top_k", "fraction": 0.5}, memory="ef21")
     grid = InProcessGrid(app_of(compression_mod), CLIENTS)
     result = run(strategy, grid, 3)
     assert result.arrays is not None
     reference = next(iter(grid.contexts.values())).state.array_records["saddlebag.reference"]["known"].numpy()
     assert np.array_equal(reference, reference.astype(np.float32))
+
+
+def test_a_median_of_what_clients_happen_to_send_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="memory='ef21'"):
+        Compressed(FedMedian(), up=TOP)
 
 
 def test_a_client_that_sat_out_gets_the_steps_it_missed_and_a_restarted_one_the_model() -> None:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 app = ServerApp()
 
-SPARSE = {"name": "compose", "sparsifier": {"name": "top_k", "fraction": 0.04}, "values": {"name": "block_int8"}}
+
+def sparse(fraction: float) -> dict[str, Any]:
+    """The largest entries, 8 bits each."""
+    return {"name": "compose", "sparsifier": {"name": "top_k", "fraction": fraction}, "values": {"name": "block_int8"}}
 
 
 @app.main()
@@ -30,7 +33,7 @@ def main(grid: Grid, context: Context) -> None:
     clients, seed = int(config["clients"]), int(config["seed"])
     strategy: Any = FedAvg(min_train_nodes=clients, min_available_nodes=clients, fraction_evaluate=0.0)
     if config["compress"]:
-        strategy = Compressed(strategy, up=SPARSE, down=SPARSE, seed=seed)
+        strategy = Compressed(strategy, up=sparse(0.04), down=sparse(0.08), seed=seed)
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         model = network(seed)
