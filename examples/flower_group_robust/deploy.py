@@ -99,7 +99,8 @@ class Deployment:
         (home / "config.toml").write_text(table)
         switches = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
         switches["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] = "1"  # else every run installs everything anew
-        self._environment = {**os.environ, **switches, "FLWR_HOME": str(home)}
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))  # Flower starts its own commands
+        self._environment = {**os.environ, **switches, "FLWR_HOME": str(home), "PATH": path}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def _start(self, name: str, *command: str) -> None:

@@ -97,7 +97,7 @@ def main(grid: Grid, context: Context) -> None:
     last = result.train_metrics_clientapp[rounds[-1]]
     facts = {
         "rounds": rounds[-1],
-        "ms_per_round": 1e3 * (at_s[-1] - at_s[0]) / max(rounds[-1] - rounds[0], 1),
+        "ms_per_round": 1e3 * (at_s[-1] - at_s[0]) / (rounds[-1] - rounds[0]) if len(rounds) > 1 else None,
         "up_bytes": last["up-bytes"],
         "down_bytes": last["down-bytes"],
         **judge(config, result),
