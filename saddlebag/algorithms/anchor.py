@@ -20,6 +20,7 @@ import numpy as np
 from saddlebag.algorithms.auto_step import Pace, Strain, square
 from saddlebag.algorithms.finite_sum import as_finite_sum, batch_index, check_batch, finite_sums
 from saddlebag.algorithms.full import WireType, check_wire_type, increment
+from saddlebag.compression import Grid, track
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class Anchored:
         batch: b, samples for a difference F_m(zh) - F_m(w), the same at both points; None for all of them.
         sync_batch: samples for F_m(w) at a synchronisation; None for all of them. Its error stays until the next one, so it
             should be 1/p times `batch` or more.
+        sync_grid: step of the `grid` through which synchronisations after the first are sent, as innovations of what the
+            other side knows; None for full vectors of type `wire`. What F(w) then lacks is made up for in every message:
+            MASHA1's slope stays unbiased for F(zh), with noise that is also proportional to the memories' errors. The
+            theorems do not cover it.
     """
 
     step_size: float
@@ -70,6 +75,7 @@ class Anchored:
     wire: WireType = "float32"
     batch: int | None = None
     sync_batch: int | None = None
+    sync_grid: float | None = None
 
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
@@ -79,6 +85,10 @@ class Anchored:
         if self.rule not in ("current", "next"):
             raise ConfigError(f"rule must be 'current' or 'next', got {self.rule!r}")
         check_wire_type(self.wire)
+        if self.sync_grid is not None:
+            if self.batch is not None:
+                raise ConfigError("sync_grid does not go with batches: their differences are against the exact F_m(w)")
+            Grid(step=self.sync_grid)  # refuses steps that are out of range
         check_batch("batch", self.batch)
         check_batch("sync_batch", self.sync_batch)
         if self.sync_batch is not None and self.batch is None:
@@ -110,8 +120,18 @@ class Anchored:
         if not self.synchronises(replica, draws):
             return known_D, ()
         anchor_D = replica.w_D if replica.syncing else replica.z_D
-        payload, known_D = increment(self._anchor_value(anchor_D, operator, draws), known_D, self.wire)
+        payload, known_D = self._tell(replica, self._anchor_value(anchor_D, operator, draws), known_D, draws)
         return known_D, (payload,)
+
+    def _tell(self, replica: AnchoredReplica, x_D: Vector, known_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
+        """What takes the other side from `known_D` towards `x_D`, and where it is then."""
+        if self.sync_grid is None or replica.iteration == 0:
+            return increment(x_D, known_D, self.wire)
+        return track(Grid(step=self.sync_grid), x_D, known_D, draws)
+
+    def owed(self, replica: AnchoredReplica, mean_D: Vector) -> Vector | None:
+        """What the replicas' F(w) lacks of the mean of the workers' F_m(w); None where it lacks rounding only."""
+        return None if self.sync_grid is None else mean_D - replica.operator_w_D
 
     def _anchor_value(self, anchor_D: Vector, operator: Operator, draws: Draws) -> Vector:
         if self.batch is None or self.sync_batch is None:
@@ -136,7 +156,7 @@ class Anchored:
         if not self.synchronises(replica, draws):
             return mean_D, ()
         mean_D = mean_D + means[0].dense()
-        payload, _ = increment(mean_D, replica.operator_w_D, self.wire)
+        payload, _ = self._tell(replica, mean_D, replica.operator_w_D, draws)
         return mean_D, (payload,)
 
     def anchored_strain(self, replica: AnchoredReplica, change_D: Vector, half_D: Vector) -> Strain:

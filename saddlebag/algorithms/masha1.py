@@ -121,7 +121,9 @@ class Masha1(Anchored):
     ) -> tuple[Masha1Server, Message]:
         mean_D, parts = self.server_full(replica, own.operator_w_D, means, draws)
         if not replica.syncing:
-            parts = (*parts, means[-1].compress(self.down, draws))
+            mean, owed_D = means[-1], self.owed(replica, own.operator_w_D)
+            payload = mean.compress(self.down, draws) if owed_D is None else self.down.encode(mean.dense() + owed_D, draws)
+            parts = (*parts, payload)
         return Masha1Server(mean_D), Message(parts)
 
     def replay(self, replica: AnchoredReplica, down: Message, draws: Draws) -> AnchoredReplica:
@@ -169,6 +171,7 @@ def masha1(
     batch: int | None = None,
     sync_batch: int | None = None,
     participants: int | None = None,
+    sync_grid: float | None = None,
 ) -> Masha1 | AutoStep:
     """MASHA1 for a problem; with `batch` VR-MASHA1, with `sync_batch` too its stochastic form, with `participants` PP-MASHA1.
 
@@ -177,7 +180,7 @@ def masha1(
     """
     p = probability_or_theory(problem, up, probability, batch, sync_batch)
     given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
-    given |= {"batch": batch, "sync_batch": sync_batch, "participants": participants}
+    given |= {"batch": batch, "sync_batch": sync_batch, "participants": participants, "sync_grid": sync_grid}
     if isinstance(step_size, str):
         return automatic(Masha1(step_size=1.0, prox=problem.prox, **given), step_size, problem)
     if step_size is None:
@@ -188,6 +191,8 @@ def masha1(
 def proven_step(problem: Problem, method: Masha1) -> float:
     """min{sqrt(p) / (2 Cq), p / (2 mu)}."""
     p, constants = method.probability, known_constants(problem, "masha1")
+    if method.sync_grid is not None:
+        raise ConfigError("masha1's theory has exact synchronisations; with sync_grid give method.step_size a number or 'auto'")
     if p > 0.5:
         raise ConfigError(f"masha1's theory needs probability <= 1/2, got {p}; give method.step_size a number")
     assert isinstance(method.up, Unbiased)

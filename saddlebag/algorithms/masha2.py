@@ -100,7 +100,10 @@ class Masha2(Anchored):
         mean_D, parts = self.server_full(replica, own.operator_w_D, means, draws)
         memory_D = own.memory_D
         if not replica.syncing:
-            payload, memory_D = feed_back(self.down, means[-1].dense(), memory_D, draws)
+            displacement_D, owed_D = means[-1].dense(), self.owed(replica, own.operator_w_D)
+            if owed_D is not None:
+                displacement_D = displacement_D + self.step_size * owed_D
+            payload, memory_D = feed_back(self.down, displacement_D, memory_D, draws)
             parts = (*parts, payload)
         return Masha2Server(mean_D, memory_D), Message(parts)
 
@@ -122,6 +125,7 @@ def masha2(
     wire: WireType = "float32",
     batch: int | None = None,
     sync_batch: int | None = None,
+    sync_grid: float | None = None,
 ) -> Masha2 | AutoStep:
     """MASHA2 for a problem without prox; with `batch` VR-MASHA2, with `sync_batch` too its stochastic form.
 
@@ -134,7 +138,7 @@ def masha2(
         raise ConfigError(f"masha2 has no prox and {problem.name} needs one; use masha1")
     p = probability_or_theory(problem, up, probability, batch, sync_batch)
     given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
-    given |= {"batch": batch, "sync_batch": sync_batch}
+    given |= {"batch": batch, "sync_batch": sync_batch, "sync_grid": sync_grid}
     if isinstance(step_size, str):
         return automatic(Masha2(step_size=1.0, **given), step_size, problem)
     if step_size is None:
@@ -150,6 +154,8 @@ def proven_step(problem: Problem, method: Masha2) -> float:
     the proof spends 2 gamma^2 L~^2 (section 9.4).
     """
     p, constants, d = method.probability, known_constants(problem, "masha2"), problem.dimension
+    if method.sync_grid is not None:
+        raise ConfigError("masha2's theory has exact synchronisations; with sync_grid give method.step_size a number or 'auto'")
     if p > 0.5 or method.rule != "current":
         raise ConfigError(f"masha2's theory needs probability <= 1/2 and rule 'current', got {p} and {method.rule!r}")
     assert isinstance(method.up, Contractive)
