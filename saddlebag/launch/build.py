@@ -10,6 +10,7 @@ from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
 from saddlebag.errors import ConfigError, RemoteProtocolError
+from saddlebag.launch.counted import counted_probability
 from saddlebag.launch.data import load_data
 from saddlebag.launch.fields import at, parameters_of
 from saddlebag.launch.plugins import find
@@ -86,12 +87,15 @@ def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
         problem = with_constants(problem, estimate_constants(problem))
     elif section.step_size != "theory":
         params["step_size"] = step_number(section.step_size, problem, f"{path}.step_size")
-    if section.probability != "theory":
+    if isinstance(section.probability, float):
         params["probability"] = section.probability
     for side, compressor in (("up", section.up), ("down", section.down)):
         if compressor is not None:
             params[side] = _compressor(compressor, problem.dimension, f"{path}.{side}")
             _check_jointly(params[side], side, problem.num_workers, f"{path}.{side}")
+    if section.probability == "auto":
+        sides = params["up"], params["down"]
+        params["probability"] = counted_probability(*sides, problem.dimension, params.get("sync_grid"))
     find("methods", section.name, f"{path}.name")  # a plug-in may not be registered yet
     with at(path):
         return make_method(section.name, problem, **params)

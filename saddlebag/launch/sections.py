@@ -123,7 +123,7 @@ class MethodSection:
         label: its name in tables and plots, and the name of its folder.
         step_size: a number, "theory", the theory with constants that are estimated ("estimate"), the rule that finds it
             ("auto"), or a multiple of 1/L such as "0.35/L".
-        probability: a number in (0, 1], or "theory".
+        probability: a number in (0, 1], "theory", or "auto": from counted bytes in both directions.
         parameters: the others that the method takes.
         up, down: compressors; None for a method that takes none.
     """
@@ -140,8 +140,8 @@ class MethodSection:
         """Raise `ConfigError` where a value is out of range; `path` is that of the table."""
         parse_step_size(self.step_size, f"{path}.step_size")
         p = self.probability
-        if p != "theory" and not (isinstance(p, int | float) and not isinstance(p, bool) and 0 < p <= 1):
-            raise ConfigError(f"{path}.probability must be a number in (0, 1] or 'theory', got {p!r}")
+        if p not in ("theory", "auto") and not (isinstance(p, int | float) and not isinstance(p, bool) and 0 < p <= 1):
+            raise ConfigError(f"{path}.probability must be a number in (0, 1], 'theory' or 'auto', got {p!r}")
         if not _LABEL.fullmatch(self.label):
             raise ConfigError(f"{path}.label names a folder: letters, digits, spaces and ._+- (64 at most), got {self.label!r}")
 

@@ -128,7 +128,7 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
             r"method\.step_size must be a positive number, 'theory', 'estimate', 'auto', or a multiple of 1/L .*, got 0",
         ),
         ("method.step_size=1/M", r"method\.step_size must be .*, got '1/M'"),
-        ("method.probability=1.5", r"method\.probability must be a number in \(0, 1\] or 'theory', got 1\.5"),
+        ("method.probability=1.5", r"method\.probability must be a number in \(0, 1\], 'theory' or 'auto', got 1\.5"),
         ("method.rule=later", r"method\.rule must be 'current' or 'next', got 'later'"),
         ("method.label=../up", r"method\.label names a folder: .*, got '\.\./up'"),
         ("method.up.name=randk", r"method\.up\.name 'randk' is no known compressor; did you mean 'rand_k'"),
