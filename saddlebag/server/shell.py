@@ -271,7 +271,7 @@ class ServerShell:
                 await self._turn.wait()
 
     async def _read_frame(self, worker: int, context: Context) -> bool:
-        """Read and handle one frame; False when the worker has ended its stream."""
+        """Read and handle one frame; False when the worker, or what the frame led to, has ended its stream."""
         while self._core.backlog(worker) > _BACKLOG_BYTES:
             await self._progress.wait()
         raw = await context.read()
@@ -285,4 +285,5 @@ class ServerShell:
             self._failure = error
             self._over.set()
             raise
-        return True
+        task = asyncio.current_task()
+        return task is None or not self._streams.ended(task)

@@ -95,6 +95,33 @@ def test_the_trajectory_is_that_of_simulate_and_the_bytes_are_those_of_both_ends
     assert sum(shell.ledger.down for shell in shells) == ledger.down.transport
 
 
+def test_a_worker_whose_replica_differs_takes_the_servers_and_the_run_goes_on(
+    game: BilinearGame, game_method: AnyMethod
+) -> None:
+    """Its own stream is ended from within its own call, while it waits for a downlink."""
+
+    async def main() -> Cluster:
+        cluster = Cluster(game, game_method)
+        serving = await cluster.start()
+        shells = [cluster.worker(rank) for rank in range(4)]
+        core, apply = shells[2]._core, shells[2]._core.apply
+
+        def corrupt(down: Any) -> None:
+            apply(down)
+            if core.round == 9:
+                core.replica = dataclasses.replace(core.replica, z_D=core.replica.z_D + 1e-9)
+
+        core.apply = corrupt  # type: ignore[method-assign]
+        await asyncio.wait_for(asyncio.gather(*(shell.run(cluster.address, ClientSecurity()) for shell in shells)), 30)
+        await serving
+        assert {digest(shell._core.replica) for shell in shells} == {digest(cluster.core.replica)}
+        return cluster
+
+    cluster = asyncio.run(main())
+    assert cluster.core.ledger.digest_mismatches == 1
+    assert cluster.core.finished == "max_rounds"
+
+
 @pytest.mark.parametrize("participants", [1, 2])
 def test_idle_workers_catch_up_on_the_same_trajectory_with_the_same_bytes(
     game: BilinearGame, reference: Callable[..., Outcome], participants: int, tmp_path: Path
