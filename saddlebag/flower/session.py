@@ -97,7 +97,7 @@ def run_session(
 class _Party:
     """Invites every client as it comes, and those again that Flower lost, until the run is over."""
 
-    def __init__(self, grid: Grid, core: ServerCore, invitation: dict[str, str], note: Callable[[str], None]) -> None:
+    def __init__(self, grid: Grid, core: ServerCore, invitation: dict[str, Any], note: Callable[[str], None]) -> None:
         self._grid, self._core, self._invitation, self._note = grid, core, invitation, note
         self._pending: dict[str, int] = {}  # message -> node
         self._invited: set[int] = set()
