@@ -34,7 +34,7 @@ from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
 from saddlebag.algorithms.full import WireType, check_wire_type, increment
 from saddlebag.algorithms.one_part import check_step, require_unbiased
-from saddlebag.compression import Compressor, Draws, Mean, Payload, Unbiased, Vector, mean_noise
+from saddlebag.compression import Compressor, Draws, Grid, Mean, Payload, Unbiased, Vector, mean_noise, track
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ class OptimisticMasha:
         up, down: the workers' and the server's compressor, unbiased.
         prox: of the problem.
         wire: type of full vectors on the wire.
+        sync_grid: step of the `grid` through which synchronisations after the first are sent, as innovations of what the
+            other side knows; None for full vectors. What the replicas' F(w) then lacks rides on the compressed difference, so
+            the slope stays unbiased; no theorem covers it.
     """
 
     step_size: float
@@ -89,6 +92,7 @@ class OptimisticMasha:
     momentum: float = 1.0
     prox: Prox = identity_prox
     wire: WireType = "float32"
+    sync_grid: float | None = None
 
     replica_type = OptimisticReplica
     worker_type = OptimisticWorker
@@ -101,6 +105,8 @@ class OptimisticMasha:
                 raise ConfigError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
         check_wire_type(self.wire)
         require_unbiased("optimistic_masha", self.up, self.down)
+        if self.sync_grid is not None:
+            Grid(step=self.sync_grid)  # refuses steps that are out of range
 
     def init_replica(self, z_D: Vector) -> OptimisticReplica:
         return OptimisticReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, syncing=True)
@@ -127,7 +133,7 @@ class OptimisticMasha:
         parts: tuple[Payload, ...] = ()
         known_D = own.operator_w_D
         if self.synchronises(replica, draws):
-            payload, known_D = increment(value_D, known_D, self.wire)
+            payload, known_D = self._tell(replica, value_D, known_D, draws)
             parts = (payload,)
         if not replica.syncing:
             message_D = value_D - own.operator_w_D + self.momentum * (value_D - own.operator_z_D)
@@ -141,11 +147,22 @@ class OptimisticMasha:
         parts: tuple[Payload, ...] = ()
         if self.synchronises(replica, draws):
             mean_D = mean_D + means[0].dense()
-            payload, _ = increment(mean_D, replica.operator_w_D, self.wire)
+            payload, _ = self._tell(replica, mean_D, replica.operator_w_D, draws)
             parts = (payload,)
         if not replica.syncing:
-            parts = (*parts, means[-1].compress(self.down, draws))
+            mean = means[-1]
+            if self.sync_grid is None:
+                payload = mean.compress(self.down, draws)
+            else:  # with what the replicas' F(w) lacks of the mean that the differences were taken from
+                payload = self.down.encode(mean.dense() + (own.operator_w_D - replica.operator_w_D), draws)
+            parts = (*parts, payload)
         return OptimisticServer(mean_D), Message(parts)
+
+    def _tell(self, replica: OptimisticReplica, x_D: Vector, known_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
+        """What takes the other side from `known_D` towards `x_D`, and where it is then."""
+        if self.sync_grid is None or replica.iteration == 0:
+            return increment(x_D, known_D, self.wire)
+        return track(Grid(step=self.sync_grid), x_D, known_D, draws)
 
     def replay(self, replica: OptimisticReplica, down: Message, draws: Draws) -> OptimisticReplica:
         operator_w_D = replica.operator_w_D
@@ -201,6 +218,7 @@ def optimistic_masha(
     probability: float | None = None,
     momentum: float | None = None,
     wire: WireType = "float32",
+    sync_grid: float | None = None,
 ) -> OptimisticMasha:
     """Optimistic MASHA for a problem.
 
@@ -209,7 +227,12 @@ def optimistic_masha(
     """
     p = min(0.5, up.bits(problem.dimension) / (32.0 * problem.dimension)) if probability is None else probability
     method = OptimisticMasha(step_size=1.0, probability=p, up=up, down=down, prox=problem.prox, wire=wire)
+    method = dataclasses.replace(method, sync_grid=sync_grid)
     if step_size is None:
+        if sync_grid is not None:
+            raise ConfigError(
+                "optimistic_masha's theory has exact synchronisations; with sync_grid give method.step_size a number"
+            )
         assert isinstance(method.up, Unbiased)
         assert isinstance(method.down, Unbiased)
         noise = optimistic_noise(problem, method.up, method.down)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import Stop, form_means, ogda, optimistic_masha, simulate
+from saddlebag.algorithms import Stop, check_method, form_means, ogda, optimistic_masha, simulate
 from saddlebag.algorithms.optimistic_masha import (
     OptimisticReplica,
     OptimisticServer,
@@ -34,10 +34,16 @@ def mean_operator(problem: Any, point_D: Vector) -> Vector:
     return np.asarray(np.mean([problem.operator(m)(point_D, Draws(0, 0)) for m in range(problem.num_workers)], axis=0))
 
 
+@pytest.mark.parametrize("sync_grid", [None, 0.5])
 @pytest.mark.parametrize("name", ["game", "robust"])
-def test_without_compression_it_is_its_uncompressed_form(name: str, request: pytest.FixtureRequest, play: Any) -> None:
+def test_without_compression_it_is_its_uncompressed_form(
+    name: str, sync_grid: float | None, request: pytest.FixtureRequest, play: Any
+) -> None:
+    """Coarse synchronisations change nothing then: what F(w) lacks rides on the difference."""
     problem = request.getfixturevalue(name)
-    method = optimistic_masha(problem, up=EXACT, down=EXACT, probability=0.3, step_size=0.1, wire="float64")
+    method = optimistic_masha(
+        problem, up=EXACT, down=EXACT, probability=0.3, step_size=0.1, wire="float64", sync_grid=sync_grid
+    )
     a, eta, p = method.momentum, 0.1, 0.3
     z_D = before_D = w_D = problem.start()
     for turn in play(problem, method, seed=3, num_rounds=200):
@@ -48,6 +54,21 @@ def test_without_compression_it_is_its_uncompressed_form(name: str, request: pyt
         before_D, z_D = z_D, problem.prox((1 - p) * z_D + p * w_D - eta * slope_D, eta)
         assert turn.next_replica.z_D == pytest.approx(z_D, rel=0, abs=1e-11)
         del anchor_D  # without compression F(w) cancels
+
+
+def test_synchronisations_as_innovations_save_bytes_and_converge() -> None:
+    game = BilinearGame(n=10, num_workers=4, regularisation=0.2)
+    runs = {}
+    for sync_grid in (None, 0.5):
+        method = optimistic_masha(game, up=Natural(), down=Natural(), probability=0.2, step_size=0.3, sync_grid=sync_grid)
+        check_method(method, game, wire=LoopbackWire())
+        stop = Stop(merit=1e-6, max_rounds=4000)
+        runs[sync_grid] = simulate(game, method, seed=0, stop=stop, wire=LoopbackWire(), keep_history=False)
+        assert runs[sync_grid].reason == "merit"
+    sent = {key: run.up_bytes + run.down_bytes for key, run in runs.items()}
+    assert sent[0.5] < 0.85 * sent[None]
+    with pytest.raises(ConfigError, match="exact synchronisations"):
+        optimistic_masha(game, up=Natural(), down=Natural(), sync_grid=0.5)
 
 
 def test_with_an_anchor_at_every_iterate_it_is_optimistic_gradient(game: BilinearGame, play: Any) -> None:
