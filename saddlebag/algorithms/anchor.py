@@ -19,8 +19,8 @@ import numpy as np
 
 from saddlebag.algorithms.auto_step import Pace, Strain, square
 from saddlebag.algorithms.finite_sum import as_finite_sum, batch_index, check_batch, finite_sums
-from saddlebag.algorithms.full import WireType, check_wire_type, increment
-from saddlebag.compression import Grid, track
+from saddlebag.algorithms.full import WireType, check_wire_type, synchronise
+from saddlebag.compression import Grid
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,10 +124,8 @@ class Anchored:
         return known_D, (payload,)
 
     def _tell(self, replica: AnchoredReplica, x_D: Vector, known_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
-        """What takes the other side from `known_D` towards `x_D`, and where it is then."""
-        if self.sync_grid is None or replica.iteration == 0:
-            return increment(x_D, known_D, self.wire)
-        return track(Grid(step=self.sync_grid), x_D, known_D, draws)
+        """`synchronise`, in full the first time."""
+        return synchronise(x_D, known_D, self.wire, self.sync_grid if replica.iteration else None, draws)
 
     def owed(self, replica: AnchoredReplica, mean_D: Vector) -> Vector | None:
         """What the replicas' F(w) lacks of the mean of the workers' F_m(w); None where it lacks rounding only."""

@@ -6,15 +6,18 @@ vanish, and so does their rounding.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from saddlebag.compression import Dense, Vector
+from saddlebag.compression import Dense, Grid, Vector, track
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError
 
-__all__ = ["WireType", "check_wire_type", "increment"]
+if TYPE_CHECKING:
+    from saddlebag.compression import Draws, Payload
+
+__all__ = ["WireType", "check_wire_type", "increment", "synchronise"]
 
 WireType: TypeAlias = Literal["float32", "float64"]
 
@@ -29,3 +32,10 @@ def increment(x_D: Vector, known_D: Vector, dtype: WireType) -> tuple[Dense, Vec
     """The payload that takes the accumulator from `known_D` to (nearly) `x_D`, and the accumulator after it."""
     payload = Dense(cast(x_D - known_D, np.float32 if dtype == "float32" else np.float64))
     return payload, known_D + payload.value_D
+
+
+def synchronise(x_D: Vector, known_D: Vector, dtype: WireType, grid_step: float | None, draws: Draws) -> tuple[Payload, Vector]:
+    """What takes the other side from `known_D` towards `x_D`, and where it is then: in full, or through a grid of that step."""
+    if grid_step is None:
+        return increment(x_D, known_D, dtype)
+    return track(Grid(step=grid_step), x_D, known_D, draws)

@@ -32,9 +32,9 @@ import numpy as np
 
 from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
-from saddlebag.algorithms.full import WireType, check_wire_type, increment
+from saddlebag.algorithms.full import WireType, check_wire_type, synchronise
 from saddlebag.algorithms.one_part import check_step, require_unbiased
-from saddlebag.compression import Compressor, Draws, Grid, Mean, Payload, Unbiased, Vector, mean_noise, track
+from saddlebag.compression import Compressor, Draws, Grid, Mean, Payload, Unbiased, Vector, mean_noise
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -159,10 +159,8 @@ class OptimisticMasha:
         return OptimisticServer(mean_D), Message(parts)
 
     def _tell(self, replica: OptimisticReplica, x_D: Vector, known_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
-        """What takes the other side from `known_D` towards `x_D`, and where it is then."""
-        if self.sync_grid is None or replica.iteration == 0:
-            return increment(x_D, known_D, self.wire)
-        return track(Grid(step=self.sync_grid), x_D, known_D, draws)
+        """`synchronise`, in full the first time."""
+        return synchronise(x_D, known_D, self.wire, self.sync_grid if replica.iteration else None, draws)
 
     def replay(self, replica: OptimisticReplica, down: Message, draws: Draws) -> OptimisticReplica:
         operator_w_D = replica.operator_w_D

@@ -18,9 +18,11 @@ from saddlebag.errors import RemoteProtocolError
 from saddlebag.launch.api import make_compressor
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from saddlebag.compression import Compressor, Vector
 
-__all__ = ["LINK", "STEP", "UP", "Instruction", "Report", "build", "vector_digest"]
+__all__ = ["LINK", "STEP", "UP", "Instruction", "Report", "build", "read_fields", "vector_digest"]
 
 LINK = "saddlebag"
 """Key of the ConfigRecord that both directions add to a message."""
@@ -116,7 +118,16 @@ class Report:
 def _fields(cls: type[Any], record: ConfigRecord) -> dict[str, Any]:
     if record.get("protocol") != _PROTOCOL:
         raise RemoteProtocolError(f"link protocol {record.get('protocol')!r} is not {_PROTOCOL}; use the same release")
-    kinds = {"str": str, "int": int, "bool": bool, "float": float}
+    return read_fields(cls, record)
+
+
+def read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a dataclass's fields in a record, each of the type that the field declares.
+
+    Raises:
+        RemoteProtocolError: one is missing, or of another type.
+    """
+    kinds = {"str": str, "int": int, "bool": bool, "float": float, "list[int]": list}
     values = {}
     for field in dataclasses.fields(cls):
         value = record.get(field.name)

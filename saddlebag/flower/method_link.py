@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
+from flwr.serverapp.strategy import Result
 
 from saddlebag.errors import RemoteProtocolError
+from saddlebag.flower.link import read_fields
 from saddlebag.proto.frames import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["DOWN", "FACTS", "HELLO", "REPLICA", "ROUND", "SESSION", "UPLINK", "Orders", "frames_from", "frames_to"]
+    from saddlebag.algorithms import Record
+    from saddlebag.compression import Vector
+
+__all__ = ["DOWN", "FACTS", "HELLO", "REPLICA", "ROUND", "SESSION", "UPLINK", "Orders", "frames_from", "frames_to", "result_of"]
 
 HELLO, ROUND, SESSION = "query.saddlebag", "train.saddlebag", "train.session"
 """Message types: who is there, one round, and a whole run over a stream."""
@@ -55,12 +60,7 @@ class Orders:
         Raises:
             RemoteProtocolError: a field is missing or of another type.
         """
-        values: dict[str, Any] = {field.name: record.get(field.name) for field in dataclasses.fields(cls)}
-        kinds = {"str": str, "int": int, "bool": bool, "list[int]": list}
-        for field in dataclasses.fields(cls):
-            if type(values[field.name]) is not kinds[str(field.type)]:
-                raise RemoteProtocolError(f"{field.name} must be {field.type}, got {values[field.name]!r}")
-        return cls(**values)
+        return cls(**read_fields(cls, record))
 
 
 def frames_to(frames: Iterable[bytes]) -> ArrayRecord:
@@ -81,3 +81,13 @@ def frames_from(record: ArrayRecord) -> list[bytes]:
             raise RemoteProtocolError(f"array {number} of {len(record)} is no frame")
         frames.append(array.data)
     return frames
+
+
+def result_of(z_D: Vector, history: Iterable[Record]) -> Result:
+    """A run as Flower reports one: the iterate, and by round the merits and the bytes."""
+    result = Result()
+    result.arrays = ArrayRecord({"z": Array(z_D)})
+    for record in history:
+        metrics: dict[str, Any] = {**record.merits, "up-bytes": record.up_bytes, "down-bytes": record.down_bytes}
+        result.train_metrics_clientapp[record.round] = MetricRecord(metrics)
+    return result

@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from saddlebag.algorithms import Judge, Record, pack
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
-from saddlebag.flower.method_link import DOWN, FACTS, HELLO, REPLICA, ROUND, UPLINK, Orders, frames_from, frames_to
+from saddlebag.flower.method_link import DOWN, FACTS, HELLO, REPLICA, ROUND, UPLINK, Orders, frames_from, frames_to, result_of
 from saddlebag.launch.build import build_method, build_problem, resolve, resolved_json
 from saddlebag.proto.checkpoint import arrays_to_bytes
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk
@@ -238,12 +238,7 @@ class MethodStrategy(Strategy):
                     pass
 
     def _result(self) -> Result:
-        result = Result()
-        result.arrays = ArrayRecord({"z": Array(self.core.replica.z_D)})
-        for record in self._history:
-            metrics: dict[str, Any] = {**record.merits, "up-bytes": record.up_bytes, "down-bytes": record.down_bytes}
-            result.train_metrics_clientapp[record.round] = MetricRecord(metrics)
-        return result
+        return result_of(self.core.replica.z_D, self._history)
 
     # -- what the base class asks for ------------------------------------------------------------------------------------
 

@@ -19,12 +19,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import Result
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from saddlebag.algorithms import Judge, Record
 from saddlebag.errors import ConfigError, PeerLost, SaddlebagError
-from saddlebag.flower.method_link import FACTS, SESSION
+from saddlebag.flower.method_link import FACTS, SESSION, result_of
 from saddlebag.flower.mod import worker_of
 from saddlebag.launch.build import build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.processes import run_worker
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from flwr.app import Context
     from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Result
 
     from saddlebag.launch.recipe import Recipe
 
@@ -216,12 +216,7 @@ class _Server:
         """The run as Flower reports one."""
         if self.core.finished is None:
             raise PeerLost("the session ended before the run did")
-        result = Result()
-        result.arrays = ArrayRecord({"z": Array(self.core.replica.z_D)})
-        for record in self._history:
-            metrics: dict[str, Any] = {**record.merits, "up-bytes": record.up_bytes, "down-bytes": record.down_bytes}
-            result.train_metrics_clientapp[record.round] = MetricRecord(metrics)
-        return result
+        return result_of(self.core.replica.z_D, self._history)
 
 
 # -- the client's half ---------------------------------------------------------------------------------------------------
