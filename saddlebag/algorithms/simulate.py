@@ -65,15 +65,27 @@ class Verdict:
 class Judge:
     """Evaluates merits when they are due and decides when a run ends: a function of (round, replica) alone.
 
-    Merits are no part of the method: they are computed on the side and cost no counted traffic.
+    Merits are no part of the method: they are computed on the side and cost no counted traffic. `watch` is told the rounds,
+    the replica and the verdict of every round, in whatever driver: for progress and pictures.
     """
 
-    def __init__(self, problem: Problem, stop: Stop) -> None:
-        self._problem, self._stop = problem, stop
+    def __init__(
+        self,
+        problem: Problem,
+        stop: Stop,
+        *,
+        watch: Callable[[int, Any, Verdict], None] = lambda rounds, replica, verdict: None,
+    ) -> None:
+        self._problem, self._stop, self._watch = problem, stop, watch
         self._limit = _TOO_LARGE * (next(iter(problem.merits(problem.start()).values())) or 1.0)
 
     def __call__(self, rounds: int, before: Any, after: Any) -> Verdict:
         """The verdict after `rounds` rounds, the last of which took the replica from `before` to `after`."""
+        verdict = self._verdict(rounds, before, after)
+        self._watch(rounds, after, verdict)
+        return verdict
+
+    def _verdict(self, rounds: int, before: Any, after: Any) -> Verdict:
         stop = self._stop
         reason = None
         if stop.max_rounds is not None and rounds >= stop.max_rounds:
@@ -181,14 +193,15 @@ def simulate(
     stop: Stop,
     wire: Wire,
     observe: Callable[[Record], None] | None = None,
+    watch: Callable[[int, Any, Verdict], None] = lambda rounds, replica, verdict: None,
     keep_history: bool = True,
 ) -> Outcome:
     """Run a method on a problem in this process.
 
     Every message passes through `wire`, so the trajectory is bit for bit that of processes on a network, and the byte
-    counts are lengths of encoded messages. A run whose messages overflow ends as "diverged".
+    counts are lengths of encoded messages. A run whose messages overflow ends as "diverged". `watch` is that of `Judge`.
     """
-    judge, run = Judge(problem, stop), _InProcess(problem, method, seed, wire)
+    judge, run = Judge(problem, stop, watch=watch), _InProcess(problem, method, seed, wire)
     history: list[Record] = []
     reason = None
     while reason is None:

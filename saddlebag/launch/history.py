@@ -51,17 +51,19 @@ class History:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
 
-    def write(self, record: Record) -> None:
-        """Append a record with the seconds of work so far, those before a resumption included."""
+    def write(self, record: Record) -> float:
+        """Append a record with the seconds of work so far, those before a resumption included; returns them."""
+        elapsed_s = round(self._before_s + time.monotonic() - self._begin, 6)
         line = {
             "round": record.round,
             "iteration": record.iteration,
             "merits": dict(record.merits),
             "up_bytes": record.up_bytes,
             "down_bytes": record.down_bytes,
-            "elapsed_s": round(self._before_s + time.monotonic() - self._begin, 6),
+            "elapsed_s": elapsed_s,
         }
         self._file.write(json.dumps(line) + "\n")
+        return elapsed_s
 
 
 class Follower:

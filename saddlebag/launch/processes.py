@@ -13,13 +13,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import AnyMethod, Judge, Problem, Record
+from saddlebag.algorithms import AnyMethod, Judge, Problem, Record, ReplicaState, Verdict
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
-from saddlebag.launch.history import History
 from saddlebag.launch.local import ADDRESS_FILE
+from saddlebag.launch.outputs import Outputs
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.proto.handshake import require_same_recipe
@@ -100,16 +100,16 @@ def run_server(
     """
     tune_process()
     problem = build_problem(recipe)
-    core = _server_core(recipe, problem, token)
+    core = _server_core(recipe, problem, token, lambda *seen: outputs.watch(*seen))  # opened below: where, the checkpoint tells
     store = _TidyStore(out / "checkpoints", "server")
     if resume and store.rounds():
         restore(core, *store.load(store.rounds()[-1]), time.monotonic())
     store.forget_after(core.round if resume else -1)
     begin = time.monotonic()
-    with History(out / "metrics.jsonl", upto_round=core.round if resume else 0) as history:
+    with Outputs(recipe, problem, out, upto_round=core.round if resume else 0) as outputs:
 
         def record(line: Record) -> None:
-            history.write(line)
+            outputs.record(line)
             observe(line)
 
         shell = ServerShell(core, store=store, observe=record, note=note)
@@ -119,7 +119,9 @@ def run_server(
     return result
 
 
-def _server_core(recipe: Recipe, problem: Problem, token: str) -> ServerCore:
+def _server_core(
+    recipe: Recipe, problem: Problem, token: str, watch: Callable[[int, ReplicaState, Verdict], None]
+) -> ServerCore:
     resolved = resolve(recipe, problem)
     settings = ServerSettings(
         num_workers=recipe.workers,
@@ -132,7 +134,7 @@ def _server_core(recipe: Recipe, problem: Problem, token: str) -> ServerCore:
         on_lost=recipe.server.on_lost,
         checkpoint_every=recipe.checkpoint.every,
     )
-    judge = Judge(problem, recipe.stop)
+    judge = Judge(problem, recipe.stop, watch=watch)
     return ServerCore(build_method(resolved, problem), judge, problem.start(), settings, time.monotonic())
 
 

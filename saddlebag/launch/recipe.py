@@ -185,8 +185,8 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
                 sections[key] = section(**fit(section, read_table(table[key], key), key))
     if "data" in sections:
         sections["data"] = _locate(sections["data"], folder)
-    if not sections.get("output", OutputSection()).directory:
-        sections["output"] = OutputSection(directory=f"runs/{stem}")
+    output = sections.get("output", OutputSection())
+    sections["output"] = output if output.directory else dataclasses.replace(output, directory=f"runs/{stem}")
     baselines = table.get("baseline", [])
     if not isinstance(baselines, list):
         raise ConfigError("baseline must be a list of tables; write [[baseline]]")

@@ -11,7 +11,7 @@ from saddlebag.algorithms.simulate import Record, simulate
 from saddlebag.algorithms.state import digest
 from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.launch.build import build_method, build_problem, resolve
-from saddlebag.launch.history import History
+from saddlebag.launch.outputs import Outputs
 from saddlebag.launch.recipe import Recipe, load_recipe
 from saddlebag.launch.results import (
     METRICS,
@@ -23,6 +23,7 @@ from saddlebag.launch.results import (
     summary,
     write_json,
 )
+from saddlebag.launch.tensorboard import require_tensorboard
 from saddlebag.proto.checkpoint import write_atomically
 from saddlebag.proto.codec import LoopbackWire
 from saddlebag.proto.handshake import recipe_difference
@@ -46,6 +47,8 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
         ConfigError: the recipe does not fit together, or `out` holds something else.
         DataError: the data are missing or malformed.
     """
+    if recipe.output.tensorboard:
+        require_tensorboard()
     problem = build_problem(recipe)
     resolved = resolve(recipe, problem)
     start = problem.merits(problem.start())
@@ -88,14 +91,14 @@ def _drive(
 
 def _simulate(job: Recipe, problem: Problem, folder: Path, observe: Callable[[Record], None]) -> dict[str, Any]:
     method = build_method(job, problem)
-    with History(folder / METRICS) as history:
+    with Outputs(job, problem, folder) as outputs:
 
-        def watch(record: Record) -> None:
-            history.write(record)
+        def keep(record: Record) -> None:
+            outputs.record(record)
             observe(record)
 
-        wire = LoopbackWire()
-        outcome = simulate(problem, method, seed=job.seed, stop=job.stop, wire=wire, observe=watch, keep_history=False)
+        ways: dict[str, Any] = {"observe": keep, "watch": outputs.watch, "keep_history": False}
+        outcome = simulate(problem, method, seed=job.seed, stop=job.stop, wire=LoopbackWire(), **ways)
     return {
         "reason": outcome.reason,
         "rounds": outcome.rounds,

@@ -180,6 +180,18 @@ class ServerSection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutputSection:
-    """Where results go; empty for runs/ and the name of the recipe."""
+    """What is kept of a run, and where.
+
+    Attributes:
+        directory: empty for runs/ and the name of the recipe.
+        tensorboard: whether to write TensorBoard events beside each metrics.jsonl.
+        pictures: evaluations between pictures, of a problem that offers some; 0 for those of the last iterate only.
+    """
 
     directory: str = ""
+    tensorboard: bool = False
+    pictures: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pictures < 0:
+            raise ConfigError(f"output.pictures must be 0 or more, got {self.pictures}")

@@ -1,0 +1,75 @@
+"""What one process keeps of a run while it goes: the history, TensorBoard events where asked, and pictures.
+
+Every driver has one such object in the process that evaluates merits; none of them knows what it holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saddlebag.launch.history import History
+from saddlebag.launch.pictures import draw_pictures, offers_pictures, write_pictures
+from saddlebag.launch.results import METRICS
+from saddlebag.launch.tensorboard import Events
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from saddlebag.algorithms.base import Problem, ReplicaState
+    from saddlebag.algorithms.simulate import Record, Verdict
+    from saddlebag.launch.recipe import Recipe
+
+__all__ = ["EVENTS", "PICTURES", "Outputs"]
+
+EVENTS, PICTURES = "tensorboard", "pictures"
+"""Folders beside metrics.jsonl."""
+
+
+class Outputs:
+    """Writes under `folder`; on resuming after `upto_round`, what came later is dropped.
+
+    Raises:
+        ConfigError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, recipe: Recipe, problem: Problem, folder: Path, *, upto_round: int = 0) -> None:
+        self._problem, self._folder, self._every = problem, folder, recipe.output.pictures
+        self._evaluations = 0
+        with contextlib.ExitStack() as stack:
+            self._history = stack.enter_context(History(folder / METRICS, upto_round=upto_round))
+            self._events: Events | None = None
+            if recipe.output.tensorboard:
+                numbers = {"dimension": problem.dimension, "workers": recipe.workers, "upto_round": upto_round}
+                self._events = stack.enter_context(Events(folder / EVENTS, **numbers))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def record(self, record: Record) -> None:
+        """Keep a record."""
+        elapsed_s = self._history.write(record)
+        if self._events is not None:
+            self._events.record(record, elapsed_s)
+
+    def watch(self, rounds: int, replica: ReplicaState, verdict: Verdict) -> None:
+        """See a round's end, as `Judge` does: pictures at the last one, and at every so many evaluations where asked."""
+        if verdict.merits is None or not offers_pictures(self._problem):
+            return
+        self._evaluations += 1
+        due = self._every > 0 and self._evaluations % self._every == 0
+        if not (due or verdict.reason) or not np.isfinite(replica.z_D).all():
+            return
+        grids, folder = draw_pictures(self._problem, replica.z_D), self._folder / PICTURES
+        if due:
+            write_pictures(grids, folder, f"-{rounds:08d}")
+        pngs = write_pictures(grids, folder)
+        if self._events is not None:
+            self._events.pictures(pngs, rounds)

@@ -1,0 +1,102 @@
+"""TensorBoard events of a run (extra `tensorboard`): merits, bytes, saving, rounds a second, pictures; torch is not needed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.algorithms.base import Message
+from saddlebag.compression import Dense
+from saddlebag.errors import ConfigError
+from saddlebag.proto.codec import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from saddlebag.algorithms.simulate import Record
+
+__all__ = ["Events", "require_tensorboard"]
+
+_VERSION = "brain.Event:2"  # what readers of event files look for in the first record
+
+
+def require_tensorboard() -> Any:
+    """The module that writes event files.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    try:
+        from tensorboard.summary.writer import event_file_writer
+    except ImportError as error:
+        raise ConfigError(
+            f"output.tensorboard = true needs the extra: pip install 'saddlebag[tensorboard]' ({error})"
+        ) from error
+    return event_file_writer
+
+
+def _full_bytes(dimension: int) -> int:
+    """Bytes of an encoded message with one full float32 vector: what an uncompressed method sends in a round, each way."""
+    x_D = np.random.default_rng(0).standard_normal(dimension).astype(np.float32)
+    return sum(memoryview(piece).nbytes for piece in encode(Message((Dense(x_D),))))
+
+
+class Events:
+    """Appends to the event files of one folder; the step is the round.
+
+    Args:
+        folder: of the event files; TensorBoard's --logdir may be any folder above.
+        dimension: D, for the saving against full vectors.
+        workers: bytes are those of each worker.
+        upto_round: a resumed run goes on after this round; what the folder has of later ones is purged by readers.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+
+    def __init__(self, folder: Path, *, dimension: int, workers: int, upto_round: int = 0) -> None:
+        writer = require_tensorboard()
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        self._event, self._workers, self._full_bytes = Event, workers, _full_bytes(dimension)
+        self._last = (upto_round, 0.0)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = writer.EventFileWriter(str(folder))
+        start = SessionLog(status=SessionLog.START)
+        self._writer.add_event(Event(wall_time=time.time(), step=upto_round, file_version=_VERSION))
+        self._writer.add_event(Event(wall_time=time.time(), step=upto_round + 1, session_log=start))
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.close()
+
+    def record(self, record: Record, elapsed_s: float) -> None:
+        """Append a record; `elapsed_s` counts from the begin of this process or of the run."""
+        (before, before_s), self._last = self._last, (record.round, elapsed_s)
+        values = {f"merit/{name}": value for name, value in record.merits.items()}
+        for way, num_bytes in (("up", record.up_bytes), ("down", record.down_bytes)):
+            values[f"bytes_per_worker/{way}"] = num_bytes / self._workers
+            values[f"saving_against_full_vectors/{way}"] = self._full_bytes * record.round * self._workers / max(num_bytes, 1)
+        if before_s and elapsed_s > before_s:  # the first record's time is mostly that of starting
+            values["speed/rounds_per_s"] = (record.round - before) / (elapsed_s - before_s)
+        self._add([{"tag": tag, "simple_value": value} for tag, value in values.items()], record.round)
+
+    def pictures(self, pngs: Mapping[str, tuple[bytes, int, int]], round_: int) -> None:
+        """Append images: for each name a PNG, its height and its width."""
+        self._add(
+            [
+                {"tag": name, "image": {"height": height, "width": width, "colorspace": 1, "encoded_image_string": png}}
+                for name, (png, height, width) in pngs.items()
+            ],
+            round_,
+        )
+
+    def _add(self, values: list[dict[str, Any]], round_: int) -> None:
+        self._writer.add_event(self._event(wall_time=time.time(), step=round_, summary={"value": values}))
+        self._writer.flush()  # a process that is killed leaves what metrics.jsonl has
