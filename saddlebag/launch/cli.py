@@ -77,6 +77,8 @@ def run(recipe: Path, sets: tuple[str, ...], data: str | None, driver: str | Non
         if (folder / RECIPE).is_file():
             command = f"saddlebag run {_quote(folder / RECIPE)} --out {_quote(folder)} --resume"
             click.echo(f"stopped; to continue: {command}", err=True)
+            if loaded.driver == "simulate":
+                click.echo("(driver simulate keeps no checkpoints: the method that was running starts again)", err=True)
         raise
     if flags["as_json"]:
         _print_json(values)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import PeerLost, SaddlebagError
 from saddlebag.launch.history import Follower
+from saddlebag.launch.progress import PROGRESS, read_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from saddlebag.algorithms import Record
+    from saddlebag.launch.progress import Progress
     from saddlebag.launch.recipe import Recipe
 
 __all__ = ["ADDRESS_FILE", "run_grpc"]
@@ -97,19 +99,22 @@ def run_grpc(
     *,
     resume: bool = False,
     observe: Callable[[Record], None] = lambda record: None,
+    progress: Callable[[Progress], None] = lambda progress: None,
     note: Callable[[str], None] = lambda text: None,
     started: Callable[[dict[str, int]], None] = lambda pids: None,
 ) -> dict[str, Any]:
     """Run a recipe's method with a local server and one process for each worker.
 
     A process that dies is started again and resumes from its checkpoint, on the same trajectory; when this process dies,
-    the others end too. `started` is told the process ids after every start.
+    the others end too. `progress` hears now and then how far the server is, `started` the
+    process ids after every start.
 
     Raises:
         SaddlebagError: a process gave up with a clear error, which is passed on.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / ADDRESS_FILE).unlink(missing_ok=True)
+    for stale in (ADDRESS_FILE, PROGRESS):
+        (out / stale).unlink(missing_ok=True)
     file = out / "job.toml"
     file.write_text(recipe.to_toml())
     server = _Process("server", lambda again: _server_command(file, out, recipe, resume or again), out)
@@ -127,6 +132,8 @@ def run_grpc(
             time.sleep(_POLL_S)
             for record in follower.new():
                 observe(record)
+            if (seen := read_progress(out / PROGRESS)) is not None:
+                progress(seen)
             for process in processes:
                 if _revive(process, note):
                     started({p.name: p.pid for p in processes})

@@ -12,10 +12,12 @@ import numpy as np
 
 from saddlebag.launch.history import History
 from saddlebag.launch.pictures import draw_pictures, offers_pictures, write_pictures
+from saddlebag.launch.progress import Progress
 from saddlebag.launch.results import METRICS
 from saddlebag.launch.tensorboard import Events
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -30,14 +32,22 @@ EVENTS, PICTURES = "tensorboard", "pictures"
 
 
 class Outputs:
-    """Writes under `folder`; on resuming after `upto_round`, what came later is dropped.
+    """Writes under `folder`; on resuming after `upto_round`, what came later is dropped. `progress` hears of every round.
 
     Raises:
         ConfigError: TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, recipe: Recipe, problem: Problem, folder: Path, *, upto_round: int = 0) -> None:
-        self._problem, self._folder, self._every = problem, folder, recipe.output.pictures
+    def __init__(
+        self,
+        recipe: Recipe,
+        problem: Problem,
+        folder: Path,
+        *,
+        upto_round: int = 0,
+        progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self._problem, self._folder, self._every, self._progress = problem, folder, recipe.output.pictures, progress
         self._evaluations = 0
         with contextlib.ExitStack() as stack:
             self._history = stack.enter_context(History(folder / METRICS, upto_round=upto_round))
@@ -61,6 +71,7 @@ class Outputs:
 
     def watch(self, rounds: int, replica: ReplicaState, verdict: Verdict) -> None:
         """See a round's end, as `Judge` does: pictures at the last one, and at every so many evaluations where asked."""
+        self._progress(Progress(rounds, replica.iteration))
         if verdict.merits is None or not offers_pictures(self._problem):
             return
         self._evaluations += 1

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.local import ADDRESS_FILE
 from saddlebag.launch.outputs import Outputs
+from saddlebag.launch.progress import PROGRESS, throttled, write_progress
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.proto.handshake import require_same_recipe
@@ -106,7 +108,8 @@ def run_server(
         restore(core, *store.load(store.rounds()[-1]), time.monotonic())
     store.forget_after(core.round if resume else -1)
     begin = time.monotonic()
-    with Outputs(recipe, problem, out, upto_round=core.round if resume else 0) as outputs:
+    tell = throttled(functools.partial(write_progress, out / PROGRESS))
+    with Outputs(recipe, problem, out, upto_round=core.round if resume else 0, progress=tell) as outputs:
 
         def record(line: Record) -> None:
             outputs.record(line)

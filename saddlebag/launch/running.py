@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.algorithms.base import Problem
+    from saddlebag.launch.progress import Progress
     from saddlebag.launch.table import Board
 
 __all__ = ["RECIPE", "prepare", "run", "write_recipe"]
@@ -61,8 +62,8 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
             folder = out / job.label
             facts: Mapping[str, Any] | None = _finished(folder, job.digest()) if continues else None
             if facts is None:
-                observe = board.begin(job.label, start)
-                facts = _drive(job, problem, folder, resume=continues, observe=observe, board=board)
+                board.begin(job.label, start)
+                facts = _drive(job, problem, folder, resume=continues, board=board)
             lines = read_lines(folder / METRICS)
             result = job_result(numbers, job.digest(), problem, start, facts, lines)
             write_json(folder / RESULT, result)
@@ -77,21 +78,22 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
     return values
 
 
-def _drive(
-    job: Recipe, problem: Problem, folder: Path, *, resume: bool, observe: Callable[[Record], None], board: Board
-) -> Mapping[str, Any]:
+def _drive(job: Recipe, problem: Problem, folder: Path, *, resume: bool, board: Board) -> Mapping[str, Any]:
     """Run one method with the driver that the recipe asks for."""
+    ways: dict[str, Any] = {"observe": board.observer(job.label), "progress": board.progress(job.label)}
     if job.driver == "simulate":
-        return _simulate(job, problem, folder, observe)
+        return _simulate(job, problem, folder, **ways)
     from saddlebag.launch.local import run_grpc  # here, for grpc
 
-    result: Mapping[str, Any] = run_grpc(job, folder, resume=resume, observe=observe, note=board.note)
+    result: Mapping[str, Any] = run_grpc(job, folder, resume=resume, note=board.note, **ways)
     return result
 
 
-def _simulate(job: Recipe, problem: Problem, folder: Path, observe: Callable[[Record], None]) -> dict[str, Any]:
+def _simulate(
+    job: Recipe, problem: Problem, folder: Path, *, observe: Callable[[Record], None], progress: Callable[[Progress], None]
+) -> dict[str, Any]:
     method = build_method(job, problem)
-    with Outputs(job, problem, folder) as outputs:
+    with Outputs(job, problem, folder, progress=progress) as outputs:
 
         def keep(record: Record) -> None:
             outputs.record(record)

@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from saddlebag.algorithms.simulate import Record, Stop
+from saddlebag.launch.progress import Pace, Progress
 from saddlebag.launch.units import format_bytes, format_time
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["Board", "print_summary", "print_table"]
 _BAR_WIDTH = 12
 _WIDEST = 10_000  # characters; any table fits
 _PER_SECOND = 8  # redraws
+_SAY_EVERY_S = 30.0  # without a terminal
 _STATES = {"waiting": "dim", "running": "cyan", "merit": "green", "diverged": "red"}
 _WORDS = {"merit": "reached", "max_rounds": "round limit", "max_iterations": "iteration limit"}
 
@@ -41,7 +43,8 @@ class _Row:
     record: Record | None = None
     began_s: float = 0.0
     ended_s: float | None = None
-    first: tuple[int, float] | None = None  # round and time of the first record: start-up does not count in rounds/s
+    pace: Pace = dataclasses.field(default_factory=Pace)
+    said_s: float = 0.0
 
     @property
     def merit(self) -> float:
@@ -52,11 +55,20 @@ class _Row:
             return 0.0
         return (self.ended_s or time.monotonic()) - self.began_s
 
-    def rounds_per_s(self) -> float | None:
-        if self.record is None or self.first is None:
-            return None
-        rounds, seconds = self.record.round - self.first[0], (self.ended_s or time.monotonic()) - self.first[1]
-        return rounds / seconds if rounds and seconds > 0 else None
+    @property
+    def counts(self) -> Progress | None:
+        """Rounds and iterations, from the last record or from what was told since."""
+        told = self.pace.progress
+        seen = Progress(self.record.round, self.record.iteration) if self.record else None
+        return max(filter(None, (told, seen)), default=None)
+
+    def rate(self) -> str:
+        rate = self.pace.rounds_per_s()
+        return f"{rate:,.0f}" if rate and rate >= 10 else f"{rate:.2g}" if rate else ""
+
+    def left(self, stop: Stop) -> str:
+        left_s = self.pace.left_s(stop) if self.state == "running" else None
+        return "" if left_s is None else format_time(left_s)
 
 
 class Board:
@@ -86,18 +98,35 @@ class Board:
         console = self._live.console if self._live else self._errors
         console.print(escape(text), style="yellow", soft_wrap=True)
 
-    def begin(self, label: str, start: Mapping[str, float]) -> Callable[[Record], None]:
-        """A method starts; returns what to call with each record."""
+    def begin(self, label: str, start: Mapping[str, float]) -> None:
+        """A method starts."""
         row = self._rows[label]
         self._merit, row.start_merit = next(iter(start.items()))
         row.state, row.began_s = "running", time.monotonic()
+        row.said_s = row.began_s
         self._say(f"{label}: running")
+
+    def observer(self, label: str) -> Callable[[Record], None]:
+        """What to call with each record of a method."""
+        row = self._rows[label]
 
         def observe(record: Record) -> None:
             row.record = record
-            row.first = row.first or (record.round, time.monotonic())
+            row.pace.tell(Progress(record.round, record.iteration))
 
         return observe
+
+    def progress(self, label: str) -> Callable[[Progress], None]:
+        """What to call between records; where there is no live table, a line now and then says how a long run goes."""
+        row = self._rows[label]
+
+        def tell(progress: Progress) -> None:
+            row.pace.tell(progress)
+            if self._live is None and time.monotonic() - row.said_s >= _SAY_EVERY_S:
+                row.said_s = time.monotonic()
+                self._say(f"{label}: {_line(row, self._merit, self._stop)}")
+
+        return tell
 
     def end(self, label: str, result: Mapping[str, Any]) -> None:
         """A method has ended."""
@@ -123,7 +152,7 @@ class Board:
         table.caption = escape(f"merit: {self._merit}; up and down: bytes of each worker")
         table.add_column("method", no_wrap=True)
         table.add_column("progress")
-        for column in ("iteration", "rounds", "merit", "up", "down", "rounds/s", "time"):
+        for column in ("iteration", "rounds", "merit", "up", "down", "rounds/s", "time", "left"):
             table.add_column(column, justify="right", no_wrap=True)
         for row in self._rows.values():
             table.add_row(*self._cells(row), style=_STATES.get(row.state))
@@ -131,24 +160,32 @@ class Board:
 
     def _cells(self, row: _Row) -> list[Any]:
         bar = ProgressBar(total=1.0, completed=self._progress(row), width=_BAR_WIDTH)
-        if row.record is None:
-            return [escape(row.label), bar, *[""] * 6, format_time(row.elapsed_s()) if row.state != "waiting" else ""]
-        record, rate = row.record, row.rounds_per_s()
-        sizes = [format_bytes(num_bytes / self._workers) for num_bytes in (record.up_bytes, record.down_bytes)]
-        counts = [f"{record.iteration:,}", f"{record.round:,}", f"{row.merit:.1e}"]
-        return [escape(row.label), bar, *counts, *sizes, f"{rate:,.0f}" if rate else "", format_time(row.elapsed_s())]
+        counts, record = row.counts, row.record
+        done = [f"{counts.iteration:,}", f"{counts.round:,}"] if counts else ["", ""]
+        sizes = [format_bytes(size / self._workers) for size in (record.up_bytes, record.down_bytes)] if record else ["", ""]
+        merit = "" if math.isnan(row.merit) else f"{row.merit:.1e}"
+        seconds = "" if row.state == "waiting" else format_time(row.elapsed_s())
+        return [escape(row.label), bar, *done, merit, *sizes, row.rate(), seconds, row.left(self._stop)]
 
     def _progress(self, row: _Row) -> float:
         """The largest part of any limit that is used up: of the way to the target on a log scale, or of the rounds."""
         if row.state not in ("waiting", "running"):
             return 1.0
         parts, stop = [0.0], self._stop
-        if row.record is not None:
-            if stop.merit and 0 < row.merit < row.start_merit and stop.merit < row.start_merit:
-                parts.append(math.log(row.merit / row.start_merit) / math.log(stop.merit / row.start_merit))
-            limits = ((row.record.round, stop.max_rounds), (row.record.iteration, stop.max_iterations))
+        if row.record is not None and stop.merit and 0 < row.merit < row.start_merit and stop.merit < row.start_merit:
+            parts.append(math.log(row.merit / row.start_merit) / math.log(stop.merit / row.start_merit))
+        if (counts := row.counts) is not None:
+            limits = ((counts.round, stop.max_rounds), (counts.iteration, stop.max_iterations))
             parts += [count / limit for count, limit in limits if limit]
         return min(1.0, max(parts))
+
+
+def _line(row: _Row, merit: str, stop: Stop) -> str:
+    """How a running method goes, for a log."""
+    counts, rate, left = row.counts, row.rate(), row.left(stop)
+    parts = [f"round {counts.round:,}" if counts else "starting", f"{merit} {row.merit:.1e}"]
+    parts += [f"{rate} rounds/s"] if rate else []
+    return ", ".join([*parts, f"{left} left"] if left else parts)
 
 
 def _new_table(title: str) -> Table:

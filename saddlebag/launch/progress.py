@@ -1,0 +1,96 @@
+"""How far a run is between evaluations, which are rare where they are dear: told now and then, through a file if need be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from saddlebag.algorithms.simulate import Stop
+
+__all__ = ["PROGRESS", "Pace", "Progress", "read_progress", "throttled", "write_progress"]
+
+PROGRESS = "progress.json"
+"""Where a server says how far it is, in its folder."""
+
+
+class Progress(NamedTuple):
+    """Rounds and iterations done."""
+
+    round: int
+    iteration: int
+
+
+def throttled(tell: Callable[[Progress], None], every_s: float = 0.5) -> Callable[[Progress], None]:
+    """`tell`, at most once in so many seconds."""
+    last = -math.inf
+
+    def maybe(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= every_s:
+            last = now
+            tell(progress)
+
+    return maybe
+
+
+def write_progress(path: Path, progress: Progress) -> None:
+    """Replace the file: a reader sees the old or the new one. Nothing waits for the disk: after a crash there may be none."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with contextlib.suppress(OSError):  # a full disk is the checkpoint's business
+        temporary.write_text(json.dumps(progress._asdict()))
+        temporary.replace(path)
+
+
+def read_progress(path: Path) -> Progress | None:
+    """What the file says; None without one."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Progress(**json.loads(path.read_text()))
+    return None
+
+
+class Pace:
+    """Rounds a second and the time that is left, from what is told; the first word is the start of the clock."""
+
+    def __init__(self) -> None:
+        self._first: tuple[Progress, float] | None = None
+        self._last: tuple[Progress, float] | None = None
+
+    @property
+    def progress(self) -> Progress | None:
+        """The last word."""
+        return self._last[0] if self._last else None
+
+    def tell(self, progress: Progress) -> None:
+        """Hear how far the run is; what is no news, or is computed again after a crash, is passed over."""
+        if self._last is None or progress.round > self._last[0].round:
+            self._last = (progress, time.monotonic())
+            self._first = self._first or self._last
+
+    def rounds_per_s(self) -> float | None:
+        """Up to the last word; None before two."""
+        return self._rate("round")
+
+    def left_s(self, stop: Stop) -> float | None:
+        """Seconds to the first limit on rounds or iterations, at this pace; None where there is none, or no pace yet."""
+        found = []
+        for unit, limit in (("round", stop.max_rounds), ("iteration", stop.max_iterations)):
+            rate = self._rate(unit)
+            if self._last is not None and limit is not None and rate:
+                progress, told_s = self._last
+                found.append((limit - getattr(progress, unit)) / rate - (time.monotonic() - told_s))
+        return max(0.0, min(found)) if found else None
+
+    def _rate(self, unit: str) -> float | None:
+        if self._first is None or self._last is None:
+            return None
+        count = getattr(self._last[0], unit) - getattr(self._first[0], unit)
+        seconds = self._last[1] - self._first[1]
+        return count / seconds if count and seconds > 0 else None
