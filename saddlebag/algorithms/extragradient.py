@@ -13,7 +13,7 @@ import numpy as np
 from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, square
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
-from saddlebag.algorithms.full import WireType, check_wire_type, increment
+from saddlebag.algorithms.full import WireType, advanced, check_wire_type, difference, increment
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ class FullExchange:
 
     def exchange_down(self, own: FullServer, means: tuple[Mean, ...], known_D: Vector) -> tuple[FullServer, Message]:
         mean_D = own.operator_D + means[0].dense()
-        payload, _ = increment(mean_D, known_D, self.wire)
-        return FullServer(mean_D), Message((payload,))
+        return FullServer(mean_D), Message((difference(mean_D, known_D, self.wire),))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,7 @@ class Extragradient(FullExchange):
 
     def replay(self, replica: ExtragradientReplica, down: Message, draws: Draws) -> ExtragradientReplica:
         del draws
-        operator_D = replica.operator_D + down.parts[0].dense()
+        operator_D = advanced(replica.operator_D, down.parts[0])
         moved_D = self.prox(replica.z_D - self.step_size * operator_D, self.step_size)
         if replica.at_half:
             return ExtragradientReplica(moved_D, moved_D, operator_D, replica.iteration + 1, at_half=False)

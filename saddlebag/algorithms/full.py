@@ -17,7 +17,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression import Draws, Payload
 
-__all__ = ["WireType", "check_wire_type", "increment", "synchronise"]
+__all__ = ["WireType", "advanced", "check_wire_type", "difference", "increment", "synchronise"]
 
 WireType: TypeAlias = Literal["float32", "float64"]
 
@@ -28,10 +28,22 @@ def check_wire_type(dtype: str) -> None:
         raise ConfigError(f"wire must be 'float32' or 'float64', got {dtype!r}")
 
 
+def difference(x_D: Vector, known_D: Vector, dtype: WireType) -> Dense:
+    """The payload that takes an accumulator from `known_D` to (nearly) `x_D`."""
+    return Dense(cast(x_D - known_D, np.float32 if dtype == "float32" else np.float64))
+
+
 def increment(x_D: Vector, known_D: Vector, dtype: WireType) -> tuple[Dense, Vector]:
     """The payload that takes the accumulator from `known_D` to (nearly) `x_D`, and the accumulator after it."""
-    payload = Dense(cast(x_D - known_D, np.float32 if dtype == "float32" else np.float64))
-    return payload, known_D + payload.value_D
+    payload = difference(x_D, known_D, dtype)
+    return payload, advanced(known_D, payload)
+
+
+def advanced(known_D: Vector, payload: Payload) -> Vector:
+    """The accumulator after a payload: one new vector, where a sum would widen the payload into another first."""
+    next_D = known_D.copy()
+    payload.add_to(next_D)
+    return next_D
 
 
 def synchronise(x_D: Vector, known_D: Vector, dtype: WireType, grid_step: float | None, draws: Draws) -> tuple[Payload, Vector]:

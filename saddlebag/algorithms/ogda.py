@@ -13,6 +13,7 @@ import numpy as np
 from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.extragradient import FullExchange, FullServer, FullWorker
+from saddlebag.algorithms.full import advanced
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Operator, Problem
@@ -77,9 +78,12 @@ class Ogda(FullExchange):
 
     def replay(self, replica: OgdaReplica, down: Message, draws: Draws) -> OgdaReplica:
         del draws
-        operator_D = replica.operator_D + down.parts[0].dense()
-        slope_D = 2.0 * operator_D - replica.operator_D if replica.iteration else operator_D
-        z_D = self.prox(replica.z_D - self.step_size * slope_D, self.step_size)
+        operator_D = advanced(replica.operator_D, down.parts[0])
+        step_D = 2.0 * operator_D if replica.iteration else operator_D.copy()  # in place from here: long vectors cost passes
+        if replica.iteration:
+            step_D -= replica.operator_D
+        step_D *= self.step_size
+        z_D = self.prox(np.subtract(replica.z_D, step_D, out=step_D), self.step_size)
         return OgdaReplica(z_D, operator_D, replica.iteration + 1)
 
     def strain(self, before: OgdaReplica, down: Message, after: OgdaReplica) -> Strain | None:

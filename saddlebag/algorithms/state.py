@@ -55,8 +55,11 @@ def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimensio
 
 
 def digest(state: Any) -> int:
-    """A 64-bit BLAKE2b digest of a state, equal if and (but for collisions) only if every bit is."""
-    hasher = hashlib.blake2b(digest_size=8)
+    """The first 64 bits of the SHA-256 of a state, equal if and (but for collisions) only if every bit is.
+
+    SHA-256 because processors compute it: 2 GB/s against 1.1 of BLAKE2b, on vectors that are digested in the middle of a round.
+    """
+    hasher = hashlib.sha256()
     for array in pack(state).values():
         hasher.update(np.ascontiguousarray(array).data)
-    return int.from_bytes(hasher.digest(), "little")
+    return int.from_bytes(hasher.digest()[:8], "little")

@@ -26,7 +26,7 @@ from saddlebag.errors import ConfigError, PeerLost, SaddlebagError
 from saddlebag.flower.method_link import FACTS, SESSION, result_of
 from saddlebag.flower.mod import worker_of
 from saddlebag.launch.build import build_method, build_problem, resolve, resolved_json
-from saddlebag.launch.processes import run_worker
+from saddlebag.launch.processes import run_worker, tune_process
 from saddlebag.launch.recipe import recipe_from_dict
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.server import effects as ef
@@ -47,6 +47,7 @@ __all__ = ["add_session", "run_session"]
 _POLL_S = 0.2
 _LOST = (3, 4, 5, 8)  # Flower's codes for messages, replies and nodes that are gone, and client processes that ended
 _START_S = 60.0
+_LAST_WORDS_S = 10.0  # for the clients' replies when the run is over; of a node that was killed Flower would wait a minute
 
 
 def run_session(
@@ -104,7 +105,7 @@ class _Party:
 
     def host(self, timeout: float, gather: float) -> None:
         """Return when the run is over and the clients have said so; `PeerLost` as `run_session`."""
-        begin_s, left_s = time.monotonic(), _START_S
+        begin_s, left_s = time.monotonic(), _LAST_WORDS_S
         while True:
             self._invite()
             self._collect()
@@ -193,6 +194,7 @@ class _Server:
             raise self._failure
 
     def _run(self, address: str) -> None:
+        tune_process()
         try:
             asyncio.run(self._serve(address))
         except BaseException as error:  # told to the thread that waits

@@ -68,6 +68,9 @@ def run(grid: Grid, config: Mapping[str, Any]) -> tuple[Result, list[float]]:
     def observe(record: Record) -> None:
         at_s.append(time.monotonic() - begin_s)
         log.info("round %d: %s", record.round, {name: f"{value:.4g}" for name, value in record.merits.items()})
+        if config["progress"]:
+            with Path(str(config["progress"])).open("a") as file:
+                file.write(json.dumps({"round": record.round, **record.merits}) + "\n")
 
     if config["mode"] == "messages":
         return MethodStrategy(recipe, observe=observe, note=log.info).start(grid=grid), at_s
