@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Rule", "Tensor", "per_tensor"]
+__all__ = ["Rule", "Tensor", "choose", "per_tensor"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ def per_tensor(*, tensors: Sequence[Tensor | Mapping[str, Any]], rules: Sequence
     made = [_rule(value, f"per_tensor.rules.{number}") for number, value in enumerate(rules)]
     if not known:
         raise ConfigError("per_tensor.tensors must name at least one tensor")
-    pieces = tuple((tensor, _choose(tensor, made)) for tensor in known)
+    pieces = tuple((tensor, choose(tensor, made)) for tensor in known)
     unbiased, contractive = (all(isinstance(c, kind) for _, c in pieces) for kind in (Unbiased, Contractive))
     if not (unbiased or contractive):
         kinds = ", ".join(dict.fromkeys(f"{type(c).__name__} is {kind_of(c)}" for _, c in pieces))
@@ -177,7 +177,12 @@ def _rule(value: Rule | Mapping[str, Any], path: str) -> Rule:
     return Rule(**{**value, "use": inner(use, f"{path}.use")})
 
 
-def _choose(tensor: Tensor, rules: Sequence[Rule]) -> Compressor:
+def choose(tensor: Tensor, rules: Sequence[Rule]) -> Compressor:
+    """The compressor of the first rule that fits; `low_rank` without columns gets those of the tensor.
+
+    Raises:
+        ConfigError: none fits, or its compressor does not fit the tensor.
+    """
     for rule in rules:
         if rule.fits(tensor):
             use = rule.use

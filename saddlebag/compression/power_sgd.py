@@ -28,7 +28,7 @@ from saddlebag.errors import ConfigError, LocalProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Exchanges", "PowerSGD", "PowerState", "in_lockstep", "power_iteration"]
+__all__ = ["Exchanges", "PowerSGD", "PowerState", "in_lockstep", "power_iteration", "together"]
 
 T = TypeVar("T")
 Matrix: TypeAlias = npt.NDArray[Any]
@@ -135,7 +135,7 @@ class PowerSGD:
         if len(x_D) != self.dimension:
             raise ConfigError(f"power_sgd.shapes describe {self.dimension} coordinates, got a vector of {len(x_D)}")
         owed_D = x_D + state.memory_D.astype(x_D.dtype, copy=False)
-        results = yield from _together(list(self._tensors(owed_D, state.start_N.astype(x_D.dtype, copy=False), draws)))
+        results = yield from together(list(self._tensors(owed_D, state.start_N.astype(x_D.dtype, copy=False), draws)))
         out_D, memory_D, start_N = (np.concatenate(parts) for parts in zip(*results, strict=True))
         return out_D, PowerState(memory_D, start_N)
 
@@ -180,7 +180,7 @@ def _revive(q_CK: Matrix, fresh_CK: Matrix) -> Matrix:
     return np.where(norm_K > _DEAD * norm_K.max(), q_CK, fresh_CK)
 
 
-def _together(workers: Sequence[Exchanges[T]]) -> Exchanges[list[T]]:
+def together(workers: Sequence[Exchanges[T]]) -> Exchanges[list[T]]:
     """Several generators as one, whose exchanges are theirs one after the other in a flat vector."""
     results: dict[int, T] = {}
     answers: dict[int, Matrix | None] = dict.fromkeys(range(len(workers)))
