@@ -30,13 +30,22 @@ def groupwise() -> None:
 @click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
 @click.option("--out", type=_FILE, help="Folder for the results.  [default: the recipe's directory, or runs/ and its name]")
 @click.option("--processes", type=click.IntRange(1, 256), help="Processes among which orders are divided.  [default: cores]")
+@click.option("--force", is_flag=True, help="Replace the study in that folder.")
 @_json
-def run(recipe: Path, sets: tuple[str, ...], data: str | None, out: Path | None, processes: int | None, as_json: bool) -> None:
+def run(
+    recipe: Path,
+    sets: tuple[str, ...],
+    data: str | None,
+    out: Path | None,
+    processes: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Run the study of RECIPE: every order of the rows, groupwise against the single model."""
     from saddlebag.launch.groupwise.running import run_recipe
 
     overrides = [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]
-    folder, values = run_recipe(recipe, overrides, out=out, processes=processes)
+    folder, values = run_recipe(recipe, overrides, out=out, processes=processes, force=force)
     _show(values, as_json)
     if not as_json:
         click.echo(f"results in {folder}: plot.png, groups.csv, curves.csv, result.json, recipe.toml")

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from saddlebag.errors import ConfigError
 from saddlebag.launch import toml
 from saddlebag.launch.groupwise.plot import plot_regret
 from saddlebag.launch.groupwise.recipe import load_groupwise
-from saddlebag.launch.groupwise.report import summarise, write_result
+from saddlebag.launch.groupwise.report import RESULT, summarise, write_result
 from saddlebag.launch.groupwise.study import Study, run_study
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -19,21 +20,33 @@ PLOT, RECIPE = "plot.png", "recipe.toml"
 
 
 def run_recipe(
-    path: Path, sets: list[str], *, out: Path | None = None, processes: int | None = None
+    path: Path, sets: list[str], *, out: Path | None = None, processes: int | None = None, force: bool = False
 ) -> tuple[Path, dict[str, Any]]:
     """Run the study of a recipe; returns the folder of the results, and what `report` shows.
 
     Raises:
-        ConfigError: the recipe is wrong, or does not fit the data.
+        ConfigError: the recipe is wrong, or does not fit the data; the folder holds a study and `force` is not given, or
+            something else.
         DataError: a file cannot be read or written.
     """
     recipe, table = load_groupwise(path, sets)
     folder = out or Path(recipe.directory or Path("runs") / path.stem)
+    _require_free(folder, force=force)
     groups, study = run_study(recipe, processes=processes or len(os.sched_getaffinity(0)))
     values = summarise(recipe.title or path.stem, groups, study, charge=recipe.mixing.charge)
     write_all(folder, values, groups, study)
     write_atomically(folder / RECIPE, toml.dump(table).encode())
     return folder, values
+
+
+def _require_free(folder: Path, *, force: bool) -> None:
+    """Refuse a folder whose files would be overwritten, before the study takes its time."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not all((folder / name).is_file() for name in (RECIPE, RESULT)):
+        raise ConfigError(f"{folder} exists and holds no study; give another folder with --out")
+    if not force:
+        raise ConfigError(f"{folder} holds a study; --force replaces it, --out takes another folder")
 
 
 def write_all(folder: Path, values: dict[str, Any], groups: tuple[str, ...], study: Study) -> None:

@@ -69,6 +69,21 @@ def test_the_saved_recipe_gives_the_same_result(recipe: Path, tmp_path: Path, ca
     assert json.loads(capsys.readouterr().out) == first
 
 
+def test_an_earlier_study_is_not_overwritten(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "results"
+    command = ("groupwise", "run", recipe, "--out", out, "--processes", 1)
+    assert saddlebag(*command) == 0
+    before = (out / "result.json").read_bytes()
+    assert saddlebag(*command, "--set", "mixer.name=solo") == 2
+    assert "holds a study; --force replaces it" in capsys.readouterr().err
+    assert (out / "result.json").read_bytes() == before
+    assert saddlebag(*command, "--set", "mixer.name=solo", "--force") == 0
+    assert (out / "result.json").read_bytes() != before
+    (out / "recipe.toml").unlink()
+    assert saddlebag(*command, "--force") == 2
+    assert "holds no study" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
