@@ -68,7 +68,8 @@ def attach(
         )
     if type(start_after) is not int or start_after < 0:
         raise ConfigError(f"start_after must be a whole number from 0, got {start_after!r}")
-    ranks = Ranks(dist.new_group(dist.get_process_group_ranks(model.process_group), backend="gloo"))
+    members = dist.get_process_group_ranks(model.process_group)
+    ranks = Ranks(dist.new_group(members, backend="gloo", use_local_synchronization=True))
     named = {name: value for name, value in model.module.named_parameters() if value.requires_grad}
     tensors = [Tensor(name, tuple(value.shape)) for name, value in named.items()]
     exchange = _exchange_of(compressor, tensors, rules, ranks, params, feedback=feedback)

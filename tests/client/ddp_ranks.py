@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 from saddlebag.client.ddp import CompressionState, attach
@@ -317,7 +318,40 @@ def refusals() -> None:
     program.train(2)
 
 
+def alone() -> None:
+    groups = [dist.new_group([rank]) for rank in range(2)]
+    for name in ("identity", "power_sgd", "top_k"):
+        program = Program(dtype=torch.float32, lr=0.0, process_group=groups[dist.get_rank()])
+        state = attach(program.ddp, name, **EXAMPLES[name])
+        program.train(1)
+        plain = Program(dtype=torch.float32, lr=0.0, process_group=groups[dist.get_rank()])
+        plain.train(1)
+        carried = torch.from_numpy(program.memory(state)).float() if name != "identity" else 0.0
+        torch.testing.assert_close(program.gradient() + carried, plain.gradient(), rtol=1e-5, atol=1e-6)
+
+
+def narrow_gradients_and_views() -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        plain, hooked = (Program(dtype=dtype, gradient_as_bucket_view=True) for _ in range(2))
+        attach(hooked.ddp, "identity")
+        torch.testing.assert_close(hooked.train(3).float(), plain.train(3).float(), rtol=0, atol=0.05)  # sums in 16 bits
+        assert hooked.flat().dtype == dtype
+        assert torch.equal(*of_all(hooked.flat()))
+
+
+def zero_redundancy() -> None:
+    whole, sharded = Program(), Program()
+    attach(whole.ddp, "top_k", fraction=0.2)
+    state = attach(sharded.ddp, "top_k", fraction=0.2)
+    sharded.optimiser = ZeroRedundancyOptimizer(sharded.ddp.parameters(), torch.optim.SGD, lr=0.1, momentum=0.5)
+    assert torch.equal(sharded.train(4), whole.train(4))
+    assert state.step == 4
+
+
 CHECKS = [
+    alone,
+    narrow_gradients_and_views,
+    zero_redundancy,
     identity_is_ddp,
     every_compressor,
     sent_and_carried,
