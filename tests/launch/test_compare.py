@@ -96,6 +96,22 @@ def test_the_grid_chooses_the_fewest_bytes(finished: tuple[Path, dict[str, Any],
     assert told[-1] == f"{3 + 6 + 1 + 3}/{3 + 6 + 1 + 3}"  # the grids on one seed, the best ones on the other
 
 
+def test_automatic_steps_in_place_of_the_grid(tmp_path: Path) -> None:
+    """Open steps become "auto", probabilities keep their grid; the figures are those of a recipe that says "auto" itself."""
+    values, told = run(recipe(tmp_path), tmp_path / "auto", sets=("compare.tune=auto",))
+    entries = {entry["label"]: entry for entry in values["entries"]}
+    assert {label: entry["method"]["step_size"] for label, entry in entries.items()} == {
+        "ogda": "auto",
+        "masha1": "auto",
+        "naive": "2/L",
+    }
+    assert entries["ogda"]["reached"] == entries["masha1"]["reached"] == 2
+    assert entries["masha1"]["share"] in (1.0, 0.5)
+    assert told[-1] == f"{1 + 2 + 1 + 3}/{1 + 2 + 1 + 3}"
+    written, _ = run(recipe(tmp_path), tmp_path / "none", sets=("compare.tune=none", "method.step_size=auto"))
+    assert entries["ogda"]["curves"] == next(entry for entry in written["entries"] if entry["label"] == "ogda")["curves"]
+
+
 def test_figures_are_those_of_the_run(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
     """The chosen setting, run by itself, needs exactly what the comparison says."""
     _, values, _ = finished
