@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Compressor, Vector
     from saddlebag.launch.vectors import Law
+    from saddlebag.proto.endpoint import ClientSecurity
 
 __all__ = ["Question", "advise", "costs_of", "network_of", "print_advice", "to_json"]
 
@@ -71,7 +72,13 @@ class Question:
 
 
 def network_of(
-    question: Question, *, link: str | None, bandwidth: float | None, latency_s: float | None, server_rate: float | None
+    question: Question,
+    *,
+    link: str | None,
+    bandwidth: float | None,
+    latency_s: float | None,
+    server_rate: float | None,
+    security: ClientSecurity | None = None,
 ) -> Network:
     """The network: given numbers, or measured where they are not; gRPC's own rate is always measured.
 
@@ -81,6 +88,7 @@ def network_of(
         bandwidth: of a worker's link in bits per second, instead.
         latency_s: one way; beside `link` it replaces what was measured.
         server_rate: of the server's link in bits per second; None for one that never limits.
+        security: TLS files for `link`.
 
     Raises:
         ConfigError: not exactly one of link and bandwidth is given.
@@ -93,7 +101,7 @@ def network_of(
         seconds = transport.latency_s if latency_s is None else latency_s
         found = Link(up=bandwidth, down=bandwidth, latency_s=seconds, source="as given")
     else:
-        found = transport if link == "loopback" else measure_link(str(link))
+        found = transport if link == "loopback" else measure_link(str(link), security=security)
         found = found if latency_s is None else dataclasses.replace(found, latency_s=latency_s)
     rate = math.inf if server_rate is None else server_rate
     return Network(link=found, workers=question.workers, server_rate=rate, transport=transport)

@@ -19,7 +19,7 @@ import grpc
 import numpy as np
 
 from saddlebag.errors import ConfigError, PeerLost
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ServerSecurity
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ClientSecurity, ServerSecurity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,17 +80,19 @@ def _chunks(size: int) -> Iterator[bytes]:
 
 
 def serve_echo(
-    address: str, *, seconds: float, insecure: bool, note: Callable[[str], None], listening: Callable[[str], None]
+    address: str, *, seconds: float, security: ServerSecurity, note: Callable[[str], None], listening: Callable[[str], None]
 ) -> None:
     """Answer measurements at HOST:PORT for a while; port 0 for any. `listening` is told the address.
 
     Raises:
-        ConfigError: the address is malformed or taken, or is no loopback and `insecure` is not set.
+        ConfigError: the address is malformed or taken, or is no loopback and `security` does not allow for that; a file of
+            TLS is missing.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"--address must read HOST:PORT, got {address!r}")
-    ServerSecurity(insecure=insecure).require_safe(host, has_token=False, warn=note)
+    security.require_safe(host, has_token=False, warn=note)
+    credentials = security.credentials()
     server = grpc.server(
         futures.ThreadPoolExecutor(_THREADS),
         options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)],
@@ -103,7 +105,7 @@ def serve_echo(
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     try:
-        bound = server.add_insecure_port(address)
+        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
         raise ConfigError(f"cannot listen at {address}: {error}") from error
     server.start()
@@ -114,13 +116,20 @@ def serve_echo(
         server.stop(None).wait()
 
 
-def measure_link(address: str, patience_s: float = 10.0) -> Link:
+def measure_link(address: str, patience_s: float = 10.0, security: ClientSecurity | None = None) -> Link:
     """Measure the link to `saddlebag echo` at HOST:PORT: about three seconds, at most 30 for a transfer.
 
     Raises:
-        PeerLost: nothing there answers.
+        PeerLost: nothing there answers, or not with these certificates.
+        ConfigError: a file of TLS is missing.
     """
-    with grpc.insecure_channel(address, options=MESSAGE_OPTIONS) as channel:
+    credentials = security.credentials() if security else None
+    opened = (
+        grpc.secure_channel(address, credentials, options=MESSAGE_OPTIONS)
+        if credentials
+        else grpc.insecure_channel(address, options=MESSAGE_OPTIONS)
+    )
+    with opened as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=patience_s)
             latency_s = _latency(channel.stream_stream(f"/{SERVICE}/Return"))

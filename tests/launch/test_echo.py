@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
 from saddlebag.errors import ConfigError, PeerLost
 from saddlebag.launch.echo import MOST_BYTES, SERVICE, _chunks, measure_link, serve_echo
+from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPENSSL = shutil.which("openssl")
 
 
-@pytest.fixture
-def address() -> str:
-    """An echo server in a thread."""
+def serving(security: ServerSecurity) -> str:
+    """An echo server in a thread; its address."""
     found: list[str] = []
     up = threading.Event()
 
@@ -21,11 +28,16 @@ def address() -> str:
         found.append(bound)
         up.set()
 
-    options: dict[str, Any] = {"seconds": 20.0, "insecure": False, "note": print, "listening": listening}
+    options: dict[str, Any] = {"seconds": 20.0, "security": security, "note": print, "listening": listening}
     thread = threading.Thread(target=serve_echo, args=("127.0.0.1:0",), kwargs=options, daemon=True)
     thread.start()
     assert up.wait(10)
     return found[0]
+
+
+@pytest.fixture
+def address() -> str:
+    return serving(ServerSecurity())
 
 
 def test_a_link_is_measured(address: str) -> None:
@@ -34,6 +46,20 @@ def test_a_link_is_measured(address: str) -> None:
     assert 1e6 < link.up < 1e12
     assert 1e6 < link.down < 1e12
     assert 0 < link.latency_s < 1
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="needs the openssl command to make certificates")
+def test_a_link_with_certificates_of_both_sides(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = f"{OPENSSL} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=saddlebag"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    address = serving(ServerSecurity(certificate=certificate, key=key, ca=certificate))
+    link = measure_link(address, security=ClientSecurity(certificate=certificate, key=key, ca=certificate))
+    assert 1e6 < link.up < 1e12
+    for stranger in (None, ClientSecurity(ca=certificate)):
+        with pytest.raises(PeerLost):
+            measure_link(address, patience_s=0.5, security=stranger)
 
 
 def test_what_a_peer_may_ask_for_is_bounded(address: str) -> None:
@@ -66,11 +92,11 @@ def test_nobody_there() -> None:
 )
 def test_addresses_that_are_refused(address: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        serve_echo(address, seconds=1, insecure=False, note=print, listening=print)
+        serve_echo(address, seconds=1, security=ServerSecurity(), note=print, listening=print)
 
 
 def test_an_address_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"cannot listen at {taken}"):
-            serve_echo(taken, seconds=1, insecure=False, note=print, listening=print)
+            serve_echo(taken, seconds=1, security=ServerSecurity(), note=print, listening=print)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
+
+from saddlebag.launch.commands.security import certificate_option, key_option
 
 __all__ = ["advise"]
 
@@ -14,6 +17,9 @@ __all__ = ["advise"]
 @click.option("--bandwidth", metavar="RATE", help="Of each worker's link, e.g. 100M (bits per second) or 12.5MB/s.")
 @click.option("--latency", metavar="TIME", help="One way, e.g. 1ms.  [default: as measured]")
 @click.option("--link", metavar="HOST:PORT", help="Measure the link to 'saddlebag echo' there instead, or 'loopback'.")
+@certificate_option
+@key_option
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="CA (PEM) that signed the certificate of 'saddlebag echo'.")
 @click.option("--server-bandwidth", metavar="RATE", help="Of the server's link, which all workers share.  [default: no limit]")
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
@@ -29,6 +35,7 @@ def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], as_json: boo
     from saddlebag.launch.advise import Question, network_of, print_advice, to_json
     from saddlebag.launch.advise import advise as answer
     from saddlebag.launch.units import parse_rate, parse_seconds
+    from saddlebag.proto.endpoint import ClientSecurity
 
     def rate(key: str, name: str) -> float | None:
         return None if rest[key] is None else parse_rate(rest[key], name)
@@ -37,7 +44,8 @@ def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], as_json: boo
     compute_s = parse_seconds(rest["compute"], "--compute")
     given = {"bandwidth": rate("bandwidth", "--bandwidth"), "server_rate": rate("server_bandwidth", "--server-bandwidth")}
     question = Question(d=d, dtype=dtype, workers=workers, compute_s=compute_s, only=only, law=rest["vector"])
-    network = network_of(question, link=rest["link"], latency_s=latency_s, **given)
+    security = ClientSecurity(certificate=rest["tls_cert"], key=rest["tls_key"], ca=rest["tls_ca"])
+    network = network_of(question, link=rest["link"], latency_s=latency_s, security=security, **given)
     verdict, left_out = answer(question, network, note=lambda text: None if as_json else click.echo(text, err=True))
     if as_json:
         import json
