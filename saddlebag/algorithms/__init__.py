@@ -13,6 +13,14 @@ from saddlebag.algorithms.base import (
 )
 from saddlebag.algorithms.check import check_method
 from saddlebag.algorithms.compressed_extragradient import CompressedExtragradient, compressed_extragradient
+from saddlebag.algorithms.compressed_optimizer import (
+    CompressedOptimizer,
+    compressed_adamw,
+    compressed_extra_adam,
+    compressed_lamb,
+    compressed_optimistic_adam,
+    compressed_sgd,
+)
 from saddlebag.algorithms.diana_sgda import DianaSgda, diana_sgda
 from saddlebag.algorithms.extragradient import Extragradient, extragradient
 from saddlebag.algorithms.extragradient_feedback import ExtragradientFeedback, extragradient_feedback
@@ -38,6 +46,7 @@ __all__ = [
     "AnyMethod",
     "Arrears",
     "CompressedExtragradient",
+    "CompressedOptimizer",
     "Constants",
     "DianaSgda",
     "Extragradient",
@@ -70,7 +79,12 @@ __all__ = [
     "catch_up_sizes",
     "caught_up",
     "check_method",
+    "compressed_adamw",
+    "compressed_extra_adam",
     "compressed_extragradient",
+    "compressed_lamb",
+    "compressed_optimistic_adam",
+    "compressed_sgd",
     "diana_sgda",
     "digest",
     "extragradient",

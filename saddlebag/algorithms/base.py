@@ -122,9 +122,14 @@ class Method(Protocol[R, W, S]):
     States are frozen dataclasses of float64 vectors and numbers (see `state.py`); arguments are never mutated.
     """
 
-    replica_type: type[R]
-    worker_type: type[W]
-    server_type: type[S]
+    @property
+    def replica_type(self) -> type[R]: ...
+
+    @property
+    def worker_type(self) -> type[W]: ...
+
+    @property
+    def server_type(self) -> type[S]: ...
 
     def init_replica(self, z_D: Vector) -> R:
         """The replicated state at the start, or at a restart from z."""

@@ -6,6 +6,13 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.compressed_extragradient import compressed_extragradient
+from saddlebag.algorithms.compressed_optimizer import (
+    compressed_adamw,
+    compressed_extra_adam,
+    compressed_lamb,
+    compressed_optimistic_adam,
+    compressed_sgd,
+)
 from saddlebag.algorithms.diana_sgda import diana_sgda
 from saddlebag.algorithms.extragradient import extragradient
 from saddlebag.algorithms.extragradient_feedback import extragradient_feedback
@@ -30,7 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "make_method", "takes_compressors"]
 
 METHODS: dict[str, Callable[..., AnyMethod]] = {
+    "compressed_adamw": compressed_adamw,
+    "compressed_extra_adam": compressed_extra_adam,
     "compressed_extragradient": compressed_extragradient,
+    "compressed_lamb": compressed_lamb,
+    "compressed_optimistic_adam": compressed_optimistic_adam,
+    "compressed_sgd": compressed_sgd,
     "diana_sgda": diana_sgda,
     "extragradient": extragradient,
     "extragradient_feedback": extragradient_feedback,

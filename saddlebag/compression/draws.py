@@ -133,6 +133,16 @@ class Draws:
         """The draws of another worker in the same round."""
         return self if worker == self.worker else Draws(self.seed, self.round, worker)
 
+    def within(self, step: int) -> Draws:
+        """The draws of one of several steps inside this round; step 0 is the round itself.
+
+        Raises:
+            ConfigError: step is not in [0, 2^16), or the round has 2^48 or more.
+        """
+        if not (0 <= step < 2**16 and self.round < 2**48):
+            raise ConfigError(f"step must lie in [0, 2^16) in rounds below 2^48, got {step} in round {self.round}")
+        return self if step == 0 else Draws(self.seed, self.round | step << 48, self.worker)
+
     def coin(self, probability: float) -> bool:
         """One coin for everybody: True with the given probability."""
         return _common_uniform(self.seed, self.round) < probability

@@ -9,6 +9,7 @@ import pytest
 from saddlebag.algorithms import (
     METHODS,
     CompressedExtragradient,
+    CompressedOptimizer,
     DianaSgda,
     Extragradient,
     ExtragradientFeedback,
@@ -27,6 +28,7 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms import (
     make_method as typed_make_method,
 )
+from saddlebag.algorithms.optimizer_rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.compression import Identity, RandK, TopK
 from saddlebag.errors import ConfigError
@@ -36,8 +38,10 @@ if TYPE_CHECKING:
 
 make_method: Any = typed_make_method  # what comes out has more attributes than every method has
 FULL, RAND, TOP = Identity(), RandK(k=2), TopK(k=2)
+NAMES = [f"compressed_{rule}" for rule in RULES]
 KINDS = {
     "compressed_extragradient": CompressedExtragradient,
+    **dict.fromkeys(NAMES, CompressedOptimizer),
     "diana_sgda": DianaSgda,
     "extragradient": Extragradient,
     "extragradient_feedback": ExtragradientFeedback,

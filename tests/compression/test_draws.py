@@ -233,3 +233,14 @@ def test_threads_do_not_disturb_each_other() -> None:
     workers = range(16)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(some_words, workers)) == [some_words(worker) for worker in workers]
+
+
+def test_steps_inside_a_round_draw_for_themselves() -> None:
+    draws = Draws(3, 5, 1)
+    assert draws.within(0) == draws
+    first = {draws.within(step).own(Purpose.BATCH).words(1).item() for step in range(100)}
+    assert len(first) == 100
+    assert draws.within(1) != Draws(3, 6, 1).within(0)
+    for step, round_ in ((-1, 0), (2**16, 0), (1, 2**48)):
+        with pytest.raises(ConfigError, match="step must lie in"):
+            Draws(0, round_).within(step)
