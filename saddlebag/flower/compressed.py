@@ -1,7 +1,8 @@
 """Compression around any Flower strategy, in the shape of Flower's own differential-privacy wrappers.
 
-Down, the server sends the innovation of the model against the reference that clients hold (contractive compressors). Up, a
-client sends the difference of its trained model from the received one, with a memory: what it owes (error feedback), or a
+Down, the server sends the innovation of the model against the reference that clients hold (contractive compressors); what a
+step leaves out stays in the strategy's model, and the next step tells of it. Up, a client sends the difference of its
+trained model from the received one, with a memory: what it owes (error feedback), or a
 shift that the server holds as well and that follows the client's differences (EF21, DIANA), so that what clients disagree
 about is not sent again in every round. The inner strategy sees ordinary models and replies. Parameters themselves are never
 compressed: their compression error would not shrink as training converges.
@@ -20,8 +21,8 @@ from flwr.serverapp.strategy import Strategy
 from saddlebag.compression import SERVER, Contractive, Draws, Unbiased, kind_of, track
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.flower.ledger import Ledger, serialised_bytes
-from saddlebag.flower.link import LINK, STEP, UP, Instruction, Report, build, vector_digest
-from saddlebag.flower.packing import Schema, flatten, pack_payload, rounded, unflatten, unpack_payload
+from saddlebag.flower.link import LINK, NO_REFERENCE, STEP, UP, Instruction, Report, build, vector_digest
+from saddlebag.flower.packing import Schema, flatten, pack_payload, recast, rounded, unflatten, unpack_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -85,6 +86,7 @@ class Compressed(Strategy):
                 stacklevel=2,
             )
         self._schema: Schema | None = None
+        self._target_D: Vector = np.empty(0)  # the model as the strategy gave it
         self._model_D: Vector = np.empty(0)  # the reference: the model as clients of the newest version hold it
         self._whole, self._digest = ArrayRecord(), 0  # the same as a model, and its digest
         self._version = -1
@@ -128,14 +130,15 @@ class Compressed(Strategy):
         (key, model), *_ = models.values()
         self._advance(model)
         self._exchanges += 1
+        known: dict[str, tuple[int, list[str]]] = {}
         plain: dict[int, int] = {}
         for message in messages:
             content = message.content
             if id(content) not in plain:
-                plain[id(content)] = serialised_bytes(content)
+                plain[id(content)] = serialised_bytes(content, known)
             self.ledger.plain_down += plain[id(content)]
             message.content = self._addressed(content, key, model, message.metadata.dst_node_id)
-            self.ledger.down += serialised_bytes(message.content)
+            self.ledger.down += serialised_bytes(message.content, known)
             self.ledger.messages += 1
         return messages
 
@@ -143,9 +146,14 @@ class Compressed(Strategy):
         """Move the reference towards the model: by a compressed step, or onto it."""
         if self._schema is None:
             self._schema = Schema.of(model)
-        target_D = flatten(model, self._schema)
         self._version += 1
-        if self._down is None or self._version == 0:
+        if self._down is None:  # whole models: nobody holds a reference
+            self._whole, self._digest = recast(model, self._schema), NO_REFERENCE
+            if self._up is not None:
+                self._target_D = self._model_D = flatten(self._whole, self._schema)
+            return
+        self._target_D = target_D = flatten(model, self._schema)
+        if self._version == 0:
             stepped_D = target_D
         else:
             payload, stepped_D = track(self._down, target_D, self._model_D, Draws(self.seed, self._version, SERVER))
@@ -158,7 +166,9 @@ class Compressed(Strategy):
     def _addressed(self, content: RecordDict, key: str, model: ArrayRecord, node: int) -> RecordDict:
         """A copy of the content for one client: steps from the version it holds, or the reference itself."""
         assert self._schema is not None
-        base = self._held.pop(node, -1)  # until it has replied: a client that took the steps and was not heard is elsewhere
+        base = (
+            -1 if self._down is None else self._held.pop(node, -1)
+        )  # until it has replied: a client that took the steps and was not heard is elsewhere
         missing = range(base + 1, self._version + 1)
         steps = {f"{STEP}{version}": self._steps[version] for version in missing if version in self._steps}
         step_bytes = sum(len(step.data) for step in steps.values())
@@ -222,20 +232,31 @@ class Compressed(Strategy):
         return [reply for _, reply in sorted(good, key=lambda pair: pair[0])] + errors
 
     def _decode(self, content: RecordDict, report: Report, node: int) -> None:
-        """Put models back in the place of payloads."""
+        """Put models back in the place of payloads: the strategy's own model and the client's difference from the reference.
+
+        Not the reference and the difference: what the steps have not told the clients yet would be lost.
+        """
         assert self._schema is not None
         schema = self._schema
         for key, record in list(content.array_records.items()):
-            if UP not in record:
-                continue
-            delta_D = unpack_payload(record[UP], schema.dimension, Draws(self.seed, self._exchanges, report.worker)).dense()
-            if self._shift_step():
-                held_D = self._shifts.get(node)
-                shift_D = np.zeros(schema.dimension) if report.shift_reset or held_D is None else held_D
-                self._shifts[node] = shift_D + self._shift_step() * delta_D
-                delta_D = shift_D + delta_D
-            content[key] = unflatten(self._model_D + delta_D, schema, schema.others(record))
+            if UP in record:
+                content[key] = unflatten(self._target_D + self._delta(record[UP], report, node), schema, schema.others(record))
+            elif self._down is not None and set(schema.names) <= set(record):
+                delta_D = flatten(record, schema) - self._model_D
+                content[key] = unflatten(self._target_D + delta_D, schema, schema.others(record))
         del content[LINK]
+
+    def _delta(self, array: Array, report: Report, node: int) -> Vector:
+        """The difference that a payload stands for, with the client's shift where there is one."""
+        assert self._schema is not None
+        draws = Draws(self.seed, self._exchanges, report.worker)
+        delta_D = unpack_payload(array, self._schema.dimension, draws).dense()
+        if self._shift_step():
+            held_D = self._shifts.get(node)
+            shift_D = np.zeros(self._schema.dimension) if report.shift_reset or held_D is None else held_D
+            self._shifts[node] = shift_D + self._shift_step() * delta_D
+            delta_D = shift_D + delta_D
+        return delta_D
 
     def _shift_step(self) -> float:
         """1 for EF21, 1 / (1 + omega) for DIANA, 0 without a shift."""

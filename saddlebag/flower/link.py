@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Compressor, Vector
 
-__all__ = ["LINK", "STEP", "UP", "Instruction", "Report", "build", "read_fields", "vector_digest"]
+__all__ = ["LINK", "NO_REFERENCE", "STEP", "UP", "Instruction", "Report", "build", "read_fields", "vector_digest"]
 
 LINK = "saddlebag"
 """Key of the ConfigRecord that both directions add to a message."""
@@ -30,7 +30,9 @@ STEP = "saddlebag.step."
 """Name, before a number, of the arrays that hold downlink payloads."""
 UP = "saddlebag.up"
 """Name of the array that holds an uplink payload."""
-_PROTOCOL = 1
+NO_REFERENCE = -1
+"""In place of a digest: every message has the whole model, so clients need not keep one."""
+_PROTOCOL = 2
 
 
 def vector_digest(x_D: Vector) -> int:
@@ -57,7 +59,7 @@ class Instruction:
         base: version that the steps start from; -1 when the model itself is there.
         schema: of the model, where it is there; strategies may change the dtype of an array that is no part of the vector.
         version: version after them.
-        digest: of the reference after them.
+        digest: of the reference after them, or `NO_REFERENCE`.
         seed, round: of the uplink's draws.
         up: JSON table of the uplink's compressor.
         memory: what the client keeps: "none", "error_feedback", or a shift ("diana", "ef21").

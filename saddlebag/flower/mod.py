@@ -13,7 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord
 
 from saddlebag.compression import SERVER, Draws, feed_back
 from saddlebag.errors import RemoteProtocolError
-from saddlebag.flower.link import LINK, STEP, UP, Instruction, Report, build, vector_digest
+from saddlebag.flower.link import LINK, NO_REFERENCE, STEP, UP, Instruction, Report, build, vector_digest
 from saddlebag.flower.packing import Schema, flatten, pack_payload, rounded, unflatten, unpack_payload
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def worker_of(context: Context) -> int:
 def _receive(instruction: Instruction, content: RecordDict, context: Context) -> tuple[Schema, Vector]:
     """Put the model into the message; returns its schema and its vector."""
     record = content.array_records[instruction.record]
+    if instruction.digest == NO_REFERENCE:
+        schema = Schema.from_json(instruction.schema)
+        return schema, flatten(record, schema) if instruction.up else np.empty(0)  # the model is in the message as it is
     if instruction.base < 0:
         schema = Schema.from_json(instruction.schema)
         known_D = flatten(record, schema)

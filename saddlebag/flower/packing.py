@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Draws, Payload, Vector
 
-__all__ = ["PAYLOAD", "Schema", "flatten", "pack_payload", "read_array", "rounded", "unflatten", "unpack_payload"]
+__all__ = ["PAYLOAD", "Schema", "flatten", "pack_payload", "read_array", "recast", "rounded", "unflatten", "unpack_payload"]
 
 PAYLOAD = "saddlebag.payload/1"
 """Serialisation type of an Array that holds an encoded payload; the number is the layout version."""
@@ -135,6 +135,13 @@ def rounded(x_D: Vector, schema: Schema) -> Vector:
     """The vector with every entry rounded to the dtype in which the model holds it, float64."""
     parts = np.split(x_D, np.cumsum(schema.sizes)[:-1])
     return np.concatenate([part.astype(dtype).astype(np.float64) for part, dtype in zip(parts, schema.dtypes, strict=True)])
+
+
+def recast(record: ArrayRecord, schema: Schema) -> ArrayRecord:
+    """The model in the schema's dtypes; the record itself where it has them already."""
+    if all(record[name].dtype == dtype for name, dtype in zip(schema.names, schema.dtypes, strict=True) if name in record):
+        return record
+    return unflatten(flatten(record, schema), schema, schema.others(record))
 
 
 def pack_payload(payload: Payload) -> Array:

@@ -165,3 +165,20 @@ def test_wrong_kinds_are_refused() -> None:
         Compressed(fed_avg(), down={"name": "rand_k", "k": 1})
     with pytest.raises(ConfigError, match="does not fit"):
         Compressed(fed_avg(), up={"name": "rand_k", "k": 1}, memory="error_feedback")
+
+
+def test_what_a_step_down_leaves_out_is_told_later() -> None:
+    app = ClientApp(mods=[compression_mod])
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        (model_D,) = message.content["arrays"].to_numpy_ndarrays()
+        first = message.content["config"]["server-round"] == 1
+        record = ArrayRecord([model_D + TARGETS[0].astype(np.float32) if first else model_D])
+        return Message(RecordDict({"arrays": record, "metrics": MetricRecord({"num-examples": 1})}), reply_to=message)
+
+    strategy = Compressed(fed_avg(fraction_evaluate=0.0), down={"name": "top_k", "fraction": 0.25})
+    grid = InProcessGrid(app, CLIENTS)
+    strategy.start(grid=grid, initial_arrays=ArrayRecord([np.zeros(D, np.float32)]), num_rounds=6)
+    told_D = next(iter(grid.contexts.values())).state.array_records["saddlebag.reference"]["known"].numpy()
+    assert np.abs(told_D - TARGETS[0]).max() < 1e-5  # a quarter of it in each of the rounds 2 to 5

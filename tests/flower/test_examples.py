@@ -52,3 +52,27 @@ def test_group_robust_is_the_same_in_a_session_and_by_messages_and_serves_the_wo
     plain = run(monkeypatch, tmp_path, "flower_group_robust", mode="messages", objective="mean", **given)
     assert session["worst_loss"] < plain["worst_loss"]
     assert "group_robust.server_app" in sys.modules
+
+
+def test_adversarial_training_runs_with_a_tenth_of_the_clients_and_fewer_bytes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"clients": 20, "clients_per_round": 5, "num_server_rounds": 4, "local_epochs": 1}
+    result = run(monkeypatch, tmp_path, "flower_adversarial", **given)
+    assert result["saddlebag-up-bytes"] * 8 < result["saddlebag-plain-up-bytes"]
+    assert result["saddlebag-down-bytes"] < result["saddlebag-plain-down-bytes"]
+    assert result["robust-accuracy"] <= result["accuracy"]
+
+
+def test_the_attack_stays_in_its_ball_and_raises_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(EXAMPLES / "flower_adversarial"))
+    task = importlib.import_module("adversarial_digits.task")
+    x, y = (values[:64] for values in task.digits()[:2])
+    model, generator = task.network(0), torch.Generator().manual_seed(0)
+    near = task.perturbed(model, x, y, 0.1, 5, generator)
+    assert float((near - x).abs().max()) <= 0.1 + 1e-6
+    assert 0 <= float(near.min()) <= float(near.max()) <= 1
+    loss = torch.nn.functional.cross_entropy
+    with torch.no_grad():
+        assert loss(model(near), y) > loss(model(x), y)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 app = ServerApp()
 
 
-def sparse(fraction: float) -> dict[str, Any]:
-    """The largest entries, 8 bits each."""
-    return {"name": "compose", "sparsifier": {"name": "top_k", "fraction": fraction}, "values": {"name": "block_int8"}}
+def grid_of(step: float) -> dict[str, Any]:
+    """Every 512 entries share a scale; whole multiples of `step` times the largest of them travel, coded by frequency."""
+    return {"name": "grid", "step": step, "block": 512}
 
 
 @app.main()
@@ -33,7 +33,7 @@ def main(grid: Grid, context: Context) -> None:
     clients, seed = int(config["clients"]), int(config["seed"])
     strategy: Any = FedAvg(min_train_nodes=clients, min_available_nodes=clients, fraction_evaluate=0.0)
     if config["compress"]:
-        strategy = Compressed(strategy, up=sparse(0.04), down=sparse(0.08), seed=seed)
+        strategy = Compressed(strategy, up=grid_of(1.0), down=grid_of(0.5), seed=seed)
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         model = network(seed)

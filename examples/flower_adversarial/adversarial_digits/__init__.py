@@ -1,0 +1,1 @@
+"""Adversarial training of a small transformer on handwritten digits, as a Flower app."""

@@ -1,0 +1,49 @@
+"""This app in a deployment on this machine: a SuperLink with TLS, SuperNodes that authenticate. Prints the results.
+
+python deploy.py                     # 4 clients, all in every round; a round by Flower's messages takes seconds
+python deploy.py --rounds 20 --plain
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from saddlebag.flower.deployment import Deployment
+
+HERE = Path(__file__).resolve().parent
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """One run of the app; returns its results and when it was done."""
+    deployment, output = Deployment(folder, arguments.clients), folder / "result.json"
+    config: dict[str, object] = {"clients": arguments.clients, "clients-per-round": arguments.clients}
+    config |= {"num-server-rounds": arguments.rounds, "compress": not arguments.plain, "output": str(output)}
+    with deployment.up():
+        begin_s = time.monotonic()
+        deployment.run_app(HERE, config)
+        result = deployment.await_result(output, arguments.timeout)
+        return {"seconds": round(time.monotonic() - begin_s, 1), **result}
+
+
+def main() -> None:
+    """Read the command line, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--plain", action="store_true", help="without compression")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds")
+    parser.add_argument("--keep", type=Path, help="an empty folder for certificates and logs, kept afterwards")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        sys.stdout.write(json.dumps(run(arguments, folder.resolve())) + "\n")
+
+
+if __name__ == "__main__":
+    main()
