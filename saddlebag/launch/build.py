@@ -13,6 +13,7 @@ from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.launch.counted import counted_probability
 from saddlebag.launch.data import load_data
 from saddlebag.launch.fields import at, parameters_of
+from saddlebag.launch.images import read_images
 from saddlebag.launch.plugins import find
 from saddlebag.launch.sections import BUNDLED, CompressorSection, MethodSection, parse_step_size
 from saddlebag.launch.tabular import is_table, read_tabular
@@ -58,8 +59,10 @@ def build_problem(recipe: Recipe) -> Problem:
     """
     factory = find("problems", recipe.problem.name, "problem.name")
     params: dict[str, Any] = {**recipe.problem.parameters, "num_workers": recipe.workers}
-    data = None
-    if recipe.data is not None:
+    data: Any = None
+    if recipe.data is not None and getattr(factory, "reads", "rows") == "images":
+        data, params["split"] = read_images(recipe.data.source), recipe.data.split
+    elif recipe.data is not None:
         data = build_data(recipe.data.source, recipe.data.num_features, target=recipe.data.target, drop=recipe.data.drop)
         if "split" in parameters_of(factory):
             params["split"] = recipe.data.split

@@ -26,7 +26,7 @@ __all__ = [
     "parse_step_size",
 ]
 
-BUNDLED = ("breast_cancer", "diabetes")
+BUNDLED = ("breast_cancer", "diabetes", "digits")
 """The data sets that scikit-learn brings; any other source is a path."""
 
 _STEP = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*/\s*L")
@@ -68,7 +68,8 @@ class DataSection:
     """Where the data are.
 
     Attributes:
-        source: "breast_cancer", "diabetes", or the absolute path of a file: a table (.csv, adult.data) or LIBSVM text.
+        source: "breast_cancer", "diabetes", "digits", or the absolute path of a file: a table (.csv, adult.data), LIBSVM
+            text, or the pictures of MNIST (idx; the labels lie beside them).
         split: how rows are divided among workers.
         num_features: width, where a LIBSVM file does not use the last features.
         target: column of labels, of a table; its last one if empty.

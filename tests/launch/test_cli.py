@@ -179,7 +179,7 @@ def test_a_method_that_diverges_is_reported(saddlebag: Any, recipe: Path, tmp_pa
         (["method.up.k=11"], "method.up: "),
         (
             ["data.source=gone.txt", "problem={name='robust_logistic'}"],
-            "data.source 'gone.txt' is neither 'breast_cancer' nor 'diabetes' nor a file",
+            "data.source 'gone.txt' is neither 'breast_cancer' nor 'diabetes' nor 'digits' nor a file",
         ),
         (["data.source=bad.txt", "problem={name='robust_logistic'}"], "bad.txt, line 3: indices count from 1, got 0"),
         (["workers=9", "data.source=good.txt", "problem={name='robust_logistic'}"], "num_workers must lie in 1..2"),

@@ -187,7 +187,8 @@ def test_data_are_looked_for_beside_the_recipe_then_in_the_working_directory(
     sets = ["problem={name='robust_logistic'}", "data.source=others.txt"]
     assert load_recipe(file, sets).to_dict()["data"]["source"] == str((elsewhere / "others.txt").resolve())
     with pytest.raises(
-        DataError, match=r"data\.source 'gone\.txt' is neither 'breast_cancer' nor 'diabetes' nor a file; looked for .* and "
+        DataError,
+        match=r"data\.source 'gone\.txt' is neither 'breast_cancer' nor 'diabetes' nor 'digits' nor a file; looked for .* and ",
     ):
         load_recipe(file, ["data.source=gone.txt"])
     with pytest.raises(ConfigError, match=r"data\.split must be 'even' or 'label_skew', got 'odd'"):

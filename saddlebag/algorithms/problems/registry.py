@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from saddlebag.algorithms.base import Problem
+from saddlebag.algorithms.networks.digits import digits_transformer
 from saddlebag.algorithms.problems.bilinear import BilinearGame
 from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.fixed_point import fixed_point
@@ -23,6 +24,7 @@ Factory = Callable[..., Problem]
 
 PROBLEMS: dict[str, Factory] = {
     "bilinear": BilinearGame.build,
+    "digits_transformer": digits_transformer,
     "finite_bilinear": FiniteBilinearGame.build,
     "fixed_point": fixed_point,
     "group_robust": GroupRobust.build,

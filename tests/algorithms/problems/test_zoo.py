@@ -62,7 +62,8 @@ def mean_operator(problem: Problem, z_D: np.ndarray) -> np.ndarray:
 
 
 def test_every_problem_is_here() -> None:
-    assert {name.partition(",")[0] for name in INSTANCES} == set(PROBLEMS)
+    networks = {"digits_transformer"}  # no constants and no solution; tests/algorithms/networks
+    assert {name.partition(",")[0] for name in INSTANCES} == set(PROBLEMS) - networks
 
 
 @each

@@ -1,0 +1,72 @@
+"""The worst perturbation of a batch within a ball: projected gradient ascent (Madry et al. 2018), FGSM as its one step.
+
+Shapes: B = a batch; the other axes are a sample's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Norm", "ascend", "climb"]
+
+Norm = Literal["linf", "l2"]
+
+
+def climb(
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    *,
+    eps: float,
+    steps: int,
+    step_size: float,
+    start: torch.Tensor | None = None,
+    norm: Norm = "linf",
+    low: float = -float("inf"),
+    high: float = float("inf"),
+) -> Iterator[torch.Tensor]:
+    """Perturb `x` towards a larger loss, and yield it after each step, detached.
+
+    Args:
+        loss: of the perturbed batch, a scalar; a sum or a mean over samples that do not depend on each other.
+        x: (B, ...) floats; inputs or embeddings.
+        eps: radius of the ball around each sample.
+        steps: ascent steps; each one gradient.
+        step_size: of a step, in the norm: the gradient's sign (linf) or direction (l2).
+        start: uniform numbers in [0, 1) of the shape of x, for a random start in the ball; None starts at x.
+        norm: of the ball.
+        low: with `high` a box that the perturbed samples stay in.
+        high: see `low`.
+    """
+    delta = torch.zeros_like(x)
+    if start is not None:
+        delta = _project((2.0 * start.to(x) - 1.0) * eps, eps, norm)
+    for _ in range(steps):
+        point = (x + delta).clamp(low, high).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(point), point)
+        move = slope.sign() if norm == "linf" else slope / _size(slope).clamp_min(torch.finfo(slope.dtype).tiny)
+        delta = _project(point.detach() - x + step_size * move, eps, norm)
+        yield (x + delta).clamp(low, high).detach()
+
+
+def ascend(loss: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, **keys: Any) -> torch.Tensor:
+    """The last point of `climb`."""
+    for point in climb(loss, x, **keys):
+        x = point
+    return x
+
+
+def _size(x: torch.Tensor) -> torch.Tensor:
+    """The l2 norm of each sample, with its axes kept."""
+    size: torch.Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return size.view(-1, *([1] * (x.dim() - 1)))
+
+
+def _project(delta: torch.Tensor, eps: float, norm: Norm) -> torch.Tensor:
+    if norm == "linf":
+        return delta.clamp(-eps, eps)
+    return delta * (eps / _size(delta).clamp_min(eps))

@@ -1,0 +1,223 @@
+"""Adversarial training of a vision transformer on pictures: min over the weights, max over each sample's perturbation.
+
+    min_theta (1/N) sum_i max_{|rho_i| <= eps} loss(theta; x_i + rho_i, y_i)                       (Madry et al. 2018)
+
+The perturbations are blocks of the game that belong to samples: the worker that holds a sample raises its own by projected
+ascent, and F_m is the gradient in theta at what it found (Danskin). Only theta's part travels.
+
+Shapes: N = pictures, H x W = pixels, B = a batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from saddlebag.algorithms.networks.game import Chance, ModuleGame, Precision
+from saddlebag.algorithms.problems.shards import split_rows
+from saddlebag.compression.draws import Draws, Purpose
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import nn
+
+    from saddlebag.compression.payload import Vector
+
+__all__ = ["Attack", "Images", "digits_transformer"]
+
+Attack = Literal["none", "fgsm", "pgd", "freelb"]
+_HELD_OUT = 5  # every fifth picture judges
+_MOST_JUDGED = 1000
+_JUDGE_STEPS = 20
+_SHOWN = 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Images:
+    """Grey pictures with labels: (N, H, W) in [0, 1] and int64 (N,)."""
+
+    name: str
+    images_NHW: npt.NDArray[np.float64]
+    labels_N: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _Robust(ModuleGame):
+    """With pictures of what the attack does to held-out samples."""
+
+    judge: _Judge
+
+    def pictures(self, z_D: Vector) -> dict[str, npt.NDArray[np.float64]]:
+        """Held-out pictures, and the same ones attacked."""
+        with self._at(z_D) as players:
+            clean, attacked = self.judge.attacked(players["model"], _SHOWN)
+        return {"clean": clean, "attacked": attacked}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Judge:
+    """Clean and robust error on held-out pictures, under PGD-20 from a fixed random start."""
+
+    images: Images
+    eps: float
+    dtype: str
+    device: str
+
+    def __call__(self, players: Mapping[str, nn.Module]) -> dict[str, float]:
+        import torch
+        from torch.nn import functional
+
+        model, (x, y) = players["model"], self._samples(len(self.images.labels_N))
+        worst = self._worst(model, x, y)
+        with torch.no_grad():
+            clean, robust = model(x), model(worst)
+        errors = [float((scores.argmax(1) != y).double().mean()) for scores in (robust, clean)]
+        return {"robust_error": errors[0], "clean_error": errors[1], "loss": float(functional.cross_entropy(clean, y))}
+
+    def attacked(self, model: nn.Module, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Some pictures before and after."""
+        x, y = self._samples(count)
+        worst = self._worst(model, x, y)
+        return x.double().cpu().numpy(), worst.double().cpu().numpy()
+
+    def _samples(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        x = torch.from_numpy(self.images.images_NHW[:count]).to(self.device, getattr(torch, self.dtype))
+        return x, torch.from_numpy(self.images.labels_N[:count]).to(self.device)
+
+    def _worst(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        from torch.nn import functional
+
+        from saddlebag.algorithms.networks.adversary import ascend
+
+        start = Chance(0, len(x), slice(None)).uniform(*x.shape[1:])
+        return ascend(
+            lambda point: functional.cross_entropy(model(point), y, reduction="sum"),
+            x,
+            eps=self.eps,
+            steps=_JUDGE_STEPS,
+            step_size=self.eps / 8,
+            start=start,
+            low=0.0,
+            high=1.0,
+        )
+
+
+def _loss(
+    players: Mapping[str, nn.Module],
+    batch: tuple[torch.Tensor, ...],
+    chance: Chance,
+    *,
+    attack: Attack,
+    eps: float,
+    steps: int,
+) -> torch.Tensor:
+    """The mean loss at the worst perturbations found; for "freelb" its mean over the points on the way (Zhu et al. 2020)."""
+    import torch
+    from torch.nn import functional
+
+    from saddlebag.algorithms.networks.adversary import ascend, climb
+
+    model, (x, y) = players["model"], batch
+
+    def loss(point: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(model(point), y)
+
+    if attack == "none":
+        return loss(x)
+    box: dict[str, Any] = {"eps": eps, "low": 0.0, "high": 1.0}
+    start = chance.uniform(*x.shape[1:])
+    if attack == "fgsm":
+        return loss(ascend(loss, x, steps=1, step_size=1.25 * eps, start=start, **box))
+    if attack == "pgd":
+        return loss(ascend(loss, x, steps=steps, step_size=2.5 * eps / steps, start=start, **box))
+    losses = [loss(point) for point in climb(loss, x, steps=steps, step_size=2.5 * eps / steps, start=start, **box)]
+    return torch.stack(losses).mean()
+
+
+def digits_transformer(
+    data: Images | None,
+    *,
+    num_workers: int,
+    split: str = "even",
+    seed: int = 0,
+    size: str = "tiny",
+    patch: int = 0,
+    attack: Attack = "pgd",
+    eps: float = 0.1,
+    attack_steps: int = 5,
+    batch_size: int = 64,
+    accumulate: int = 1,
+    dropout: float = 0.0,
+    precision: Precision = "float32",
+    device: str = "cpu",
+) -> ModuleGame:
+    """The problem; a fifth of the pictures is held out for its merits: robust_error (PGD-20), clean_error, loss.
+
+    Args:
+        data: pictures with labels.
+        num_workers: among whom the others are divided.
+        split: who holds which; "label_skew" by class.
+        seed: of the weights and of the split.
+        size: of the network, see `vision.SHAPES`.
+        patch: side of a patch; 0 for a quarter (8 pixels) to a seventh (28) of the picture's.
+        attack: "none", "fgsm", "pgd", or "freelb", the mean over the ascent's points.
+        eps: radius in the maximum norm, of pixels in [0, 1]; also of the attack that judges.
+        attack_steps: of "pgd" and "freelb".
+        batch_size: of a worker in a round, see `ModuleGame`.
+        accumulate: see there.
+        dropout: after the embedding.
+        precision: of the network, see `ModuleGame`.
+        device: of torch.
+
+    Raises:
+        ConfigError: there are no pictures, or a parameter is out of range.
+    """
+    from saddlebag.algorithms.networks.vision import SHAPES, VisionTransformer
+
+    if data is None:
+        raise ConfigError("digits_transformer needs pictures; add a data section, for example source = 'digits'")
+    if size not in SHAPES:
+        raise ConfigError(f"size must be one of {', '.join(SHAPES)}, got {size!r}")
+    if attack not in get_args(Attack):
+        raise ConfigError(f"attack must be one of {', '.join(get_args(Attack))}, got {attack!r}")
+    if not 0 < eps < 1 or attack_steps < 1 or not 0 <= dropout < 1:
+        raise ConfigError(
+            "eps must lie in (0, 1), attack_steps be at least 1 and dropout lie in [0, 1), "
+            f"got {eps}, {attack_steps} and {dropout}"
+        )
+    pixels = data.images_NHW.shape[1]
+    side = patch or max(pixels // 7, 2)
+    if pixels != data.images_NHW.shape[2] or pixels % side:
+        raise ConfigError(f"patch must divide the side of square pictures, got {side} for {data.images_NHW.shape[1:]}")
+    order_N = np.argsort(Draws(0, 0).common(Purpose.SAMPLE).words(len(data.labels_N)), kind="stable")
+    held_N, kept_N = order_N[::_HELD_OUT][:_MOST_JUDGED], np.delete(order_N, slice(None, None, _HELD_OUT))
+    shards = split_rows(data.labels_N[kept_N].astype(np.float64), num_workers, split=split, seed=seed)
+    rows = [kept_N[shard] for shard in shards]
+    dtype = "float64" if precision == "float64" else "float32"
+    judge = _Judge(Images(data.name, data.images_NHW[held_N], data.labels_N[held_N]), eps, dtype, device)
+    return _Robust(
+        build=lambda: {
+            "model": VisionTransformer(pixels, patch=side, shape=SHAPES[size], dropout=dropout, seed=seed),
+        },
+        loss=functools.partial(_loss, attack=attack, eps=eps, steps=attack_steps),
+        data=tuple((data.images_NHW[index], data.labels_N[index]) for index in rows),
+        batch_size=batch_size,
+        accumulate=accumulate,
+        precision=precision,
+        device=device,
+        evaluate=judge,
+        judge=judge,
+        name=f"digits_transformer on {data.name}",
+    )
+
+
+digits_transformer.reads = "images"  # type: ignore[attr-defined]

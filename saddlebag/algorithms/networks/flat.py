@@ -1,0 +1,87 @@
+"""The parameters of modules as one vector that they share memory with.
+
+Shapes: D = parameters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from saddlebag.compression.per_tensor import Tensor
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from saddlebag.compression.payload import Vector
+
+__all__ = ["FlatModules"]
+
+
+class FlatModules:
+    """Named modules whose parameters are views of one buffer, and whose gradients are views of another.
+
+    So writing z is one cast, and backward leaves the flat gradient without gathering. Tied parameters count once, under
+    their first name. The modules are changed: their parameters move into the buffer.
+
+    Args:
+        modules: by name; the order is that of the vector.
+        dtype: torch.float32 or torch.float64.
+        device: where they compute.
+
+    Raises:
+        ConfigError: there is no parameter to train.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], *, dtype: torch.dtype, device: str = "cpu") -> None:
+        self.modules = {name: module.to(device=device, dtype=dtype) for name, module in modules.items()}
+        named: dict[nn.Parameter, str] = {}
+        self._owned: dict[str, list[nn.Parameter]] = {name: [] for name in self.modules}
+        for player, module in self.modules.items():
+            for name, parameter in module.named_parameters():
+                if parameter.requires_grad and parameter not in named:
+                    named[parameter] = f"{player}.{name}"
+                    self._owned[player].append(parameter)
+        if not named:
+            raise ConfigError("modules must have a parameter that requires a gradient, got none")
+        self.tensors = tuple(Tensor(name, tuple(parameter.shape) or (1,)) for parameter, name in named.items())
+        self._value_D = torch.empty(sum(tensor.size for tensor in self.tensors), dtype=dtype, device=device)
+        self._gradient_D = torch.zeros_like(self._value_D)
+        start = 0
+        for parameter in named:
+            here = slice(start, start := start + parameter.numel())
+            self._value_D[here] = parameter.detach().reshape(-1)
+            parameter.data = self._value_D[here].view(parameter.shape)
+            parameter.grad = self._gradient_D[here].view(parameter.shape)
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return len(self._value_D)
+
+    def parameters_of(self, player: str) -> list[nn.Parameter]:
+        """The parameters of one of the modules."""
+        return self._owned[player]
+
+    def sizes(self) -> dict[str, int]:
+        """How many coordinates each module has, in the order of the vector."""
+        return {player: sum(p.numel() for p in parameters) for player, parameters in self._owned.items()}
+
+    def load(self, z_D: Vector) -> None:
+        """Set the parameters: one casting write. The gradient becomes zero."""
+        with torch.no_grad():
+            self._value_D.copy_(torch.from_numpy(z_D))
+            self._gradient_D.zero_()
+
+    def value(self) -> Vector:
+        """The parameters as they are, float64 (D,)."""
+        return self._value_D.cpu().numpy().astype(np.float64)
+
+    def gradient(self) -> Vector:
+        """What backward has added up since `load`, float64 (D,)."""
+        return self._gradient_D.cpu().numpy().astype(np.float64)

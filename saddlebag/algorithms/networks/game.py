@@ -1,0 +1,261 @@
+"""A game of torch modules as a problem: players with losses, data on every worker, batches from the round's key.
+
+    F_m(z) = (s_1 grad_{z_1} loss_1, s_2 grad_{z_2} loss_2, ...),  s = 1 for a player that minimises, else -1
+
+F_m is a function of z and the round's key: batch, dropout and random starts derive from the key, so a method may ask it at two
+points of a round and subtract. What a loss does inside, such as an inner maximisation over perturbations of its samples,
+stays on the worker and never travels.
+
+Shapes: D = parameters of all players, N = samples of a worker, B = a batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import threading
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from saddlebag.algorithms.base import identity_prox
+from saddlebag.compression.draws import Draws, Purpose, uniform_subset
+from saddlebag.errors import ConfigError, NotFiniteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import torch
+    from torch import nn
+
+    from saddlebag.algorithms.base import Constants, Operator
+    from saddlebag.algorithms.networks.flat import FlatModules
+    from saddlebag.compression.payload import Vector
+    from saddlebag.compression.per_tensor import Tensor
+
+    Players = Mapping[str, nn.Module]
+
+__all__ = ["Chance", "ModuleGame", "Precision"]
+
+Precision = Literal["float32", "float64", "bfloat16"]
+_SEED_BITS = 63  # torch's generators take a signed seed
+
+
+class Chance:
+    """The random numbers of one batch, a function of the round's key: each sample's own, whichever rank computes it."""
+
+    def __init__(self, seed: int, batch_size: int, part: slice) -> None:
+        import torch
+
+        self._generator = torch.Generator().manual_seed(seed)
+        self._batch_size, self._part = batch_size, part
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        """Numbers in [0, 1), float64 (samples of this part, *shape)."""
+        import torch
+
+        return torch.rand((self._batch_size, *shape), generator=self._generator, dtype=torch.float64)[self._part]
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Standard normal numbers, float64 (samples of this part, *shape)."""
+        import torch
+
+        return torch.randn((self._batch_size, *shape), generator=self._generator, dtype=torch.float64)[self._part]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ModuleGame:
+    """Players' modules, their loss and every worker's data as a variational inequality.
+
+    Attributes:
+        build: makes the modules by name, with the same starting weights on every machine.
+        loss: (players, batch, chance) -> the mean loss over the batch, or a loss for each player by name. `batch` holds the
+            chosen rows of the worker's arrays as tensors; random numbers come from `chance`, torch's global ones (dropout)
+            are seeded from the key.
+        data: for each worker arrays with one row a sample.
+        maximises: the players that maximise.
+        batch_size: B of a worker in a round; None for all its samples.
+        accumulate: parts of a batch that are computed one after the other, to save memory.
+        precision: what networks compute in; "bfloat16" is autocast over float32.
+        device: of torch.
+        evaluate: players in evaluation mode -> merits; None for the norm of the mean operator on one fixed batch.
+        name: for people.
+    """
+
+    build: Callable[[], Players]
+    loss: Callable[[Players, tuple[torch.Tensor, ...], Chance], Any]
+    data: tuple[tuple[Any, ...], ...]
+    maximises: frozenset[str] = frozenset()
+    batch_size: int | None = None
+    accumulate: int = 1
+    precision: Precision = "float32"
+    device: str = "cpu"
+    evaluate: Callable[[Players], Mapping[str, float]] | None = None
+    name: str = "module game"
+    _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        if self.accumulate < 1:
+            raise ConfigError(f"accumulate must be at least 1, got {self.accumulate}")
+        if not self.data:
+            raise ConfigError("data must hold arrays for each worker, got none")
+        smallest = min(len(arrays[0]) for arrays in self.data)
+        if not 1 <= (self.batch_size or smallest) <= smallest:
+            raise ConfigError(f"batch_size must lie in 1..{smallest}, samples of the smallest worker, got {self.batch_size}")
+        for arrays in self.data:
+            self._check_parts(self.batch_size or len(arrays[0]), self.accumulate, "accumulate")
+
+    @property
+    def dimension(self) -> int:
+        return self._flat.dimension
+
+    @property
+    def num_workers(self) -> int:
+        return len(self.data)
+
+    @property
+    def unconstrained(self) -> bool:
+        return True
+
+    @property
+    def constants(self) -> Constants | None:
+        return None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Names and shapes of the parameters in the order of z, for rules by tensor."""
+        return self._flat.tensors
+
+    def start(self) -> Vector:
+        return self._made[1].copy()
+
+    def prox(self, v_D: Vector, step_size: float) -> Vector:
+        return identity_prox(v_D, step_size)
+
+    def operator(self, worker: int) -> Operator:
+        return self.part(worker, 0, 1)
+
+    def part(self, worker: int, rank: int, ranks: int) -> Operator:
+        """The operator on one rank's share of the worker's batch; the mean over the ranks is `operator(worker)`.
+
+        Exact but for dropout, whose masks depend on the division.
+
+        Raises:
+            ConfigError: the batch does not divide into equal parts.
+        """
+        count = self.batch_size or len(self.data[worker][0])
+        self._check_parts(count, ranks * self.accumulate, f"ranks * accumulate = {ranks} * {self.accumulate}")
+
+        def ask(z_D: Vector, draws: Draws) -> Vector:
+            with self._lock:
+                return self._value(worker, z_D, draws, range(rank, ranks * self.accumulate, ranks), ranks * self.accumulate)
+
+        return ask
+
+    def merits(self, z_D: Vector) -> Mapping[str, float]:
+        if self.evaluate is None:
+            values = [self.operator(worker)(z_D, Draws(0, 0, worker)) for worker in range(self.num_workers)]
+            return {"operator_norm": float(np.linalg.norm(np.mean(values, axis=0)))}
+        with self._at(z_D) as players:
+            return dict(self.evaluate(players))
+
+    def module(self, z_D: Vector) -> dict[str, nn.Module]:
+        """Copies of the plain modules at z, in evaluation mode, that share no memory with this problem."""
+        with self._at(z_D) as players:
+            return {name: copy.deepcopy(module) for name, module in players.items()}
+
+    @contextlib.contextmanager
+    def _at(self, z_D: Vector) -> Iterator[Players]:
+        """The modules at z in evaluation mode."""
+        with self._lock:
+            self._flat.load(z_D)
+            for module in self._flat.modules.values():
+                module.eval()
+            try:
+                yield self._flat.modules
+            finally:
+                for module in self._flat.modules.values():
+                    module.train()
+
+    # -- one value -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _flat(self) -> FlatModules:
+        return self._made[0]
+
+    @functools.cached_property
+    def _made(self) -> tuple[FlatModules, Vector]:
+        """The modules, and the weights they began with."""
+        import torch
+
+        from saddlebag.algorithms.networks.flat import FlatModules
+
+        modules = self.build()
+        if not self.maximises <= set(modules):
+            raise ConfigError(f"maximises must name players of {', '.join(modules)}, got {', '.join(sorted(self.maximises))}")
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        flat = FlatModules(modules, dtype=dtype, device=self.device)
+        for module in flat.modules.values():
+            module.train()
+        return flat, flat.value()
+
+    @functools.cached_property
+    def _sign_D(self) -> Vector | None:
+        """-1 where a player maximises; None where all minimise."""
+        if not self.maximises:
+            return None
+        return np.concatenate([np.full(n, -1.0 if p in self.maximises else 1.0) for p, n in self._flat.sizes().items()])
+
+    def _value(self, worker: int, z_D: Vector, draws: Draws, parts: range, total: int) -> Vector:
+        import torch
+
+        arrays = self.data[worker]
+        count = self.batch_size or len(arrays[0])
+        row_B = np.arange(count) if count == len(arrays[0]) else uniform_subset(draws.own(Purpose.BATCH), len(arrays[0]), count)
+        seed = int(draws.own(Purpose.PERTURBATION).words(1)[0]) >> (64 - _SEED_BITS)
+        flat = self._flat
+        flat.load(z_D)
+        with torch.random.fork_rng(devices=[] if self.device == "cpu" else None), self._autocast():
+            torch.manual_seed(seed)  # noqa: TID251 (dropout knows no other generator; the state of before is put back)
+            for part in parts:
+                here = slice(part, None, total)
+                batch = tuple(self._tensor(array[row_B[here]]) for array in arrays)
+                self._backward(self.loss(flat.modules, batch, Chance(seed, count, here)))
+        value_D = flat.gradient()
+        value_D /= len(parts)
+        if not np.isfinite(value_D).all():
+            raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")
+        return value_D if self._sign_D is None else value_D * self._sign_D
+
+    def _backward(self, losses: Any) -> None:
+        """Add each player's gradient of its own loss to the flat one."""
+        import torch
+
+        flat = self._flat
+        if isinstance(losses, torch.Tensor):
+            torch.autograd.backward(losses, inputs=[p for player in flat.modules for p in flat.parameters_of(player)])
+            return
+        for number, (player, loss) in enumerate(losses.items()):
+            torch.autograd.backward(loss, inputs=flat.parameters_of(player), retain_graph=number < len(losses) - 1)
+
+    def _tensor(self, rows: Any) -> torch.Tensor:
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(rows))
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float64 if self.precision == "float64" else torch.float32)
+        return tensor.to(self.device)
+
+    def _autocast(self) -> Any:
+        import torch
+
+        bfloat16 = self.precision == "bfloat16"
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
+
+    def _check_parts(self, count: int, parts: int, what: str) -> None:
+        if count % parts:
+            raise ConfigError(f"a batch of {count} does not divide into {parts} equal parts ({what}); change batch_size")

@@ -1,0 +1,93 @@
+"""Adversarial training on pictures: the attack stays in its ball and hurts, and the recipe's problem trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from saddlebag.algorithms.networks.adversary import ascend, climb
+from saddlebag.algorithms.networks.digits import Images, digits_transformer
+from saddlebag.compression import Draws
+from saddlebag.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    rng = np.random.default_rng(0)
+    labels_N = np.arange(100) % 10
+    return Images("noise", np.clip(rng.random((100, 8, 8)) * 0.3 + labels_N[:, None, None] / 15, 0, 1), labels_N)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_attack_stays_in_the_ball_and_raises_the_loss_to_its_edge(norm: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.rand(5, 3, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+
+    def loss(point: torch.Tensor) -> torch.Tensor:
+        return (point * (w - 0.5)).sum()
+
+    found = ascend(loss, x, eps=0.2, steps=10, step_size=0.1, norm=norm, start=torch.rand(x.shape, generator=generator))
+    size = (found - x).abs().amax((1, 2)) if norm == "linf" else (found - x).flatten(1).norm(dim=1)
+    assert torch.allclose(size, torch.full_like(size, 0.2), rtol=1e-6)
+    best = 0.2 * (w - 0.5).abs().sum() if norm == "linf" else 0.2 * (w - 0.5).flatten(1).norm(dim=1).sum()
+    assert float(loss(found) - loss(x)) == pytest.approx(float(best), rel=1e-3 if norm == "linf" else 0.1)
+    boxed = ascend(loss, x, eps=0.2, steps=3, step_size=0.2, norm=norm, low=0.0, high=1.0)
+    assert float(boxed.min()) >= 0.0
+    assert float(boxed.max()) <= 1.0
+    assert len(list(climb(loss, x, eps=0.2, steps=3, step_size=0.2))) == 3
+
+
+@pytest.mark.parametrize("attack", ["none", "fgsm", "pgd", "freelb"])
+def test_every_attack_gives_a_function_with_parts(attack: Any, images: Images) -> None:
+    problem = digits_transformer(images, num_workers=2, attack=attack, attack_steps=2, batch_size=8, precision="float64")
+    z_D, draws = problem.start(), Draws(0, 5, 1)
+    value_D = problem.operator(1)(z_D, draws)
+    assert np.array_equal(problem.operator(1)(z_D, draws), value_D)
+    parts = [problem.part(1, rank, 2)(z_D, draws) for rank in range(2)]
+    assert np.allclose(np.mean(parts, axis=0), value_D, rtol=1e-8, atol=1e-12)
+
+
+def test_merits_pictures_and_the_plain_module(images: Images) -> None:
+    problem: Any = digits_transformer(images, num_workers=2, batch_size=8, eps=0.2)
+    z_D = problem.start()
+    merits = problem.merits(z_D)
+    assert list(merits) == ["robust_error", "clean_error", "loss"]
+    assert merits == problem.merits(z_D)
+    assert merits["robust_error"] >= merits["clean_error"]
+    pictures = problem.pictures(z_D)
+    assert np.abs(pictures["attacked"] - pictures["clean"]).max() == pytest.approx(0.2, rel=1e-6)
+    assert 0.0 <= pictures["attacked"].min() <= pictures["attacked"].max() <= 1.0
+    model = problem.module(z_D)["model"]
+    assert sum(parameter.numel() for parameter in model.parameters()) == problem.dimension
+    assert model(torch.zeros(2, 8, 8)).shape == (2, 10)
+
+
+def test_workers_hold_different_pictures_and_none_that_judges(images: Images) -> None:
+    problem: Any = digits_transformer(images, num_workers=2, batch_size=8, split="label_skew")
+    rows = [x.tobytes() for arrays in problem.data for x in arrays[0]]
+    assert len(set(rows)) == len(rows) == 80
+    assert not set(rows) & {x.tobytes() for x in problem.judge.images.images_NHW}
+    assert set(problem.data[0][1]) != set(problem.data[1][1])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"size": "huge"}, "size must be one of tiny, small, base, got 'huge'"),
+        ({"attack": "cw"}, "attack must be one of none, fgsm, pgd, freelb, got 'cw'"),
+        ({"eps": 0.0}, r"eps must lie in \(0, 1\)"),
+        ({"patch": 3}, r"patch must divide the side of square pictures, got 3 for \(8, 8\)"),
+        ({"batch_size": 41}, r"batch_size must lie in 1..40"),
+    ],
+)
+def test_what_does_not_fit_is_named(keys: dict[str, Any], message: str, images: Images) -> None:
+    with pytest.raises(ConfigError, match=message):
+        digits_transformer(images, num_workers=2, **keys)
+
+
+def test_it_needs_pictures() -> None:
+    with pytest.raises(ConfigError, match="digits_transformer needs pictures"):
+        digits_transformer(None, num_workers=2)

@@ -1,0 +1,182 @@
+"""Games of torch modules: autograd's own gradients, a function of the round's key, parts whose mean is the whole."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from saddlebag.algorithms import METHODS, Stop, simulate
+from saddlebag.algorithms.networks.flat import FlatModules
+from saddlebag.algorithms.networks.game import ModuleGame
+from saddlebag.compression import Draws, Identity, TopK
+from saddlebag.errors import ConfigError, NotFiniteError
+from saddlebag.proto.codec import LoopbackWire
+
+
+class Tied(nn.Module):
+    """Two layers with one matrix, and dropout where asked."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+        self.dropout = nn.Dropout(dropout)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, generator=generator)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.second(torch.tanh(self.dropout(self.first(x))))
+        return out
+
+
+def squares(players: Any, batch: Any, chance: Any) -> torch.Tensor:
+    x, y = batch
+    return functional.mse_loss(players["model"](x + 0.1 * chance.uniform(4).to(x)), y)
+
+
+def game(**keys: Any) -> ModuleGame:
+    rng = np.random.default_rng(0)
+    data = tuple((rng.standard_normal((12, 4)), rng.standard_normal((12, 4))) for _ in range(2))
+    dropout = keys.pop("dropout", 0.0)
+    given: dict[str, Any] = {"build": lambda: {"model": Tied(dropout)}, "loss": squares, "precision": "float64", "data": data}
+    return ModuleGame(**(given | keys))
+
+
+def test_parameters_live_in_the_vector_and_tied_ones_count_once() -> None:
+    flat = FlatModules({"model": Tied()}, dtype=torch.float64)
+    assert flat.dimension == 20
+    assert [(tensor.name, tensor.shape) for tensor in flat.tensors] == [
+        ("model.first.weight", (4, 4)),
+        ("model.first.bias", (4,)),
+    ]
+    z_D = np.arange(20.0)
+    flat.load(z_D)
+    module: Any = flat.modules["model"]
+    assert torch.equal(module.second.weight, torch.arange(16.0, dtype=torch.float64).view(4, 4))
+    assert np.array_equal(flat.value(), z_D)
+    with pytest.raises(ConfigError, match="modules must have a parameter"):
+        FlatModules({"model": nn.Identity()}, dtype=torch.float64)
+
+
+def test_the_operator_is_autograds_gradient() -> None:
+    problem, draws = (
+        game(loss=lambda players, batch, chance: functional.mse_loss(players["model"](batch[0]), batch[1])),
+        Draws(0, 3, 1),
+    )
+    z_D = problem.start() + 0.1
+    model = Tied().double()
+    nn.utils.vector_to_parameters(torch.from_numpy(z_D), model.parameters())
+    x, y = (torch.from_numpy(array) for array in problem.data[1])
+    expected = torch.autograd.grad(functional.mse_loss(model(x), y), list(model.parameters()))
+    found_D = problem.operator(1)(z_D, draws)
+    assert np.allclose(found_D, torch.cat([part.reshape(-1) for part in expected]).numpy(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("batch_size", [None, 6])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_it_is_a_function_of_the_point_and_the_rounds_key(batch_size: int | None, dropout: float) -> None:
+    problem = game(batch_size=batch_size, dropout=dropout)
+    z_D, draws = problem.start(), Draws(1, 3, 0)
+    state = torch.random.get_rng_state()
+    first_D = problem.operator(0)(z_D, draws)
+    problem.operator(1)(z_D + 1.0, Draws(1, 4, 1))
+    assert np.array_equal(problem.operator(0)(z_D, draws), first_D)
+    assert not np.array_equal(problem.operator(0)(z_D, Draws(1, 4, 0)), first_D)
+    assert torch.equal(torch.random.get_rng_state(), state)  # the program's own random numbers go on as before
+
+
+@pytest.mark.parametrize("batch_size", [None, 6])
+def test_the_mean_of_parts_and_of_accumulated_ones_is_the_whole(batch_size: int | None) -> None:
+    problem, draws = game(batch_size=batch_size), Draws(1, 3, 0)
+    z_D = problem.start()
+    whole_D = problem.operator(0)(z_D, draws)
+    parts = [problem.part(0, rank, 3)(z_D, draws) for rank in range(3)]
+    assert not np.allclose(parts[0], parts[1])
+    assert np.allclose(np.mean(parts, axis=0), whole_D, rtol=1e-12)
+    split = game(batch_size=batch_size, accumulate=2)
+    assert np.allclose(split.operator(0)(z_D, draws), whole_D, rtol=1e-12)
+    with pytest.raises(ConfigError, match=r"does not divide into 5 equal parts \(ranks \* accumulate = 5 \* 1\)"):
+        problem.part(0, 0, 5)
+
+
+def test_players_have_losses_and_signs_of_their_own() -> None:
+    def build() -> dict[str, nn.Module]:
+        players: dict[str, nn.Module] = {"x": nn.Linear(1, 1, bias=False), "y": nn.Linear(1, 1, bias=False)}
+        return players
+
+    def zero_sum(players: Any, batch: Any, chance: Any) -> torch.Tensor:
+        return (players["x"].weight * players["y"].weight + 2 * players["x"].weight).sum() + 0 * batch[0].sum()
+
+    def general(players: Any, batch: Any, chance: Any) -> dict[str, torch.Tensor]:
+        product = (players["x"].weight * players["y"].weight).sum()
+        return {"x": product + 0 * batch[0].sum(), "y": 3.0 * product}
+
+    z_D, data = np.array([0.5, -2.0]), ((np.ones((2, 1)),),)
+    build_game = functools.partial(ModuleGame, build=build, data=data, precision="float64")
+    found_D = build_game(loss=zero_sum, maximises=frozenset({"y"})).operator(0)(z_D, Draws(0, 0, 0))
+    assert found_D.tolist() == [0.0, -0.5]  # (y + 2, -x)
+    assert build_game(loss=general).operator(0)(z_D, Draws(0, 0, 0)).tolist() == [-2.0, 1.5]  # (y, 3 x)
+    with pytest.raises(ConfigError, match="maximises must name players of x, y, got z"):
+        build_game(loss=general, maximises=frozenset({"z"})).start()
+
+
+def test_float32_and_bfloat16_come_near() -> None:
+    z_D, draws = game().start(), Draws(0, 0, 0)
+    exact_D = game().operator(0)(z_D, draws)
+    for precision, tolerance in (("float32", 1e-5), ("bfloat16", 0.05)):
+        found_D = game(precision=precision).operator(0)(z_D, draws)
+        assert found_D.dtype == np.float64
+        assert np.linalg.norm(found_D - exact_D) <= tolerance * np.linalg.norm(exact_D)
+
+
+def test_compressed_training_in_the_reference_driver() -> None:
+    problem = game(batch_size=6)
+    method = METHODS["compressed_adamw"](problem, up=TopK(k=4), down=TopK(k=8), step_size=0.05, weight_decay=0.1)
+    assert method.rule.decays.tolist() == [True] * 16 + [False] * 4
+    found = simulate(problem, method, seed=0, stop=Stop(max_iterations=60, every=60), wire=LoopbackWire())
+    again = simulate(game(batch_size=6), method, seed=0, stop=Stop(max_iterations=60, every=60), wire=LoopbackWire())
+    assert np.array_equal(found.replica.z_D, again.replica.z_D)
+
+    def loss(z_D: Any) -> float:
+        model = problem.module(z_D)["model"]
+        with torch.no_grad():
+            return float(
+                np.mean([functional.mse_loss(model(torch.from_numpy(x)), torch.from_numpy(y)) for x, y in problem.data])
+            )
+
+    assert loss(found.replica.z_D) < 0.7 * loss(problem.start())
+    assert problem.merits(found.replica.z_D)["operator_norm"] > 0
+
+
+def test_a_gradient_that_is_not_finite_is_said() -> None:
+    problem = game()
+    with pytest.raises(NotFiniteError, match="module game: the gradient of worker 0 is not finite"):
+        problem.operator(0)(np.full(20, 1e200), Draws(0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"batch_size": 13}, r"batch_size must lie in 1..12, samples of the smallest worker, got 13"),
+        ({"precision": "int8"}, "precision must be one of float32, float64, bfloat16, got 'int8'"),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"accumulate": 5}, "a batch of 12 does not divide into 5 equal parts"),
+        ({"data": ()}, "data must hold arrays for each worker, got none"),
+    ],
+)
+def test_what_does_not_fit_is_named(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        game(**keys)
+
+
+def test_any_method_trains_it() -> None:
+    problem = game(batch_size=6)
+    method = METHODS["innovations"](problem, up=Identity(), down=Identity(), step_size=0.05)
+    assert simulate(problem, method, seed=0, stop=Stop(max_iterations=3, every=3), wire=LoopbackWire()).replica.iteration == 3
