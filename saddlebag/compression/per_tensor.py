@@ -122,12 +122,13 @@ class _Both(_Unbiased, _Contractive):
     pass
 
 
-def per_tensor(*, tensors: Sequence[Tensor | Mapping[str, Any]], rules: Sequence[Rule | Mapping[str, Any]]) -> Compressor:
+def per_tensor(*, rules: Sequence[Rule | Mapping[str, Any]], tensors: Sequence[Tensor | Mapping[str, Any]] = ()) -> Compressor:
     """Each tensor with the compressor of the first rule that fits: omega is the largest, alpha the smallest of them.
 
     Args:
-        tensors: names and shapes in the order of the vector, as `Tensor` or tables with name and shape.
         rules: `Rule`, or tables with `use` (a table that names a compressor) and optionally match, min_size and max_size.
+        tensors: names and shapes in the order of the vector, as `Tensor` or tables with name and shape. A recipe may leave them
+            out where its problem has some, as networks do.
 
     Raises:
         ConfigError: a table is malformed, no rule fits a tensor, a compressor does not fit its tensor, or the compressors
@@ -142,7 +143,7 @@ def per_tensor(*, tensors: Sequence[Tensor | Mapping[str, Any]], rules: Sequence
     known = [_tensor(value, f"per_tensor.tensors.{number}") for number, value in enumerate(tensors)]
     made = [_rule(value, f"per_tensor.rules.{number}") for number, value in enumerate(rules)]
     if not known:
-        raise ConfigError("per_tensor.tensors must name at least one tensor")
+        raise ConfigError("per_tensor.tensors must name at least one tensor, for the problem names none")
     pieces = tuple((tensor, choose(tensor, made)) for tensor in known)
     unbiased, contractive = (all(isinstance(c, kind) for _, c in pieces) for kind in (Unbiased, Contractive))
     if not (unbiased or contractive):

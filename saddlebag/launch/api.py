@@ -9,16 +9,17 @@ from saddlebag.algorithms.registry import make_method as _make_method
 from saddlebag.algorithms.registry import takes_compressors
 from saddlebag.algorithms.simulate import Outcome, Record, Stop
 from saddlebag.algorithms.simulate import simulate as _simulate
-from saddlebag.launch.build import build_data, step_number
+from saddlebag.launch.build import step_number
 from saddlebag.launch.fields import fit, parameters_of
 from saddlebag.launch.plugins import find
+from saddlebag.launch.readers import read_data
+from saddlebag.launch.sections import DataSection
 from saddlebag.proto.codec import LoopbackWire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from saddlebag.algorithms.base import AnyMethod, Problem
-    from saddlebag.algorithms.problems.rows import Dataset
     from saddlebag.compression.base import Compressor
 
 __all__ = ["make_compressor", "make_method", "make_problem", "simulate"]
@@ -26,16 +27,14 @@ __all__ = ["make_compressor", "make_method", "make_problem", "simulate"]
 _MAX_ROUNDS = 1_000_000  # a merit alone may never be reached
 
 
-def make_problem(
-    name: str, *, workers: int | None = None, seed: int = 0, data: Dataset | str | None = None, **params: Any
-) -> Problem:
+def make_problem(name: str, *, workers: int | None = None, seed: int = 0, data: Any = None, **params: Any) -> Problem:
     """Build a problem by its name.
 
     Args:
         name: as `saddlebag list problems` shows it.
         workers: how many share it; the problem's default if it has one.
         seed: of the problem (its construction, the split of its rows), not of a run.
-        data: a data set, "breast_cancer", "diabetes", or the path of a table (.csv, adult.data) or LIBSVM file.
+        data: a data set, the name of a bundled one ("breast_cancer", "diabetes", "digits"), or the path of a file.
         **params: the problem's own parameters.
 
     Raises:
@@ -45,7 +44,7 @@ def make_problem(
     factory = find("problems", name, "problem")
     params |= {"seed": seed} if seed or "seed" in parameters_of(factory) else {}
     params |= {} if workers is None else {"num_workers": workers}
-    dataset = build_data(data) if isinstance(data, str) else data
+    dataset = read_data(factory, DataSection(source=data)) if isinstance(data, str) else data
     problem: Problem = factory(dataset, **fit(factory, params, name, given=("data",)))
     return problem
 

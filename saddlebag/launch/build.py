@@ -11,43 +11,22 @@ from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.launch.counted import counted_probability
-from saddlebag.launch.data import load_data
 from saddlebag.launch.fields import at, parameters_of
-from saddlebag.launch.images import read_images
 from saddlebag.launch.plugins import find
-from saddlebag.launch.sections import BUNDLED, CompressorSection, MethodSection, parse_step_size
-from saddlebag.launch.tabular import is_table, read_tabular
+from saddlebag.launch.readers import read_data
+from saddlebag.launch.sections import CompressorSection, MethodSection, parse_step_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from saddlebag.algorithms.base import AnyMethod, Problem
-    from saddlebag.algorithms.problems.rows import Dataset
     from saddlebag.compression.base import Compressor
+    from saddlebag.compression.per_tensor import Tensor
     from saddlebag.launch.recipe import Recipe
 
-__all__ = ["apply_resolved", "build_data", "build_method", "build_problem", "resolve", "resolved_json", "step_number"]
+__all__ = ["apply_resolved", "build_method", "build_problem", "resolve", "resolved_json", "step_number"]
 
 _RESOLVED = ("step_size", "probability")
-
-
-def build_data(source: str, num_features: int | None = None, *, target: str = "", drop: Sequence[str] = ()) -> Dataset:
-    """A bundled data set, or a file by its path: a table (.csv, adult.data) or LIBSVM text, plain or compressed.
-
-    Raises:
-        ConfigError: an argument does not fit the source, or names no column.
-        DataError: the file is missing or malformed.
-    """
-    tabular = source not in BUNDLED and is_table(source)
-    if not tabular and (target or drop):
-        raise ConfigError(f"data.target and data.drop are for tables (.csv, adult.data), got {source!r}")
-    if tabular:
-        if num_features is not None:
-            raise ConfigError(f"data.num_features is for LIBSVM files, got {num_features} for the table {source!r}")
-        return read_tabular(source, target=target, drop=drop)
-    if source in BUNDLED:
-        return load_data(source)
-    return load_data("libsvm", path=source, num_features=num_features)
 
 
 def build_problem(recipe: Recipe) -> Problem:
@@ -59,11 +38,9 @@ def build_problem(recipe: Recipe) -> Problem:
     """
     factory = find("problems", recipe.problem.name, "problem.name")
     params: dict[str, Any] = {**recipe.problem.parameters, "num_workers": recipe.workers}
-    data: Any = None
-    if recipe.data is not None and getattr(factory, "reads", "rows") == "images":
-        data, params["split"] = read_images(recipe.data.source), recipe.data.split
-    elif recipe.data is not None:
-        data = build_data(recipe.data.source, recipe.data.num_features, target=recipe.data.target, drop=recipe.data.drop)
+    data = None
+    if recipe.data is not None:
+        data = read_data(factory, recipe.data)
         if "split" in parameters_of(factory):
             params["split"] = recipe.data.split
     with at("problem"):
@@ -94,7 +71,7 @@ def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
         params["probability"] = section.probability
     for side, compressor in (("up", section.up), ("down", section.down)):
         if compressor is not None:
-            params[side] = _compressor(compressor, problem.dimension, f"{path}.{side}")
+            params[side] = _compressor(compressor, problem, f"{path}.{side}")
             _check_jointly(params[side], side, problem.num_workers, f"{path}.{side}")
     if section.probability == "auto":
         sides = params["up"], params["down"]
@@ -104,12 +81,25 @@ def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
         return make_method(section.name, problem, **params)
 
 
-def _compressor(section: CompressorSection, dimension: int, path: str) -> Compressor:
+def _compressor(section: CompressorSection, problem: Problem, path: str) -> Compressor:
     factory = find("compressors", section.name, f"{path}.name")
+    parameters = _with_tensors(section.name, section.parameters, getattr(problem, "tensors", ()))
     with at(path):
-        compressor: Compressor = factory(**section.parameters)
-        compressor.bits(dimension)  # refuses parameters that do not fit the dimension
+        compressor: Compressor = factory(**parameters)
+        compressor.bits(problem.dimension)  # refuses parameters that do not fit the dimension
         return compressor
+
+
+def _with_tensors(name: str, parameters: Mapping[str, Any], tensors: Sequence[Tensor]) -> dict[str, Any]:
+    """The parameters, in which `per_tensor` without tensors, also inside another compressor, has those of the problem."""
+    filled = {key: _fill(value, tensors) for key, value in parameters.items()}
+    return {"tensors": tensors, **filled} if name == "per_tensor" and tensors else filled
+
+
+def _fill(value: Any, tensors: Sequence[Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_fill(element, tensors) for element in value]
+    return _with_tensors(value.get("name", ""), value, tensors) if isinstance(value, dict) else value
 
 
 def _check_jointly(compressor: Compressor, side: str, num_workers: int, path: str) -> None:
@@ -121,14 +111,14 @@ def _check_jointly(compressor: Compressor, side: str, num_workers: int, path: st
         raise ConfigError(f"{path}: {compressor} is for {jointly} workers, the run has {num_workers}")
 
 
-def _chosen(section: CompressorSection | None, dimension: int, path: str) -> CompressorSection | None:
+def _chosen(section: CompressorSection | None, problem: Problem, path: str) -> CompressorSection | None:
     """The section of the compressor that an adaptive one chooses in this dimension; others stand for themselves."""
     if section is None:
         return None
-    resolved = getattr(_compressor(section, dimension, path), "resolved", None)
+    resolved = getattr(_compressor(section, problem, path), "resolved", None)
     if resolved is None:
         return section
-    name, parameters = resolved(dimension)
+    name, parameters = resolved(problem.dimension)
     return CompressorSection(name=name, parameters=parameters)
 
 
@@ -158,7 +148,7 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
         numbers: dict[str, Any] = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
         if isinstance(method, AutoStep):
             numbers["step_size"] = f"auto from {method.first_step!r}"
-        up, down = (_chosen(side, problem.dimension, path) for side in (section.up, section.down))
+        up, down = (_chosen(side, problem, path) for side in (section.up, section.down))
         sections.append(dataclasses.replace(section, up=up, down=down, **numbers))
     return dataclasses.replace(recipe, method=sections[0], baselines=tuple(sections[1:]))
 

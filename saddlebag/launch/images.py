@@ -27,9 +27,10 @@ _CLASSES = 10
 
 
 def read_images(source: str) -> Images:
-    """The digits that scikit-learn ships (1,797 of 8 x 8), or MNIST by the path of its pictures (`*-images-idx3-ubyte[.gz]`).
+    """The digits that scikit-learn ships (1,797 of 8 x 8), or MNIST by a path.
 
-    The labels are the file beside it whose name has `labels-idx1` for `images-idx3`.
+    The path is that of the pictures (`*-images-idx3-ubyte[.gz]`), beside which lies the file of labels whose name has
+    `labels-idx1` for `images-idx3`; or that of a folder with both for `train-` and `t10k-`, the second of which judge.
 
     Raises:
         ConfigError: the source is another bundled set, or no such file name.
@@ -41,8 +42,30 @@ def read_images(source: str) -> Images:
         pixels, labels = load_digits(return_X_y=True)
         return Images("digits", np.asarray(pixels, np.float64).reshape(-1, 8, 8) / 16.0, np.asarray(labels, np.int64))
     path = Path(source)
+    if path.is_dir():
+        (train, train_labels), (test, test_labels) = (_pair(_only(path, prefix)) for prefix in ("train", "t10k"))
+        if train.shape[1:] != test.shape[1:]:
+            raise DataError(f"{path}: pictures for training are {train.shape[1:]}, for testing {test.shape[1:]}")
+        pictures, labels = np.concatenate([train, test]), np.concatenate([train_labels, test_labels])
+        return Images(path.name, pictures / 255.0, labels, held_out=len(test))
     if "images-idx3" not in path.name:
-        raise ConfigError(f"data.source must be 'digits' or a file *images-idx3-ubyte[.gz] for this problem, got {source!r}")
+        raise ConfigError(
+            f"data.source must be 'digits', a file *images-idx3-ubyte[.gz] or a folder with such files, got {source!r}"
+        )
+    pictures, labels = _pair(path)
+    return Images(path.name, pictures / 255.0, labels)
+
+
+def _only(folder: Path, prefix: str) -> Path:
+    """The one file of pictures in a folder whose name starts so."""
+    found = sorted(folder.glob(f"{prefix}*images-idx3*"))
+    if len(found) != 1:
+        raise DataError(f"{folder}: must hold one file {prefix}-images-idx3-ubyte[.gz], got {len(found)}")
+    return found[0]
+
+
+def _pair(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Pictures and their labels."""
     pictures = read_idx(path, 3)
     labels_path = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
     labels = read_idx(labels_path, 1)
@@ -50,7 +73,7 @@ def read_images(source: str) -> Images:
         raise DataError(f"{labels_path}: holds {len(labels)} labels for {len(pictures)} pictures")
     if labels.size and labels.max() >= _CLASSES:
         raise DataError(f"{labels_path}: labels must lie in 0..{_CLASSES - 1}, got {labels.max()}")
-    return Images(path.name, pictures / 255.0, labels.astype(np.int64))
+    return pictures, labels.astype(np.int64)
 
 
 def read_idx(path: Path, axes: int) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What one process keeps of a run while it goes: the history, TensorBoard events where asked, and pictures.
+"""What one process keeps of a run while it goes: history, pictures, plain modules, and TensorBoard events where asked.
 
 Every driver has one such object in the process that evaluates merits; none of them knows what it holds.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.launch.history import History
+from saddlebag.launch.modules import offers_modules, write_modules
 from saddlebag.launch.pictures import draw_pictures, offers_pictures, write_pictures
 from saddlebag.launch.progress import Progress
 from saddlebag.launch.results import METRICS
@@ -70,13 +71,20 @@ class Outputs:
             self._events.record(record, elapsed_s)
 
     def watch(self, rounds: int, replica: ReplicaState, verdict: Verdict) -> None:
-        """See a round's end, as `Judge` does: pictures at the last one, and at every so many evaluations where asked."""
+        """See a round's end, as `Judge` does: plain modules at the last one, pictures there and at some evaluations."""
         self._progress(Progress(rounds, replica.iteration))
-        if verdict.merits is None or not offers_pictures(self._problem):
+        if verdict.merits is None or not np.isfinite(replica.z_D).all():
             return
+        if verdict.reason and offers_modules(self._problem):
+            write_modules(self._problem, replica.z_D, self._folder)
+        if offers_pictures(self._problem):
+            self._show(rounds, replica, last=bool(verdict.reason))
+
+    def _show(self, rounds: int, replica: ReplicaState, *, last: bool) -> None:
+        """Pictures at the last round, and at every so many evaluations where asked."""
         self._evaluations += 1
         due = self._every > 0 and self._evaluations % self._every == 0
-        if not (due or verdict.reason) or not np.isfinite(replica.z_D).all():
+        if not (due or last):
             return
         grids, folder = draw_pictures(self._problem, replica.z_D), self._folder / PICTURES
         if due:

@@ -201,7 +201,7 @@ def _locate(data: DataSection, folder: Path | None) -> DataSection:
         return data
     tried = [base / data.source for base in (folder, Path.cwd()) if base is not None]
     for path in tried:
-        if path.is_file():
+        if path.exists():
             return dataclasses.replace(data, source=str(path.resolve()))
     folders = " and ".join(dict.fromkeys(str(path.resolve()) for path in tried))
     raise DataError(

@@ -101,7 +101,12 @@ class DataSection:
 
 @functools.lru_cache(maxsize=8)
 def _sha256(path: str) -> str:
+    """Of a file; of a folder that of the names and digests of all its files."""
     try:
+        if Path(path).is_dir():
+            files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+            names = "".join(f"{file.relative_to(path).as_posix()}\0{_sha256(str(file))}\n" for file in files)
+            return hashlib.sha256(names.encode()).hexdigest()
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -13,10 +13,14 @@ import pytest
 import saddlebag
 from saddlebag.algorithms.simulate import Stop
 from saddlebag.compression.draws import Draws
+from saddlebag.compression.identity import Identity
 from saddlebag.compression.natural import Natural
+from saddlebag.compression.per_tensor import Tensor
+from saddlebag.compression.top_k import TopK
 from saddlebag.errors import ConfigError, DataError, RemoteProtocolError
 from saddlebag.launch import plugins
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.readers import READERS
 from saddlebag.launch.recipe import Recipe, recipe_from_dict
 
 if TYPE_CHECKING:
@@ -52,6 +56,43 @@ def test_resolving_gives_numbers_that_travel_and_come_back() -> None:
     assert json.loads(text) == {"step_size": resolved.method.step_size, "probability": 0.1}
     assert apply_resolved(recipe, text).method == resolved.method
     assert build_method(resolved, problem) == build_method(recipe, problem)
+
+
+def test_rules_by_tensor_take_the_tensors_of_the_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = [{"match": "x", "use": {"name": "identity"}}, {"use": {"name": "top_k", "fraction": 0.5}}]
+    ruled = {"name": "per_tensor", "rules": rules}
+    later = {"name": "schedule", "pieces": [{"round": 0, "name": "identity"}, {"round": 9, **ruled}]}
+    recipe = recipe_of({"name": "compressed_sgd", "step_size": 0.1, "up": ruled, "down": later})
+    problem: Any = build_problem(recipe)
+    with pytest.raises(ConfigError, match=r"method\.up: per_tensor\.tensors must name at least one tensor"):
+        build_method(recipe, problem)
+    monkeypatch.setattr(type(problem), "tensors", (Tensor("x", (5,)), Tensor("y", (5,))), raising=False)
+    method: Any = build_method(recipe, problem)
+    assert [piece for _, piece in method.up.pieces] == [Identity(), TopK(fraction=0.5)]
+    assert method.down.alpha(10) == 0.4, "two of five"
+    assert recipe.to_dict()["method"]["up"] == ruled
+
+
+def test_a_problem_names_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    def factory(data: Any, *, num_workers: int, split: str = "even") -> Any:
+        return data, num_workers, split
+
+    monkeypatch.setitem(plugins.REGISTRIES["problems"], "made", factory)
+    monkeypatch.setitem(READERS, "words", lambda data: ["words", data.source])
+    recipe = recipe_of({"name": "ogda", "step_size": 1}, problem={"name": "made"}, data={"source": "diabetes"})
+    built: Any = build_problem(recipe)
+    assert (built[0].name, *built[1:]) == ("diabetes", 2, "even")
+    monkeypatch.setattr(factory, "reads", "words", raising=False)
+    assert build_problem(recipe) == (["words", "diabetes"], 2, "even")
+    monkeypatch.setattr(factory, "reads", "sounds")
+    with pytest.raises(
+        ConfigError, match=r"the problem reads 'sounds', for which there is no reader; .*known: images, rows, words"
+    ):
+        build_problem(recipe)
+    monkeypatch.setattr(factory, "reads", "words")
+    bad = recipe_of({"name": "ogda", "step_size": 1}, problem={"name": "made"}, data={"source": "digits", "target": "x"})
+    with pytest.raises(ConfigError, match=r"data\.target, data\.drop and data\.num_features are for rows"):
+        build_problem(bad)
 
 
 def test_an_adaptive_compressor_is_chosen_before_the_run() -> None:

@@ -37,6 +37,21 @@ def test_idx_files_come_back(suffix: str, tmp_path: Path) -> None:
     assert found.labels_N.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_folder_holds_pictures_to_train_on_and_to_judge(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 4, 4))
+    for prefix, part in (("train", slice(0, 5)), ("t10k", slice(5, 8))):
+        (tmp_path / f"{prefix}-images-idx3-ubyte").write_bytes(idx(pixels[part]))
+        (tmp_path / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.arange(8)[part]))
+    found = read_images(str(tmp_path))
+    assert np.array_equal(found.images_NHW * 255.0, pixels)
+    judges, rest = found.divide()
+    assert sorted(found.labels_N[judges]) == [5, 6, 7]
+    assert sorted(found.labels_N[rest]) == [0, 1, 2, 3, 4]
+    (tmp_path / "t10k-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError, match=r"must hold one file t10k-images-idx3-ubyte\[\.gz\], got 0"):
+        read_images(str(tmp_path))
+
+
 def test_the_bundled_digits() -> None:
     found = read_images("digits")
     assert found.images_NHW.shape == (1797, 8, 8)
@@ -64,7 +79,7 @@ def test_malformed_files_are_named(pictures: bytes, labels: bytes, message: str,
 
 
 def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.source must be 'digits' or a file"):
+    with pytest.raises(ConfigError, match=r"data\.source must be 'digits', a file"):
         read_images("breast_cancer")
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_images(str(tmp_path / PIXELS))

@@ -10,7 +10,7 @@ import pytest
 
 from saddlebag.algorithms.problems import SparseRows
 from saddlebag.errors import ConfigError, DataError
-from saddlebag.launch.build import build_data
+from saddlebag.launch.readers import build_data
 from saddlebag.launch.sections import DataSection
 from saddlebag.launch.tabular import Encoding, is_table, read_table_file, read_tabular
 

@@ -1,5 +1,7 @@
 """The worst perturbation of a batch within a ball: projected gradient ascent (Madry et al. 2018), FGSM as its one step.
 
+The losses on the way, with their graphs, are what FreeLB trains on (Zhu et al. 2020, Algorithm 1).
+
 Shapes: B = a batch; the other axes are a sample's.
 """
 
@@ -7,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import torch
 
 __all__ = ["Norm", "ascend", "climb"]
 
@@ -28,8 +30,10 @@ def climb(
     norm: Norm = "linf",
     low: float = -float("inf"),
     high: float = float("inf"),
-) -> Iterator[torch.Tensor]:
-    """Perturb `x` towards a larger loss, and yield it after each step, detached.
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Perturb `x` towards a larger loss; yield for each step the loss before it and the point after it.
+
+    The loss has its graph, so it can be differentiated in the parameters; the point is detached.
 
     Args:
         loss: of the perturbed batch, a scalar; a sum or a mean over samples that do not depend on each other.
@@ -42,26 +46,31 @@ def climb(
         low: with `high` a box that the perturbed samples stay in.
         high: see `low`.
     """
+    import torch
+
     delta = torch.zeros_like(x)
     if start is not None:
         delta = _project((2.0 * start.to(x) - 1.0) * eps, eps, norm)
     for _ in range(steps):
         point = (x + delta).clamp(low, high).detach().requires_grad_()
-        (slope,) = torch.autograd.grad(loss(point), point)
+        value = loss(point)
+        (slope,) = torch.autograd.grad(value, point, retain_graph=True)  # freed with the value
         move = slope.sign() if norm == "linf" else slope / _size(slope).clamp_min(torch.finfo(slope.dtype).tiny)
         delta = _project(point.detach() - x + step_size * move, eps, norm)
-        yield (x + delta).clamp(low, high).detach()
+        yield value, (x + delta).clamp(low, high).detach()
 
 
 def ascend(loss: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, **keys: Any) -> torch.Tensor:
     """The last point of `climb`."""
-    for point in climb(loss, x, **keys):
+    for _, point in climb(loss, x, **keys):
         x = point
     return x
 
 
 def _size(x: torch.Tensor) -> torch.Tensor:
     """The l2 norm of each sample, with its axes kept."""
+    import torch
+
     size: torch.Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
     return size.view(-1, *([1] * (x.dim() - 1)))
 

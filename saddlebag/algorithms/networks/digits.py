@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from saddlebag.algorithms.networks.adversary import Norm, ascend, climb
 from saddlebag.algorithms.networks.game import Chance, ModuleGame, Precision
 from saddlebag.algorithms.problems.shards import split_rows
 from saddlebag.compression.draws import Draws, Purpose
@@ -35,17 +36,47 @@ __all__ = ["Attack", "Images", "digits_transformer"]
 Attack = Literal["none", "fgsm", "pgd", "freelb"]
 _HELD_OUT = 5  # every fifth picture judges
 _MOST_JUDGED = 1000
-_JUDGE_STEPS = 20
+_JUDGE_STEPS, _JUDGE_STRIDE = 20, 0.125  # radii a step: 2.5 in all, as for training (Madry et al. 2018)
+_TRAINING_STRIDES = 2.5
+_FGSM_STRIDE = 1.25  # from a random start (Wong, Rice, Kolter 2020)
 _SHOWN = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Images:
-    """Grey pictures with labels: (N, H, W) in [0, 1] and int64 (N,)."""
+    """Grey pictures with labels: (N, H, W) in [0, 1] and int64 (N,); the last `held_out` are published for judging."""
 
     name: str
     images_NHW: npt.NDArray[np.float64]
     labels_N: npt.NDArray[np.int64]
+    held_out: int = 0
+
+    def divide(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Rows that judge, at most 1000 of them, and rows to train on: in an order of their own that never changes."""
+        count = len(self.labels_N)
+        order_N = np.argsort(Draws(0, 0).common(Purpose.SAMPLE).words(count), kind="stable")
+        if self.held_out:
+            judges_N = order_N >= count - self.held_out
+            return order_N[judges_N][:_MOST_JUDGED], order_N[~judges_N]
+        return order_N[::_HELD_OUT][:_MOST_JUDGED], np.delete(order_N, slice(None, None, _HELD_OUT))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Ball:
+    """What perturbations of pixels may do.
+
+    Attributes:
+        eps: radius around a picture; pixels stay in [0, 1].
+        norm: of the radius.
+    """
+
+    eps: float
+    norm: Norm
+
+    def attack(self, steps: int, stride: float, start: torch.Tensor) -> dict[str, Any]:
+        """The keys of `climb` for steps of `stride` radii."""
+        step_size = stride * self.eps
+        return {**dataclasses.asdict(self), "steps": steps, "step_size": step_size, "start": start, "low": 0.0, "high": 1.0}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,7 +97,7 @@ class _Judge:
     """Clean and robust error on held-out pictures, under PGD-20 from a fixed random start."""
 
     images: Images
-    eps: float
+    ball: _Ball
     dtype: str
     device: str
 
@@ -96,19 +127,8 @@ class _Judge:
     def _worst(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional
 
-        from saddlebag.algorithms.networks.adversary import ascend
-
-        start = Chance(0, len(x), slice(None)).uniform(*x.shape[1:])
-        return ascend(
-            lambda point: functional.cross_entropy(model(point), y, reduction="sum"),
-            x,
-            eps=self.eps,
-            steps=_JUDGE_STEPS,
-            step_size=self.eps / 8,
-            start=start,
-            low=0.0,
-            high=1.0,
-        )
+        keys = self.ball.attack(_JUDGE_STEPS, _JUDGE_STRIDE, Chance(0, len(x), slice(None)).uniform(*x.shape[1:]))
+        return ascend(lambda point: functional.cross_entropy(model(point), y, reduction="sum"), x, **keys)
 
 
 def _loss(
@@ -117,14 +137,12 @@ def _loss(
     chance: Chance,
     *,
     attack: Attack,
-    eps: float,
+    ball: _Ball,
     steps: int,
 ) -> torch.Tensor:
     """The mean loss at the worst perturbations found; for "freelb" its mean over the points on the way (Zhu et al. 2020)."""
     import torch
     from torch.nn import functional
-
-    from saddlebag.algorithms.networks.adversary import ascend, climb
 
     model, (x, y) = players["model"], batch
 
@@ -133,14 +151,13 @@ def _loss(
 
     if attack == "none":
         return loss(x)
-    box: dict[str, Any] = {"eps": eps, "low": 0.0, "high": 1.0}
     start = chance.uniform(*x.shape[1:])
     if attack == "fgsm":
-        return loss(ascend(loss, x, steps=1, step_size=1.25 * eps, start=start, **box))
+        return loss(ascend(loss, x, **ball.attack(1, _FGSM_STRIDE, start)))
+    keys = ball.attack(steps, _TRAINING_STRIDES / steps, start)
     if attack == "pgd":
-        return loss(ascend(loss, x, steps=steps, step_size=2.5 * eps / steps, start=start, **box))
-    losses = [loss(point) for point in climb(loss, x, steps=steps, step_size=2.5 * eps / steps, start=start, **box)]
-    return torch.stack(losses).mean()
+        return loss(ascend(loss, x, **keys))
+    return torch.stack([value for value, _ in climb(loss, x, **keys)]).mean()
 
 
 def digits_transformer(
@@ -153,6 +170,7 @@ def digits_transformer(
     patch: int = 0,
     attack: Attack = "pgd",
     eps: float = 0.1,
+    norm: Norm = "linf",
     attack_steps: int = 5,
     batch_size: int = 64,
     accumulate: int = 1,
@@ -170,7 +188,8 @@ def digits_transformer(
         size: of the network, see `vision.SHAPES`.
         patch: side of a patch; 0 for a quarter (8 pixels) to a seventh (28) of the picture's.
         attack: "none", "fgsm", "pgd", or "freelb", the mean over the ascent's points.
-        eps: radius in the maximum norm, of pixels in [0, 1]; also of the attack that judges.
+        eps: radius of the perturbation of a picture, pixels in [0, 1]; also of the attack that judges.
+        norm: of the radius, "linf" (each pixel) or "l2" (the picture).
         attack_steps: of "pgd" and "freelb".
         batch_size: of a worker in a round, see `ModuleGame`.
         accumulate: see there.
@@ -189,27 +208,28 @@ def digits_transformer(
         raise ConfigError(f"size must be one of {', '.join(SHAPES)}, got {size!r}")
     if attack not in get_args(Attack):
         raise ConfigError(f"attack must be one of {', '.join(get_args(Attack))}, got {attack!r}")
-    if not 0 < eps < 1 or attack_steps < 1 or not 0 <= dropout < 1:
+    if norm not in get_args(Norm):
+        raise ConfigError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+    if not 0 < eps < np.inf or attack_steps < 1 or not 0 <= dropout < 1:
         raise ConfigError(
-            "eps must lie in (0, 1), attack_steps be at least 1 and dropout lie in [0, 1), "
-            f"got {eps}, {attack_steps} and {dropout}"
+            f"eps must be positive, attack_steps at least 1 and dropout lie in [0, 1), got {eps}, {attack_steps} and {dropout}"
         )
     pixels = data.images_NHW.shape[1]
     side = patch or max(pixels // 7, 2)
     if pixels != data.images_NHW.shape[2] or pixels % side:
         raise ConfigError(f"patch must divide the side of square pictures, got {side} for {data.images_NHW.shape[1:]}")
-    order_N = np.argsort(Draws(0, 0).common(Purpose.SAMPLE).words(len(data.labels_N)), kind="stable")
-    held_N, kept_N = order_N[::_HELD_OUT][:_MOST_JUDGED], np.delete(order_N, slice(None, None, _HELD_OUT))
+    held_N, kept_N = data.divide()
     shards = split_rows(data.labels_N[kept_N].astype(np.float64), num_workers, split=split, seed=seed)
     rows = [kept_N[shard] for shard in shards]
     dtype = "float64" if precision == "float64" else "float32"
-    judge = _Judge(Images(data.name, data.images_NHW[held_N], data.labels_N[held_N]), eps, dtype, device)
+    ball = _Ball(eps=eps, norm=norm)
+    judge = _Judge(Images(data.name, data.images_NHW[held_N], data.labels_N[held_N]), ball, dtype, device)
     return _Robust(
         build=lambda: {
             "model": VisionTransformer(pixels, patch=side, shape=SHAPES[size], dropout=dropout, seed=seed),
         },
-        loss=functools.partial(_loss, attack=attack, eps=eps, steps=attack_steps),
-        data=tuple((data.images_NHW[index], data.labels_N[index]) for index in rows),
+        loss=functools.partial(_loss, attack=attack, ball=ball, steps=attack_steps),
+        data=tuple((data.images_NHW[index].astype(dtype), data.labels_N[index]) for index in rows),
         batch_size=batch_size,
         accumulate=accumulate,
         precision=precision,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,33 @@ def test_the_attack_stays_in_the_ball_and_raises_the_loss_to_its_edge(norm: Any)
     boxed = ascend(loss, x, eps=0.2, steps=3, step_size=0.2, norm=norm, low=0.0, high=1.0)
     assert float(boxed.min()) >= 0.0
     assert float(boxed.max()) <= 1.0
-    assert len(list(climb(loss, x, eps=0.2, steps=3, step_size=0.2))) == 3
+    way = list(climb(loss, x, eps=0.2, steps=3, step_size=0.1, norm=norm))
+    points = [x, *(point for _, point in way)]
+    assert [value.item() for value, _ in way] == [float(loss(point)) for point in points[:-1]]
+    assert all(float(loss(a)) < float(loss(b)) for a, b in itertools.pairwise(points[:3]))
+
+
+def test_freelb_averages_the_gradients_along_the_ascent(images: Images) -> None:
+    keys: dict[str, Any] = {"num_workers": 2, "attack_steps": 3, "precision": "float64", "batch_size": 8, "eps": 0.2}
+    problem: Any = digits_transformer(images, attack="freelb", **keys)
+    z_D, draws = problem.start(), Draws(0, 5, 1)
+    seen: list[torch.Tensor] = []
+
+    def watched(players: Any, batch: Any, chance: Any) -> torch.Tensor:
+        x, y = batch
+
+        def loss(point: torch.Tensor) -> torch.Tensor:
+            seen.append(point.detach().clone())
+            return torch.nn.functional.cross_entropy(players["model"](point), y)
+
+        ball = {"eps": 0.2, "steps": 3, "step_size": 0.5 / 3, "low": 0.0, "high": 1.0}
+        for _ in climb(loss, x, start=chance.uniform(8, 8), **ball):
+            pass
+        return sum(torch.nn.functional.cross_entropy(players["model"](point), y) for point in seen) / 3
+
+    by_hand_D = dataclasses.replace(problem, loss=watched).operator(1)(z_D, draws)
+    assert len(seen) == 3
+    assert np.allclose(problem.operator(1)(z_D, draws), by_hand_D, rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("attack", ["none", "fgsm", "pgd", "freelb"])
@@ -78,7 +106,8 @@ def test_workers_hold_different_pictures_and_none_that_judges(images: Images) ->
     [
         ({"size": "huge"}, "size must be one of tiny, small, base, got 'huge'"),
         ({"attack": "cw"}, "attack must be one of none, fgsm, pgd, freelb, got 'cw'"),
-        ({"eps": 0.0}, r"eps must lie in \(0, 1\)"),
+        ({"eps": 0.0}, "eps must be positive"),
+        ({"norm": "l1"}, "norm must be one of linf, l2, got 'l1'"),
         ({"patch": 3}, r"patch must divide the side of square pictures, got 3 for \(8, 8\)"),
         ({"batch_size": 41}, r"batch_size must lie in 1..40"),
     ],
