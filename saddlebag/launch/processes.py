@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import AnyMethod, Judge, Problem, Record, ReplicaState, Verdict
+from saddlebag.algorithms import AnyMethod, Judge, Operator, Problem, Record, ReplicaState, Verdict
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError
@@ -181,8 +181,11 @@ def run_worker(
     security: ClientSecurity | None = None,
     give_up_s: float = 60.0,
     note: Callable[[str], None] = lambda text: None,
+    operator: Operator | None = None,
 ) -> None:
     """Take part as one worker until the end of the run; keeps checkpoints under `out` when it is given.
+
+    `operator` computes in place of the problem's, for example on several ranks.
 
     Raises:
         ConfigError: the server refuses the worker, and why.
@@ -192,7 +195,8 @@ def run_worker(
     if not 0 <= rank < recipe.workers:
         raise ConfigError(f"rank must lie in [0, {recipe.workers}), got {rank}")
     problem = build_problem(recipe)
-    core = WorkerCore(_provisional(recipe, problem), problem.operator(rank), problem.start(), worker=rank, seed=recipe.seed)
+    asked = operator or problem.operator(rank)
+    core = WorkerCore(_provisional(recipe, problem), asked, problem.start(), worker=rank, seed=recipe.seed)
     store = CheckpointStore(out / "checkpoints", f"worker-{rank}") if out is not None else None
     if store is not None and store.rounds():
         arrays, meta = store.load(store.rounds()[-1])
