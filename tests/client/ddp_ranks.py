@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 from saddlebag.client.ddp import CompressionState, attach
@@ -340,6 +339,8 @@ def narrow_gradients_and_views() -> None:
 
 
 def zero_redundancy() -> None:
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # here, for its import warns of an old torch.jit
+
     whole, sharded = Program(), Program()
     attach(whole.ddp, "top_k", fraction=0.2)
     state = attach(sharded.ddp, "top_k", fraction=0.2)
