@@ -121,7 +121,11 @@ class CompressedOptimizer(OnePart):
     def worker_step(
         self, replica: Any, own: FeedbackMemory, operator: Operator, draws: Draws
     ) -> tuple[FeedbackMemory, Message]:
-        value_D = self._value(self.rule.point(replica, self.pace(replica.iteration)), operator, draws)
+        step_size = self.pace(replica.iteration)
+        point_D = self.rule.point(replica, step_size)
+        if point_D is not replica.z_D:  # a look ahead may leave the feasible set
+            point_D = self.prox(point_D, step_size)
+        value_D = self._value(point_D, operator, draws)
         payload, owed_D = feed_back(self.up, self._clipped(value_D), own.owed_D, draws)
         return FeedbackMemory(owed_D), Message((payload,))
 

@@ -49,6 +49,11 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "qsgda": [(RAND, FULL), (COMMON, Natural())],
     "three_pillars": [(RAND, FULL), (COMMON, FULL)],
     "vr_diana_sgda": [(RAND, FULL), (COMMON, Natural())],
+    **{
+        name: [(FULL, FULL), (TOP, TOP)]
+        for name in METHODS
+        if name.startswith("compressed_") and name != "compressed_extragradient"
+    },
 }
 WITHOUT_PROX = ("masha2", "extragradient_feedback")
 
