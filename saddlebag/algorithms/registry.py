@@ -18,6 +18,7 @@ from saddlebag.algorithms.extragradient import extragradient
 from saddlebag.algorithms.extragradient_feedback import extragradient_feedback
 from saddlebag.algorithms.forward_backward_forward import forward_backward_forward
 from saddlebag.algorithms.innovations import innovations
+from saddlebag.algorithms.local_blocks import with_local_blocks
 from saddlebag.algorithms.local_sgda import local_sgda
 from saddlebag.algorithms.masha1 import masha1
 from saddlebag.algorithms.masha2 import masha2
@@ -75,6 +76,8 @@ def make_method(
 
     Raises:
         ConfigError: the name is unknown, a compressor is missing or of the wrong kind, or a parameter does not fit.
+
+    A problem with an attribute `local` has workers that keep blocks of their own (`local_blocks.py`).
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known: {', '.join(sorted(METHODS))}")
@@ -90,4 +93,5 @@ def make_method(
             raise ConfigError(f"method {name!r} has no parameter {key!r}; known: {', '.join(known)}")
     if isinstance(params.get("step_size"), str) and name not in STEERABLE:
         raise ConfigError(f"method {name!r} has no automatic step size; known for {', '.join(sorted(STEERABLE))}")
-    return METHODS[name](problem, **params)
+    method = METHODS[name](problem, **params)
+    return with_local_blocks(method) if getattr(problem, "local", None) is not None else method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NewType, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ from saddlebag.errors import StateError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["digest", "pack", "unpack"]
+__all__ = ["Block", "digest", "pack", "unpack"]
 
 T = TypeVar("T")
+Block = NewType("Block", npt.NDArray[np.float64])
+"""A float64 vector of any length: what one worker keeps for itself."""
 _SCALARS: dict[type, type[np.generic]] = {int: np.int64, bool: np.bool_, float: np.float64}
 _SCALARS_BY_NAME = {kind.__name__: dtype for kind, dtype in _SCALARS.items()}  # annotations are mostly strings at run time
 
@@ -35,15 +37,17 @@ def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimensio
     """The state that `pack` gave under the same prefix.
 
     Raises:
-        StateError: a field is missing, has another type, or is not a finite vector of the given dimension.
+        StateError: a field is missing, has another type, or is not a finite vector of the given dimension (of any, a `Block`).
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(state_type):  # type: ignore[arg-type]
-        name, scalar = field.name, _SCALARS_BY_NAME.get(str(getattr(field.type, "__name__", field.type)))
+        name, kind = field.name, str(getattr(field.type, "__name__", field.type))
+        scalar = _SCALARS_BY_NAME.get(kind)
         if prefix + name not in arrays:
             raise StateError(f"{state_type.__name__}.{name} is missing; present: {', '.join(sorted(arrays)) or 'nothing'}")
         array = arrays[prefix + name]
-        shape, dtype = ((), scalar) if scalar else ((dimension,), np.float64)
+        size = array.size if kind == "Block" else dimension
+        shape, dtype = ((), scalar) if scalar else ((size,), np.float64)
         if array.shape != shape or array.dtype != dtype:
             raise StateError(
                 f"{state_type.__name__}.{name} must be {np.dtype(dtype).name} of shape {shape}, got {array.dtype} {array.shape}"

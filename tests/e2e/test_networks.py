@@ -38,14 +38,16 @@ TABLE: dict[str, Any] = {
 }
 
 
-def test_two_drivers_one_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attack", ["pgd", "free"])
+def test_two_drivers_one_trajectory(attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     rng = np.random.default_rng(0)
     for name, values in (("images-idx3", rng.integers(0, 256, (60, 8, 8))), ("labels-idx1", rng.integers(0, 10, 60))):
         header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
         (tmp_path / f"few-{name}-ubyte").write_bytes(header + values.astype(np.uint8).tobytes())
-    table, results = {**TABLE, "data": {"source": str(tmp_path / "few-images-idx3-ubyte")}}, {}
+    data = {"source": str(tmp_path / "few-images-idx3-ubyte")}
+    table, results = {**TABLE, "data": data, "problem": {**TABLE["problem"], "attack": attack}}, {}
     for driver in ("simulate", "grpc"):
         recipe = dataclasses.replace(recipe_from_dict(table), driver=driver)
         board = Board([recipe.label], stop=recipe.stop, workers=2, title="", quiet=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Norm", "ascend", "climb"]
+__all__ = ["Norm", "advance", "ascend", "climb"]
 
 Norm = Literal["linf", "l2"]
 
@@ -55,9 +55,16 @@ def climb(
         point = (x + delta).clamp(low, high).detach().requires_grad_()
         value = loss(point)
         (slope,) = torch.autograd.grad(value, point, retain_graph=True)  # freed with the value
-        move = slope.sign() if norm == "linf" else slope / _size(slope).clamp_min(torch.finfo(slope.dtype).tiny)
-        delta = _project(point.detach() - x + step_size * move, eps, norm)
+        delta = advance(point.detach() - x, slope, eps=eps, step_size=step_size, norm=norm)
         yield value, (x + delta).clamp(low, high).detach()
+
+
+def advance(delta: torch.Tensor, slope: torch.Tensor, *, eps: float, step_size: float, norm: Norm) -> torch.Tensor:
+    """A perturbation after one step along the loss's gradient, back in the ball."""
+    import torch
+
+    move = slope.sign() if norm == "linf" else slope / _size(slope).clamp_min(torch.finfo(slope.dtype).tiny)
+    return _project(delta + step_size * move, eps, norm)
 
 
 def ascend(loss: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, **keys: Any) -> torch.Tensor:

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.networks.adversary import Norm, ascend, climb
-from saddlebag.algorithms.networks.game import Chance, ModuleGame, Precision
+from saddlebag.algorithms.networks.adversary import Norm, advance, ascend, climb
+from saddlebag.algorithms.networks.chance import Chance
+from saddlebag.algorithms.networks.game import ModuleGame, Precision
+from saddlebag.algorithms.networks.local import LocalBlock
 from saddlebag.algorithms.problems.shards import split_rows
 from saddlebag.compression.draws import Draws, Purpose
 from saddlebag.errors import ConfigError
@@ -33,11 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Attack", "Images", "digits_transformer"]
 
-Attack = Literal["none", "fgsm", "pgd", "freelb"]
+Attack = Literal["none", "fgsm", "pgd", "freelb", "free"]
 _HELD_OUT = 5  # every fifth picture judges
 _MOST_JUDGED = 1000
 _JUDGE_STEPS, _JUDGE_STRIDE = 20, 0.125  # radii a step: 2.5 in all, as for training (Madry et al. 2018)
 _TRAINING_STRIDES = 2.5
+_FREE_STRIDE = 1.0  # Shafahi et al. 2019
 _FGSM_STRIDE = 1.25  # from a random start (Wong, Rice, Kolter 2020)
 _SHOWN = 16
 
@@ -144,13 +147,15 @@ def _loss(
     import torch
     from torch.nn import functional
 
-    model, (x, y) = players["model"], batch
+    model, (x, y) = players["model"], batch[:2]
 
     def loss(point: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(model(point), y)
 
     if attack == "none":
         return loss(x)
+    if attack == "free":
+        return loss(x + batch[2])
     start = chance.uniform(*x.shape[1:])
     if attack == "fgsm":
         return loss(ascend(loss, x, **ball.attack(1, _FGSM_STRIDE, start)))
@@ -158,6 +163,17 @@ def _loss(
     if attack == "pgd":
         return loss(ascend(loss, x, **keys))
     return torch.stack([value for value, _ in climb(loss, x, **keys)]).mean()
+
+
+def _kept(ball: _Ball, stride: float) -> LocalBlock:
+    """Perturbations that workers keep, each moved once in a round that has its picture."""
+
+    def move(delta: torch.Tensor, slope: torch.Tensor, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        x = batch[0]
+        after = advance(delta, slope, eps=ball.eps, step_size=stride * ball.eps, norm=ball.norm)
+        return (x + after).clamp(0.0, 1.0) - x
+
+    return LocalBlock(shape=lambda arrays: tuple(arrays[0].shape[1:]), move=move)
 
 
 def digits_transformer(
@@ -172,6 +188,7 @@ def digits_transformer(
     eps: float = 0.1,
     norm: Norm = "linf",
     attack_steps: int = 5,
+    replays: int = 1,
     batch_size: int = 64,
     accumulate: int = 1,
     dropout: float = 0.0,
@@ -187,10 +204,12 @@ def digits_transformer(
         seed: of the weights and of the split.
         size: of the network, see `vision.SHAPES`.
         patch: side of a patch; 0 for a quarter (8 pixels) to a seventh (28) of the picture's.
-        attack: "none", "fgsm", "pgd", or "freelb", the mean over the ascent's points.
+        attack: "none", "fgsm", "pgd", "freelb" (the mean over the ascent's points), or "free": every picture's perturbation is
+            kept by its worker as a block of the game, and moved once in each round that has the picture.
         eps: radius of the perturbation of a picture, pixels in [0, 1]; also of the attack that judges.
         norm: of the radius, "linf" (each pixel) or "l2" (the picture).
         attack_steps: of "pgd" and "freelb".
+        replays: rounds that a batch is kept for (Shafahi et al. 2019, for "free").
         batch_size: of a worker in a round, see `ModuleGame`.
         accumulate: see there.
         dropout: after the embedding.
@@ -231,6 +250,8 @@ def digits_transformer(
         loss=functools.partial(_loss, attack=attack, ball=ball, steps=attack_steps),
         data=tuple((data.images_NHW[index].astype(dtype), data.labels_N[index]) for index in rows),
         batch_size=batch_size,
+        local=_kept(ball, _FREE_STRIDE) if attack == "free" else None,
+        replays=replays,
         accumulate=accumulate,
         precision=precision,
         device=device,

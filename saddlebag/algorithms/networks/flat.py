@@ -35,7 +35,7 @@ class FlatModules:
         device: where they compute.
 
     Raises:
-        ConfigError: there is no parameter to train.
+        ConfigError: there is no parameter to train, or a module keeps running statistics: it would be no function of z.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], *, dtype: torch.dtype, device: str = "cpu") -> None:
@@ -43,6 +43,7 @@ class FlatModules:
         named: dict[nn.Parameter, str] = {}
         self._owned: dict[str, list[nn.Parameter]] = {name: [] for name in self.modules}
         for player, module in self.modules.items():
+            _refuse_statistics(player, module)
             for name, parameter in module.named_parameters():
                 if parameter.requires_grad and parameter not in named:
                     named[parameter] = f"{player}.{name}"
@@ -85,3 +86,13 @@ class FlatModules:
     def gradient(self) -> Vector:
         """What backward has added up since `load`, float64 (D,)."""
         return self._gradient_D.cpu().numpy().astype(np.float64)
+
+
+def _refuse_statistics(player: str, module: nn.Module) -> None:
+    """Batch norm and the like: what they evaluate with depends on the batches that this one process has seen."""
+    for name, part in module.named_modules():
+        if getattr(part, "track_running_stats", False):
+            raise ConfigError(
+                f"modules must not keep running statistics, got {type(part).__name__} at {player}.{name}; "
+                "use LayerNorm or GroupNorm, or track_running_stats=False"
+            )

@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from saddlebag.algorithms.base import identity_prox
+from saddlebag.algorithms.networks.chance import SEED_BITS, Chance
+from saddlebag.algorithms.networks.local import Keeper, LocalBlock
 from saddlebag.compression.draws import Draws, Purpose, uniform_subset
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    import numpy.typing as npt
     import torch
     from torch import nn
 
@@ -37,32 +40,10 @@ if TYPE_CHECKING:
 
     Players = Mapping[str, nn.Module]
 
-__all__ = ["Chance", "ModuleGame", "Precision"]
+__all__ = ["ModuleGame", "Precision"]
 
 Precision = Literal["float32", "float64", "bfloat16"]
-_SEED_BITS = 63  # torch's generators take a signed seed
-
-
-class Chance:
-    """The random numbers of one batch, a function of the round's key: each sample's own, whichever rank computes it."""
-
-    def __init__(self, seed: int, batch_size: int, part: slice) -> None:
-        import torch
-
-        self._generator = torch.Generator().manual_seed(seed)
-        self._batch_size, self._part = batch_size, part
-
-    def uniform(self, *shape: int) -> torch.Tensor:
-        """Numbers in [0, 1), float64 (samples of this part, *shape)."""
-        import torch
-
-        return torch.rand((self._batch_size, *shape), generator=self._generator, dtype=torch.float64)[self._part]
-
-    def normal(self, *shape: int) -> torch.Tensor:
-        """Standard normal numbers, float64 (samples of this part, *shape)."""
-        import torch
-
-        return torch.randn((self._batch_size, *shape), generator=self._generator, dtype=torch.float64)[self._part]
+_STEP = 2**48  # see `Draws.within`
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,6 +58,10 @@ class ModuleGame:
         data: for each worker arrays with one row a sample.
         maximises: the players that maximise.
         batch_size: B of a worker in a round; None for all its samples.
+        local: variables of samples that workers keep from round to round, 0 at the start; the loss finds those of the batch
+            behind its arrays, and (the first player's, where each has a loss) is what they raise. For methods that
+            `make_method` makes; see `local_blocks.py`.
+        replays: rounds that a batch is kept for.
         accumulate: parts of a batch that are computed one after the other, to save memory.
         precision: what networks compute in; "bfloat16" is autocast over float32.
         device: of torch.
@@ -89,6 +74,8 @@ class ModuleGame:
     data: tuple[tuple[Any, ...], ...]
     maximises: frozenset[str] = frozenset()
     batch_size: int | None = None
+    local: LocalBlock | None = None
+    replays: int = 1
     accumulate: int = 1
     precision: Precision = "float32"
     device: str = "cpu"
@@ -99,8 +86,9 @@ class ModuleGame:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if self.accumulate < 1:
-            raise ConfigError(f"accumulate must be at least 1, got {self.accumulate}")
+        for field in ("accumulate", "replays"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}")
         if not self.data:
             raise ConfigError("data must hold arrays for each worker, got none")
         smallest = min(len(arrays[0]) for arrays in self.data)
@@ -137,7 +125,7 @@ class ModuleGame:
         return identity_prox(v_D, step_size)
 
     def operator(self, worker: int) -> Operator:
-        return self.part(worker, 0, 1)
+        return self.part(worker, 0, 1) if self.local is None else Keeper(self, worker)
 
     def part(self, worker: int, rank: int, ranks: int) -> Operator:
         """The operator on one rank's share of the worker's batch; the mean over the ranks is `operator(worker)`.
@@ -145,8 +133,10 @@ class ModuleGame:
         Exact but for dropout, whose masks depend on the division.
 
         Raises:
-            ConfigError: the batch does not divide into equal parts.
+            ConfigError: the batch does not divide into equal parts, or its samples have blocks, which live in one process.
         """
+        if self.local is not None:
+            raise ConfigError(f"{self.name}: local blocks cannot be divided among ranks; give each process a worker")
         count = self.batch_size or len(self.data[worker][0])
         self._check_parts(count, ranks * self.accumulate, f"ranks * accumulate = {ranks} * {self.accumulate}")
 
@@ -156,12 +146,30 @@ class ModuleGame:
 
         return ask
 
+    def step(self, worker: int, z_D: Vector, block_E: Vector, draws: Draws) -> tuple[Vector, Vector]:
+        """The operator at a worker's local block, and the block after its step."""
+        block_N: npt.NDArray[np.float64] = block_E.astype(np.float64).reshape(self.block_shape(worker))
+        with self._lock:
+            value_D = self._value(worker, z_D, draws, range(self.accumulate), self.accumulate, block_N)
+        return value_D, block_N.reshape(-1)
+
+    def block_shape(self, worker: int) -> tuple[int, ...]:
+        """(N, shape of a sample's variables)."""
+        assert self.local is not None
+        arrays = self.data[worker]
+        return (len(arrays[0]), *self.local.shape(arrays))
+
     def merits(self, z_D: Vector) -> Mapping[str, float]:
         if self.evaluate is None:
-            values = [self.operator(worker)(z_D, Draws(0, 0, worker)) for worker in range(self.num_workers)]
+            values = [self._at_first(worker, z_D) for worker in range(self.num_workers)]
             return {"operator_norm": float(np.linalg.norm(np.mean(values, axis=0)))}
         with self._at(z_D) as players:
             return dict(self.evaluate(players))
+
+    def _at_first(self, worker: int, z_D: Vector) -> Vector:
+        """The operator on the first round's batch, with the local block of the start."""
+        draws, operator = Draws(0, 0, worker), self.operator(worker)
+        return operator.step(z_D, operator.start_block(), draws)[0] if isinstance(operator, Keeper) else operator(z_D, draws)
 
     def module(self, z_D: Vector) -> dict[str, nn.Module]:
         """Copies of the plain modules at z, in evaluation mode, that share no memory with this problem."""
@@ -210,37 +218,61 @@ class ModuleGame:
             return None
         return np.concatenate([np.full(n, -1.0 if p in self.maximises else 1.0) for p, n in self._flat.sizes().items()])
 
-    def _value(self, worker: int, z_D: Vector, draws: Draws, parts: range, total: int) -> Vector:
+    def _rows(self, worker: int, draws: Draws) -> npt.NDArray[np.int64]:
+        """The rows of a round's batch."""
+        total = len(self.data[worker][0])
+        count = self.batch_size or total
+        if count == total:
+            return np.arange(count)
+        if self.replays > 1:  # the number of a step within the round stands in the upper bits
+            draws = Draws(draws.seed, draws.round - draws.round % _STEP % self.replays, draws.worker)
+        return uniform_subset(draws.own(Purpose.BATCH), total, count)
+
+    def _value(self, worker: int, z_D: Vector, draws: Draws, parts: range, total: int, block_N: Any = None) -> Vector:
+        """The mean of some of `total` parts; moves the rows of the batch in `block_N`."""
         import torch
 
-        arrays = self.data[worker]
-        count = self.batch_size or len(arrays[0])
-        row_B = np.arange(count) if count == len(arrays[0]) else uniform_subset(draws.own(Purpose.BATCH), len(arrays[0]), count)
-        seed = int(draws.own(Purpose.PERTURBATION).words(1)[0]) >> (64 - _SEED_BITS)
+        row_B = self._rows(worker, draws)
+        seed = int(draws.own(Purpose.PERTURBATION).words(1)[0]) >> (64 - SEED_BITS)
         flat = self._flat
         flat.load(z_D)
         with torch.random.fork_rng(devices=[] if self.device == "cpu" else None), self._autocast():
             torch.manual_seed(seed)  # noqa: TID251 (dropout knows no other generator; the state of before is put back)
             for part in parts:
                 here = slice(part, None, total)
-                batch = tuple(self._tensor(array[row_B[here]]) for array in arrays)
-                self._backward(self.loss(flat.modules, batch, Chance(seed, count, here)))
+                batch = tuple(self._tensor(array[row_B[here]]) for array in self.data[worker])
+                chance = Chance(seed, len(row_B), here)
+                if block_N is None:
+                    self._backward(self.loss(flat.modules, batch, chance))
+                else:
+                    block_N[row_B[here]] = self._raised(batch, block_N[row_B[here]], chance)
         value_D = flat.gradient()
         value_D /= len(parts)
         if not np.isfinite(value_D).all():
             raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")
         return value_D if self._sign_D is None else value_D * self._sign_D
 
-    def _backward(self, losses: Any) -> None:
-        """Add each player's gradient of its own loss to the flat one."""
+    def _raised(self, batch: tuple[torch.Tensor, ...], block_B: Any, chance: Chance) -> npt.NDArray[np.float64]:
+        """Add the gradients at the samples' variables, and return the variables after their own step."""
+        assert self.local is not None
+        leaf = self._tensor(block_B).requires_grad_()
+        self._backward(self.loss(self._flat.modules, (*batch, leaf), chance), leaf)
+        assert leaf.grad is not None
+        moved: npt.NDArray[np.float64] = self.local.move(leaf.detach(), leaf.grad, batch).double().cpu().numpy()
+        return moved
+
+    def _backward(self, losses: Any, *leaves: torch.Tensor) -> None:
+        """Add each player's gradient of its own loss to the flat one, and that of the first loss to the leaves."""
         import torch
 
         flat = self._flat
         if isinstance(losses, torch.Tensor):
-            torch.autograd.backward(losses, inputs=[p for player in flat.modules for p in flat.parameters_of(player)])
+            parameters = [p for player in flat.modules for p in flat.parameters_of(player)]
+            torch.autograd.backward(losses, inputs=[*parameters, *leaves])
             return
         for number, (player, loss) in enumerate(losses.items()):
-            torch.autograd.backward(loss, inputs=flat.parameters_of(player), retain_graph=number < len(losses) - 1)
+            inputs = [*flat.parameters_of(player), *(() if number else leaves)]
+            torch.autograd.backward(loss, inputs=inputs, retain_graph=number < len(losses) - 1)
 
     def _tensor(self, rows: Any) -> torch.Tensor:
         import torch

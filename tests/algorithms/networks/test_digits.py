@@ -78,6 +78,26 @@ def test_every_attack_gives_a_function_with_parts(attack: Any, images: Images) -
     assert np.allclose(np.mean(parts, axis=0), value_D, rtol=1e-8, atol=1e-12)
 
 
+def test_free_training_keeps_each_pictures_perturbation_in_the_ball(images: Images) -> None:
+    problem: Any = digits_transformer(images, num_workers=2, attack="free", batch_size=8, precision="float64", eps=0.2)
+    operator, z_D = problem.operator(1), problem.start()
+    block_E, seen = operator.start_block(), np.zeros(40, bool)
+    x_NP = problem.data[1][0].reshape(40, -1)
+    for round_ in range(12):
+        _, block_E = operator.step(z_D, block_E, Draws(0, round_, 1))
+        seen |= np.abs(block_E.reshape(40, -1)).max(1) > 0
+    assert 8 < seen.sum() <= 40
+    assert np.abs(block_E).max() == pytest.approx(0.2, rel=1e-9)
+    assert (x_NP + block_E.reshape(40, -1)).min() >= -1e-12
+    assert (x_NP + block_E.reshape(40, -1)).max() <= 1 + 1e-12
+    model, y_N = problem.module(z_D)["model"], torch.from_numpy(problem.data[1][1])
+    losses = [
+        float(torch.nn.functional.cross_entropy(model(torch.from_numpy(points).reshape(40, 8, 8)), y_N).detach())
+        for points in (x_NP, x_NP + block_E.reshape(40, -1))
+    ]
+    assert losses[1] > losses[0]
+
+
 def test_merits_pictures_and_the_plain_module(images: Images) -> None:
     problem: Any = digits_transformer(images, num_workers=2, batch_size=8, eps=0.2)
     z_D = problem.start()
@@ -105,7 +125,7 @@ def test_workers_hold_different_pictures_and_none_that_judges(images: Images) ->
     ("keys", "message"),
     [
         ({"size": "huge"}, "size must be one of tiny, small, base, got 'huge'"),
-        ({"attack": "cw"}, "attack must be one of none, fgsm, pgd, freelb, got 'cw'"),
+        ({"attack": "cw"}, "attack must be one of none, fgsm, pgd, freelb, free, got 'cw'"),
         ({"eps": 0.0}, "eps must be positive"),
         ({"norm": "l1"}, "norm must be one of linf, l2, got 'l1'"),
         ({"patch": 3}, r"patch must divide the side of square pictures, got 3 for \(8, 8\)"),

@@ -63,6 +63,8 @@ def test_parameters_live_in_the_vector_and_tied_ones_count_once() -> None:
     assert np.array_equal(flat.value(), z_D)
     with pytest.raises(ConfigError, match="modules must have a parameter"):
         FlatModules({"model": nn.Identity()}, dtype=torch.float64)
+    with pytest.raises(ConfigError, match=r"running statistics, got BatchNorm1d at critic\.1; use LayerNorm"):
+        FlatModules({"critic": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))}, dtype=torch.float64)
 
 
 def test_the_operator_is_autograds_gradient() -> None:

@@ -1,0 +1,134 @@
+"""Blocks of a game that belong to one worker and never travel: kept in the worker's state, moved once in every round.
+
+    min_theta max_{rho_1..rho_M} (1/M) sum_m f_m(theta, rho_m),     rho_m in a set of worker m's own
+
+Only theta's part of the operator is compressed and sent. rho_m, such as a perturbation of each of the worker's samples, is
+state of the worker: all values of a round are taken at the rho_m of its beginning, so F_m stays a function within the round,
+and the gradient in rho_m of the round's first value moves it afterwards (simultaneous ascent, as in free adversarial
+training, Shafahi et al. 2019). A worker that starts anew, without its checkpoint, starts with fresh blocks.
+
+Outside the theory for methods that keep values of earlier rounds (MASHA's anchors): those were taken at other blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from saddlebag.algorithms.auto_step import AutoStep
+from saddlebag.algorithms.participation import Selective
+from saddlebag.errors import ConfigError, StateError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.base import AnyMethod, Message, Operator
+    from saddlebag.compression import Draws, Mean, Vector
+
+__all__ = ["KeepsBlocks", "LocalOperator", "with_local_blocks"]
+
+
+@runtime_checkable
+class LocalOperator(Protocol):
+    """The operator of a worker that keeps a block; E = its coordinates, whatever their number."""
+
+    def start_block(self) -> Vector:
+        """The block at the start, float64 (E,)."""
+
+    def step(self, z_D: Vector, block_E: Vector, draws: Draws) -> tuple[Vector, Vector]:
+        """(F_m(z, block, draws), the block moved by one step of ascent): a function."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeepsBlocks:
+    """A method whose workers keep a block beside their state; itself a method.
+
+    Attributes:
+        method: what exchanges theta's part.
+    """
+
+    method: Any
+    worker_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        inner = [(field.name, field.type) for field in dataclasses.fields(self.method.worker_type)]
+        made = dataclasses.make_dataclass("WorkerWithBlock", [*inner, ("block_E", "Block")], frozen=True, eq=False)
+        object.__setattr__(self, "worker_type", made)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the method offers: its step size, compressors, types of states."""
+        if name.startswith("__") or name == "method":
+            raise AttributeError(name)
+        return getattr(self.method, name)
+
+    def _joined(self, own: Any, block_E: Vector) -> Any:
+        return self.worker_type(**{f.name: getattr(own, f.name) for f in dataclasses.fields(own)}, block_E=block_E)
+
+    def _inner(self, own: Any) -> Any:
+        inner = self.method.worker_type
+        return inner(**{field.name: getattr(own, field.name) for field in dataclasses.fields(inner)})
+
+    def init_replica(self, z_D: Vector) -> Any:
+        return self.method.init_replica(z_D)
+
+    def init_worker(self, replica: Any) -> Any:
+        """With an empty block: the first step asks the operator for the one to start with."""
+        return self._joined(self.method.init_worker(replica), np.empty(0))
+
+    def init_server(self, replica: Any) -> Any:
+        return self.method.init_server(replica)
+
+    def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
+        sizes: tuple[int, ...] = self.method.uplink_sizes(replica, draws)
+        return sizes
+
+    def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
+        sizes: tuple[int, ...] = self.method.downlink_sizes(replica, draws)
+        return sizes
+
+    def synchronises(self, replica: Any, draws: Draws) -> bool:
+        return bool(self.method.synchronises(replica, draws))
+
+    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
+        """The method's own step; the block moves by what its first value says.
+
+        Raises:
+            StateError: the block of a checkpoint is not one of this worker's.
+        """
+        keeper: Any = operator
+        if not isinstance(keeper, LocalOperator):  # of another problem: there is nothing to keep
+            inner, up = self.method.worker_step(replica, self._inner(own), operator, draws)
+            return self._joined(inner, own.block_E), up
+        first_E = keeper.start_block()
+        block_E = own.block_E if len(own.block_E) else first_E
+        if len(block_E) != len(first_E):
+            raise StateError(f"the worker's block must have {len(first_E)} coordinates, got {len(block_E)}")
+        moved: list[Vector] = []
+
+        def ask(z_D: Vector, at: Draws) -> Vector:
+            value_D, after_E = keeper.step(z_D, block_E, at)
+            moved.append(after_E)
+            return value_D
+
+        inner, up = self.method.worker_step(replica, self._inner(own), ask, draws)
+        return self._joined(inner, moved[0] if moved else block_E), up
+
+    def server_step(self, replica: Any, own: Any, means: tuple[Mean, ...], draws: Draws) -> tuple[Any, Message]:
+        done: tuple[Any, Message] = self.method.server_step(replica, own, means, draws)
+        return done
+
+    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
+        return self.method.replay(replica, down, draws)
+
+
+def with_local_blocks(method: AnyMethod) -> KeepsBlocks:
+    """The method for a problem whose workers keep blocks.
+
+    Raises:
+        ConfigError: its workers may idle, or its step size is automatic, for neither of which there is a rule with blocks.
+    """
+    if isinstance(method, Selective):
+        raise ConfigError("local blocks need all workers in every round; leave participants out")
+    if isinstance(method, AutoStep):
+        raise ConfigError("local blocks need a number for step_size, got an automatic one")
+    return KeepsBlocks(method=method)

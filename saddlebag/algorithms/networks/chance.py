@@ -1,0 +1,35 @@
+"""Random numbers of a batch, from the round's key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["SEED_BITS", "Chance"]
+
+SEED_BITS = 63
+"""torch's generators take a signed seed."""
+
+
+class Chance:
+    """The random numbers of one batch, a function of the round's key: each sample's own, whichever rank computes it."""
+
+    def __init__(self, seed: int, batch_size: int, part: slice) -> None:
+        import torch
+
+        self._generator = torch.Generator().manual_seed(seed)
+        self._batch_size, self._part = batch_size, part
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        """Numbers in [0, 1), float64 (samples of this part, *shape)."""
+        import torch
+
+        return torch.rand((self._batch_size, *shape), generator=self._generator, dtype=torch.float64)[self._part]
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Standard normal numbers, float64 (samples of this part, *shape)."""
+        import torch
+
+        return torch.randn((self._batch_size, *shape), generator=self._generator, dtype=torch.float64)[self._part]
