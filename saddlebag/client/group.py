@@ -1,123 +1,215 @@
-"""The ranks of one node as one worker: NCCL between GPUs, gloo otherwise, and a leader that alone talks to the server.
+"""The ranks of one node as one worker: a point goes out to them, the sum of their parts comes back to the leader.
 
-For each value of the operator the leader broadcasts the point and the round's key, every rank computes its part, and the sum is
-reduced to the leader. So only the leader has a state: a rank that was restarted needs none.
+    leader     rank 0: speaks to the server as any worker does; its operator asks the whole node
+    followers  wait for a command, evaluate their part at the point that came with it, add it up along a tree
+
+A follower keeps no state: whatever the method, a round is some evaluations for it, so a rank that torchrun starts again needs
+nothing but the recipe (`docs/decisions/0011-node-broadcasts-the-point.md`). The sum has one fixed order on every backend
+(`algorithms/division.py`), so a node gives the bits of one process that computes the parts one after the other.
+
+Shapes: D = coordinates.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import enum
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from saddlebag.algorithms.division import tree_partners
 from saddlebag.compression import Draws
-from saddlebag.errors import NotFiniteError, PeerLost
+from saddlebag.errors import ConfigError, LocalProtocolError, NotFiniteError, PeerLost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch._C._distributed_c10d import Store
+
     from saddlebag.algorithms import Operator
     from saddlebag.compression import Vector
 
-__all__ = ["NodeGroup"]
+__all__ = ["NodeGroup", "open_group"]
 
-_END, _VALUE = 0, 1
-_WAIT = datetime.timedelta(days=7)  # followers wait while the leader waits for the server; a dead peer closes its connection
+_TAG = 0  # of the messages between two ranks: there is one kind
+_BEATS = 4  # within a timeout: a leader that waits for the server tells its followers so
+
+
+class _Command(enum.IntEnum):
+    """What the leader wants; the first number of a header, before seed, round and worker of the draws."""
+
+    WAIT = 0
+    EVALUATE = 1
+    STOP = 2
 
 
 @contextlib.contextmanager
-def _peers() -> Iterator[None]:
+def open_group(store: Store, *, rank: int, ranks: int, timeout_s: float = 600.0, device: str = "cpu") -> Iterator[NodeGroup]:
+    """Meet the other ranks of this node at `store`; gloo, and NCCL for vectors on a GPU.
+
+    The group becomes torch's default one, though there may be ranks on other nodes: nothing here speaks to those.
+
+    Raises:
+        PeerLost: they did not come within `timeout_s`.
+        ConfigError: this build of torch lacks a backend.
+    """
+    backend = "gloo" if torch.device(device).type == "cpu" else f"cpu:gloo,{torch.device(device).type}:nccl"
+    timeout = datetime.timedelta(seconds=timeout_s)
     try:
-        yield
-    except RuntimeError as error:  # gloo's and NCCL's errors; torch.distributed's own are sub-classes
-        first, *_ = str(error).splitlines() or [""]
-        raise PeerLost(f"a rank of this node is lost: {first}") from error
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=timeout)
+    except ValueError as error:
+        raise ConfigError(f"torch has no backend {backend!r}: {error}") from error
+    except RuntimeError as error:
+        raise PeerLost(f"the {ranks} ranks of this node did not meet: {_first_line(error)}") from error
+    try:
+        group = dist.group.WORLD
+        assert group is not None
+        yield NodeGroup(group, timeout_s=timeout_s, device=device)
+    finally:
+        dist.destroy_process_group()
 
 
 class NodeGroup:
-    """The ranks of a node, after `torch.distributed.init_process_group` or as a sub-group of it.
+    """The ranks of a node, seen from one of them.
 
     Args:
-        dimension: D.
-        group: the process group of the node's ranks; None for all processes.
-        device: where vectors are summed: "cpu" with gloo, "cuda:N" with NCCL.
+        group: torch's process group of these ranks, numbered from 0.
+        timeout_s: of the group; how long a rank may be busy before the others take it for lost.
+        device: where vectors are added up.
+
+    Attributes:
+        evaluations: how often the operator was asked.
+        evaluate_s: seconds in this rank's own part.
+        exchange_s: seconds in which the point went out and the parts were added, waiting for slower ranks included.
     """
 
-    def __init__(self, dimension: int, *, group: dist.ProcessGroup | None = None, device: str = "cpu") -> None:
-        self._group, self._device = group, device
-        self.rank, self.ranks = dist.get_rank(group), dist.get_world_size(group)
-        self._leader = dist.get_global_rank(group, 0) if group is not None else 0
-        self._header = torch.empty(4, dtype=torch.int64, device=device)
-        self._point_D = torch.empty(dimension, dtype=torch.float64, device=device)
+    def __init__(self, group: dist.ProcessGroup, *, timeout_s: float, device: str = "cpu") -> None:
+        self._group, self._device, self._beat_s = group, torch.device(device), timeout_s / _BEATS
+        self.rank, self.ranks = group.rank(), group.size()
+        self._sources, self._target = tree_partners(self.rank, self.ranks)
+        self._turn = threading.Lock()  # one conversation with the followers at a time
+        self._ended = threading.Event()
+        self._heart: threading.Thread | None = None
+        self.evaluations, self.evaluate_s, self.exchange_s = 0, 0.0, 0.0
 
-    def lead(self, part: Operator) -> Operator:
-        """The node's operator, the mean of its ranks' parts; to be called by rank 0, one value at a time.
+    # -- the leader ------------------------------------------------------------------------------------------------------
 
-        Raises (when it is asked):
-            PeerLost: a rank is gone.
-            NotFiniteError: a part is not finite.
+    def operator(self, part: Operator) -> Operator:
+        """The node's operator, for the leader to ask: the mean over the ranks of their parts, this rank's being `part`.
+
+        The operator raises `NotFiniteError` where a part is not finite, and `PeerLost` when a rank is gone.
         """
+        if self.rank != 0:
+            raise LocalProtocolError(f"only rank 0 leads a node, this is rank {self.rank}")
 
         def ask(z_D: Vector, draws: Draws) -> Vector:
-            key = np.array([draws.seed, draws.round, draws.worker], np.uint64).view(np.int64)
-            self._send(_VALUE, key)
-            with _peers():
-                self._point_D.copy_(torch.from_numpy(z_D))
-                dist.broadcast(self._point_D, self._leader, group=self._group)
-            value_D = self._sum(part, z_D, draws) / self.ranks
-            if not np.isfinite(value_D).all():
-                raise NotFiniteError("the node's operator value is not finite")
-            return value_D
+            with self._turn:
+                return self._ask(part, z_D, draws)
 
+        if self.ranks > 1 and self._heart is None:
+            self._heart = threading.Thread(target=self._beat, name="node-beat", daemon=True)
+            self._heart.start()
         return ask
 
-    def follow(self, part: Operator) -> None:
-        """Compute parts for the leader until it ends; the loop of every other rank.
+    def stop(self, status: int = 0) -> None:
+        """Tell the followers that the run is over, and how they should end; those that are gone need not know."""
+        self._ended.set()
+        if self.rank == 0 and self.ranks > 1:
+            with self._turn, contextlib.suppress(PeerLost):
+                self._command(_Command.STOP, status)
+
+    def _ask(self, part: Operator, z_D: Vector, draws: Draws) -> Vector:
+        begin = time.perf_counter()
+        if self.ranks > 1:
+            self._command(_Command.EVALUATE, draws.seed, draws.round, draws.worker)
+            self._broadcast(torch.from_numpy(np.array(z_D)).to(self._device))
+        total_D, spent_s = self._sum(part, z_D, draws)
+        if not torch.isfinite(total_D).all():
+            raise NotFiniteError(f"the operator of worker {draws.worker} is not finite at round {draws.round}")
+        if self.ranks > 1:
+            total_D /= self.ranks
+        mean_D: Vector = total_D.cpu().numpy()
+        self.evaluations += 1
+        self.evaluate_s += spent_s
+        self.exchange_s += time.perf_counter() - begin - spent_s
+        return mean_D
+
+    def _beat(self) -> None:
+        """Say now and then that there is nothing to do, for followers wait no longer than the group's timeout."""
+        while not self._ended.wait(self._beat_s):
+            with self._turn, contextlib.suppress(PeerLost):  # the operator, or torchrun, will find out, too
+                if not self._ended.is_set():
+                    self._command(_Command.WAIT)
+
+    # -- a follower ------------------------------------------------------------------------------------------------------
+
+    def follow(self, part: Operator, dimension: int) -> int:
+        """Evaluate this rank's part whenever the leader asks, until it ends the run; returns the status it gives.
 
         Raises:
-            PeerLost: the leader is gone.
+            PeerLost: a rank is gone.
         """
         while True:
-            with _peers():
-                dist.broadcast(self._header, self._leader, group=self._group)
-                command, *_ = header = self._header.cpu().numpy()
-                if command == _END:
-                    return
-                dist.broadcast(self._point_D, self._leader, group=self._group)
-            seed, round_, worker = (int(n) for n in header[1:].view(np.uint64))
-            self._sum(part, self._point_D.cpu().numpy().copy(), Draws(seed, round_, worker))
+            command, *key = self._heard()
+            if command == _Command.STOP:
+                return key[0]
+            if command == _Command.EVALUATE:
+                z_D = torch.empty(dimension, dtype=torch.float64, device=self._device)
+                self._broadcast(z_D)
+                seed, round_, worker = key
+                self._sum(part, z_D.cpu().numpy(), Draws(seed, round_, worker))
 
-    def end(self) -> None:
-        """Let the followers go."""
-        with contextlib.suppress(PeerLost):
-            self._send(_END, np.zeros(3, np.int64))
+    # -- both ------------------------------------------------------------------------------------------------------------
 
-    def _send(self, command: int, key: np.ndarray) -> None:
-        with _peers():
-            self._header.copy_(torch.from_numpy(np.array([command, *key], np.int64)))
-            dist.broadcast(self._header, self._leader, group=self._group)
+    def _command(self, command: _Command, *numbers: int) -> None:
+        header = np.zeros(4, np.uint64)
+        header[: 1 + len(numbers)] = [command, *numbers]
+        self._broadcast(torch.from_numpy(header.view(np.int64)))
 
-    def _sum(self, part: Operator, z_D: Vector, draws: Draws) -> Vector:
-        """The sum of the parts, on the leader; a part that fails counts as NaN, so that nobody waits for it."""
+    def _heard(self) -> list[int]:
+        header = torch.empty(4, dtype=torch.int64)
+        self._broadcast(header)
+        return [int(number) for number in header.numpy().view(np.uint64)]
+
+    def _broadcast(self, tensor: torch.Tensor) -> None:
+        with self._talking():
+            self._group.broadcast(tensor, 0).wait()
+
+    def _sum(self, part: Operator, z_D: Vector, draws: Draws) -> tuple[torch.Tensor, float]:
+        """The sum of this rank's part and those of all behind it in the tree, and the seconds in the own one.
+
+        A part that is not finite goes on as NaN, so that every rank finishes the exchange and the leader learns of it.
+        """
+        begin = time.perf_counter()
         try:
-            value_D = part(z_D, draws)
+            value_D = torch.from_numpy(np.require(part(z_D, draws), np.float64, ["C", "W"])).to(self._device)
         except NotFiniteError:
-            value_D = np.full(len(z_D), np.nan)
-        with _peers():
-            total_D = torch.from_numpy(np.ascontiguousarray(value_D)).to(self._device)
-            dist.reduce(total_D, self._leader, group=self._group)
-        return total_D.cpu().numpy()
+            value_D = torch.full((len(z_D),), torch.nan, dtype=torch.float64, device=self._device)
+        spent_s = time.perf_counter() - begin
+        with self._talking():
+            for source in self._sources:
+                other_D = torch.empty_like(value_D)
+                self._group.recv([other_D], source, _TAG).wait()
+                value_D = value_D + other_D
+            if self._target is not None:
+                self._group.send([value_D], self._target, _TAG).wait()
+        return value_D, spent_s
+
+    @contextlib.contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Collectives: what torch raises when a rank is gone becomes `PeerLost`."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise PeerLost(f"rank {self.rank} of {self.ranks} on this node lost the others: {_first_line(error)}") from error
 
 
-def start_processes(*, cuda: bool) -> None:
-    """Join torchrun's processes: NCCL with GPUs, gloo otherwise.
-
-    Raises:
-        PeerLost: the others did not come.
-    """
-    with _peers():
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=_WAIT)
+def _first_line(error: Exception) -> str:
+    """What torch says, without the advice it adds."""
+    return str(error).partition(" This is typically")[0].partition("\n")[0] or type(error).__name__

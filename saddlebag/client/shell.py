@@ -74,7 +74,7 @@ class WorkerShell:
         self._core, self._recipe, self._token = core, recipe, token
         self._store, self._give_up_s = store, give_up_s
         self._configure, self._note = configure, note
-        self._step_s = 0.0
+        self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
         self._checkpoint_every = 0
         self.ledger = ClientLedger()

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.auto_step import AutoStep
+from saddlebag.algorithms.division import divided
 from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
 from saddlebag.errors import ConfigError, RemoteProtocolError
@@ -29,8 +30,10 @@ __all__ = ["apply_resolved", "build_method", "build_problem", "resolve", "resolv
 _RESOLVED = ("step_size", "probability")
 
 
-def build_problem(recipe: Recipe) -> Problem:
+def build_problem(recipe: Recipe, *, whole: bool = False) -> Problem:
     """The problem of a recipe, with its data read and divided.
+
+    With `ranks` above 1 a worker's operator is computed part by part, unless `whole` is set: for a node whose ranks do that.
 
     Raises:
         ConfigError: a parameter is out of range, or data are missing or not wanted.
@@ -45,7 +48,8 @@ def build_problem(recipe: Recipe) -> Problem:
             params["split"] = recipe.data.split
     with at("problem"):
         problem: Problem = factory(data, **params)
-        return problem
+    with at("ranks"):
+        return problem if whole else divided(problem, recipe.ranks)
 
 
 def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:

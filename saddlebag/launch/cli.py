@@ -19,6 +19,7 @@ from saddlebag.launch.commands.compare import compare
 from saddlebag.launch.commands.echo import echo
 from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.inspect_compressor import inspect
+from saddlebag.launch.commands.node import node
 from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
 
 __all__ = ["cli", "main"]
@@ -189,6 +190,7 @@ cli.add_command(compare)
 cli.add_command(advise)
 cli.add_command(echo)
 cli.add_command(inspect)
+cli.add_command(node)
 
 
 def _print_json(values: Any) -> None:

@@ -1,97 +1,139 @@
 """One worker made of the ranks of a node: `torchrun --nproc-per-node R -m saddlebag.launch.node RECIPE --server HOST:PORT`.
 
-Works in a job of its own on every node (`--worker N` says which worker it is) and in one job over several nodes (then the
-node's number is torchrun's). After a restart by torchrun's agent the leader comes back from its checkpoint (`--out`) or the
-server's snapshot; other ranks have no state.
+Works in a torchrun of its own on every node (`--worker N` says which worker it is) and in one torchrun over several nodes (then
+the node's number is torchrun's). Ranks meet those of their own node only. After a restart by torchrun's agent the leader comes
+back from its checkpoint (`--out`) or the server's snapshot; other ranks have no state.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from pathlib import Path
-from typing import Any
+import sys
+import time
+from typing import TYPE_CHECKING, Any
 
-import click
+from saddlebag.algorithms.division import part_of
+from saddlebag.errors import ConfigError
+from saddlebag.launch.build import build_problem
+from saddlebag.launch.place import Place, end_with_agent, here
+from saddlebag.proto.checkpoint import write_atomically
 
-from saddlebag.errors import ConfigError, SaddlebagError
-from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
-__all__ = ["main"]
-
-_FILE = click.Path(path_type=Path)
-
-
-def _number(name: str) -> int:
-    """A number of torchrun's environment."""
-    value = os.environ.get(name, "")
-    if not value.isdigit():
-        raise ConfigError(f"{name} must be a whole number, got {value!r}; start this with torchrun")
-    return int(value)
-
-
-def _take_part(recipe_path: Path, sets: list[str], node: int | None, address: str, out: Path | None, rest: Any) -> None:
-    import torch
-    import torch.distributed as dist
-
-    from saddlebag.client.group import NodeGroup, start_processes
-    from saddlebag.launch.build import build_problem
-    from saddlebag.launch.processes import run_worker
-    from saddlebag.launch.recipe import load_recipe
-    from saddlebag.launch.remote import note
+    from saddlebag.client.group import NodeGroup
+    from saddlebag.launch.recipe import Recipe
     from saddlebag.proto.endpoint import ClientSecurity
 
-    recipe = load_recipe(recipe_path, sets)
-    ranks, local, rank = _number("LOCAL_WORLD_SIZE"), _number("LOCAL_RANK"), _number("RANK")
-    world, node = _number("WORLD_SIZE"), _number("GROUP_RANK") if node is None else node
-    if not 0 <= node < recipe.workers:
-        raise ConfigError(f"worker must lie in [0, {recipe.workers}), the recipe's workers, got {node}")
-    problem: Any = build_problem(recipe)
-    if not hasattr(problem, "part"):
-        raise ConfigError(f"problem {recipe.problem.name!r} does not divide a worker's batch among ranks; use saddlebag worker")
-    part = problem.part(node, local, ranks)
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
-    cuda = torch.cuda.is_available()
-    start_processes(cuda=cuda)
-    try:
-        groups = [dist.new_group(list(range(at, at + ranks))) for at in range(0, world, ranks)] if world > ranks else [None]
-        device = f"cuda:{local}" if cuda else "cpu"
-        group = NodeGroup(problem.dimension, group=groups[rank // ranks if world > ranks else 0], device=device)
-        if local:
-            group.follow(part)
-            return
-        security = ClientSecurity(certificate=rest["tls_cert"], key=rest["tls_key"], ca=rest["tls_ca"])
-        token = read_token(rest["token_file"])
+__all__ = ["run_node"]
+
+_REFUSED, _FAILED = 2, 1
+
+
+def run_node(
+    recipe: Recipe,
+    worker: int | None,
+    address: str,
+    *,
+    out: Path | None = None,
+    token: str = "",
+    security: ClientSecurity | None = None,
+    timeout_s: float = 600.0,
+    note: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Take part as one rank of a node until the end of the run; returns the exit status that the node's leader gives.
+
+    Args:
+        recipe: the server's; its `ranks`, unless 1, must be the node's.
+        worker: which one the node is; None for the node's number in torchrun's job.
+        address: of the server.
+        out: folder of the leader's checkpoints and of its report, node-N.json.
+        token: shared with the server.
+        security: TLS files.
+        timeout_s: how long a rank may be busy before the others take it for lost.
+        note: told what a person should know; by the leader alone.
+
+    Raises:
+        ConfigError: torchrun did not start this, the number is out of range, or the problem cannot be divided.
+        PeerLost: there is no server, or a rank of this node is gone.
+    """
+    place = here()
+    worker = _number(worker, place, recipe)
+    end_with_agent()
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")  # ranks of a node share a machine
+    problem: Any = build_problem(recipe, whole=True)
+    part = part_of(problem, worker, place.local_rank, place.local_ranks)
+    device = _device(problem, place)
+
+    from saddlebag.client.group import open_group  # here, for torch
+
+    numbers: dict[str, Any] = {"rank": place.local_rank, "ranks": place.local_ranks, "device": device, "timeout_s": timeout_s}
+    with open_group(place.node_store(timeout_s), **numbers) as group:
+        if place.local_rank:
+            return group.follow(part, problem.dimension)
+
+        from saddlebag.launch.processes import run_worker  # here, for grpc
+
+        status, begin = _FAILED, time.monotonic()
+        note(f"worker {worker}: {group.ranks} ranks on {device} ask the server at {address}")
+        ways: dict[str, Any] = {"out": out, "token": token, "security": security, "note": note}
         try:
-            lead = group.lead(part)
-            run_worker(recipe, node, address, out=out, token=token, security=security, note=note, operator=lead)
+            run_worker(recipe, worker, address, problem=problem, operator=group.operator(part), **ways)
+            status = 0
+        except ConfigError:
+            status = _REFUSED
+            raise
         finally:
-            group.end()
-        note(f"node {node}: the run is over")
-    finally:
-        dist.destroy_process_group()
+            group.stop(status)
+        _report(group, worker, time.monotonic() - begin, out, note)
+    return status
 
 
-@click.command()
-@click.argument("recipe", type=_FILE)
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe.")
-@click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
-@click.option("--worker", "node", type=int, help="Number of this worker, from 0.  [default: torchrun's number of the node]")
-@click.option("--server", "address", metavar="HOST:PORT", required=True, help="Where the server listens.")
-@click.option("--out", type=_FILE, help="Folder for the leader's checkpoints; none are kept without.")
-@token_option
-@certificate_option
-@key_option
-@click.option("--tls-ca", type=_FILE, help="CA (PEM) that signed the server's certificate.")
-def main(
-    recipe: Path, sets: tuple[str, ...], data: str | None, node: int | None, address: str, out: Path | None, **rest: Any
-) -> None:
-    """Take part in a run as one worker that computes on several ranks; RECIPE is the server's."""
-    given = [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]
-    try:
-        _take_part(recipe, given, node, address, out, rest)
-    except SaddlebagError as error:
-        raise click.ClickException(str(error)) from None
+def _number(worker: int | None, place: Place, recipe: Recipe) -> int:
+    """Which worker this node is."""
+    if worker is None and place.nodes == 1 and recipe.workers > 1:
+        raise ConfigError(f"the recipe has {recipe.workers} workers and torchrun one node: say with --worker which one this is")
+    worker = place.node if worker is None else worker
+    if not 0 <= worker < recipe.workers:
+        raise ConfigError(f"worker must lie in [0, {recipe.workers}), the recipe's workers, got {worker}")
+    if recipe.ranks not in (1, place.local_ranks):
+        raise ConfigError(f"the recipe has ranks = {recipe.ranks}, and torchrun started {place.local_ranks} on this node")
+    return worker
+
+
+def _device(problem: Any, place: Place) -> str:
+    """Where the node's vectors are added up: on the GPU of this rank where the problem computes on GPUs."""
+    import torch
+
+    if torch.device(getattr(problem, "device", "cpu")).type != "cuda":
+        return "cpu"
+    if place.local_ranks > torch.cuda.device_count():
+        raise ConfigError(f"{place.local_ranks} ranks need a GPU each, and this node has {torch.cuda.device_count()}")
+    torch.cuda.set_device(place.local_rank)
+    return f"cuda:{place.local_rank}"
+
+
+def _report(group: NodeGroup, worker: int, elapsed_s: float, out: Path | None, note: Callable[[str], None]) -> None:
+    """Where the node's time went."""
+    facts = {
+        "worker": worker,
+        "ranks": group.ranks,
+        "evaluations": group.evaluations,
+        "elapsed_s": round(elapsed_s, 3),
+        "evaluate_s": round(group.evaluate_s, 3),
+        "inside_s": round(group.exchange_s, 3),
+    }
+    if out is not None:
+        write_atomically(out / f"node-{worker}.json", (json.dumps(facts, indent=2) + "\n").encode())
+    shares = {"computing": group.evaluate_s, "between its ranks": group.exchange_s}
+    shares["compressing and with the server"] = elapsed_s - sum(shares.values())
+    told = ", ".join(f"{100 * spent_s / elapsed_s:.0f} % {what}" for what, spent_s in shares.items())
+    note(f"worker {worker}: the run is over after {group.evaluations:,} evaluations; the leader's time: {told}")
 
 
 if __name__ == "__main__":
-    main()
+    from saddlebag.launch.cli import main
+
+    main(["node", *sys.argv[1:]])

@@ -181,11 +181,12 @@ def run_worker(
     security: ClientSecurity | None = None,
     give_up_s: float = 60.0,
     note: Callable[[str], None] = lambda text: None,
+    problem: Problem | None = None,
     operator: Operator | None = None,
 ) -> None:
     """Take part as one worker until the end of the run; keeps checkpoints under `out` when it is given.
 
-    `operator` computes in place of the problem's, for example on several ranks.
+    `problem` is the recipe's, where it has been built; `operator` computes in place of its own, for example on several ranks.
 
     Raises:
         ConfigError: the server refuses the worker, and why.
@@ -194,7 +195,7 @@ def run_worker(
     tune_process()
     if not 0 <= rank < recipe.workers:
         raise ConfigError(f"rank must lie in [0, {recipe.workers}), got {rank}")
-    problem = build_problem(recipe)
+    problem = problem or build_problem(recipe)
     asked = operator or problem.operator(rank)
     core = WorkerCore(_provisional(recipe, problem), asked, problem.start(), worker=rank, seed=recipe.seed)
     store = CheckpointStore(out / "checkpoints", f"worker-{rank}") if out is not None else None

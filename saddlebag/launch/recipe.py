@@ -40,7 +40,7 @@ _SECTIONS = {
     "server": ServerSection,
     "output": OutputSection,
 }
-_PLAIN = ("title", "seed", "workers", "driver")
+_PLAIN = ("title", "seed", "workers", "ranks", "driver")
 _ELSEWHERE = "compare"  # a table that `saddlebag compare` reads; a single run has no use for it
 _TOP = (*_PLAIN, "problem", "method", "baseline", *_SECTIONS, _ELSEWHERE)
 _METHOD_KEYS = ("name", "label", "up", "down", "step_size", "probability")
@@ -54,6 +54,8 @@ class Recipe:
         title: for people.
         seed: of the run: coins, supports, rounding. A problem has its own, `problem.seed`.
         workers: ranks 0 to workers - 1 take part.
+        ranks: into how many parts a worker's batch is divided: a worker that is a node of torchrun has so many processes, every
+            other one computes the parts one after the other, to the same bits. A node with `ranks` = 1 may have any number.
         driver: "grpc" (a process for each worker) or "simulate" (one process).
         problem, data, method, stop, checkpoint, server, output: the tables of the same names; no data for some problems.
         baselines: more methods, run on the same problem, data, seed, stop and driver.
@@ -62,6 +64,7 @@ class Recipe:
     title: str = ""
     seed: int = 0
     workers: int
+    ranks: int = 1
     driver: Driver = "grpc"
     problem: ProblemSection
     data: DataSection | None = None
@@ -75,6 +78,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}")
+        if self.ranks < 1:
+            raise ConfigError(f"ranks must be at least 1, got {self.ranks}")
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed must lie in [0, 2^64), got {self.seed}")
         if self.driver not in ("grpc", "simulate"):
@@ -112,6 +117,8 @@ class Recipe:
         table = self.to_dict()
         facts = {key: table[key] for key in ("seed", "workers", "problem", "method", "stop", "checkpoint")}
         del facts["method"]["label"]
+        if self.ranks != 1:  # another order of sums, and of dropout
+            facts["ranks"] = self.ranks
         if self.data is not None:
             facts["data"] = self.data.fingerprint()
         return json.dumps(facts, sort_keys=True, separators=(",", ":"))

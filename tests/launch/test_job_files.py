@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from saddlebag.launch.cli import cli
-from saddlebag.launch.node import main
 
 FOLDER = Path(__file__).parents[2] / "launch"
 SHELL = sorted([*FOLDER.glob("*.sh"), *FOLDER.glob("*.sbatch")])
@@ -38,7 +37,7 @@ def test_kubernetes_manifests() -> None:
 
 def test_their_options_exist() -> None:
     text = "".join(path.read_text() for path in [*SHELL, FOLDER / "kubernetes" / "job.yaml"])
-    known = CliRunner().invoke(cli, ["server", "--help"]).output + CliRunner().invoke(main, ["--help"]).output
+    known = CliRunner().invoke(cli, ["server", "--help"]).output + CliRunner().invoke(cli, ["node", "--help"]).output
     torchrun = {"--standalone", "--nproc-per-node", "--max-restarts"}
     slurm = {"--job-name", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--requeue"}
     for option in set(re.findall(r"--[a-z][a-z-]+", text)) - torchrun - slurm:

@@ -1,0 +1,63 @@
+"""`saddlebag node`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
+
+__all__ = ["node"]
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(short_help="Take part as a node of several ranks, under torchrun.")
+@click.argument("recipe", type=_FILE)
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe.")
+@click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
+@click.option("--worker", type=int, help="Number of this worker, from 0.  [default: torchrun's number of the node]")
+@click.option("--server", "address", metavar="HOST:PORT", required=True, help="Where the server listens.")
+@click.option("--out", type=_FILE, help="Folder for the leader's checkpoints; none are kept without.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    help="Seconds that a rank may be busy before the others take it for lost.",
+)
+@token_option
+@certificate_option
+@key_option
+@click.option("--tls-ca", type=_FILE, help="CA (PEM) that signed the server's certificate.")
+def node(
+    recipe: Path,
+    sets: tuple[str, ...],
+    data: str | None,
+    worker: int | None,
+    address: str,
+    out: Path | None,
+    timeout_s: float,
+    **rest: Any,
+) -> int:
+    """Take part in a run as one worker that computes on several ranks; RECIPE is the server's.
+
+    torchrun --nproc-per-node 8 --max-restarts 10 -m saddlebag.launch.node RECIPE --server HOST:PORT --worker N
+    """
+    from saddlebag.launch.node import run_node
+    from saddlebag.launch.recipe import load_recipe
+    from saddlebag.proto.endpoint import ClientSecurity
+
+    return run_node(
+        load_recipe(recipe, [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]),
+        worker,
+        address,
+        out=out,
+        token=read_token(rest["token_file"]),
+        security=ClientSecurity(certificate=rest["tls_cert"], key=rest["tls_key"], ca=rest["tls_ca"]),
+        timeout_s=timeout_s,
+        note=lambda text: click.echo(text, err=True),
+    )
