@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from saddlebag.algorithms.base import Problem
 from saddlebag.algorithms.networks.digits import digits_transformer
+from saddlebag.algorithms.networks.digits_gan import digits_gan
 from saddlebag.algorithms.problems.bilinear import BilinearGame
 from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.fixed_point import fixed_point
@@ -24,6 +25,7 @@ Factory = Callable[..., Problem]
 
 PROBLEMS: dict[str, Factory] = {
     "bilinear": BilinearGame.build,
+    "digits_gan": digits_gan,
     "digits_transformer": digits_transformer,
     "finite_bilinear": FiniteBilinearGame.build,
     "fixed_point": fixed_point,
