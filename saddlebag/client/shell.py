@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import grpc
 import grpc.aio
 
 from saddlebag.algorithms import DIVERGED
+from saddlebag.client.account import ClientLedger, Phases
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError, PeerLost, RemoteProtocolError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from saddlebag.client.core import WorkerCore
     from saddlebag.proto.reader import Buffer
 
-__all__ = ["ClientLedger", "WorkerShell"]
+__all__ = ["WorkerShell"]
 
 _THREAD_ABOVE_S = 0.02
 """A step that took longer runs in a thread the next time, so that heartbeats go out meanwhile."""
@@ -49,14 +49,6 @@ FATAL = (
 """Answers that another attempt would not change. INTERNAL is none: gRPC itself says it of a stream whose peer has died."""
 
 
-@dataclasses.dataclass
-class ClientLedger:
-    """Bytes this worker handed to and took from gRPC."""
-
-    up: int = 0
-    down: int = 0
-
-
 class WorkerShell:
     """Runs one worker until the run is over."""
 
@@ -70,6 +62,7 @@ class WorkerShell:
         give_up_s: float = 60.0,
         configure: Callable[[str], None] = lambda resolved: None,
         note: Callable[[str], None] = lambda text: None,
+        phases: Phases | None = None,
     ) -> None:
         self._core, self._recipe, self._token = core, recipe, token
         self._store, self._give_up_s = store, give_up_s
@@ -78,6 +71,7 @@ class WorkerShell:
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
         self._checkpoint_every = 0
         self.ledger = ClientLedger()
+        self.phases = phases or Phases()
 
     async def run(self, address: str, security: ClientSecurity) -> None:
         """Take part in the run at `address` until its end.
@@ -124,8 +118,10 @@ class WorkerShell:
             await self._take_snapshot(channel, session, reply)
         beats = asyncio.create_task(self._beat(channel, session, reply.lease_s / 3))
         call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session)
+        first = True
         try:
             while True:
+                began_s = self.phases.begin()
                 try:
                     step = await self._step()
                 except NotFiniteError as error:
@@ -137,9 +133,14 @@ class WorkerShell:
                             raise EOFError from None
                         raise
                     return True
+                stepped_s = time.perf_counter()
                 if step is not None and self._core.round >= reply.round:
                     await self._send(call, *step)
-                if await self._receive(call):
+                final, received_s = await self._receive(call)
+                if not first:
+                    self.phases.end(began_s, stepped_s, received_s)
+                first = False
+                if final:
                     await call.done_writing()
                     while await call.read() is not grpc.aio.EOF:  # let the server end the call: it counts what it has sent
                         pass
@@ -257,19 +258,20 @@ class WorkerShell:
                 raise EOFError from None
             self.ledger.up += len(frame)
 
-    async def _receive(self, call: Any) -> bool:
-        """Take the downlink of the current round, or a catch-up to a later one; whether it ends the run."""
+    async def _receive(self, call: Any) -> tuple[bool, float]:
+        """Take the downlink of the round, or a catch-up to a later one; whether it ends the run, and when it was there."""
         core, before = self._core, self._core.round
         frame = await self._frame(call)
-        if frame.round > core.round and core.idle:
-            core.jump(frame.round, await self._message(call, frame, frame.round, core.catch_up_sizes()))
-        else:
-            core.apply(await self._message(call, frame, core.round, core.downlink_sizes()))
+        late = frame.round > core.round and core.idle
+        sizes = core.catch_up_sizes() if late else core.downlink_sizes()
+        message = await self._message(call, frame, frame.round if late else core.round, sizes)
+        received_s = time.perf_counter()
+        core.jump(frame.round, message) if late else core.apply(message)
         every = self._checkpoint_every
         if self._store is not None and every and (core.round // every > before // every or frame.final):
             arrays, meta = core.capture()
             self._store.save(core.round, arrays, {**meta, "recipe": self._recipe})
-        return frame.final
+        return frame.final, received_s
 
     async def _message(self, call: Any, frame: Frame, round_: int, sizes: tuple[int, ...]) -> Message:
         """The message that begins with this frame."""

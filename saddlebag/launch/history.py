@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Follower", "History", "read_history"]
 
+_SECONDS = ("elapsed_s", "evaluate_s")
+
 
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a history; a last line that a crash cut short is left out."""
@@ -41,7 +43,7 @@ class History:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_history(path) if line["round"] <= upto_round]
         write_atomically(path, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
-        self._before_s = kept[-1].get("elapsed_s", 0.0) if kept else 0.0
+        self._before_s, self._before_evaluate_s = (kept[-1].get(key, 0.0) if kept else 0.0 for key in _SECONDS)
         self._begin = time.monotonic()
         self._file = path.open("a", buffering=1)
 
@@ -51,8 +53,11 @@ class History:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
 
-    def write(self, record: Record) -> float:
-        """Append a record with the seconds of work so far, those before a resumption included; returns them."""
+    def write(self, record: Record, evaluate_s: float | None = None) -> float:
+        """Append a record with the seconds of work so far, those before a resumption included; returns them.
+
+        `evaluate_s` of them, where a driver counts those, went to evaluating merits while the workers waited.
+        """
         elapsed_s = round(self._before_s + time.monotonic() - self._begin, 6)
         line = {
             "round": record.round,
@@ -62,6 +67,8 @@ class History:
             "down_bytes": record.down_bytes,
             "elapsed_s": elapsed_s,
         }
+        if evaluate_s is not None:
+            line["evaluate_s"] = round(self._before_evaluate_s + evaluate_s, 6)
         self._file.write(json.dumps(line) + "\n")
         return elapsed_s
 

@@ -16,17 +16,19 @@ from saddlebag.launch.history import Follower
 from saddlebag.launch.progress import PROGRESS, read_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from saddlebag.algorithms import Record
     from saddlebag.launch.progress import Progress
     from saddlebag.launch.recipe import Recipe
 
-__all__ = ["ADDRESS_FILE", "run_grpc"]
+__all__ = ["ADDRESS_FILE", "PHASES", "run_grpc"]
 
 ADDRESS_FILE = "address.json"
 """Where a server says which port it has, in its folder."""
+PHASES = "worker-{}.json"
+"""Where a worker says at its end how its time divided, in its folder."""
 
 _POLL_S = 0.05
 _START_S = 120.0  # loading data and libraries on a slow machine
@@ -113,7 +115,7 @@ def run_grpc(
         SaddlebagError: a process gave up with a clear error, which is passed on.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for stale in (ADDRESS_FILE, PROGRESS):
+    for stale in (ADDRESS_FILE, PROGRESS, *map(PHASES.format, range(recipe.workers))):
         (out / stale).unlink(missing_ok=True)
     file = out / "job.toml"
     file.write_text(recipe.to_toml())
@@ -144,7 +146,14 @@ def run_grpc(
         for process in processes:
             process.stop()
     result: dict[str, Any] = json.loads((out / "result.json").read_text())
-    return result
+    return result | {"phases": list(_phases(out, recipe.workers))}
+
+
+def _phases(out: Path, workers: int) -> Iterator[dict[str, Any]]:
+    """What the workers said of their time."""
+    for rank in range(workers):
+        with contextlib.suppress(OSError, ValueError):  # a worker that was killed at the very end has said nothing
+            yield json.loads((out / PHASES.format(rank)).read_text())
 
 
 def _revive(process: _Process, note: Callable[[str], None]) -> bool:

@@ -64,9 +64,9 @@ class Outputs:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def record(self, record: Record) -> None:
-        """Keep a record."""
-        elapsed_s = self._history.write(record)
+    def record(self, record: Record, *, evaluate_s: float | None = None) -> None:
+        """Keep a record; `evaluate_s` of the seconds of this process were spent on evaluating merits."""
+        elapsed_s = self._history.write(record, evaluate_s)
         if self._events is not None:
             self._events.record(record, elapsed_s)
 

@@ -15,11 +15,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, Judge, Operator, Problem, Record, ReplicaState, Verdict
+from saddlebag.client.account import Phases
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
-from saddlebag.launch.local import ADDRESS_FILE
+from saddlebag.launch.local import ADDRESS_FILE, PHASES
 from saddlebag.launch.outputs import Outputs
 from saddlebag.launch.progress import PROGRESS, throttled, write_progress
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
@@ -102,7 +103,8 @@ def run_server(
     """
     tune_process()
     problem = build_problem(recipe)
-    core = _server_core(recipe, problem, token, lambda *seen: outputs.watch(*seen))  # opened below: where, the checkpoint tells
+    judge = _TimedJudge(Judge(problem, recipe.stop, watch=lambda *seen: outputs.watch(*seen)))  # opened below
+    core = _server_core(recipe, problem, token, judge)
     store = _TidyStore(out / "checkpoints", "server")
     if resume and store.rounds():
         restore(core, *store.load(store.rounds()[-1]), time.monotonic())
@@ -112,19 +114,36 @@ def run_server(
     with Outputs(recipe, problem, out, upto_round=core.round if resume else 0, progress=tell) as outputs:
 
         def record(line: Record) -> None:
-            outputs.record(line)
+            outputs.record(line, evaluate_s=judge.seconds)
             observe(line)
 
         shell = ServerShell(core, store=store, observe=record, note=note)
         asyncio.run(_serve(shell, address or recipe.server.address, security or ServerSecurity(), out, listening))
     result = _result(recipe, problem, core, begin)
+    result |= {
+        "start_s": (shell.first_end_s or begin) - begin,
+        "server_s": shell.work_s - judge.seconds,
+        "evaluate_s": judge.seconds,
+    }
     write_atomically(out / "result.json", (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
-def _server_core(
-    recipe: Recipe, problem: Problem, token: str, watch: Callable[[int, ReplicaState, Verdict], None]
-) -> ServerCore:
+class _TimedJudge:
+    """A judge, and the seconds that it took: while it evaluates merits and draws pictures, the workers wait."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge, self.seconds = judge, 0.0
+
+    def __call__(self, rounds: int, before: ReplicaState, after: ReplicaState) -> Verdict:
+        begin = time.perf_counter()
+        try:
+            return self._judge(rounds, before, after)
+        finally:
+            self.seconds += time.perf_counter() - begin
+
+
+def _server_core(recipe: Recipe, problem: Problem, token: str, judge: _TimedJudge) -> ServerCore:
     resolved = resolve(recipe, problem)
     settings = ServerSettings(
         num_workers=recipe.workers,
@@ -137,7 +156,6 @@ def _server_core(
         on_lost=recipe.server.on_lost,
         checkpoint_every=recipe.checkpoint.every,
     )
-    judge = Judge(problem, recipe.stop, watch=watch)
     return ServerCore(build_method(resolved, problem), judge, problem.start(), settings, time.monotonic())
 
 
@@ -197,7 +215,8 @@ def run_worker(
         raise ConfigError(f"rank must lie in [0, {recipe.workers}), got {rank}")
     problem = problem or build_problem(recipe)
     asked = operator or problem.operator(rank)
-    core = WorkerCore(_provisional(recipe, problem), asked, problem.start(), worker=rank, seed=recipe.seed)
+    phases = Phases()
+    core = WorkerCore(_provisional(recipe, problem), phases.watched(asked), problem.start(), worker=rank, seed=recipe.seed)
     store = CheckpointStore(out / "checkpoints", f"worker-{rank}") if out is not None else None
     if store is not None and store.rounds():
         arrays, meta = store.load(store.rounds()[-1])
@@ -209,10 +228,13 @@ def run_worker(
         if (core.epoch, core.round) == (0, 0):  # the first step of an automatic rule is part of the replica
             core.begin_run(0)
 
-    shell = WorkerShell(
-        core, recipe=recipe.canonical(), token=token, store=store, give_up_s=give_up_s, configure=configure, note=note
-    )
+    ways: dict[str, Any] = {"store": store, "give_up_s": give_up_s, "configure": configure, "note": note, "phases": phases}
+    shell = WorkerShell(core, recipe=recipe.canonical(), token=token, **ways)
     asyncio.run(shell.run(address, security or ClientSecurity()))
+    note(f"worker {rank}: {phases.rounds:,} rounds, {phases}")
+    if out is not None:
+        facts = {"worker": rank, **phases.as_dict(), "up_bytes": shell.ledger.up, "down_bytes": shell.ledger.down}
+        write_atomically(out / PHASES.format(rank), (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def _provisional(recipe: Recipe, problem: Problem) -> AnyMethod:

@@ -58,6 +58,7 @@ def read_lines(path: Path) -> list[Line]:
     for values in read_history(path):
         try:
             elapsed_s = float(values.pop("elapsed_s"))
+            values.pop("evaluate_s", None)
             lines.append(Line(Record(**values), elapsed_s))
         except (TypeError, ValueError, KeyError) as error:
             raise DataError(f"{path}: no history of a run: {error}") from error

@@ -12,11 +12,11 @@ at the start of a run, when a worker is dropped or comes back, and when a worker
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, digest, participants
+from saddlebag.algorithms import DIVERGED, AnyMethod, Record, Verdict, digest, participants
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import NotFiniteError, RemoteProtocolError
 from saddlebag.proto.codec import encode
@@ -31,6 +31,8 @@ from saddlebag.server.roster import Roster, admit
 from saddlebag.server.saved import capture
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from saddlebag.proto.handshake import JoinAnswer, JoinAsk
     from saddlebag.server.effects import Effect, ServerSettings
 
@@ -40,7 +42,14 @@ __all__ = ["ServerCore"]
 class ServerCore:
     """The state of a run on the server; see the module docstring for its events."""
 
-    def __init__(self, method: AnyMethod, judge: Judge, start_D: Vector, settings: ServerSettings, now: float) -> None:
+    def __init__(
+        self,
+        method: AnyMethod,
+        judge: Callable[[int, Any, Any], Verdict],
+        start_D: Vector,
+        settings: ServerSettings,
+        now: float,
+    ) -> None:
         self.method, self.settings = method, settings
         self._judge = judge
         self.epoch = self.epoch_start = self.round = 0

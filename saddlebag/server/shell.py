@@ -67,6 +67,8 @@ class ServerShell:
         self._final_sent: set[int] = set()
         self._over = asyncio.Event()
         self._server: grpc.aio.Server | None = None
+        self.work_s = 0.0  # at the ends of rounds, while the workers wait: downlink, replay, merits
+        self.first_end_s: float | None = None  # when the first round ended, by the monotonic clock
 
     # -- life ------------------------------------------------------------------------------------------------------------
 
@@ -152,7 +154,12 @@ class ServerShell:
         async with self._busy:
             finish = functools.partial(self._core.finish_round, time.monotonic())
             large = len(self._core.replica.z_D) > _THREAD_ABOVE
-            await self._apply(await asyncio.to_thread(finish) if large else finish())
+            begin = time.monotonic()
+            effects = await asyncio.to_thread(finish) if large else finish()
+            end = time.monotonic()
+            self.work_s += end - begin
+            self.first_end_s = self.first_end_s or end
+            await self._apply(effects)
 
     # -- calls -----------------------------------------------------------------------------------------------------------
 

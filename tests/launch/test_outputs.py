@@ -14,8 +14,10 @@ from matplotlib.image import imread
 from saddlebag.algorithms import Record, Verdict
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.errors import ConfigError
+from saddlebag.launch.history import History, read_history
 from saddlebag.launch.outputs import Outputs
 from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.results import read_lines
 from saddlebag.launch.running import run
 from saddlebag.launch.table import Board
 
@@ -85,6 +87,26 @@ def test_events_are_the_history(tmp_path: Path, driver: str) -> None:
     assert [step for step, _ in read["speed/rounds_per_s"]] == [v["round"] for v in lines[1:]]
     for _, saving in read["saving_against_full_vectors/up"]:
         assert saving == pytest.approx(1, rel=0.1), "extragradient sends full vectors"
+    if driver == "grpc":
+        _assert_times(lines, json.loads((folder / "result.json").read_text()))
+
+
+def _assert_times(lines: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    """Evaluations are part of the elapsed time, and the parts of the workers' rounds of what the run took."""
+    evaluated = [line["evaluate_s"] for line in lines]
+    assert evaluated == sorted(evaluated)
+    assert all(0 < line["evaluate_s"] < line["elapsed_s"] for line in lines)
+    assert result["evaluate_s"] >= evaluated[-1] - 1e-6  # history rounds to microseconds
+    assert result["server_s"] > 0
+    assert 0 < result["start_s"] < result["elapsed_s"]
+    assert [each["worker"] for each in result["phases"]] == [0, 1, 2]
+    for each in result["phases"]:
+        parts = [each[name] for name in ("compute_s", "compress_s", "exchange_s", "apply_s")]
+        assert min(parts) > 0
+        assert each["rounds"] == result["rounds"] - 1, "the first one waits for others to join"
+        assert sum(parts) < result["elapsed_s"]
+    ledger = result["ledger"]
+    assert sum(each["up_bytes"] for each in result["phases"]) == ledger["up"]["transport"]
 
 
 def test_a_resumed_run_appends_and_replaces_what_it_computes_again(tmp_path: Path) -> None:
@@ -95,6 +117,15 @@ def test_a_resumed_run_appends_and_replaces_what_it_computes_again(tmp_path: Pat
                 outputs.record(Record(round_, round_, {"error": merit}, 100 * round_, 100 * round_))
     assert scalars(tmp_path / "tensorboard")["merit/error"] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0), (5, 2.0)]
     assert [json.loads(line)["round"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5]
+
+
+def test_time_of_evaluations_goes_on_through_a_resumption(tmp_path: Path) -> None:
+    for upto, evaluate_s in ((0, (1.0, 2.0)), (2, (0.5, 0.75))):
+        with History(tmp_path / "metrics.jsonl", upto_round=upto) as history:
+            for round_, seconds in enumerate(evaluate_s, upto + 1):
+                history.write(Record(round_, round_, {"error": 1.0}, 0, 0), seconds)
+    assert [line["evaluate_s"] for line in read_history(tmp_path / "metrics.jsonl")] == [1.0, 2.0, 2.5, 2.75]
+    assert [line.record.round for line in read_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
 def test_pictures_come_at_the_end_and_when_asked(tmp_path: Path) -> None:
