@@ -3,6 +3,8 @@
 A problem made of modules offers them by a method beside those of `Problem`:
 
     def module(self, z_D: Vector) -> Mapping[str, nn.Module]:     players by name, at z
+
+and, where models of transformers want one beside them, an attribute `tokenizer`.
 """
 
 from __future__ import annotations
@@ -43,6 +45,9 @@ def write_modules(problem: Problem, z_D: Vector, folder: Path) -> list[Path]:
         if callable(getattr(module, "save_pretrained", None)):  # of the library transformers: with its configuration
             path = folder / name
             module.save_pretrained(path)
+            tokenizer = getattr(problem, "tokenizer", None)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(path)
         else:
             path = folder / f"{name}.safetensors"
             write_atomically(path, _pack(module))

@@ -12,7 +12,9 @@ from saddlebag.launch.data import load_data
 from saddlebag.launch.fields import unknown
 from saddlebag.launch.images import read_images
 from saddlebag.launch.sections import BUNDLED, DataSection
+from saddlebag.launch.sentences import read_sentences
 from saddlebag.launch.tabular import is_table, read_tabular
+from saddlebag.launch.text import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,5 +61,7 @@ def build_data(source: str, num_features: int | None = None, *, target: str = ""
 READERS: dict[str, Callable[[DataSection], Any]] = {
     "images": lambda data: read_images(data.source),
     "rows": lambda data: build_data(data.source, data.num_features, target=data.target, drop=data.drop),
+    "sentences": lambda data: read_sentences(data.source),
+    "text": lambda data: read_text(data.source),
 }
 """By the value of a factory's `reads`; a new kind of data is a function and a line here."""

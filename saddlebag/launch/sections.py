@@ -69,7 +69,7 @@ class DataSection:
 
     Attributes:
         source: "breast_cancer", "diabetes", "digits", or the absolute path of a file: a table (.csv, adult.data), LIBSVM
-            text, or the pictures of MNIST (idx; the labels lie beside them).
+            text, the pictures of MNIST (idx; the labels lie beside them), a text, or sentences with labels (.tsv).
         split: how rows are divided among workers.
         num_features: width, where a LIBSVM file does not use the last features.
         target: column of labels, of a table; its last one if empty.

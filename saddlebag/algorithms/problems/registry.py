@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from saddlebag.algorithms.base import Problem
+from saddlebag.algorithms.networks.albert_mlm import albert_mlm
+from saddlebag.algorithms.networks.albert_sst2 import albert_sst2
 from saddlebag.algorithms.networks.digits import digits_transformer
 from saddlebag.algorithms.networks.digits_gan import digits_gan
 from saddlebag.algorithms.problems.bilinear import BilinearGame
@@ -24,6 +26,8 @@ Factory = Callable[..., Problem]
 """factory(data: Dataset | None, *, num_workers: int, **params) -> Problem; raises `ConfigError`."""
 
 PROBLEMS: dict[str, Factory] = {
+    "albert_mlm": albert_mlm,
+    "albert_sst2": albert_sst2,
     "bilinear": BilinearGame.build,
     "digits_gan": digits_gan,
     "digits_transformer": digits_transformer,

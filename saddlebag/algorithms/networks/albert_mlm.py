@@ -1,0 +1,197 @@
+"""Pre-training of an ALBERT on a corpus: tell the masked words from the others (Devlin et al. 2019).
+
+Of every row 15 % of the places are chosen, from the round's key; of those 80 % show [MASK], 10 % a random piece and 10 % what
+was there. The same number of places in every row, so the mean over parts of a batch is the mean over the batch.
+
+Shapes: N = rows, B = a batch, T = tokens of a row, E = coordinates of an embedding, P = chosen places of a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.algorithms.networks.albert import AlbertGame, make_albert, shape_of
+from saddlebag.algorithms.networks.chance import Chance
+from saddlebag.algorithms.networks.embeddings import EmbeddingAttack, TextAttack
+from saddlebag.algorithms.networks.vocabulary import MASK, SPECIAL, Tokens, Vocabulary
+from saddlebag.algorithms.problems.shards import split_rows
+from saddlebag.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import nn
+
+    from saddlebag.algorithms.networks.adversary import Norm
+    from saddlebag.algorithms.networks.game import Precision
+    from saddlebag.algorithms.networks.text import Text
+
+__all__ = ["albert_mlm", "masked", "masked_loss"]
+
+_CHOSEN, _SHOWN_MASK, _SHOWN_RANDOM = 0.15, 0.8, 0.1
+_JUDGED_AT_ONCE = 32
+
+
+def masked(ids_BT: torch.Tensor, uniform_B3T: torch.Tensor, pieces: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hide some places of rows [CLS] ... [SEP].
+
+    Args:
+        ids_BT: numbers of pieces, int64 (B, T).
+        uniform_B3T: numbers in [0, 1): which places, what they show, which random piece.
+        pieces: in the vocabulary.
+
+    Returns:
+        The rows with the chosen places hidden, int64 (B, T), and the chosen places, int64 (B, P).
+    """
+    import torch
+
+    inner = ids_BT.shape[1] - 2
+    count = max(1, round(_CHOSEN * inner))
+    place_BP = 1 + uniform_B3T[:, 0, 1:-1].topk(count, dim=1).indices
+    was_BP = ids_BT.gather(1, place_BP)
+    how_BP, which_BP = (uniform_B3T[:, row].gather(1, place_BP) for row in (1, 2))
+    random_BP = len(SPECIAL) + (which_BP * (pieces - len(SPECIAL))).long()
+    shown_BP = torch.where(how_BP < _SHOWN_MASK + _SHOWN_RANDOM, random_BP, was_BP)
+    shown_BP = torch.where(how_BP < _SHOWN_MASK, MASK, shown_BP)
+    return ids_BT.scatter(1, place_BP, shown_BP), place_BP
+
+
+def masked_loss(model: nn.Module, ids_BT: torch.Tensor, chance: Chance, attack: EmbeddingAttack) -> torch.Tensor:
+    """The mean cross-entropy at the chosen places; only there scores are computed, which is most of a small model's work."""
+    from torch.nn import functional
+
+    albert: Any = model
+    ids_BT, (rows, length) = ids_BT.long(), ids_BT.shape
+    pieces = albert.config.vocab_size
+    hidden_BT, place_BP = masked(ids_BT, chance.uniform(3, length).to(ids_BT.device), pieces)
+    was_BP = ids_BT.gather(1, place_BP)
+
+    def value(e_BTE: torch.Tensor) -> torch.Tensor:
+        out_BTH = albert.albert(inputs_embeds=e_BTE).last_hidden_state
+        chosen_BPH = out_BTH.gather(1, place_BP.unsqueeze(-1).expand(-1, -1, out_BTH.shape[-1]))
+        return functional.cross_entropy(albert.predictions(chosen_BPH).reshape(-1, pieces), was_BP.reshape(-1))
+
+    e_BTE = albert.get_input_embeddings()(hidden_BT)
+    assert e_BTE.shape[:2] == (rows, length)
+    return attack.loss(value, e_BTE, lambda: chance.uniform(*e_BTE.shape[1:]))
+
+
+def _loss(
+    players: Mapping[str, nn.Module], batch: tuple[torch.Tensor, ...], chance: Chance, *, attack: EmbeddingAttack
+) -> torch.Tensor:
+    return masked_loss(players["model"], batch[0], chance, attack)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Judge:
+    """Loss and perplexity on held-out rows under masks that never change; under attack, too, where there is a radius."""
+
+    rows_NT: Tokens
+    attack: EmbeddingAttack
+    device: str
+
+    def __call__(self, players: Mapping[str, nn.Module]) -> dict[str, float]:
+        import torch
+
+        with torch.no_grad():
+            clean = self._mean(players["model"], EmbeddingAttack())
+        merits = {"loss": clean, "perplexity": math.exp(min(clean, 700.0))}
+        if self.attack.eps:
+            merits["robust_loss"] = self._mean(players["model"], dataclasses.replace(self.attack, attack="pgd"))
+        return merits
+
+    def _mean(self, model: nn.Module, attack: EmbeddingAttack) -> float:
+        import torch
+
+        total, count = 0.0, len(self.rows_NT)
+        for begin in range(0, count, _JUDGED_AT_ONCE):
+            part = slice(begin, min(begin + _JUDGED_AT_ONCE, count))
+            ids_BT = torch.from_numpy(self.rows_NT[part]).to(self.device)
+            total += float(masked_loss(model, ids_BT, Chance(0, count, part), attack)) * len(ids_BT)
+        return total / count
+
+
+def albert_mlm(
+    data: Text | None,
+    *,
+    num_workers: int,
+    split: str = "even",
+    seed: int = 0,
+    size: str = "tiny",
+    vocabulary: int = 0,
+    length: int = 0,
+    attack: TextAttack = "none",
+    eps: float = 0.0,
+    norm: Norm = "l2",
+    attack_steps: int = 3,
+    batch_size: int = 8,
+    accumulate: int = 1,
+    dropout: float = 0.0,
+    judged: int = 256,
+    precision: Precision = "float32",
+    device: str = "cpu",
+) -> AlbertGame:
+    """The problem; merits on the held-out text: loss, perplexity, and robust_loss where eps is above 0.
+
+    Args:
+        data: lines of a corpus.
+        num_workers: among whom its rows are divided.
+        split: who holds which rows; "label_skew" gives each worker a contiguous piece of the text.
+        seed: of the weights and of the split.
+        size: of the network, see `albert.SHAPES`.
+        vocabulary: pieces; 0 for those of the size.
+        length: tokens of a row; 0 for that of the size.
+        attack: on the embeddings, see `EmbeddingAttack`.
+        eps: its radius; also of the attack that judges.
+        norm: of the radius.
+        attack_steps: of the ascent.
+        batch_size: rows of a worker in a round, see `ModuleGame`.
+        accumulate: see there.
+        dropout: everywhere, probability.
+        judged: held-out rows that judge, at most.
+        precision: of the network, see `ModuleGame`.
+        device: of torch.
+
+    Raises:
+        ConfigError: there is no text, a parameter is out of range, or a package is missing.
+        DataError: the text is too short.
+    """
+    if data is None:
+        raise ConfigError("albert_mlm needs a text; add a data section whose source is the path of a text file or folder")
+    shape = shape_of(size, vocabulary, length)
+    disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
+    if not 0 <= dropout < 1 or judged < 1:
+        raise ConfigError(f"dropout must lie in [0, 1) and judged be at least 1, got {dropout} and {judged}")
+    learned = Vocabulary.learn(data.train, shape.vocabulary, user="albert_mlm")
+    rows_NT, held_NT = learned.pack(data.train, shape.length), learned.pack(data.valid, shape.length)
+    if len(rows_NT) < num_workers or not len(held_NT):
+        raise DataError(
+            f"{data.name}: the text fills {len(rows_NT)} rows of {shape.length} tokens to train on and {len(held_NT)} to judge "
+            f"by; needed are {num_workers} and 1"
+        )
+    shards = split_rows(np.arange(len(rows_NT), dtype=np.float64), num_workers, split=split, seed=seed)
+    kept_N = np.linspace(0, len(held_NT) - 1, min(judged, len(held_NT))).astype(np.int64)  # spread over the text
+    return AlbertGame(
+        build=lambda: {
+            "model": make_albert("AlbertForMaskedLM", shape, pieces=learned.size, dropout=dropout, seed=seed),
+        },
+        loss=functools.partial(_loss, attack=disturbed),
+        data=tuple((rows_NT[shard],) for shard in shards),
+        batch_size=batch_size,
+        accumulate=accumulate,
+        precision=precision,
+        device=device,
+        evaluate=_Judge(held_NT[kept_N], disturbed, device),
+        vocabulary=learned,
+        length=shape.length,
+        name=f"albert_mlm on {data.name}",
+    )
+
+
+albert_mlm.reads = "text"  # type: ignore[attr-defined]

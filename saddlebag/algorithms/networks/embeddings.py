@@ -1,0 +1,89 @@
+"""Adversarial training where pixels are missing: perturbations of the embeddings that a text enters a network by.
+
+    min_theta mean_i max_{|rho_i| <= eps} loss(theta; E_theta(x_i) + rho_i)          (Miyato et al. 2017, Zhu et al. 2020)
+
+rho_i belongs to a sample and stays with it. theta moves the embeddings E too, so its gradient flows through E + rho, with rho
+held.
+
+Shapes: B = a batch, T = tokens, E = coordinates of an embedding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from saddlebag.algorithms.networks.adversary import Norm, ascend, climb
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+__all__ = ["EmbeddingAttack", "TextAttack"]
+
+TextAttack = Literal["none", "pgd", "freelb"]
+_STRIDES = 1.5  # radii that all steps of an ascent together can go
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbeddingAttack:
+    """What is done to the embeddings of a text.
+
+    Attributes:
+        attack: "none"; "pgd", the gradient at the last point of an ascent; "freelb", the mean of those on the way.
+        eps: radius around the embeddings; 0 for no attack.
+        norm: of the radius: "l2" of all embeddings of a text together, or "linf".
+        steps: of the ascent.
+    """
+
+    attack: TextAttack = "none"
+    eps: float = 0.0
+    norm: Norm = "l2"
+    steps: int = 3
+
+    def __post_init__(self) -> None:
+        if self.attack not in get_args(TextAttack):
+            raise ConfigError(f"attack must be one of {', '.join(get_args(TextAttack))}, got {self.attack!r}")
+        if self.norm not in get_args(Norm):
+            raise ConfigError(f"norm must be one of {', '.join(get_args(Norm))}, got {self.norm!r}")
+        if not 0 <= self.eps < np.inf or self.steps < 1:
+            raise ConfigError(f"eps must be 0 or more and attack_steps at least 1, got {self.eps} and {self.steps}")
+        if self.attack != "none" and not self.eps:
+            raise ConfigError(f"attack {self.attack!r} needs a radius; set eps above 0")
+
+    def loss(
+        self, value: Callable[[torch.Tensor], torch.Tensor], e_BTE: torch.Tensor, start: Callable[[], torch.Tensor]
+    ) -> torch.Tensor:
+        """The loss to differentiate in theta.
+
+        Args:
+            value: embeddings (B, T, E) -> mean loss.
+            e_BTE: the embeddings, with their dependence on theta.
+            start: uniform numbers in [0, 1) of that shape for a random start, 0.5 at places that do not count.
+        """
+        import torch
+
+        if self.attack == "none":
+            return value(e_BTE)
+        if self.attack == "pgd":
+            return value(e_BTE + (self.worst(value, e_BTE, start()) - e_BTE).detach())
+        fixed_BTE = e_BTE.detach()
+        way = climb(lambda point: value(e_BTE + (point - fixed_BTE)), fixed_BTE, **self._keys(start()))
+        return torch.stack([loss for loss, _ in way]).mean()
+
+    def worst(self, value: Callable[[torch.Tensor], torch.Tensor], e_BTE: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        """The embeddings at the end of the ascent."""
+        return ascend(value, e_BTE.detach(), **self._keys(start))
+
+    def _keys(self, start: torch.Tensor) -> dict[str, Any]:
+        return {
+            "eps": self.eps,
+            "norm": self.norm,
+            "steps": self.steps,
+            "step_size": _STRIDES * self.eps / self.steps,
+            "start": start,
+        }
