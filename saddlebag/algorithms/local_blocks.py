@@ -32,8 +32,9 @@ __all__ = ["KeepsBlocks", "LocalOperator", "with_local_blocks"]
 class LocalOperator(Protocol):
     """The operator of a worker that keeps a block; E = its coordinates, whatever their number."""
 
-    def start_block(self) -> Vector:
-        """The block at the start, float64 (E,)."""
+    @property
+    def block_size(self) -> int:
+        """E; the block is 0 at the start."""
 
     def step(self, z_D: Vector, block_E: Vector, draws: Draws) -> tuple[Vector, Vector]:
         """(F_m(z, block, draws), the block moved by one step of ascent): a function."""
@@ -72,7 +73,7 @@ class KeepsBlocks:
         return self.method.init_replica(z_D)
 
     def init_worker(self, replica: Any) -> Any:
-        """With an empty block: the first step asks the operator for the one to start with."""
+        """With an empty block: the first step asks the operator for its size."""
         return self._joined(self.method.init_worker(replica), np.empty(0))
 
     def init_server(self, replica: Any) -> Any:
@@ -99,10 +100,10 @@ class KeepsBlocks:
         if not isinstance(keeper, LocalOperator):  # of another problem: there is nothing to keep
             inner, up = self.method.worker_step(replica, self._inner(own), operator, draws)
             return self._joined(inner, own.block_E), up
-        first_E = keeper.start_block()
-        block_E = own.block_E if len(own.block_E) else first_E
-        if len(block_E) != len(first_E):
-            raise StateError(f"the worker's block must have {len(first_E)} coordinates, got {len(block_E)}")
+        size, block_E = keeper.block_size, own.block_E
+        if len(block_E) not in (0, size):
+            raise StateError(f"the worker's block must have {size} coordinates, got {len(block_E)}")
+        block_E = block_E if len(block_E) else np.zeros(size)
         moved: list[Vector] = []
 
         def ask(z_D: Vector, at: Draws) -> Vector:

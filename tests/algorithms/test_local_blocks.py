@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,14 +10,20 @@ import torch
 from torch import nn
 
 from saddlebag.algorithms import METHODS, Stop, check_method, make_method, simulate
+from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.local_blocks import KeepsBlocks, with_local_blocks
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.local import LocalBlock
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.algorithms.state import pack, unpack
+from saddlebag.client.core import WorkerCore
 from saddlebag.compression import Draws, Identity, RandK, TopK
 from saddlebag.errors import ConfigError, StateError
+from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.codec import LoopbackWire
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EXACT = Identity(dtype="float64")
 STEP, ASCENT = 0.1, 0.3
@@ -105,6 +111,25 @@ def test_the_step_is_a_function_and_the_state_survives_a_checkpoint() -> None:
     for state, message in steps[1:]:
         assert np.array_equal(state.block_E, steps[0][0].block_E)
         assert np.array_equal(message.parts[0].dense(), steps[0][1].parts[0].dense())
+
+
+def test_a_worker_that_dies_at_any_round_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    problem = game(batch_size=4)
+    store = CheckpointStore(tmp_path, "worker-1")
+
+    def core() -> WorkerCore:
+        return WorkerCore(made(problem), problem.operator(1), problem.start(), worker=1, seed=0)
+
+    steady, mortal = core(), core()
+    for round_ in range(4):
+        store.save(round_, *mortal.capture())
+        mortal = core()
+        mortal.restore(*store.load(round_))
+        steady_up, mortal_up = (b"".join(each.step()[0]) for each in (steady, mortal))
+        assert steady_up == mortal_up
+        for each in (steady, mortal):
+            each.apply(Message((EXACT.encode(np.array([0.1, -0.2]) * round_, Draws(0, round_)),)))
+    assert np.array_equal(steady.capture()[0]["worker.block_E"], mortal.capture()[0]["worker.block_E"])
 
 
 def test_on_a_problem_without_blocks_nothing_changes() -> None:

@@ -169,7 +169,11 @@ class ModuleGame:
     def _at_first(self, worker: int, z_D: Vector) -> Vector:
         """The operator on the first round's batch, with the local block of the start."""
         draws, operator = Draws(0, 0, worker), self.operator(worker)
-        return operator.step(z_D, operator.start_block(), draws)[0] if isinstance(operator, Keeper) else operator(z_D, draws)
+        return (
+            operator.step(z_D, np.zeros(operator.block_size), draws)[0]
+            if isinstance(operator, Keeper)
+            else operator(z_D, draws)
+        )
 
     def module(self, z_D: Vector) -> dict[str, nn.Module]:
         """Copies of the plain modules at z, in evaluation mode, that share no memory with this problem."""

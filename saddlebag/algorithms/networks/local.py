@@ -9,8 +9,6 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,8 +52,9 @@ class Keeper:
     game: Blocks
     worker: int
 
-    def start_block(self) -> Vector:
-        return np.zeros(math.prod(self.game.block_shape(self.worker)))
+    @property
+    def block_size(self) -> int:
+        return math.prod(self.game.block_shape(self.worker))
 
     def step(self, z_D: Vector, block_E: Vector, draws: Draws) -> tuple[Vector, Vector]:
         return self.game.step(self.worker, z_D, block_E, draws)

@@ -81,7 +81,7 @@ def test_every_attack_gives_a_function_with_parts(attack: Any, images: Images) -
 def test_free_training_keeps_each_pictures_perturbation_in_the_ball(images: Images) -> None:
     problem: Any = digits_transformer(images, num_workers=2, attack="free", batch_size=8, precision="float64", eps=0.2)
     operator, z_D = problem.operator(1), problem.start()
-    block_E, seen = operator.start_block(), np.zeros(40, bool)
+    block_E, seen = np.zeros(operator.block_size), np.zeros(40, bool)
     x_NP = problem.data[1][0].reshape(40, -1)
     for round_ in range(12):
         _, block_E = operator.step(z_D, block_E, Draws(0, round_, 1))
