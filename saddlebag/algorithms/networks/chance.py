@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from saddlebag.compression.draws import Purpose
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SEED_BITS", "Chance"]
+    from saddlebag.compression.draws import Draws
 
-SEED_BITS = 63
-"""torch's generators take a signed seed."""
+__all__ = ["Chance", "seed_of"]
+
+_SEED_BITS = 63  # torch's generators take a signed seed
+
+
+def seed_of(draws: Draws) -> int:
+    """The seed of a worker's random numbers in a round."""
+    return int(draws.own(Purpose.PERTURBATION).words(1)[0]) >> (64 - _SEED_BITS)
 
 
 class Chance:

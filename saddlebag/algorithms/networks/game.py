@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from saddlebag.algorithms.base import identity_prox
-from saddlebag.algorithms.networks.chance import SEED_BITS, Chance
+from saddlebag.algorithms.networks.chance import Chance, seed_of
 from saddlebag.algorithms.networks.local import Keeper, LocalBlock
 from saddlebag.compression.draws import Draws, Purpose, uniform_subset
 from saddlebag.errors import ConfigError, NotFiniteError
@@ -222,7 +222,7 @@ class ModuleGame:
             return None
         return np.concatenate([np.full(n, -1.0 if p in self.maximises else 1.0) for p, n in self._flat.sizes().items()])
 
-    def _rows(self, worker: int, draws: Draws) -> npt.NDArray[np.int64]:
+    def rows(self, worker: int, draws: Draws) -> npt.NDArray[np.int64]:
         """The rows of a round's batch."""
         total = len(self.data[worker][0])
         count = self.batch_size or total
@@ -236,15 +236,14 @@ class ModuleGame:
         """The mean of some of `total` parts; moves the rows of the batch in `block_N`."""
         import torch
 
-        row_B = self._rows(worker, draws)
-        seed = int(draws.own(Purpose.PERTURBATION).words(1)[0]) >> (64 - SEED_BITS)
+        row_B, seed = self.rows(worker, draws), seed_of(draws)
         flat = self._flat
         flat.load(z_D)
-        with torch.random.fork_rng(devices=[] if self.device == "cpu" else None), self._autocast():
+        with torch.random.fork_rng(devices=[] if self.device == "cpu" else None), self.autocast():
             torch.manual_seed(seed)  # noqa: TID251 (dropout knows no other generator; the state of before is put back)
             for part in parts:
                 here = slice(part, None, total)
-                batch = tuple(self._tensor(array[row_B[here]]) for array in self.data[worker])
+                batch = tuple(self.tensor(array[row_B[here]]) for array in self.data[worker])
                 chance = Chance(seed, len(row_B), here)
                 if block_N is None:
                     self._backward(self.loss(flat.modules, batch, chance))
@@ -259,7 +258,7 @@ class ModuleGame:
     def _raised(self, batch: tuple[torch.Tensor, ...], block_B: Any, chance: Chance) -> npt.NDArray[np.float64]:
         """Add the gradients at the samples' variables, and return the variables after their own step."""
         assert self.local is not None
-        leaf = self._tensor(block_B).requires_grad_()
+        leaf = self.tensor(block_B).requires_grad_()
         self._backward(self.loss(self._flat.modules, (*batch, leaf), chance), leaf)
         assert leaf.grad is not None
         moved: npt.NDArray[np.float64] = self.local.move(leaf.detach(), leaf.grad, batch).double().cpu().numpy()
@@ -278,7 +277,8 @@ class ModuleGame:
             inputs = [*flat.parameters_of(player), *(() if number else leaves)]
             torch.autograd.backward(loss, inputs=inputs, retain_graph=number < len(losses) - 1)
 
-    def _tensor(self, rows: Any) -> torch.Tensor:
+    def tensor(self, rows: Any) -> torch.Tensor:
+        """Rows of an array as networks take them."""
         import torch
 
         tensor = torch.from_numpy(np.ascontiguousarray(rows))
@@ -286,7 +286,8 @@ class ModuleGame:
             tensor = tensor.to(torch.float64 if self.precision == "float64" else torch.float32)
         return tensor.to(self.device)
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
+        """The context that forward passes run in."""
         import torch
 
         bfloat16 = self.precision == "bfloat16"
