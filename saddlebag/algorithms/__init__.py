@@ -10,6 +10,7 @@ from saddlebag.algorithms.base import (
     Prox,
     ReplicaState,
     identity_prox,
+    restarted,
 )
 from saddlebag.algorithms.check import check_method
 from saddlebag.algorithms.compressed_extragradient import CompressedExtragradient, compressed_extragradient
@@ -33,6 +34,7 @@ from saddlebag.algorithms.masha2 import Masha2, masha2
 from saddlebag.algorithms.ogda import Ogda, ogda
 from saddlebag.algorithms.optimistic_masha import OptimisticMasha, optimistic_masha
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, caught_up, participants
+from saddlebag.algorithms.power_sgd import PowerSgd, power_sgd
 from saddlebag.algorithms.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
@@ -64,6 +66,7 @@ __all__ = [
     "Operator",
     "OptimisticMasha",
     "Outcome",
+    "PowerSgd",
     "Problem",
     "Prox",
     "Qsgda",
@@ -101,7 +104,9 @@ __all__ = [
     "optimistic_masha",
     "pack",
     "participants",
+    "power_sgd",
     "qsgda",
+    "restarted",
     "simulate",
     "takes_compressors",
     "three_pillars",

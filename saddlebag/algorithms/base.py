@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 from saddlebag.compression import Draws, Mean, Payload, Vector
 
-__all__ = ["Constants", "Message", "Method", "Operator", "Problem", "Prox", "ReplicaState", "identity_prox"]
+__all__ = ["Constants", "Message", "Method", "Operator", "Problem", "Prox", "ReplicaState", "identity_prox", "restarted"]
 
 Operator = Callable[[Vector, Draws], Vector]
 """F_m(z, draws): float64 (D,) -> float64 (D,). A function: equal arguments give bitwise equal values."""
@@ -156,3 +156,12 @@ class Method(Protocol[R, W, S]):
 
 
 AnyMethod = Method[Any, Any, Any]
+
+
+def restarted(method: AnyMethod, replica: Any) -> Any:
+    """The replica with which an epoch begins: all memories are new, on workers and server.
+
+    A method that has more to keep than z (moving means, the place in a schedule) has a function `restart(replica)`.
+    """
+    restart = getattr(method, "restart", None)
+    return method.init_replica(replica.z_D) if restart is None else restart(replica)

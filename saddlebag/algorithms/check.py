@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem
+from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem, restarted
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.participation import Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.simulate import Wire, form_means
@@ -26,7 +26,7 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     3. States survive `pack` and `unpack`, so a run that is saved and restored at any round keeps its trajectory.
     4. The operator is only asked through the given function, at feasible points: prox(z, 0+) = z there.
     5. The server half keeps nothing of the means: their memory serves the next round.
-    6. A restart from the replica's z gives a valid replica.
+    6. A restart, from the replica's z or from all of it, gives a valid replica there.
     7. Who takes part is a function of the shared draws: some members, ascending, and all where replicas are compared. Rounds
        with idle workers change no field of the replica but `drifting`, and a catch-up gives the same bits.
     """
@@ -58,8 +58,8 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
         replica, server = _restored(replica, problem), _restored(server, problem)
         workers = [_restored(own, problem) for own in workers]
     assert replica.iteration > 0, f"{method}: {num_rounds} rounds completed no iteration"
-    restarted = method.init_replica(replica.z_D)
-    assert np.array_equal(restarted.z_D, replica.z_D), f"{method}: a restart moved z"
+    for after in (method.init_replica(replica.z_D), restarted(method, replica)):
+        assert np.array_equal(_restored(after, problem).z_D, replica.z_D), f"{method}: a restart moved z"
 
 
 def _selected(method: AnyMethod, replica: Any, draws: Draws, num_workers: int) -> tuple[int, ...]:

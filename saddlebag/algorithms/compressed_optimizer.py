@@ -1,15 +1,22 @@
-"""Optimizers of practice on the replicas, fed by a compressed exchange with error feedback in both directions.
+"""Optimizers of practice on the replicas, fed by an exchange that is compressed in both directions, with memories.
 
-    worker m   up   c_m = C(e_m + F_m(z)),      e_m <- e_m + F_m(z) - c_m
-    server     down g = C_s(e + mean c_m),      e <- e + mean c_m - g
     replicas   z <- rule(z, g)                  AdamW, LAMB, SGD, optimistic Adam, ... (`optimizer_rules.py`)
 
-As in DoubleSqueeze (Tang et al. 2019) with another last line. Outside the theory: Adam on a corrected gradient has no rate
-for games, and the memories hold gradients, not steps, so what is owed is paid at the step size of the day it is paid.
-Nobody sends an iterate or a moment: all replicas replay the rule on the downlink as received.
+where g comes from x_m = F_m(z) with one of two memories:
 
-Local steps (McMahan et al. 2017; as an outer gradient Douillard et al. 2023): a worker takes H plain steps of
-`local_step_size` on fresh batches, and sends (z - z_H) / (H local_step_size) in place of F_m(z).
+    "feedback"      worker m  up    c_m = C(e_m + x_m),     e_m <- e_m + x_m - c_m
+                    server    down  g = C_s(e + mean c_m),  e <- e + mean c_m - g
+    "innovations"   worker m  up    c_m = C(x_m - h_m),     h_m <- h_m + c_m
+                    server    down  C_s(mean h_m - g),      g <- g + C_s(.)    on every replica
+
+The first is error feedback (Seide et al. 2014; both ways as in DoubleSqueeze, Tang et al. 2019): the sum of what is applied
+follows the sum of what was computed, and a coordinate is silent until it is paid. The second is EF21 (Richtarik, Sokolov,
+Fatkhullin 2021; both ways EF21-BC, Fatkhullin et al. 2021): g is an estimate of the mean of the x_m that is always there and
+always late. With noisy gradients it follows the noise of single batches, so workers may send a moving mean instead
+(`momentum_up`: EF21-SGDM, Fatkhullin, Tyurin, Richtarik 2023), v_m <- (1 - a) v_m + a F_m(z) in place of x_m.
+
+Outside the theory: Adam on a corrected gradient has no rate for games. Nobody sends an iterate or a moment: all replicas replay
+the rule on the downlink as received.
 """
 
 from __future__ import annotations
@@ -20,20 +27,23 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from saddlebag.algorithms.auto_step import square
 from saddlebag.algorithms.base import Message, Operator, Problem
 from saddlebag.algorithms.one_part import OnePart, refuse_joint
-from saddlebag.algorithms.optimizer_rules import RULES, Rule
-from saddlebag.compression import Contractive, feed_back, kind_of
+from saddlebag.algorithms.optimizer_rules import make_rule
+from saddlebag.algorithms.replica_optimizer import ReplicaOptimizer, joined, signature_with, split_parameters
+from saddlebag.compression import Contractive, Vector, feed_back, kind_of, track
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from saddlebag.compression import Compressor, Draws, Mean, Vector
+    from saddlebag.compression import Compressor, Draws, Mean
 
 __all__ = [
     "CompressedOptimizer",
-    "FeedbackMemory",
+    "Known",
+    "Memory",
     "compressed_adamw",
     "compressed_extra_adam",
     "compressed_lamb",
@@ -41,172 +51,142 @@ __all__ = [
     "compressed_sgd",
 ]
 
-Schedule = Literal["constant", "linear", "cosine"]
+MemoryKind = Literal["feedback", "innovations"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FeedbackMemory:
-    """What this side still owes, in units of the operator."""
+class Memory:
+    """What this side owes (feedback), or what the other side knows of it (innovations): h_m, and on the server their mean."""
 
-    owed_D: Vector
+    memory_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Average:
+    """The moving mean of a worker's values, and of how many it is one."""
+
+    average_D: Vector
+    averaged: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Known:
+    """What every replica knows of the mean of the workers' values: g."""
+
+    known_D: Vector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompressedOptimizer(OnePart):
-    """A rule of practice with compressed gradients; see the module. Both compressors are contractive.
+class CompressedOptimizer(ReplicaOptimizer, OnePart):
+    """A rule of practice with compressed gradients; see the module and `ReplicaOptimizer`. Both compressors are contractive.
 
     Attributes:
-        rule: what a replica does with a gradient.
-        clip_norm: the largest norm of a worker's operator value; clipped before compression, so that memories owe no more
-            than clipped values (clipping what arrives would throw away what the memory believes to be paid).
-        warmup: iterations over which the step size rises to `step_size`.
-        total: iterations over which `schedule` falls to 0 after the warm-up; needed for "linear" and "cosine".
-        schedule: of the step size.
-        local_steps, local_step_size: H and the step of the workers' own steps between exchanges.
+        memory: "feedback" or "innovations".
+        momentum_up: a in (0, 1], the weight of the newest value in what a worker sends; 1 sends the values themselves.
+        clip_estimate: the largest norm of g when it is applied, alike on all replicas; for innovations only. With error
+            feedback what arrives counts as paid, and is the larger the longer it was owed, so clipping it would throw away a
+            share of nearly everything: clip there before compression (`clip_norm`).
     """
 
-    rule: Rule
-    clip_norm: float = math.inf
-    warmup: int = 0
-    total: int = 0
-    schedule: Schedule = "constant"
-    local_steps: int = 1
-    local_step_size: float = 0.0
-    replica_type: type[Any] = dataclasses.field(init=False, repr=False)
+    memory: MemoryKind = "feedback"
+    momentum_up: float = 1.0
+    clip_estimate: float = math.inf
+    replica_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
+    worker_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
 
-    worker_type = FeedbackMemory
-    server_type = FeedbackMemory
+    server_type = Memory
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "replica_type", self.rule.replica_type)
+        if self.memory not in get_args(MemoryKind):
+            raise ConfigError(f"memory must be one of {', '.join(get_args(MemoryKind))}, got {self.memory!r}")
         for name, compressor in (("up", self.up), ("down", self.down)):
             if not isinstance(compressor, Contractive):
                 raise ConfigError(
                     f"compressed optimizers need a contractive compressor {name}, got {compressor} ({kind_of(compressor)}), "
-                    "whose errors the memory would pile up; use one such as top_k or unscaled_rand_k"
+                    "whose errors the memory would pile up; use one such as top_k, or put it into 'scaled'"
                 )
         refuse_joint("a compressed optimizer", self.up, self.down)
-        if not self.clip_norm > 0:
-            raise ConfigError(f"clip_norm must be positive, got {self.clip_norm}")
-        if self.schedule not in get_args(Schedule):
-            raise ConfigError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {self.schedule!r}")
-        if self.warmup < 0 or self.total < 0:
-            raise ConfigError(f"warmup and total must be at least 0, got {self.warmup} and {self.total}")
-        if self.schedule != "constant" and self.total <= self.warmup:
-            raise ConfigError(f"schedule {self.schedule!r} needs total above warmup = {self.warmup}, got total = {self.total}")
-        if self.local_steps < 1:
-            raise ConfigError(f"local_steps must be at least 1, got {self.local_steps}")
-        if self.local_steps > 1 and not 0 < self.local_step_size < math.inf:
-            raise ConfigError(f"local_steps = {self.local_steps} needs a positive local_step_size, got {self.local_step_size}")
+        if not 0 < self.momentum_up <= 1:
+            raise ConfigError(f"momentum_up must lie in (0, 1], got {self.momentum_up}")
+        if not self.clip_estimate > 0:
+            raise ConfigError(f"clip_estimate must be positive, got {self.clip_estimate}")
+        if self.clip_estimate < math.inf and self.memory == "feedback":
+            raise ConfigError("clip_estimate needs memory = 'innovations': with feedback what arrives is paid; use clip_norm")
+        knows = (Known,) if self.memory == "innovations" else ()
+        averages = (Average,) if self.momentum_up < 1 else ()
+        object.__setattr__(self, "replica_type", joined(self.rule.replica_type, *knows))
+        object.__setattr__(self, "worker_type", joined(Memory, *averages, *self.local_type))
 
     def init_replica(self, z_D: Vector) -> Any:
-        return self.rule.init(z_D)
+        return self._fresh(self.rule.init(z_D))
 
-    def init_worker(self, replica: Any) -> FeedbackMemory:
-        return FeedbackMemory(np.zeros(len(replica.z_D)))
+    def restart(self, replica: Any) -> Any:
+        """The replica from which new memories start: z, the rule's moving means and the schedule stay."""
+        return self._fresh(replica)
 
-    def init_server(self, replica: Any) -> FeedbackMemory:
-        return FeedbackMemory(np.zeros(len(replica.z_D)))
+    def _fresh(self, replica: Any) -> Any:
+        fields = {name: getattr(replica, name) for name in (*self.rule.vectors(), "iteration")}
+        if self.memory == "innovations":
+            fields["known_D"] = np.zeros(len(replica.z_D))
+        return self.replica_type(**fields)
 
-    def pace(self, iteration: int) -> float:
-        """The step size of an iteration, counted from 0; never 0, so the last step of a schedule still moves."""
-        if iteration < self.warmup:
-            return self.step_size * (iteration + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.step_size
-        done = min((iteration - self.warmup) / (self.total - self.warmup), 1.0)
-        return self.step_size * (1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done)))
+    def init_worker(self, replica: Any) -> Any:
+        d = len(replica.z_D)
+        average = {"average_D": np.zeros(d), "averaged": 0} if self.momentum_up < 1 else {}
+        return self.worker_type(memory_D=np.zeros(d), **average, **self.local_start(d))
 
-    def worker_step(
-        self, replica: Any, own: FeedbackMemory, operator: Operator, draws: Draws
-    ) -> tuple[FeedbackMemory, Message]:
-        step_size = self.pace(replica.iteration)
-        point_D = self.rule.point(replica, step_size)
-        if point_D is not replica.z_D:  # a look ahead may leave the feasible set
-            point_D = self.prox(point_D, step_size)
-        value_D = self._value(point_D, operator, draws)
-        payload, owed_D = feed_back(self.up, self._clipped(value_D), own.owed_D, draws)
-        return FeedbackMemory(owed_D), Message((payload,))
+    def init_server(self, replica: Any) -> Memory:
+        return Memory(np.zeros(len(replica.z_D)))
 
-    def server_step(
-        self, replica: Any, own: FeedbackMemory, means: tuple[Mean, ...], draws: Draws
-    ) -> tuple[FeedbackMemory, Message]:
-        del replica
-        payload, owed_D = feed_back(self.down, means[0].dense(), own.owed_D, draws)
-        return FeedbackMemory(owed_D), Message((payload,))
+    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
+        value_D, fields = self.gradient(replica, own, operator, draws)
+        if self.momentum_up < 1:
+            if own.averaged:  # the first value stands for itself
+                value_D = own.average_D + self.momentum_up * (value_D - own.average_D)
+            fields |= {"average_D": value_D, "averaged": own.averaged + 1}
+        remember = feed_back if self.memory == "feedback" else track
+        payload, memory_D = remember(self.up, value_D, own.memory_D, draws)
+        return self.worker_type(memory_D=memory_D, **fields), Message((payload,))
+
+    def server_step(self, replica: Any, own: Memory, means: tuple[Mean, ...], draws: Draws) -> tuple[Memory, Message]:
+        if self.memory == "feedback":
+            payload, owed_D = feed_back(self.down, means[0].dense(), own.memory_D, draws)
+            return Memory(owed_D), Message((payload,))
+        mean_D = own.memory_D + means[0].dense()
+        return Memory(mean_D), Message((self.down.encode(mean_D - replica.known_D, draws),))
 
     def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
         del draws
-        step_size = self.pace(replica.iteration)
-        after = self.rule.update(replica, down.parts[0].dense(), step_size)
-        z_D = self.prox(after.z_D, step_size)
-        return after if z_D is after.z_D else dataclasses.replace(after, z_D=z_D)
-
-    def _value(self, point_D: Vector, operator: Operator, draws: Draws) -> Vector:
-        """The operator at a point, or the mean of its values along the worker's own steps from there."""
-        if self.local_steps == 1:
-            return operator(point_D, draws)
-        z_D = point_D
-        for step in range(self.local_steps):
-            z_D = self.prox(z_D - self.local_step_size * operator(z_D, draws.within(step)), self.local_step_size)
-        return (point_D - z_D) / (self.local_steps * self.local_step_size)
-
-    def _clipped(self, value_D: Vector) -> Vector:
-        norm = float(np.linalg.norm(value_D)) if self.clip_norm < math.inf else 0.0
-        return value_D * (self.clip_norm / norm) if norm > self.clip_norm else value_D
+        if self.memory == "feedback":
+            return self.moved(replica, down.parts[0].dense())
+        known_D = replica.known_D.copy()
+        down.parts[0].add_to(known_D)
+        norm = square(known_D) ** 0.5 if self.clip_estimate < math.inf else 0.0
+        gradient_D = known_D * (self.clip_estimate / norm) if norm > self.clip_estimate else known_D
+        return dataclasses.replace(self.moved(replica, gradient_D), known_D=known_D)
 
 
-def _build(
-    name: str,
-    problem: Problem,
-    up: Compressor,
-    down: Compressor,
-    step_size: float | None,
-    rule: dict[str, Any],
-    exchange: dict[str, Any],
-) -> CompressedOptimizer:
-    """The method with a rule that knows the problem's tensors: vectors (biases, norms) do not decay, LAMB scales each."""
-    if step_size is None:
-        raise ConfigError(f"compressed_{name} is outside the theory and has no proven step; give method.step_size a number")
-    tensors = getattr(problem, "tensors", ())
-    decays: Any = None
-    if tensors and rule.get("weight_decay"):
-        decays = np.concatenate([np.full(tensor.size, len(tensor.shape) > 1) for tensor in tensors])
-    made = RULES[name](**rule, decays=decays, layers=tuple(tensor.size for tensor in tensors))
-    return CompressedOptimizer(step_size=step_size, up=up, down=down, prox=problem.prox, rule=made, **exchange)
+def _factory(name: str) -> Callable[..., CompressedOptimizer]:
+    """The method of a rule by its name, whose parameters are those of the rule and of the exchange."""
 
-
-def _factory(name: str, what: str, betas: tuple[float, float]) -> Callable[..., CompressedOptimizer]:
     def factory(
-        problem: Problem,
-        *,
-        up: Compressor,
-        down: Compressor,
-        step_size: float | None = None,
-        beta1: float = betas[0],
-        beta2: float = betas[1],
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        clip_norm: float = math.inf,
-        warmup: int = 0,
-        total: int = 0,
-        schedule: Schedule = "constant",
-        local_steps: int = 1,
-        local_step_size: float = 0.0,
+        problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **given: Any
     ) -> CompressedOptimizer:
-        rule = {"beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
-        exchange = {"clip_norm": clip_norm, "warmup": warmup, "total": total, "schedule": schedule}
-        exchange |= {"local_steps": local_steps, "local_step_size": local_step_size}
-        return _build(name, problem, up, down, step_size, rule, exchange)
+        if step_size is None:
+            raise ConfigError(f"compressed_{name} is outside the theory and has no proven step; give method.step_size a number")
+        of_rule, others = split_parameters(name, given)
+        rule = make_rule(name, problem, of_rule)
+        return CompressedOptimizer(step_size=step_size, up=up, down=down, prox=problem.prox, rule=rule, **others)
 
+    factory.__signature__ = signature_with(factory, name, CompressedOptimizer)  # type: ignore[attr-defined]
     factory.__name__ = factory.__qualname__ = f"compressed_{name}"
-    factory.__doc__ = f"{what} fed by compressed exchanges with error feedback; see `CompressedOptimizer`."
+    factory.__doc__ = f"The rule {name} fed by compressed exchanges with memories; see `CompressedOptimizer`."
     return factory
 
 
-compressed_adamw = _factory("adamw", "AdamW", (0.9, 0.999))
-compressed_lamb = _factory("lamb", "LAMB", (0.9, 0.999))
-compressed_sgd = _factory("sgd", "SGD with momentum `beta1`", (0.9, 0.0))
-compressed_optimistic_adam = _factory("optimistic_adam", "Optimistic Adam", (0.5, 0.9))
-compressed_extra_adam = _factory("extra_adam", "Extra Adam from the past", (0.5, 0.9))
+compressed_adamw = _factory("adamw")
+compressed_extra_adam = _factory("extra_adam")
+compressed_lamb = _factory("lamb")
+compressed_optimistic_adam = _factory("optimistic_adam")
+compressed_sgd = _factory("sgd")

@@ -5,21 +5,44 @@ replica replays the same update from the same downlink, bit for bit.
 
 AdamW: Loshchilov, Hutter 2019. LAMB: You et al. 2020, Algorithm 2. Optimistic Adam: Daskalakis et al. 2018, Algorithm 1.
 Extra Adam: Gidel et al. 2019, Algorithm 4, in its form with one operator value an iteration (extrapolation from the past).
+
+Shapes: D = coordinates, B = those of a block: rules work block by block, so that what they read and write stays in the cache.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from saddlebag.algorithms.auto_step import square
+from saddlebag.compression import Vector
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saddlebag.compression import Vector
+    from collections.abc import Callable
 
-__all__ = ["RULES", "Adam", "AdamReplica", "ExtraAdam", "Lamb", "Momentum", "MomentumReplica", "OptimisticAdam", "Rule"]
+    from saddlebag.algorithms.base import Problem
+
+__all__ = [
+    "RULES",
+    "Adam",
+    "AdamReplica",
+    "ExtraAdam",
+    "Lamb",
+    "Momentum",
+    "MomentumReplica",
+    "OptimisticAdam",
+    "Rule",
+    "make_rule",
+    "rule_parameters",
+]
+
+_BLOCK = 1 << 13  # coordinates: seven blocks of 64 KiB, measured best among 2^11 ... 2^18
+
+Vectors: TypeAlias = Mapping[str, Vector]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,11 +73,9 @@ class PastReplica(AdamReplica):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One update of z from a gradient.
+    """One update of z from a gradient. A rule says in `advance` what happens to a block of coordinates.
 
     Attributes:
-        beta1, beta2: decay of the moving means of the gradient and of its square; beta1 alone is SGD's momentum.
-        eps: added to the root of the second.
         weight_decay: decoupled, times the step size; on the coordinates of `decays` alone.
         decays: what decays, a boolean mask (D,), or None for everything.
         layers: sizes of the tensors that z consists of, in order, for rules that scale each by its own norm; () for one.
@@ -62,26 +83,22 @@ class Rule:
 
     replica_type: ClassVar[type[Any]]
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
     weight_decay: float = 0.0
     decays: Vector | None = dataclasses.field(default=None, repr=False, compare=False)
     layers: tuple[int, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if not self.eps > 0:
-            raise ConfigError(f"eps must be positive, got {self.eps}")
         if not 0 <= self.weight_decay < np.inf:
             raise ConfigError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
+    def vectors(self) -> tuple[str, ...]:
+        """The names of the vectors that the rule keeps, z_D among them."""
+        return tuple(field.name for field in dataclasses.fields(self.replica_type) if field.name != "iteration")
+
     def init(self, z_D: Vector) -> Any:
         """The state at z with empty memories."""
-        fields = [field.name for field in dataclasses.fields(self.replica_type) if field.name not in ("z_D", "iteration")]
-        return self.replica_type(z_D=z_D, iteration=0, **{name: np.zeros(len(z_D)) for name in fields})
+        zeros = {name: np.zeros(len(z_D)) for name in self.vectors() if name != "z_D"}
+        return self.replica_type(z_D=z_D, iteration=0, **zeros)
 
     def point(self, replica: Any, step_size: float) -> Vector:
         """Where the operator is asked: z, unless the rule looks ahead."""
@@ -90,78 +107,128 @@ class Rule:
         return z_D
 
     def update(self, replica: Any, gradient_D: Vector, step_size: float) -> Any:
-        """The state after one step; the arguments stay as they are."""
+        """The state after one step, of the replica's own type; the arguments stay as they are."""
+        old = {name: getattr(replica, name) for name in self.vectors()}
+        new = {name: np.empty(len(gradient_D)) for name in old}
+        for here in _blocks(len(gradient_D)):
+            views = [{name: vector[here] for name, vector in of.items()} for of in (old, new)]
+            self.advance(views[0], views[1], gradient_D[here], here, replica.iteration, step_size)
+        self.finish(old, new, step_size)
+        return dataclasses.replace(replica, iteration=replica.iteration + 1, **new)
+
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+        """Fill the vectors `new` of a block from those before; `done` steps were made, `here` is the block's place."""
         raise NotImplementedError
 
-    def _decayed(self, z_D: Vector, step_size: float) -> Vector:
-        """A new vector: z with its weights decayed."""
-        if not self.weight_decay:
-            return z_D.copy()
-        if self.decays is None:
-            return z_D * (1.0 - step_size * self.weight_decay)
-        return np.where(self.decays, z_D * (1.0 - step_size * self.weight_decay), z_D)
+    def finish(self, old: Vectors, new: Vectors, step_size: float) -> None:
+        """What needs whole vectors, after all blocks; nothing for most rules."""
+
+    def _decay(self, here: slice) -> Vector | float:
+        """The weight decay of a block's coordinates."""
+        return self.weight_decay if self.decays is None else np.where(self.decays[here], self.weight_decay, 0.0)
+
+    def _move(self, old: Vectors, new: Vectors, change_B: Vector, here: slice, step_size: float) -> None:
+        """Fill z <- (1 - step weight_decay) z - step change; the memory of `change_B` is spent."""
+        change_B *= step_size
+        if self.weight_decay:
+            np.multiply(old["z_D"], 1.0 - step_size * self._decay(here), out=new["z_D"])
+            new["z_D"] -= change_B
+        else:
+            np.subtract(old["z_D"], change_B, out=new["z_D"])
+
+
+def _blocks(d: int) -> Iterator[slice]:
+    return (slice(start, min(start + _BLOCK, d)) for start in range(0, d, _BLOCK))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Momentum(Rule):
-    """m <- beta1 m + g; z <- z - gamma m: torch.optim.SGD without dampening, but with decoupled decay."""
+    """m <- momentum m + g; z <- z - gamma m: torch.optim.SGD without dampening, but with decoupled decay.
+
+    Attributes:
+        momentum: in [0, 1).
+        nesterov: z <- z - gamma (g + momentum m) instead.
+    """
 
     replica_type: ClassVar[type[Any]] = MomentumReplica
 
-    def update(self, replica: Any, gradient_D: Vector, step_size: float) -> MomentumReplica:
-        first_D = self.beta1 * replica.first_D
-        first_D += gradient_D
-        z_D = self._decayed(replica.z_D, step_size)
-        z_D -= step_size * first_D
-        return MomentumReplica(z_D, first_D, replica.iteration + 1)
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_decay("momentum", self.momentum)
+
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+        np.multiply(old["first_D"], self.momentum, out=new["first_D"])
+        new["first_D"] += gradient_B
+        if self.nesterov:
+            change_B = self.momentum * new["first_D"]
+            change_B += gradient_B
+        else:
+            change_B = new["first_D"].copy()
+        self._move(old, new, change_B, here, step_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adam(Rule):
-    """AdamW, as torch.optim.AdamW computes it."""
+    """AdamW, as torch.optim.AdamW computes it.
+
+    Attributes:
+        beta1, beta2: decay of the moving means of the gradient and of its square.
+        eps: added to the root of the second.
+    """
 
     replica_type: ClassVar[type[Any]] = AdamReplica
 
-    def update(self, replica: Any, gradient_D: Vector, step_size: float) -> AdamReplica:
-        first_D, second_D, direction_D = self._moments(replica, gradient_D)
-        z_D = self._decayed(replica.z_D, step_size)
-        direction_D *= step_size
-        z_D -= direction_D
-        return AdamReplica(z_D, first_D, second_D, replica.iteration + 1)
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
 
-    def _moments(self, replica: Any, gradient_D: Vector) -> tuple[Vector, Vector, Vector]:
-        """The moving means after this gradient, and the step's direction without step size; three new vectors."""
-        count = replica.iteration + 1
-        first_D = self.beta1 * replica.first_D
-        work_D = (1.0 - self.beta1) * gradient_D
-        first_D += work_D
-        second_D = self.beta2 * replica.second_D
-        np.multiply(gradient_D, gradient_D, out=work_D)
-        work_D *= 1.0 - self.beta2
-        second_D += work_D
-        np.sqrt(second_D, out=work_D)
-        work_D /= np.sqrt(1.0 - self.beta2**count)
-        work_D += self.eps
-        np.divide(first_D, work_D, out=work_D)
-        work_D /= 1.0 - self.beta1**count
-        return first_D, second_D, work_D
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_decay("beta1", self.beta1)
+        _check_decay("beta2", self.beta2)
+        if not self.eps > 0:
+            raise ConfigError(f"eps must be positive, got {self.eps}")
+
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+        self._move(old, new, self._direction(old, new, gradient_B, done), here, step_size)
+
+    def _direction(self, old: Vectors, new: Vectors, gradient_B: Vector, done: int) -> Vector:
+        """The step's direction, a new vector, (B,); the moving means are filled."""
+        work_B = (1.0 - self.beta1) * gradient_B
+        np.multiply(old["first_D"], self.beta1, out=new["first_D"])
+        new["first_D"] += work_B
+        np.multiply(gradient_B, gradient_B, out=work_B)
+        work_B *= 1.0 - self.beta2
+        np.multiply(old["second_D"], self.beta2, out=new["second_D"])
+        new["second_D"] += work_B
+        np.sqrt(new["second_D"], out=work_B)
+        work_B *= 1.0 / np.sqrt(1.0 - self.beta2 ** (done + 1))
+        work_B += self.eps
+        np.divide(new["first_D"], work_B, out=work_B)
+        work_B *= 1.0 / (1.0 - self.beta1 ** (done + 1))
+        return work_B
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lamb(Adam):
     """Adam's direction and the decay, scaled in each tensor to the norm of its weights (1 where either norm is 0)."""
 
-    def update(self, replica: Any, gradient_D: Vector, step_size: float) -> AdamReplica:
-        first_D, second_D, direction_D = self._moments(replica, gradient_D)
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+        new["z_D"][:] = self._direction(old, new, gradient_B, done)
         if self.weight_decay:
-            decay_D = self.weight_decay * replica.z_D
-            direction_D += decay_D if self.decays is None else np.where(self.decays, decay_D, 0.0)
+            new["z_D"] += self._decay(here) * old["z_D"]
+
+    def finish(self, old: Vectors, new: Vectors, step_size: float) -> None:
         start = 0
-        for size in self.layers or (len(direction_D),):
-            here = slice(start, start := start + size)
-            weight, change = (float(np.linalg.norm(x_D[here])) for x_D in (replica.z_D, direction_D))
-            direction_D[here] *= step_size * (weight / change if weight > 0 and change > 0 else 1.0)
-        return AdamReplica(replica.z_D - direction_D, first_D, second_D, replica.iteration + 1)
+        for size in self.layers or (len(new["z_D"]),):
+            z_R, change_R = (of["z_D"][start : start + size] for of in (old, new))
+            weight, change = square(z_R) ** 0.5, square(change_R) ** 0.5
+            change_R *= -step_size * (weight / change if weight > 0 and change > 0 else 1.0)
+            change_R += z_R
+            start += size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,11 +237,16 @@ class OptimisticAdam(Adam):
 
     replica_type: ClassVar[type[Any]] = PastReplica
 
-    def update(self, replica: Any, gradient_D: Vector, step_size: float) -> PastReplica:
-        first_D, second_D, direction_D = self._moments(replica, gradient_D)
-        z_D = self._decayed(replica.z_D, step_size)
-        z_D -= step_size * (2.0 * direction_D - replica.past_D if replica.iteration else direction_D)
-        return PastReplica(z_D, first_D, second_D, replica.iteration + 1, direction_D)
+    beta1: float = 0.5
+    beta2: float = 0.9
+
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+        direction_B = self._direction(old, new, gradient_B, done)
+        new["past_D"][:] = direction_B
+        if done:
+            direction_B *= 2.0
+            direction_B -= old["past_D"]
+        self._move(old, new, direction_B, here, step_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,14 +254,13 @@ class ExtraAdam(OptimisticAdam):
     """The operator is asked at z - gamma u_past, and z moves by what it says there: z <- z - gamma u."""
 
     def point(self, replica: Any, step_size: float) -> Vector:
-        ahead_D: Vector = replica.z_D - step_size * replica.past_D
+        ahead_D: Vector = replica.past_D * -step_size
+        ahead_D += replica.z_D
         return ahead_D
 
-    def update(self, replica: Any, gradient_D: Vector, step_size: float) -> PastReplica:
-        first_D, second_D, direction_D = self._moments(replica, gradient_D)
-        z_D = self._decayed(replica.z_D, step_size)
-        z_D -= step_size * direction_D
-        return PastReplica(z_D, first_D, second_D, replica.iteration + 1, direction_D)
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+        new["past_D"][:] = self._direction(old, new, gradient_B, done)
+        self._move(old, new, new["past_D"].copy(), here, step_size)
 
 
 RULES: dict[str, type[Rule]] = {
@@ -199,4 +270,34 @@ RULES: dict[str, type[Rule]] = {
     "optimistic_adam": OptimisticAdam,
     "sgd": Momentum,
 }
-"""The rules by name; a new one is a class and a line here."""
+"""The rules by name; a new one is a class and a line here, and a line in the registry of methods."""
+
+
+def rule_parameters(name: str) -> dict[str, dataclasses.Field[Any]]:
+    """What a recipe may set of a rule, in order."""
+    return {field.name: field for field in dataclasses.fields(RULES[name]) if field.name not in ("decays", "layers")}
+
+
+def make_rule(name: str, problem: Problem, parameters: Mapping[str, Any]) -> Rule:
+    """A rule that knows the problem's tensors: vectors (biases, norms) do not decay, LAMB scales each by itself.
+
+    Raises:
+        ConfigError: the name is unknown, or a parameter does not belong to the rule or is out of range.
+    """
+    if name not in RULES:
+        raise ConfigError(f"rule must be one of {', '.join(sorted(RULES))}, got {name!r}")
+    known = rule_parameters(name)
+    for key in parameters:
+        if key not in known:
+            raise ConfigError(f"rule {name!r} has no parameter {key!r}; known: {', '.join(known)}")
+    tensors = getattr(problem, "tensors", ())
+    decays: Any = None
+    if tensors and parameters.get("weight_decay"):
+        decays = np.concatenate([np.full(tensor.size, len(tensor.shape) > 1) for tensor in tensors])
+    make: Callable[..., Rule] = RULES[name]
+    return make(**parameters, decays=decays, layers=tuple(tensor.size for tensor in tensors))
+
+
+def _check_decay(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} must lie in [0, 1), got {value}")

@@ -24,6 +24,7 @@ from saddlebag.algorithms.masha1 import masha1
 from saddlebag.algorithms.masha2 import masha2
 from saddlebag.algorithms.ogda import ogda
 from saddlebag.algorithms.optimistic_masha import optimistic_masha
+from saddlebag.algorithms.power_sgd import power_sgd
 from saddlebag.algorithms.qsgda import qsgda
 from saddlebag.algorithms.three_pillars import three_pillars
 from saddlebag.algorithms.vr_diana_sgda import vr_diana_sgda
@@ -54,6 +55,7 @@ METHODS: dict[str, Callable[..., AnyMethod]] = {
     "masha2": masha2,
     "ogda": ogda,
     "optimistic_masha": optimistic_masha,
+    "power_sgd": power_sgd,
     "qsgda": qsgda,
     "three_pillars": three_pillars,
     "vr_diana_sgda": vr_diana_sgda,
@@ -86,7 +88,7 @@ def make_method(
             raise ConfigError(f"method {name!r} needs compressors up and down")
         params |= {"up": up, "down": down}
     elif up is not None or down is not None:
-        raise ConfigError(f"method {name!r} sends full vectors and takes no compressors up or down")
+        raise ConfigError(f"method {name!r} takes no compressors up or down")
     known = sorted(set(inspect.signature(METHODS[name]).parameters) - {"problem", "up", "down"})
     for key in params:
         if key not in (*known, "up", "down"):

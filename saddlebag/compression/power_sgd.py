@@ -28,7 +28,7 @@ from saddlebag.errors import ConfigError, LocalProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Exchanges", "PowerSGD", "PowerState", "in_lockstep", "power_iteration", "together"]
+__all__ = ["Exchanges", "PowerSGD", "PowerState", "in_lockstep", "power_iteration", "revive", "together"]
 
 T = TypeVar("T")
 Matrix: TypeAlias = npt.NDArray[Any]
@@ -104,8 +104,8 @@ class PowerSGD:
 
     def exchange_sizes(self) -> tuple[int, int]:
         """How many values a worker sends, and receives, in the two exchanges of a round."""
-        first = sum((R * self.rank) if C else R for R, C in self._matrices())
-        return first, sum(C * self.rank for _, C in self._matrices())
+        first = sum((R * self.rank) if C else R for R, C in self.matrices())
+        return first, sum(C * self.rank for _, C in self.matrices())
 
     def bits(self) -> float:
         """What a worker sends in a round, in bits, with float32 values."""
@@ -139,7 +139,7 @@ class PowerSGD:
         out_D, memory_D, start_N = (np.concatenate(parts) for parts in zip(*results, strict=True))
         return out_D, PowerState(memory_D, start_N)
 
-    def _matrices(self) -> Iterator[tuple[int, int]]:
+    def matrices(self) -> Iterator[tuple[int, int]]:
         """R and C of each tensor; C = 0 for one that travels uncompressed, as R values."""
         for shape in self.shapes:
             size = math.prod(shape)
@@ -151,7 +151,7 @@ class PowerSGD:
         """Each tensor's own exchanges, which end with its mean, its memory and its next start, flat."""
         fresh_N = start_matrix(draws.common(Purpose.SUPPORT), len(start_N), 1).reshape(-1).astype(start_N.dtype)
         at, at_start = 0, 0
-        for rows, columns in self._matrices():
+        for rows, columns in self.matrices():
             m = owed_D[at : at + rows * max(columns, 1)]
             at += len(m)
             if not columns:
@@ -159,7 +159,7 @@ class PowerSGD:
                 continue
             here = slice(at_start, at_start + columns * self.rank)
             at_start = here.stop
-            q_CK = _revive(start_N[here].reshape(columns, self.rank), fresh_N[here].reshape(columns, self.rank))
+            q_CK = revive(start_N[here].reshape(columns, self.rank), fresh_N[here].reshape(columns, self.rank))
             yield _compressed(m.reshape(rows, columns), q_CK)
 
 
@@ -174,7 +174,7 @@ def _compressed(m_RC: Matrix, q_CK: Matrix) -> Exchanges[tuple[Vector, Vector, V
     return product_RC.reshape(-1), (m_RC - product_RC).reshape(-1), q_CK.reshape(-1)
 
 
-def _revive(q_CK: Matrix, fresh_CK: Matrix) -> Matrix:
+def revive(q_CK: Matrix, fresh_CK: Matrix) -> Matrix:
     """The warm start with its dead columns drawn anew: a zero column would stay zero for ever."""
     norm_K = np.linalg.norm(q_CK, axis=0)
     return np.where(norm_K > _DEAD * norm_K.max(), q_CK, fresh_CK)

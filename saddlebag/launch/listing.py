@@ -89,9 +89,8 @@ def written(table: Mapping[str, Any]) -> str:
 
 def _method(name: str, factory: Callable[..., Any]) -> dict[str, str]:
     """Which compressors a method takes, found by trying one of each kind."""
-    del factory
     if not takes_compressors(name):
-        return {"kind": "uncompressed"}
+        return {"kind": getattr(factory, "sends", "uncompressed")}
     problem, takes = FiniteBilinearGame(n=1, num_workers=1), []
     for kind, probe in _PROBES.items():
         try:

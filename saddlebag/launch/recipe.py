@@ -267,7 +267,7 @@ def _read_method(value: object, path: str) -> MethodSection:
     absent |= {key for key in ("step_size", "probability") if key not in accepted}
     own = [key for key in _METHOD_KEYS if key not in absent]
     if not compresses and not {"up", "down"}.isdisjoint(table):
-        raise ConfigError(f"{path}: {name} sends full vectors and takes no compressors up or down")
+        raise ConfigError(f"{path}: {name} takes no compressors up or down")
     rest = {key: value for key, value in table.items() if key not in own}
     values: dict[str, Any] = {key: table[key] for key in ("step_size", "probability") if key in own and key in table}
     if "step_size" in values:

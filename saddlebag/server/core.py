@@ -6,7 +6,7 @@
     finish_round               Save at a checkpoint boundary, Observe when merits were due, Broadcast, Finished at the end
     lost, leave, tick          Note, or NewEpoch where the policy is to go on without a lost worker
 
-An *epoch* is a stretch of rounds with one membership. It starts from method.init_replica(z), that is, with a full exchange:
+An *epoch* is a stretch of rounds with one membership. It starts from `restarted`, with new memories:
 at the start of a run, when a worker is dropped or comes back, and when a worker returns without its state.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms import DIVERGED, AnyMethod, Record, Verdict, digest, participants
+from saddlebag.algorithms import DIVERGED, AnyMethod, Record, Verdict, digest, participants, restarted
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import NotFiniteError, RemoteProtocolError
 from saddlebag.proto.codec import encode
@@ -286,7 +286,7 @@ class ServerCore:
         self.ledger.epochs += 1
         self.epoch_start = self.round
         self.members = members
-        self.replica = self.method.init_replica(self.replica.z_D)
+        self.replica = restarted(self.method, self.replica)
         self.own = self.method.init_server(self.replica)
         self.log.clear(self.round)
         self.deliveries.arrears.reset(self.round)

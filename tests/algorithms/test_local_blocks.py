@@ -60,7 +60,7 @@ def game(**keys: Any) -> ModuleGame:
 
 
 def made(problem: Any, **keys: Any) -> KeepsBlocks:
-    method = make_method("compressed_sgd", problem, up=EXACT, down=EXACT, step_size=STEP, beta1=0.0, **keys)
+    method = make_method("compressed_sgd", problem, up=EXACT, down=EXACT, step_size=STEP, momentum=0.0, **keys)
     assert isinstance(method, KeepsBlocks)
     return method
 

@@ -20,6 +20,7 @@ from saddlebag.algorithms import (
     Masha2,
     Ogda,
     OptimisticMasha,
+    PowerSgd,
     Qsgda,
     ThreePillars,
     VrDianaSgda,
@@ -31,6 +32,7 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms.optimizer_rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.compression import Identity, RandK, TopK
+from saddlebag.compression.per_tensor import Tensor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,25 +54,35 @@ KINDS = {
     "masha2": Masha2,
     "ogda": Ogda,
     "optimistic_masha": OptimisticMasha,
+    "power_sgd": PowerSgd,
     "qsgda": Qsgda,
     "three_pillars": ThreePillars,
     "vr_diana_sgda": VrDianaSgda,
 }
 
 
+class TensorGame(FiniteBilinearGame):
+    """A game whose players are the rows of a matrix."""
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [Tensor("players", (2, self.dimension // 2))]
+
+
 def test_every_name_makes_its_kind() -> None:
-    game = FiniteBilinearGame(n=4, num_workers=2)
+    game = TensorGame(n=4, num_workers=2)
     assert sorted(METHODS) == sorted(KINDS)
     kind: type[Any]
     for name, kind in KINDS.items():
-        compressors = {"up": FULL, "down": FULL} if takes_compressors(name) else {}
+        compressors: dict[str, Any] = {"up": FULL, "down": FULL} if takes_compressors(name) else {}
+        compressors |= {"rank": 1, "worth": 0.9} if name == "power_sgd" else {}
         method = make_method(name, game, step_size=0.1, **compressors)
         assert isinstance(method, kind)
         assert method.step_size == 0.1
 
 
 def test_which_methods_compress() -> None:
-    full = {"extragradient", "forward_backward_forward", "local_sgda", "ogda"}
+    full = {"extragradient", "forward_backward_forward", "local_sgda", "ogda", "power_sgd"}
     assert {name for name in METHODS if not takes_compressors(name)} == full
 
 
@@ -93,8 +105,8 @@ def test_steps_come_from_theory_when_none_is_given(game: BilinearGame) -> None:
         ("masha3", {}, f"unknown method 'masha3'; known: {', '.join(sorted(METHODS))}"),
         ("masha1", {}, "method 'masha1' needs compressors up and down"),
         ("masha2", {"up": TOP}, "method 'masha2' needs compressors up and down"),
-        ("ogda", {"up": RAND}, "method 'ogda' sends full vectors and takes no compressors up or down"),
-        ("extragradient", {"down": FULL}, "method 'extragradient' sends full vectors"),
+        ("ogda", {"up": RAND}, "method 'ogda' takes no compressors up or down"),
+        ("extragradient", {"down": FULL}, "method 'extragradient' takes no compressors"),
         ("ogda", {"rule": "next"}, "method 'ogda' has no parameter 'rule'; known: step_size, wire"),
         (
             "masha1",

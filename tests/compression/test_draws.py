@@ -241,6 +241,8 @@ def test_steps_inside_a_round_draw_for_themselves() -> None:
     first = {draws.within(step).own(Purpose.BATCH).words(1).item() for step in range(100)}
     assert len(first) == 100
     assert draws.within(1) != Draws(3, 6, 1).within(0)
+    golden = [draws.within(step).own(Purpose.BATCH).words(1).item() for step in (0, 1, 65535)]
+    assert golden == [10587949508750128922, 257831002926409796, 13079357106847912293]  # for ever
     for step, round_ in ((-1, 0), (2**16, 0), (1, 2**48)):
         with pytest.raises(ConfigError, match="step must lie in"):
             Draws(0, round_).within(step)

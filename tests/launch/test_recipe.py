@@ -133,7 +133,7 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
         ("method.label=../up", r"method\.label names a folder: .*, got '\.\./up'"),
         ("method.up.name=randk", r"method\.up\.name 'randk' is no known compressor; did you mean 'rand_k'"),
         ("method.up.fracton=1", r"method\.up\.fracton is no known key; did you mean 'fraction'"),
-        ("baseline.0.up.name=natural", r"baseline\.0: extragradient sends full vectors"),
+        ("baseline.0.up.name=natural", r"baseline\.0: extragradient takes no compressors"),
         ("baseline.0.probability=0.5", r"baseline\.0\.probability is no known key"),
         ("baseline.5.label=x", r"a list with 2 elements has no element '5'"),
         ("baseline=3", r"baseline must be a list of tables"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from saddlebag.algorithms import (
     AnyMethod,
     Outcome,
     Stop,
+    compressed_adamw,
     digest,
     extragradient,
     innovations,
@@ -21,9 +23,11 @@ from saddlebag.algorithms import (
     masha2,
     ogda,
     optimistic_masha,
+    power_sgd,
     three_pillars,
 )
 from saddlebag.compression import Grid, Identity, PermK, RandK, TopK
+from saddlebag.compression.per_tensor import Tensor
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 Reference = Callable[..., Outcome]
 STOP = Stop(max_rounds=60, every=7)
+LOCAL: dict[str, Any] = {"local_steps": 2, "local_step_size": 0.02, "local_rule": "adamw_kept"}
 
 
 def methods(game: BilinearGame) -> list[AnyMethod]:
@@ -51,7 +56,13 @@ def methods(game: BilinearGame) -> list[AnyMethod]:
         three_pillars(game, up=Identity(), down=Identity(), step_size=0.3, participants=2, probability=0.2),
         innovations(game, up=Grid(), down=Grid(step=0.5), step_size="auto"),
         masha2(game, up=TopK(fraction=0.25), down=TopK(fraction=0.25), step_size="auto"),
+        compressed_adamw(game, up=TopK(k=2), down=Grid(), step_size=0.05, memory="innovations", momentum_up=0.5, **LOCAL),
+        power_sgd(_as_matrix(game), step_size=0.05, rank=1, worth=0.9),
     ]
+
+
+def _as_matrix(game: BilinearGame) -> Any:
+    return types.SimpleNamespace(name=game.name, prox=game.prox, tensors=[Tensor("z", (3, 4))])
 
 
 def check_books(net: Any, expected: Outcome) -> None:
@@ -63,7 +74,7 @@ def check_books(net: Any, expected: Outcome) -> None:
     assert ledger.down.payload == net.server.down_bytes == expected.down_bytes
 
 
-@pytest.mark.parametrize("which", range(12))
+@pytest.mark.parametrize("which", range(14))
 @pytest.mark.parametrize("frame_bytes", [8, 40, 1 << 20])
 def test_any_order_and_frame_size_equals_simulate(
     game: BilinearGame, network: Any, reference: Reference, which: int, frame_bytes: int
@@ -163,6 +174,15 @@ def test_a_worker_without_state_starts_a_new_epoch_and_the_run_converges(
     assert (net.server.epoch, net.server.finished) == (1, "merit")
     assert any("worker 2 joined without the state" in note for note in net.notes)
     assert len({digest(worker.replica) for worker in net.workers.values()}) == 1
+
+
+def test_a_new_epoch_keeps_what_the_method_keeps(game: BilinearGame, network: Any) -> None:
+    method = compressed_adamw(game, up=TopK(k=2), down=Grid(), step_size=0.05, memory="innovations")
+    net = network(game, method, STOP, rng=random.Random(1), log_bytes=1)
+    net.run([("2", 20)])
+    assert (net.server.epoch, net.server.finished) == (1, "max_rounds")
+    assert net.server.replica.iteration == net.server.round  # the place in a schedule; a start from z would count from 0
+    assert {digest(worker.replica) for worker in net.workers.values()} == {digest(net.server.replica)}
 
 
 def test_a_lost_worker_is_dropped_from_the_definition_and_comes_back(
