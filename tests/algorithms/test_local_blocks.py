@@ -152,6 +152,6 @@ def test_what_does_not_fit_is_refused() -> None:
         make_method("ogda", problem, step_size="auto")
     method = made(problem)
     replica = method.init_replica(problem.start())
-    wrong = method.worker_type(owed_D=np.zeros(2), block_E=np.zeros(5))
+    wrong = method.worker_type(memory_D=np.zeros(2), block_E=np.zeros(5))
     with pytest.raises(StateError, match="the worker's block must have 12 coordinates, got 5"):
         method.worker_step(replica, wrong, problem.operator(0), Draws(0, 0, 0))
