@@ -22,12 +22,13 @@ import numpy as np
 from saddlebag.algorithms.auto_step import square
 from saddlebag.algorithms.base import Operator, Prox, identity_prox
 from saddlebag.algorithms.one_part import check_step
-from saddlebag.algorithms.optimizer_rules import RULES, Adam, Rule, rule_parameters
+from saddlebag.algorithms.optimizer_rules import RULES, Adam, rule_parameters
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from saddlebag.algorithms.update_rule import Rule
     from saddlebag.compression import Draws, Vector
 
 __all__ = ["LocalMoments", "LocalRule", "ReplicaOptimizer", "Schedule", "joined", "signature_with", "split_parameters"]

@@ -144,7 +144,7 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     start, value_D = rng.standard_normal((2, 1000))
     found = set()
     for block in (7, 1 << 13):
-        monkeypatch.setattr("saddlebag.algorithms.optimizer_rules._BLOCK", block)
+        monkeypatch.setattr("saddlebag.algorithms.update_rule._BLOCK", block)
         rules = [kind(weight_decay=0.1, decays=np.arange(1000) % 3 > 0) for kind in RULES.values()]  # type: ignore[arg-type]
         found.add(tuple(digest(rule.update(rule.init(start), value_D, 0.1)) for rule in rules))
     assert len(found) == 1
