@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.networks.chance import seeded
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.vocabulary import CLS, PAD, SEP, Vocabulary, require
 from saddlebag.errors import ConfigError
@@ -69,8 +70,6 @@ def make_albert(head: str, shape: AlbertShape, *, pieces: int, dropout: float, s
     Raises:
         ConfigError: transformers is not installed.
     """
-    import torch
-
     transformers = require("transformers", head)
     config = transformers.AlbertConfig(
         vocab_size=pieces,
@@ -88,8 +87,7 @@ def make_albert(head: str, shape: AlbertShape, *, pieces: int, dropout: float, s
         bos_token_id=CLS,
         eos_token_id=SEP,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # noqa: TID251 (the library draws weights from no other generator; it is put back)
+    with seeded(seed, "cpu"):  # the library draws weights from no other generator
         model: nn.Module = getattr(transformers, head)(config)
     return model
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from typing import TYPE_CHECKING
 
 from saddlebag.compression.draws import Purpose
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Chance", "seed_of"]
+__all__ = ["Chance", "seed_of", "seeded"]
 
 _SEED_BITS = 63  # torch's generators take a signed seed
 
@@ -41,3 +45,16 @@ class Chance:
         import torch
 
         return torch.randn((self._batch_size, *shape), generator=self._generator, dtype=torch.float64)[self._part]
+
+
+_GLOBAL = threading.RLock()  # torch has one global generator for all threads of a program
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed torch's global generators, which dropout draws from, for one computation at a time; then put them back."""
+    import torch
+
+    with _GLOBAL, torch.random.fork_rng(devices=[] if device == "cpu" else None):
+        torch.manual_seed(seed)  # noqa: TID251 (dropout knows no other generator)
+        yield

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from saddlebag.algorithms.base import identity_prox
-from saddlebag.algorithms.networks.chance import Chance, seed_of
+from saddlebag.algorithms.networks.chance import Chance, seed_of, seeded
 from saddlebag.algorithms.networks.local import Keeper, LocalBlock
 from saddlebag.compression.draws import Draws, Purpose, uniform_subset
 from saddlebag.errors import ConfigError, NotFiniteError
@@ -234,13 +234,10 @@ class ModuleGame:
 
     def _value(self, worker: int, z_D: Vector, draws: Draws, parts: range, total: int, block_N: Any = None) -> Vector:
         """The mean of some of `total` parts; moves the rows of the batch in `block_N`."""
-        import torch
-
         row_B, seed = self.rows(worker, draws), seed_of(draws)
         flat = self._flat
         flat.load(z_D)
-        with torch.random.fork_rng(devices=[] if self.device == "cpu" else None), self.autocast():
-            torch.manual_seed(seed)  # noqa: TID251 (dropout knows no other generator; the state of before is put back)
+        with seeded(seed, self.device), self.autocast():
             for part in parts:
                 here = slice(part, None, total)
                 batch = tuple(self.tensor(array[row_B[here]]) for array in self.data[worker])
@@ -273,9 +270,12 @@ class ModuleGame:
             parameters = [p for player in flat.modules for p in flat.parameters_of(player)]
             torch.autograd.backward(losses, inputs=[*parameters, *leaves])
             return
+        if not losses or not set(losses) <= set(flat.modules):
+            raise ConfigError(f"loss must be of players among {', '.join(flat.modules)}, got {', '.join(losses) or 'none'}")
         for number, (player, loss) in enumerate(losses.items()):
             inputs = [*flat.parameters_of(player), *(() if number else leaves)]
-            torch.autograd.backward(loss, inputs=inputs, retain_graph=number < len(losses) - 1)
+            if inputs:  # a frozen player has none
+                torch.autograd.backward(loss, inputs=inputs, retain_graph=number < len(losses) - 1)
 
     def tensor(self, rows: Any) -> torch.Tensor:
         """Rows of an array as networks take them."""

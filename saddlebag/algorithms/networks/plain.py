@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from saddlebag.algorithms.networks.chance import Chance, seed_of
+from saddlebag.algorithms.networks.chance import Chance, seed_of, seeded
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +50,5 @@ class PlainTraining(nn.Module):
         """
         row_B, seed = self.game.rows(worker, draws), seed_of(draws)
         batch = tuple(self.game.tensor(array[row_B]) for array in self.game.data[worker])
-        with torch.random.fork_rng(devices=[] if self.game.device == "cpu" else None), self.game.autocast():
-            torch.manual_seed(seed)  # noqa: TID251 (dropout knows no other generator; the state of before is put back)
+        with seeded(seed, self.game.device), self.game.autocast():
             return self.game.loss(dict(self.players.items()), batch, Chance(seed, len(row_B), slice(None)))

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from saddlebag.algorithms import METHODS, Stop, simulate
 from saddlebag.algorithms.networks.adversary import ascend, climb
 from saddlebag.algorithms.networks.digits import Images, digits_transformer
-from saddlebag.compression import Draws
+from saddlebag.compression import Draws, Identity
 from saddlebag.errors import ConfigError
+from saddlebag.proto.codec import LoopbackWire
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,34 @@ def test_merits_pictures_and_the_plain_module(images: Images) -> None:
     model = problem.module(z_D)["model"]
     assert sum(parameter.numel() for parameter in model.parameters()) == problem.dimension
     assert model(torch.zeros(2, 8, 8)).shape == (2, 10)
+
+
+def test_the_attack_raises_the_loss_of_a_network_within_its_ball(images: Images) -> None:
+    problem: Any = digits_transformer(images, num_workers=2, batch_size=8, precision="float64")
+    model = problem.module(problem.start())["model"]
+    x, y = (torch.from_numpy(array) for array in problem.data[0])
+
+    def loss(point: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(model(point), y)
+
+    losses = [float(loss(x).detach())]
+    for steps, stride in ((1, 1.25), (20, 0.125)):
+        start = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+        worst = ascend(loss, x, eps=0.1, steps=steps, step_size=0.1 * stride, start=start, low=0.0, high=1.0)
+        assert float((worst - x).abs().max()) <= 0.1 * (1 + 1e-12)
+        losses.append(float(loss(worst).detach()))
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_three_rounds_are_the_same_every_time(images: Images) -> None:
+    found = []
+    for _ in range(2):
+        problem: Any = digits_transformer(images, num_workers=2, batch_size=8, precision="float64", dropout=0.1)
+        method = METHODS["innovations"](problem, up=Identity(), down=Identity(), step_size=0.05)
+        found.append(simulate(problem, method, seed=0, stop=Stop(max_iterations=3, every=3), wire=LoopbackWire()))
+    assert np.array_equal(found[0].replica.z_D, found[1].replica.z_D)
+    assert found[0].history == found[1].history
+    assert not np.array_equal(found[0].replica.z_D, problem.start())
 
 
 def test_workers_hold_different_pictures_and_none_that_judges(images: Images) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 from typing import Any
 
@@ -94,6 +95,29 @@ def test_it_is_a_function_of_the_point_and_the_rounds_key(batch_size: int | None
     assert torch.equal(torch.random.get_rng_state(), state)  # the program's own random numbers go on as before
 
 
+def test_problems_in_several_threads_do_not_share_their_dropout() -> None:
+    def build() -> dict[str, nn.Module]:
+        layers = [nn.Linear(32, 64), *(nn.Dropout(0.5) for _ in range(20)), nn.Linear(64, 1)]
+        generator = torch.Generator().manual_seed(0)
+        for parameter in (model := nn.Sequential(*layers)).parameters():
+            nn.init.normal_(parameter, generator=generator)
+        return {"model": model}
+
+    def values(problem: ModuleGame) -> list[Any]:
+        operator = problem.operator(0)
+        return [operator(problem.start(), Draws(0, number, 0)) for number in range(40)]
+
+    def loss(players: Any, batch: Any, chance: Any) -> torch.Tensor:
+        return functional.mse_loss(players["model"](batch[0]), batch[1])
+
+    data = ((np.ones((64, 32)), np.zeros((64, 1))),)
+    problems = [game(build=build, loss=loss, data=data) for _ in range(4)]
+    alone = values(problems[0])
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for together in pool.map(values, problems):
+            assert np.array_equal(together, alone)
+
+
 @pytest.mark.parametrize("batch_size", [None, 6])
 def test_the_mean_of_parts_and_of_accumulated_ones_is_the_whole(batch_size: int | None) -> None:
     problem, draws = game(batch_size=batch_size), Draws(1, 3, 0)
@@ -127,6 +151,21 @@ def test_players_have_losses_and_signs_of_their_own() -> None:
     assert build_game(loss=general).operator(0)(z_D, Draws(0, 0, 0)).tolist() == [-2.0, 1.5]  # (y, 3 x)
     with pytest.raises(ConfigError, match="maximises must name players of x, y, got z"):
         build_game(loss=general, maximises=frozenset({"z"})).start()
+
+
+def test_a_frozen_player_has_no_gradient_and_a_loss_names_players() -> None:
+    def build() -> dict[str, nn.Module]:
+        return {"model": Tied(), "frozen": nn.Linear(4, 4).requires_grad_(False)}
+
+    def losses(*names: str) -> Any:
+        return lambda players, batch, chance: dict.fromkeys(names, functional.mse_loss(players["model"](batch[0]), batch[1]))
+
+    alone_D = game(loss=lambda *given: losses("model")(*given)["model"]).operator(0)(game().start(), Draws(0, 0, 0))
+    for names in (("model", "frozen"), ("frozen", "model")):
+        assert np.array_equal(game(build=build, loss=losses(*names)).operator(0)(game().start(), Draws(0, 0, 0)), alone_D)
+    for names, got in ((("critic",), "critic"), ((), "none")):
+        with pytest.raises(ConfigError, match=f"loss must be of players among model, frozen, got {got}"):
+            game(build=build, loss=losses(*names)).operator(0)(game().start(), Draws(0, 0, 0))
 
 
 def test_float32_and_bfloat16_come_near() -> None:
