@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms import Operator
     from saddlebag.compression import Vector
 
-__all__ = ["NodeGroup", "open_group"]
+__all__ = ["NodeGroup", "process_group", "talking"]
 
 _TAG = 0  # of the messages between two ranks: there is one kind
 _BEATS = 4  # within a timeout: a leader that waits for the server tells its followers so
@@ -50,10 +50,10 @@ class _Command(enum.IntEnum):
 
 
 @contextlib.contextmanager
-def open_group(store: Store, *, rank: int, ranks: int, timeout_s: float = 600.0, device: str = "cpu") -> Iterator[NodeGroup]:
-    """Meet the other ranks of this node at `store`; gloo, and NCCL for vectors on a GPU.
+def process_group(store: Store, *, rank: int, ranks: int, timeout_s: float, device: str = "cpu") -> Iterator[dist.ProcessGroup]:
+    """Meet the other ranks at `store`; gloo, and NCCL for vectors on a GPU.
 
-    The group becomes torch's default one, though there may be ranks on other nodes: nothing here speaks to those.
+    The group becomes torch's default one, though a node's need not be the whole job: nothing here speaks to other ranks.
 
     Raises:
         PeerLost: they did not come within `timeout_s`.
@@ -66,13 +66,27 @@ def open_group(store: Store, *, rank: int, ranks: int, timeout_s: float = 600.0,
     except ValueError as error:
         raise ConfigError(f"torch has no backend {backend!r}: {error}") from error
     except RuntimeError as error:
-        raise PeerLost(f"the {ranks} ranks of this node did not meet: {_first_line(error)}") from error
+        raise PeerLost(f"{ranks} ranks did not meet: {_first_line(error)}") from error
     try:
         group = dist.group.WORLD
         assert group is not None
-        yield NodeGroup(group, timeout_s=timeout_s, device=device)
+        yield group
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def talking(who: str) -> Iterator[None]:
+    """Around calls of a process group: what torch raises when a rank is gone becomes `PeerLost`, of `who`."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLost(f"{who} lost the others: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """What torch says, without the advice it adds."""
+    return str(error).partition(" This is typically")[0].partition("\n")[0] or type(error).__name__
 
 
 class NodeGroup:
@@ -201,15 +215,5 @@ class NodeGroup:
                 self._group.send([value_D], self._target, _TAG).wait()
         return value_D, spent_s
 
-    @contextlib.contextmanager
-    def _talking(self) -> Iterator[None]:
-        """Collectives: what torch raises when a rank is gone becomes `PeerLost`."""
-        try:
-            yield
-        except RuntimeError as error:
-            raise PeerLost(f"rank {self.rank} of {self.ranks} on this node lost the others: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """What torch says, without the advice it adds."""
-    return str(error).partition(" This is typically")[0].partition("\n")[0] or type(error).__name__
+    def _talking(self) -> contextlib.AbstractContextManager[None]:
+        return talking(f"rank {self.rank} of {self.ranks} on this node")

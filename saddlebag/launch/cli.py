@@ -15,6 +15,7 @@ import click
 from saddlebag import __version__
 from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.launch.commands.advise import advise
+from saddlebag.launch.commands.collective import collective
 from saddlebag.launch.commands.compare import compare
 from saddlebag.launch.commands.echo import echo
 from saddlebag.launch.commands.groupwise import groupwise
@@ -50,7 +51,11 @@ def cli(debug: bool) -> None:
 @click.option(
     "--data", metavar="SOURCE", help="Short for --set data.source=SOURCE: a bundled set, or the path of a table or LIBSVM file."
 )
-@click.option("--driver", type=click.Choice(["grpc", "simulate"]), help="One process per worker, or one process for all.")
+@click.option(
+    "--driver",
+    type=click.Choice(["grpc", "simulate", "collective"]),
+    help="A server and a process per worker, one process for all, or processes without a server (torch.distributed).",
+)
 @click.option("--out", type=_FILE, help="Folder for the results.  [default: the recipe's output.directory]")
 @click.option("--resume", is_flag=True, help="Continue the run in that folder.")
 @click.option("--force", is_flag=True, help="Replace the run in that folder.")
@@ -186,6 +191,7 @@ def doctor(as_json: bool) -> None:
 
 
 cli.add_command(groupwise)
+cli.add_command(collective)
 cli.add_command(compare)
 cli.add_command(advise)
 cli.add_command(echo)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from saddlebag.launch.progress import Progress
     from saddlebag.launch.recipe import Recipe
 
-__all__ = ["ADDRESS_FILE", "PHASES", "run_grpc"]
+__all__ = ["ADDRESS_FILE", "PHASES", "Child", "run_grpc"]
 
 ADDRESS_FILE = "address.json"
 """Where a server says which port it has, in its folder."""
@@ -37,7 +37,7 @@ _RESTARTS = 100  # of one process, before something is taken to be wrong
 _REFUSED = 2  # exit status of a clear error: starting again would not help
 
 
-class _Process:
+class Child:
     """One child and how to start it again."""
 
     def __init__(self, name: str, command: Callable[[bool], list[str]], folder: Path) -> None:
@@ -119,7 +119,7 @@ def run_grpc(
         (out / stale).unlink(missing_ok=True)
     file = out / "job.toml"
     file.write_text(recipe.to_toml())
-    server = _Process("server", lambda again: _server_command(file, out, recipe, resume or again), out)
+    server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out)
     processes = [server]
     follower = Follower(out / "metrics.jsonl")
     try:
@@ -127,7 +127,7 @@ def run_grpc(
         address = _address(server, out)
         for rank in range(recipe.workers):
             command = functools.partial(_worker_command, file, out, rank, address)
-            processes.append(_Process(f"worker-{rank}", command, out))
+            processes.append(Child(f"worker-{rank}", command, out))
             processes[-1].start()
         started({process.name: process.pid for process in processes})
         while server.status() != 0:
@@ -156,7 +156,7 @@ def _phases(out: Path, workers: int) -> Iterator[dict[str, Any]]:
             yield json.loads((out / PHASES.format(rank)).read_text())
 
 
-def _revive(process: _Process, note: Callable[[str], None]) -> bool:
+def _revive(process: Child, note: Callable[[str], None]) -> bool:
     """Start a process again if it died; whether it did."""
     status = process.status()
     if status is None or status == 0:
@@ -171,7 +171,7 @@ def _revive(process: _Process, note: Callable[[str], None]) -> bool:
     return True
 
 
-def _await_workers(workers: list[_Process]) -> None:
+def _await_workers(workers: list[Child]) -> None:
     deadline = time.monotonic() + _END_S
     while any(worker.status() is None for worker in workers) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
@@ -192,7 +192,7 @@ def _worker_command(file: Path, out: Path, rank: int, address: str, _again: bool
     return [*_base(), "worker", str(file), "--rank", str(rank), "--server", address, "--out", str(out)]
 
 
-def _address(server: _Process, out: Path) -> str:
+def _address(server: Child, out: Path) -> str:
     """Where the server listens, once it does."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.division import part_of
@@ -67,16 +66,18 @@ def run_node(
     part = part_of(problem, worker, place.local_rank, place.local_ranks)
     device = _device(problem, place)
 
-    from saddlebag.client.group import open_group  # here, for torch
+    from saddlebag.client.group import NodeGroup, process_group  # here, for torch
 
-    numbers: dict[str, Any] = {"rank": place.local_rank, "ranks": place.local_ranks, "device": device, "timeout_s": timeout_s}
-    with open_group(place.node_store(timeout_s), **numbers) as group:
+    shared: dict[str, Any] = {"timeout_s": timeout_s, "device": device}
+    store = place.node_store(timeout_s)
+    with process_group(store, rank=place.local_rank, ranks=place.local_ranks, **shared) as ranks:
+        group = NodeGroup(ranks, **shared)
         if place.local_rank:
             return group.follow(part, problem.dimension)
 
         from saddlebag.launch.processes import run_worker  # here, for grpc
 
-        status, begin = _FAILED, time.monotonic()
+        status = _FAILED
         note(f"worker {worker}: {group.ranks} ranks on {device} ask the server at {address}")
         ways: dict[str, Any] = {"out": out, "token": token, "security": security, "note": note}
         try:
@@ -87,7 +88,7 @@ def run_node(
             raise
         finally:
             group.stop(status)
-        _report(group, worker, time.monotonic() - begin, out, note)
+        _report(group, worker, out, note)
     return status
 
 
@@ -115,22 +116,19 @@ def _device(problem: Any, place: Place) -> str:
     return f"cuda:{place.local_rank}"
 
 
-def _report(group: NodeGroup, worker: int, elapsed_s: float, out: Path | None, note: Callable[[str], None]) -> None:
-    """Where the node's time went."""
+def _report(group: NodeGroup, worker: int, out: Path | None, note: Callable[[str], None]) -> None:
+    """Where the time of the operator went; that of the rounds is the worker's business."""
     facts = {
         "worker": worker,
         "ranks": group.ranks,
         "evaluations": group.evaluations,
-        "elapsed_s": round(elapsed_s, 3),
         "evaluate_s": round(group.evaluate_s, 3),
         "inside_s": round(group.exchange_s, 3),
     }
     if out is not None:
         write_atomically(out / f"node-{worker}.json", (json.dumps(facts, indent=2) + "\n").encode())
-    shares = {"computing": group.evaluate_s, "between its ranks": group.exchange_s}
-    shares["compressing and with the server"] = elapsed_s - sum(shares.values())
-    told = ", ".join(f"{100 * spent_s / elapsed_s:.0f} % {what}" for what, spent_s in shares.items())
-    note(f"worker {worker}: the run is over after {group.evaluations:,} evaluations; the leader's time: {told}")
+    share = group.exchange_s / ((group.evaluate_s + group.exchange_s) or 1.0)
+    note(f"worker {worker}: {100 * share:.0f} % of the time in the operator passed between its {group.ranks} ranks")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import os
+import secrets
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
 
     from torch._C._distributed_c10d import Store
 
-__all__ = ["Place", "end_with_agent", "here"]
+__all__ = ["Place", "end_with_agent", "here", "meeting"]
 
-_POLL_S = 0.05
+_POLL_S = 0.02
+_ANSWER_S = 0.5  # then a rank asks again whether there is a new name
 _AGENT_POLL_S = 0.5
 
 
@@ -60,38 +63,48 @@ class Place:
             raise PeerLost(f"torchrun's store at {self.host}:{self.port} does not answer: {error}") from error
 
     def node_store(self, timeout_s: float) -> Store:
-        """A part of the job's store for the ranks of this node alone, fresh at every start of theirs.
+        """A part of the job's store for this start of this node's ranks; errors as `store` and `meeting`."""
+        return meeting(self.store(timeout_s), f"saddlebag/{self.node}", self.local_rank, self.local_ranks, timeout_s)
 
-        torchrun does not say which start this is: when it restarts ranks because another node came back, its count stays. So
-        the first rank says its process id, and the others believe it only of a living brother.
-
-        Raises:
-            PeerLost: the store, or this node's first rank, does not answer.
-        """
-        from torch._C._distributed_c10d import PrefixStore
-
-        store, key = self.store(timeout_s), f"saddlebag/{self.node}"
-        if self.local_rank == 0:
-            store.set(key, str(os.getpid()))
-            return PrefixStore(f"{key}/{os.getpid()}", store)
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if store.check([key]):
-                leader = int(store.get(key))
-                if _parent(leader) == os.getppid():
-                    return PrefixStore(f"{key}/{leader}", store)
-            time.sleep(_POLL_S)
-        raise PeerLost(f"the first rank of node {self.node} did not come within {timeout_s:g} s")
+    def job_store(self, timeout_s: float) -> Store:
+        """A part of the job's store for this start of all its ranks; errors as `store` and `meeting`."""
+        return meeting(self.store(timeout_s), "saddlebag", self.rank, self.ranks, timeout_s)
 
 
-def _parent(pid: int) -> int | None:
-    """The parent of a living process."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            state, parent = file.read().rpartition(")")[2].split()[:2]
-    except OSError:
-        return None
-    return None if state == "Z" else int(parent)
+def meeting(store: Store, key: str, rank: int, ranks: int, timeout_s: float) -> Store:
+    """A part of a store that holds nothing yet, the same for all ranks that are alive now.
+
+    A store outlives its ranks, and torchrun does not say which start of theirs this is: where it restarts them because a node
+    came back, its count stays. So rank 0 says a new name, the others answer there with a number of their own, and believe
+    the name when rank 0 has repeated that number.
+
+    Raises:
+        PeerLost: the others did not come.
+    """
+    from torch._C._distributed_c10d import PrefixStore
+
+    deadline, own = time.monotonic() + timeout_s, secrets.token_hex(8)
+    if rank == 0:
+        store.set(key, own)
+        for other in range(1, ranks):
+            store.set(f"{key}/{own}/known/{other}", _wait(store, f"{key}/{own}/here/{other}", deadline))
+        return PrefixStore(f"{key}/{own}", store)
+    while True:
+        name = _wait(store, key, deadline)
+        store.set(f"{key}/{name}/here/{rank}", own)
+        known = f"{key}/{name}/known/{rank}"
+        with contextlib.suppress(PeerLost):  # of an earlier start: rank 0 has not yet said a new name
+            if _wait(store, known, min(deadline, time.monotonic() + _ANSWER_S)) == own:
+                return PrefixStore(f"{key}/{name}", store)
+        time.sleep(_POLL_S)
+
+
+def _wait(store: Store, key: str, deadline: float) -> str:
+    while not store.check([key]):
+        if time.monotonic() > deadline:
+            raise PeerLost(f"the ranks did not meet: nobody wrote {key!r} to torchrun's store")
+        time.sleep(_POLL_S)
+    return store.get(key).decode()
 
 
 _NUMBERS = {

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from saddlebag.algorithms.registry import takes_compressors
 from saddlebag.algorithms.simulate import Stop
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver", "Recipe", "load_recipe", "recipe_from_dict"]
 
-Driver = Literal["grpc", "simulate"]
+Driver = Literal["grpc", "simulate", "collective"]
 
 _SECTIONS = {
     "data": DataSection,
@@ -56,7 +56,8 @@ class Recipe:
         workers: ranks 0 to workers - 1 take part.
         ranks: into how many parts a worker's batch is divided: a worker that is a node of torchrun has so many processes, every
             other one computes the parts one after the other, to the same bits. A node with `ranks` = 1 may have any number.
-        driver: "grpc" (a process for each worker) or "simulate" (one process).
+        driver: "grpc" (a server, and a process for each worker), "simulate" (one process), or "collective" (a process for each
+            worker, without a server, over torch.distributed).
         problem, data, method, stop, checkpoint, server, output: the tables of the same names; no data for some problems.
         baselines: more methods, run on the same problem, data, seed, stop and driver.
     """
@@ -82,8 +83,8 @@ class Recipe:
             raise ConfigError(f"ranks must be at least 1, got {self.ranks}")
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed must lie in [0, 2^64), got {self.seed}")
-        if self.driver not in ("grpc", "simulate"):
-            raise ConfigError(f"driver must be 'grpc' or 'simulate', got {self.driver!r}")
+        if self.driver not in get_args(Driver):
+            raise ConfigError(f"driver must be {' or '.join(map(repr, get_args(Driver)))}, got {self.driver!r}")
         seen: set[str] = set()
         for path, method in zip(self._method_paths(), self.methods, strict=True):
             method.check(path)

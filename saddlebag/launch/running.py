@@ -83,10 +83,13 @@ def _drive(job: Recipe, problem: Problem, folder: Path, *, resume: bool, board: 
     ways: dict[str, Any] = {"observe": board.observer(job.label), "progress": board.progress(job.label)}
     if job.driver == "simulate":
         return _simulate(job, problem, folder, **ways)
+    if job.driver == "collective":
+        from saddlebag.launch.ranks import run_collective  # here: other drivers have no use for it
+
+        return run_collective(job, folder, resume=resume, note=board.note, **ways)
     from saddlebag.launch.local import run_grpc  # here, for grpc
 
-    result: Mapping[str, Any] = run_grpc(job, folder, resume=resume, note=board.note, **ways)
-    return result
+    return run_grpc(job, folder, resume=resume, note=board.note, **ways)
 
 
 def _simulate(

@@ -137,4 +137,5 @@ def test_ranks_a_node_and_the_server_are_killed_in_mid_run(tmp_path: Path, machi
     assert result["ledger"]["epochs"] == 1
     report = json.loads((tmp_path / "node-0" / "node-0.json").read_text())
     assert report["ranks"] == RANKS
-    assert 0 < report["inside_s"] < report["elapsed_s"]
+    assert report["evaluations"] > 0
+    assert report["inside_s"] > 0

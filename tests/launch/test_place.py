@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from torch._C._distributed_c10d import TCPStore
 
 from saddlebag.errors import ConfigError, PeerLost
-from saddlebag.launch.place import Place, here
+from saddlebag.launch.place import Place, here, meeting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,30 +53,38 @@ def agent() -> Iterator[TCPStore]:
     del store
 
 
-def rank(agent: TCPStore, number: int) -> Place:
-    numbers = {"rank": number, "ranks": 2, "local_rank": number, "local_ranks": 2, "node": 0, "nodes": 1}
-    return Place(**numbers, host="127.0.0.1", port=agent.port, agent_serves=True)
+def meet(agent: TCPStore, rank: int, ranks: int, found: dict[int, Any]) -> threading.Thread:
+    """A rank of its own connection, in a thread."""
+
+    def run() -> None:
+        numbers = {"rank": rank, "ranks": ranks, "local_rank": rank, "local_ranks": ranks, "node": 0, "nodes": 1}
+        place = Place(**numbers, host="127.0.0.1", port=agent.port, agent_serves=True)
+        try:
+            found[rank] = place.job_store(30)
+        except PeerLost as error:
+            found[rank] = error
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
 
 
-def test_a_follower_waits_for_the_leader_of_its_own_start(agent: TCPStore) -> None:
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
-    agent.set("saddlebag/0", dead.stdout.strip())  # what the leader of an earlier start has left
-    agent.set(f"saddlebag/0/{dead.stdout.strip()}/message", "stale")
-    found: list[bytes] = []
-
-    def follow() -> None:
-        found.append(rank(agent, 1).node_store(30).get("message"))
-
-    follower = threading.Thread(target=follow)
-    follower.start()
-    follower.join(0.2)
-    assert not found
-    agent.set("saddlebag/0", str(os.getpid()))  # this process stands for a leader: a living child of the same parent
-    agent.set(f"saddlebag/0/{os.getpid()}/message", "fresh")
-    follower.join(30)
-    assert found == [b"fresh"]
+def test_every_start_meets_at_a_place_of_its_own(agent: TCPStore) -> None:
+    for start in range(2):
+        found: dict[int, Any] = {}
+        threads = [meet(agent, rank, 3, found) for rank in (2, 1)]  # they find what an earlier start has left
+        if start:
+            threads[0].join(0.7)
+            assert not found, "a rank believed a dead one"
+        threads.append(meet(agent, 0, 3, found))
+        for thread in threads:
+            thread.join(30)
+        assert not found[0].check(["message"]), "a store of an earlier start"
+        found[0].set("message", str(start))
+        assert [found[rank].get("message") for rank in range(3)] == [str(start).encode()] * 3
 
 
-def test_a_follower_gives_up(agent: TCPStore) -> None:
-    with pytest.raises(PeerLost, match="the first rank of node 0 did not come"):
-        rank(agent, 1).node_store(0.2)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_that_are_alone_give_up(agent: TCPStore, rank: int) -> None:
+    with pytest.raises(PeerLost, match="the ranks did not meet"):
+        meeting(agent, "saddlebag", rank, 2, 0.2)

@@ -114,7 +114,7 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
         ("workers=true", r"workers must be a whole number, got True"),
         ("workers=0", r"workers must be at least 1, got 0"),
         ("seed=-1", r"seed must lie in \[0, 2\^64\), got -1"),
-        ("driver=mpi", r"driver must be 'grpc' or 'simulate', got 'mpi'"),
+        ("driver=mpi", r"driver must be 'grpc' or 'simulate' or 'collective', got 'mpi'"),
         ("title=3", r"title must be text, got 3"),
         ("problem.name=bilinera", r"problem\.name 'bilinera' is no known problem; did you mean 'bilinear'"),
         ("problem.m=3", r"problem\.m is no known key; .*known: heterogeneity, n, name"),

@@ -1,0 +1,49 @@
+"""`saddlebag collective`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["collective"]
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(short_help="Run without a server, under torchrun.")
+@click.argument("recipe", type=_FILE)
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe.")
+@click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
+@click.option("--out", type=_FILE, help="Folder for results and checkpoints, of all ranks.  [default: the recipe's]")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    help="Seconds that a rank may be busy before the others take it for lost.",
+)
+@click.option("--parent-fd", type=int, hidden=True, help="End when this pipe closes.")
+def collective(
+    recipe: Path, sets: tuple[str, ...], data: str | None, out: Path | None, timeout_s: float, parent_fd: int | None
+) -> int:
+    """Run the main method of RECIPE on the ranks of torchrun's job, each of them a worker; without torchrun, start it here.
+
+    torchrun --nproc-per-node 4 --max-restarts 10 -m saddlebag.launch.collective RECIPE --out DIR
+    """
+    import os
+
+    from saddlebag.launch.collective import run_rank
+    from saddlebag.launch.ranks import start_ranks
+    from saddlebag.launch.recipe import load_recipe
+
+    loaded = load_recipe(recipe, [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])])
+    folder = out or Path(loaded.output.directory) / loaded.label
+    if "LOCAL_RANK" not in os.environ:
+        return start_ranks(loaded, folder, timeout_s=timeout_s, parent_fd=parent_fd)
+    result = run_rank(loaded, folder, timeout_s=timeout_s, note=lambda text: click.echo(text, err=True))
+    if result is not None:
+        name, value = next(iter(result["merits"].items()))
+        click.echo(f"finished ({result['reason']}): {name} {value:.2e} after {result['rounds']:,} rounds", err=True)
+    return 0

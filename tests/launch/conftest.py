@@ -1,0 +1,46 @@
+"""Ranks of a torch.distributed job as threads of one process, with gloo between them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch.distributed as dist
+
+_TIMEOUT_S = 30
+
+
+@pytest.fixture
+def on_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[dist.ProcessGroup], Any]], list[Any]]:
+    """Runs a body, given its process group, on so many ranks; returns what each returned, or the error it raised."""
+    import torch.distributed as dist
+
+    monkeypatch.setitem(os.environ, "GLOO_SOCKET_IFNAME", "lo")
+
+    def run_all(ranks: int, body: Callable[[dist.ProcessGroup], Any]) -> list[Any]:
+        store = dist.HashStore()
+        ends: list[Any] = [None] * ranks
+
+        def run(rank: int) -> None:
+            timeout = datetime.timedelta(seconds=_TIMEOUT_S)
+            try:
+                ends[rank] = body(dist.ProcessGroupGloo(dist.PrefixStore("job", store), rank, ranks, timeout))
+            except Exception as error:
+                ends[rank] = type(error)(str(error))  # without its frames: they would keep the connections open
+
+        threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(ranks)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(2 * _TIMEOUT_S)
+            assert not thread.is_alive(), "a rank hangs"
+        return ends
+
+    return run_all
