@@ -87,7 +87,11 @@ def _loss(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Judge:
-    """Errors and loss on held-out sentences; the error under attack first, where there is a radius."""
+    """Errors and loss on held-out sentences; the error under attack first, where there is a radius.
+
+    A sentence counts as wrong under attack if it is wrong at the point found or as it stands: no perturbation is in the ball, too,
+    and an ascent from a random start may miss it.
+    """
 
     rows_NT: Tokens
     labels_N: npt.NDArray[np.int64]
@@ -122,8 +126,12 @@ class _Judge:
             worst = self.attack.worst(lambda point: functional.cross_entropy(scores(point), y), e_BTE, start)
             with torch.no_grad():
                 robust = scores(worst)
-        wrong = [float((found.argmax(1) != y).sum()) for found in (robust, clean)]
-        return wrong[0], wrong[1], float(functional.cross_entropy(clean, y, reduction="sum"))
+        wrong_B, attacked_B = clean.argmax(1) != y, robust.argmax(1) != y
+        return (
+            float((wrong_B | attacked_B).sum()),
+            float(wrong_B.sum()),
+            float(functional.cross_entropy(clean, y, reduction="sum")),
+        )
 
 
 def albert_sst2(
