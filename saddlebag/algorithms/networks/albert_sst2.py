@@ -89,8 +89,8 @@ def _loss(
 class _Judge:
     """Errors and loss on held-out sentences; the error under attack first, where there is a radius.
 
-    A sentence counts as wrong under attack if it is wrong at the point found or as it stands: no perturbation is in the ball, too,
-    and an ascent from a random start may miss it.
+    A sentence counts as wrong under attack if it is wrong at the point found or as it stands: no perturbation is
+    in the ball, too, and an ascent from a random start may miss it.
     """
 
     rows_NT: Tokens
