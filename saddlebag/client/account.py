@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from saddlebag.algorithms.finite_sum import FiniteSum
+from saddlebag.algorithms.local_blocks import LocalOperator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from saddlebag.algorithms import Operator
-    from saddlebag.compression import Draws, Vector
+    from saddlebag.compression import Draws, Index, Vector
 
 __all__ = ["ClientLedger", "Phases"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass
@@ -19,6 +27,33 @@ class ClientLedger:
 
     up: int = 0
     down: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    """An operator's values."""
+
+    ask: Operator
+
+    def __call__(self, z_D: Vector, draws: Draws) -> Vector:
+        return self.ask(z_D, draws)
+
+
+@dataclasses.dataclass(frozen=True)
+class _WatchedSum(_Watched):
+    """A `FiniteSum`'s batches, too."""
+
+    num_samples: int
+    lipschitz: float | None
+    batch: Callable[[Vector, Index], Vector]
+
+
+@dataclasses.dataclass(frozen=True)
+class _WatchedKeeper(_Watched):
+    """A `LocalOperator`'s steps, too."""
+
+    block_size: int
+    step: Callable[[Vector, Vector, Draws], tuple[Vector, Vector]]
 
 
 @dataclasses.dataclass
@@ -41,12 +76,19 @@ class Phases:
     _asked_s: float = dataclasses.field(default=0.0, repr=False, compare=False)
 
     def watched(self, operator: Operator) -> Operator:
-        """The operator, timed."""
+        """The operator, timed; one that does more than give values (batches, blocks of its own) still does."""
+        ask, known = self._timed(operator), cast("Any", operator)  # a callable may be one of these, whatever its type says
+        if isinstance(known, FiniteSum):
+            return _WatchedSum(ask, known.num_samples, known.lipschitz, self._timed(known.batch))
+        if isinstance(known, LocalOperator):
+            return _WatchedKeeper(ask, known.block_size, self._timed(known.step))
+        return ask
 
-        def ask(z_D: Vector, draws: Draws) -> Vector:
+    def _timed(self, function: Callable[P, T]) -> Callable[P, T]:
+        def ask(*args: P.args, **kwargs: P.kwargs) -> T:
             begin = time.perf_counter()
             try:
-                return operator(z_D, draws)
+                return function(*args, **kwargs)
             finally:
                 self._asked_s += time.perf_counter() - begin
 

@@ -5,6 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from saddlebag.algorithms.finite_sum import FiniteSum
+from saddlebag.algorithms.local_blocks import LocalOperator
+from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.client import account
 from saddlebag.client.account import Phases
 from saddlebag.compression import Draws
@@ -45,6 +48,41 @@ def test_a_value_outside_a_counted_round_is_not_counted(clock: list[float]) -> N
         phases.watched(fail)(np.ones(1), Draws(0, 0, 0))
     phases.end(phases.begin(), 20.5, 20.75)
     assert phases == dataclasses.replace(Phases(), rounds=1, compress_s=0.5, exchange_s=0.25, apply_s=0.25)
+
+
+def test_a_finite_sum_stays_one_and_its_batches_count(clock: list[float]) -> None:
+    operator = FiniteBilinearGame(n=4, num_workers=2).operator(1)
+    phases, z_D, index_B = Phases(), np.ones(8), np.array([0, 2])
+    watched = phases.watched(operator)
+    assert isinstance(operator, FiniteSum)
+    assert isinstance(watched, FiniteSum)
+    assert (watched.num_samples, watched.lipschitz) == (operator.num_samples, operator.lipschitz)
+    clock[:] = [0.0, 1.0, 4.0, 10.0]
+    began_s = phases.begin()
+    np.testing.assert_array_equal(watched.batch(z_D, index_B), operator.batch(z_D, index_B))
+    phases.end(began_s, 5.0, 9.0)
+    assert phases.compute_s == 3.0
+
+
+def test_an_operator_with_blocks_stays_one_and_its_steps_count(clock: list[float]) -> None:
+    class Blocks:
+        block_size = 3
+
+        def __call__(self, z_D: np.ndarray, draws: Draws) -> np.ndarray:
+            raise AssertionError("its step is to be asked")
+
+        def step(self, z_D: np.ndarray, block_E: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+            return 2 * z_D, block_E + 1
+
+    phases = Phases()
+    watched = phases.watched(Blocks())
+    assert isinstance(watched, LocalOperator)
+    assert watched.block_size == 3
+    clock[:] = [0.0, 1.0, 4.0, 10.0]
+    began_s = phases.begin()
+    value_D, block_E = watched.step(np.ones(2), np.zeros(3), Draws(0, 0, 0))
+    phases.end(began_s, 5.0, 9.0)
+    assert (value_D.tolist(), block_E.tolist(), phases.compute_s) == ([2.0, 2.0], [1.0, 1.0, 1.0], 3.0)
 
 
 def test_nothing_is_said_of_no_rounds() -> None:
