@@ -158,11 +158,14 @@ class Lamb(Adam):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimisticAdam(Adam):
-    """z <- z - gamma (2 u - u_past), u Adam's direction."""
+    """z <- z - gamma (2 u - u_past), u Adam's direction.
+
+    Differs: beta1 is 0 unless given, where the papers on generative networks take 0.5; on a rotation momentum undoes optimism.
+    """
 
     replica_type: ClassVar[type[Any]] = PastReplica
 
-    beta1: float = 0.5
+    beta1: float = 0.0
     beta2: float = 0.9
 
     def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pickle
 from typing import Any
@@ -130,7 +131,7 @@ def test_optimistic_and_extra_adam_by_hand() -> None:
         "extra_adam": 3.0 - step * sum(u),
     }
     for name, z in expected.items():
-        rule = RULES[name]()
+        rule: Any = RULES[name](beta1=0.5)  # type: ignore[call-arg]
         replica = rule.init(np.array([3.0]))
         for value in g:
             replica = rule.update(replica, np.array([value]), step)
@@ -284,18 +285,46 @@ def test_the_schedule_rises_and_falls(game: BilinearGame) -> None:
     assert build(schedule="cosine").pace(8) == pytest.approx(0.5)
 
 
-def test_optimism_comes_nearer_to_a_saddle_point_than_plain_adam() -> None:
-    game = BilinearGame(n=4, num_workers=3, regularisation=0.02, heterogeneity=0.0)
+@dataclasses.dataclass(frozen=True)
+class Rotation:
+    """min over x, max over y of x y: F(x, y) = (y, -x), whose saddle point is 0."""
 
-    def error(name: str) -> float:
-        steps = {"step_size": 0.1, "beta1": 0.5, "beta2": 0.9, "total": 2000, "schedule": "linear"}
-        method = METHODS[name](game, up=FULL, down=FULL, **steps)
+    name: str = "rotation"
+    dimension: int = 2
+    num_workers: int = 2
+    constants: None = None
+    unconstrained: bool = True
+
+    def start(self) -> Any:
+        return np.array([1.0, 0.5])
+
+    def operator(self, worker: int) -> Any:
+        return lambda z_D, draws: np.array([z_D[1], -z_D[0]])
+
+    def prox(self, v_D: Any, step_size: float) -> Any:
+        return v_D
+
+    def merits(self, z_D: Any) -> dict[str, float]:
+        return {"distance": float(np.linalg.norm(z_D))}
+
+
+def test_optimism_finds_the_centre_that_plain_rules_go_round() -> None:
+    """Measured: SGD 13.6, Adam 3.0, optimistic and extra Adam below 1e-60, from 1.12 on; with beta1 = 0.5 both go outward."""
+    rotation: Any = Rotation()
+
+    def distance(name: str, **keys: Any) -> float:
+        method = METHODS[name](rotation, up=EXACT, down=EXACT, step_size=0.05, **keys)
         stop = Stop(max_iterations=2000, every=2000)
-        return simulate(game, method, seed=0, stop=stop, wire=LoopbackWire()).history[-1].merits["relative_error"]
+        return simulate(rotation, method, seed=0, stop=stop, wire=LoopbackWire()).history[-1].merits["distance"]
 
-    plain = error("compressed_adamw")
-    assert error("compressed_optimistic_adam") < 0.5 * plain  # measured: 0.30
-    assert error("compressed_extra_adam") < 0.5 * plain  # 0.31
+    start = rotation.merits(rotation.start())["distance"]
+    grown = start * (1.0 + 0.05**2) ** (2000 / 2)  # every plain step multiplies the distance by sqrt(1 + step^2)
+    assert distance("compressed_sgd", momentum=0.0) == pytest.approx(grown, rel=1e-9)
+    assert distance("compressed_adamw", beta1=0.0) > 2 * start
+    for name in ("compressed_optimistic_adam", "compressed_extra_adam"):
+        assert distance(name, beta1=0.0, beta2=0.999) < 1e-30
+        assert distance(name, beta1=0.5, beta2=0.999) > 2 * start, "momentum undoes optimism: the default is beta1 = 0"
+        assert distance(name, total=2000, schedule="linear") < 1e-3  # the defaults
 
 
 @pytest.mark.parametrize(
