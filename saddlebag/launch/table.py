@@ -201,21 +201,23 @@ def _new_table(title: str) -> Table:
 
 
 def print_summary(values: Mapping[str, Any]) -> None:
-    """The table at the end: what each method needed, and the saving."""
+    """The table at the end: what each method needed, and the saving; without a target also the other merits at the end."""
     target, merit, workers = values["target"], values["merit"], values["workers"]
+    others = [] if target else [name for name in values["jobs"][0]["merits"] if name != merit]
     table = _new_table(values["title"])
     table.caption = escape(f"merit: {merit}; up and down: bytes of each worker" + (f" until {target:.0e}" if target else ""))
     table.add_column("method", no_wrap=True)
-    for column in ("outcome", "merit", "iterations", "rounds", "up", "down", "time"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("outcome", "merit", *others, "iterations", "rounds", "up", "down", "time"):
+        table.add_column(escape(column), justify="right", no_wrap=True)
     for job in values["jobs"]:
         hit = job["at_target"]
         last = {**job, "iteration": job["iterations"], "round": job["rounds"], "merit": job["merits"][merit]}
         at = hit or last
         sizes = [format_bytes(at[key] / workers) for key in ("up_bytes", "down_bytes")]
         outcome = "reached" if hit else _WORDS.get(job["reason"], job["reason"])
-        counts = (f"{at['merit']:.1e}", f"{at['iteration']:,}", f"{at['round']:,}")
-        table.add_row(escape(job["label"]), outcome, *counts, *sizes, format_time(at["elapsed_s"]))
+        merits = [f"{value:.1e}" for value in (at["merit"], *(job["merits"][name] for name in others))]
+        counts = (f"{at['iteration']:,}", f"{at['round']:,}")
+        table.add_row(escape(job["label"]), outcome, *merits, *counts, *sizes, format_time(at["elapsed_s"]))
     console = print_table(table)
     for saved in values["savings"]:
         console.print(_saving_line(values["jobs"][0]["label"], saved, merit), soft_wrap=True)
