@@ -1,27 +1,49 @@
 #!/usr/bin/env bash
-# One node of a job over several nodes; run it on every node at the same time, with node numbers from 0.
+# One node of a job over several nodes; run it on every node, with node numbers from 0, in any order.
 #
 #   NODE=0 SERVER=10.0.0.1:7777 RECIPE=recipe.toml RANKS=8 launch/torchrun.sh
 #
-# Node 0 also serves. NCCL (or gloo without GPUs) stays inside a node; one compressed message a round leaves it.
-# A killed rank is started again by torchrun and a killed node by running this again: both resume where the run is.
-# Beyond loopback give the server TLS: SERVER_FLAGS="--tls-cert ... --tls-key ..." and NODE_FLAGS="--tls-ca ...", with the
-# secret that both share in $SADDLEBAG_TOKEN; or SERVER_FLAGS=--insecure on a network of your own.
+# Node 0 also serves. NCCL (or gloo without GPUs) stays inside a node; one compressed message a round leaves it. The recipe's
+# `workers` is the number of nodes.
+#
+#   RANKS        processes of this node, one for each GPU (1)
+#   OUT          folder of checkpoints and results, the same path at every start (runs/cluster)
+#   RESTARTS     how often torchrun starts the ranks of this node again (10)
+#   SERVER_FLAGS, NODE_FLAGS   more options. Beyond loopback give the server TLS: SERVER_FLAGS="--tls-cert ... --tls-key ..."
+#                and NODE_FLAGS="--tls-ca ...", with the secret that both share in $SADDLEBAG_TOKEN; or
+#                SERVER_FLAGS=--insecure on a network of your own
+#   OMP_NUM_THREADS   threads of each rank, for training on CPUs (1)
+#
+# A killed rank is started again by torchrun, a killed server by this script, a killed node by whoever runs it again: all resume
+# where the run is.
 set -euo pipefail
 
 : "${NODE:?number of this node, from 0}" "${SERVER:?HOST:PORT of node 0}" "${RECIPE:?recipe file}"
 RANKS=${RANKS:-1} OUT=${OUT:-runs/cluster} RESTARTS=${RESTARTS:-10}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 read -ra server_flags <<< "${SERVER_FLAGS:-}"
 read -ra node_flags <<< "${NODE_FLAGS:-}"
 
+serve() {
+  local status=0 child
+  trap 'kill "$child" 2> /dev/null' TERM # the script ends before the run does
+  while true; do
+    saddlebag server "$RECIPE" --address "$SERVER" --out "$OUT/server" --resume "${server_flags[@]}" &
+    child=$!
+    wait "$child" && return 0 || status=$?
+    if [ "$status" -le 2 ] || [ "$status" = 143 ]; then return "$status"; fi # an error that would come again, or told to end
+    echo "the server ended with status $status; starting it again" >&2
+    sleep 1
+  done
+}
+
 if [ "$NODE" = 0 ]; then
-  resume=()
-  if [ -d "$OUT/server/checkpoints" ]; then resume=(--resume); fi
-  saddlebag server "$RECIPE" --address "$SERVER" --out "$OUT/server" "${resume[@]}" "${server_flags[@]}" &
-  trap 'kill "$!" 2> /dev/null || true' EXIT
+  serve &
+  server=$!
+  trap 'kill "$server" 2> /dev/null || true' EXIT
 fi
 
-torchrun --standalone --nproc-per-node "$RANKS" --max-restarts "$RESTARTS" -m saddlebag.launch.node \
+torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node "$RANKS" --max-restarts "$RESTARTS" -m saddlebag.launch.node \
   "$RECIPE" --server "$SERVER" --worker "$NODE" --out "$OUT/node-$NODE" "${node_flags[@]}"
 
-if [ "$NODE" = 0 ]; then wait; fi
+if [ "$NODE" = 0 ]; then wait "$server"; fi

