@@ -140,10 +140,11 @@ class NodeGroup:
 
     def _ask(self, part: Operator, z_D: Vector, draws: Draws) -> Vector:
         begin = time.perf_counter()
+        point_D = torch.from_numpy(np.array(z_D)).to(self._device)
         if self.ranks > 1:
             self._command(_Command.EVALUATE, draws.seed, draws.round, draws.worker)
-            self._broadcast(torch.from_numpy(np.array(z_D)).to(self._device))
-        total_D, spent_s = self._sum(part, z_D, draws)
+            self._broadcast(point_D)
+        total_D, spent_s = self._sum(part, point_D, draws)
         if not torch.isfinite(total_D).all():
             raise NotFiniteError(f"the operator of worker {draws.worker} is not finite at round {draws.round}")
         if self.ranks > 1:
@@ -177,7 +178,7 @@ class NodeGroup:
                 z_D = torch.empty(dimension, dtype=torch.float64, device=self._device)
                 self._broadcast(z_D)
                 seed, round_, worker = key
-                self._sum(part, z_D.cpu().numpy(), Draws(seed, round_, worker))
+                self._sum(part, z_D, Draws(seed, round_, worker))
 
     # -- both ------------------------------------------------------------------------------------------------------------
 
@@ -195,16 +196,16 @@ class NodeGroup:
         with self._talking():
             self._group.broadcast(tensor, 0).wait()
 
-    def _sum(self, part: Operator, z_D: Vector, draws: Draws) -> tuple[torch.Tensor, float]:
+    def _sum(self, part: Operator, z_D: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, float]:
         """The sum of this rank's part and those of all behind it in the tree, and the seconds in the own one.
 
         A part that is not finite goes on as NaN, so that every rank finishes the exchange and the leader learns of it.
         """
         begin = time.perf_counter()
         try:
-            value_D = torch.from_numpy(np.require(part(z_D, draws), np.float64, ["C", "W"])).to(self._device)
+            value_D = self._own(part, z_D, draws)
         except NotFiniteError:
-            value_D = torch.full((len(z_D),), torch.nan, dtype=torch.float64, device=self._device)
+            value_D = torch.full_like(z_D, torch.nan)
         spent_s = time.perf_counter() - begin
         with self._talking():
             for source in self._sources:
@@ -214,6 +215,14 @@ class NodeGroup:
             if self._target is not None:
                 self._group.send([value_D], self._target, _TAG).wait()
         return value_D, spent_s
+
+    def _own(self, part: Operator, z_D: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """This rank's part, without a way over the host where it computes on the device (`algorithms/networks/part.py`)."""
+        on_device = getattr(part, "on_device", None)
+        if on_device is None:
+            return torch.from_numpy(np.require(part(z_D.cpu().numpy(), draws), np.float64, ["C", "W"])).to(self._device)
+        value_D: torch.Tensor = on_device(z_D, draws)
+        return value_D.to(self._device)
 
     def _talking(self) -> contextlib.AbstractContextManager[None]:
         return talking(f"rank {self.rank} of {self.ranks} on this node")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed as dist
 
 from saddlebag.algorithms import Stop, masha1, simulate
@@ -112,6 +113,22 @@ def test_every_rank_sees_the_point_and_the_key() -> None:
         assert [key for _, key in seen[rank]] == keys
         for number, (z_D, _) in enumerate(seen[rank]):
             np.testing.assert_array_equal(z_D, np.arange(GAME.dimension) * 0.1 + number)
+
+
+def test_parts_that_compute_on_the_device_are_asked_there() -> None:
+    class Part:
+        def __init__(self, rank: int) -> None:
+            self.rank = rank
+
+        def __call__(self, z_D: Any, draws: Draws) -> Any:
+            raise AssertionError("over the host")
+
+        def on_device(self, z_D: torch.Tensor, draws: Draws) -> torch.Tensor:
+            return z_D * (1 + self.rank)
+
+    node, z_D = Node(2, Part), np.arange(GAME.dimension, dtype=float)
+    np.testing.assert_array_equal(node.operator(z_D, Draws(0, 0, 0)), 1.5 * z_D)
+    assert node.stop() == [0]
 
 
 def test_an_infinite_part_is_told_to_the_leader_and_the_node_goes_on() -> None:

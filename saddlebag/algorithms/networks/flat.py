@@ -73,19 +73,23 @@ class FlatModules:
         """How many coordinates each module has, in the order of the vector."""
         return {player: sum(p.numel() for p in parameters) for player, parameters in self._owned.items()}
 
-    def load(self, z_D: Vector) -> None:
-        """Set the parameters: one casting write. The gradient becomes zero."""
+    def load(self, z_D: Vector | torch.Tensor) -> None:
+        """Set the parameters, from the host or from any device: one casting write. The gradient becomes zero."""
         with torch.no_grad():
-            self._value_D.copy_(torch.from_numpy(z_D))
+            self._value_D.copy_(torch.as_tensor(z_D))
             self._gradient_D.zero_()
 
     def value(self) -> Vector:
         """The parameters as they are, float64 (D,)."""
         return self._value_D.cpu().numpy().astype(np.float64)
 
-    def gradient(self) -> Vector:
-        """What backward has added up since `load`, float64 (D,)."""
-        return self._gradient_D.cpu().numpy().astype(np.float64)
+    def gradient(self) -> torch.Tensor:
+        """What backward has added up since `load`, float64 (D,), where the modules are."""
+        return self._gradient_D.to(torch.float64, copy=True)
+
+    def like(self, x_D: Vector) -> torch.Tensor:
+        """A vector as float64 where the modules are."""
+        return torch.from_numpy(x_D).to(self._value_D.device)
 
 
 def _refuse_statistics(player: str, module: nn.Module) -> None:

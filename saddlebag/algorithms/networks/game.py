@@ -23,6 +23,7 @@ import numpy as np
 from saddlebag.algorithms.base import identity_prox
 from saddlebag.algorithms.networks.chance import Chance, seed_of, seeded
 from saddlebag.algorithms.networks.local import Keeper, LocalBlock
+from saddlebag.algorithms.networks.part import Part
 from saddlebag.compression.draws import Draws, Purpose, uniform_subset
 from saddlebag.errors import ConfigError, NotFiniteError
 
@@ -139,19 +140,13 @@ class ModuleGame:
             raise ConfigError(f"{self.name}: local blocks cannot be divided among ranks; give each process a worker")
         count = self.batch_size or len(self.data[worker][0])
         self._check_parts(count, ranks * self.accumulate, f"ranks * accumulate = {ranks} * {self.accumulate}")
-
-        def ask(z_D: Vector, draws: Draws) -> Vector:
-            with self._lock:
-                return self._value(worker, z_D, draws, range(rank, ranks * self.accumulate, ranks), ranks * self.accumulate)
-
-        return ask
+        return Part(self, worker, range(rank, ranks * self.accumulate, ranks), ranks * self.accumulate)
 
     def step(self, worker: int, z_D: Vector, block_E: Vector, draws: Draws) -> tuple[Vector, Vector]:
         """The operator at a worker's local block, and the block after its step."""
         block_N: npt.NDArray[np.float64] = block_E.astype(np.float64).reshape(self.block_shape(worker))
-        with self._lock:
-            value_D = self._value(worker, z_D, draws, range(self.accumulate), self.accumulate, block_N)
-        return value_D, block_N.reshape(-1)
+        value_D = self.value(worker, z_D, draws, range(self.accumulate), self.accumulate, block_N)
+        return value_D.cpu().numpy(), block_N.reshape(-1)
 
     def block_shape(self, worker: int) -> tuple[int, ...]:
         """(N, shape of a sample's variables)."""
@@ -216,11 +211,12 @@ class ModuleGame:
         return flat, flat.value()
 
     @functools.cached_property
-    def _sign_D(self) -> Vector | None:
+    def _sign_D(self) -> torch.Tensor | None:
         """-1 where a player maximises; None where all minimise."""
         if not self.maximises:
             return None
-        return np.concatenate([np.full(n, -1.0 if p in self.maximises else 1.0) for p, n in self._flat.sizes().items()])
+        signs = [np.full(n, -1.0 if p in self.maximises else 1.0) for p, n in self._flat.sizes().items()]
+        return self._flat.like(np.concatenate(signs))
 
     def rows(self, worker: int, draws: Draws) -> npt.NDArray[np.int64]:
         """The rows of a round's batch."""
@@ -232,12 +228,12 @@ class ModuleGame:
             draws = Draws(draws.seed, draws.round - draws.round % _STEP % self.replays, draws.worker)
         return uniform_subset(draws.own(Purpose.BATCH), total, count)
 
-    def _value(self, worker: int, z_D: Vector, draws: Draws, parts: range, total: int, block_N: Any = None) -> Vector:
-        """The mean of some of `total` parts; moves the rows of the batch in `block_N`."""
+    def value(self, worker: int, z_D: Any, draws: Draws, parts: range, total: int, block_N: Any = None) -> torch.Tensor:
+        """The mean of some of `total` parts, float64 (D,), where the modules are; moves the batch's rows in `block_N`."""
         row_B, seed = self.rows(worker, draws), seed_of(draws)
         flat = self._flat
-        flat.load(z_D)
-        with seeded(seed, self.device), self.autocast():
+        with self._lock, seeded(seed, self.device), self.autocast():
+            flat.load(z_D)
             for part in parts:
                 here = slice(part, None, total)
                 batch = tuple(self.tensor(array[row_B[here]]) for array in self.data[worker])
@@ -246,9 +242,8 @@ class ModuleGame:
                     self._backward(self.loss(flat.modules, batch, chance))
                 else:
                     block_N[row_B[here]] = self._raised(batch, block_N[row_B[here]], chance)
-        value_D = flat.gradient()
-        value_D /= len(parts)
-        if not np.isfinite(value_D).all():
+            value_D = flat.gradient() / len(parts)
+        if not value_D.isfinite().all():
             raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")
         return value_D if self._sign_D is None else value_D * self._sign_D
 

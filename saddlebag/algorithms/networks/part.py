@@ -1,0 +1,36 @@
+"""One rank's share of a worker's operator: of vectors on the host, as methods ask, and of tensors where the modules compute.
+
+Shapes: D = parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from saddlebag.algorithms.networks.game import ModuleGame
+    from saddlebag.compression.draws import Draws
+    from saddlebag.compression.payload import Vector
+
+__all__ = ["Part"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """The mean of some of the equal parts of a worker's batch; both ways of asking give the same bits."""
+
+    game: ModuleGame
+    worker: int
+    parts: range
+    total: int
+
+    def __call__(self, z_D: Vector, draws: Draws) -> Vector:
+        value_D: Vector = self.on_device(z_D, draws).cpu().numpy()
+        return value_D
+
+    def on_device(self, z_D: torch.Tensor | Vector, draws: Draws) -> torch.Tensor:
+        """F at z, float64 (D,), on the device of the game; z may lie anywhere. So a node adds up where the gradients are."""
+        return self.game.value(self.worker, z_D, draws, self.parts, self.total)
