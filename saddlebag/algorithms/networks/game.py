@@ -242,7 +242,7 @@ class ModuleGame:
                     self._backward(self.loss(flat.modules, batch, chance))
                 else:
                     block_N[row_B[here]] = self._raised(batch, block_N[row_B[here]], chance)
-            value_D = flat.gradient() / len(parts)
+            value_D = flat.gradient().div_(len(parts))
         if not value_D.isfinite().all():
             raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")
         return value_D if self._sign_D is None else value_D * self._sign_D
