@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.networks.albert import AlbertGame, make_albert, shape_of
+from saddlebag.algorithms.networks.albert import AlbertGame, check_training, make_albert, shape_of
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.embeddings import EmbeddingAttack, TextAttack
 from saddlebag.algorithms.networks.vocabulary import MASK, SPECIAL, Tokens, Vocabulary
@@ -62,7 +62,9 @@ def masked(ids_BT: torch.Tensor, uniform_B3T: torch.Tensor, pieces: int) -> tupl
     return ids_BT.scatter(1, place_BP, shown_BP), place_BP
 
 
-def masked_loss(model: nn.Module, ids_BT: torch.Tensor, chance: Chance, attack: EmbeddingAttack) -> torch.Tensor:
+def masked_loss(
+    model: nn.Module, ids_BT: torch.Tensor, chance: Chance, attack: EmbeddingAttack, *kept_BTE: torch.Tensor
+) -> torch.Tensor:
     """The mean cross-entropy at the chosen places; only there scores are computed, which is most of a small model's work."""
     from torch.nn import functional
 
@@ -79,13 +81,13 @@ def masked_loss(model: nn.Module, ids_BT: torch.Tensor, chance: Chance, attack: 
 
     e_BTE = albert.get_input_embeddings()(hidden_BT)
     assert e_BTE.shape[:2] == (rows, length)
-    return attack.loss(value, e_BTE, lambda: chance.uniform(*e_BTE.shape[1:]))
+    return attack.loss(value, e_BTE, lambda: chance.uniform(*e_BTE.shape[1:]), *kept_BTE)
 
 
 def _loss(
     players: Mapping[str, nn.Module], batch: tuple[torch.Tensor, ...], chance: Chance, *, attack: EmbeddingAttack
 ) -> torch.Tensor:
-    return masked_loss(players["model"], batch[0], chance, attack)
+    return masked_loss(players["model"], batch[0], chance, attack, *batch[1:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +115,7 @@ class _Judge:
         for begin in range(0, count, _JUDGED_AT_ONCE):
             part = slice(begin, min(begin + _JUDGED_AT_ONCE, count))
             ids_BT = torch.from_numpy(self.rows_NT[part]).to(self.device)
-            total += float(masked_loss(model, ids_BT, Chance(0, count, part), attack)) * len(ids_BT)
+            total += float(masked_loss(model, ids_BT, Chance(0, count, part), attack).detach()) * len(ids_BT)
         return total / count
 
 
@@ -130,6 +132,7 @@ def albert_mlm(
     eps: float = 0.0,
     norm: Norm = "l2",
     attack_steps: int = 3,
+    replays: int = 1,
     batch_size: int = 8,
     accumulate: int = 1,
     dropout: float = 0.0,
@@ -151,6 +154,7 @@ def albert_mlm(
         eps: its radius; also of the attack that judges.
         norm: of the radius.
         attack_steps: of the ascent.
+        replays: rounds that a batch is kept for; of two at least where the attack is "free".
         batch_size: rows of a worker in a round, see `ModuleGame`.
         accumulate: see there.
         dropout: everywhere, probability.
@@ -166,8 +170,7 @@ def albert_mlm(
         raise ConfigError("albert_mlm needs a text; add a data section whose source is the path of a text file or folder")
     shape = shape_of(size, vocabulary, length)
     disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
-    if not 0 <= dropout < 1 or judged < 1:
-        raise ConfigError(f"dropout must lie in [0, 1) and judged be at least 1, got {dropout} and {judged}")
+    check_training(dropout=dropout, judged=judged, attack=attack, replays=replays)
     learned = Vocabulary.learn(data.train, shape.vocabulary, user="albert_mlm")
     rows_NT, held_NT = learned.pack(data.train, shape.length), learned.pack(data.valid, shape.length)
     if len(rows_NT) < num_workers or not len(held_NT):
@@ -184,6 +187,8 @@ def albert_mlm(
         loss=functools.partial(_loss, attack=disturbed),
         data=tuple((rows_NT[shard],) for shard in shards),
         batch_size=batch_size,
+        local=disturbed.local(shape.length, shape.embedding),
+        replays=replays,
         accumulate=accumulate,
         precision=precision,
         device=device,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.networks.albert import AlbertGame, make_albert, shape_of
+from saddlebag.algorithms.networks.albert import AlbertGame, check_training, make_albert, shape_of
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.embeddings import EmbeddingAttack, TextAttack
 from saddlebag.algorithms.networks.vocabulary import PAD, Tokens, Vocabulary
@@ -82,7 +82,7 @@ def _loss(
     def value(e_BTE: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(scores(e_BTE), batch[1])
 
-    return attack.loss(value, scores.embeddings(), lambda: scores.start(chance))
+    return attack.loss(value, scores.embeddings(), lambda: scores.start(chance), *batch[2:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,6 +147,7 @@ def albert_sst2(
     eps: float = 0.0,
     norm: Norm = "l2",
     attack_steps: int = 3,
+    replays: int = 1,
     batch_size: int = 16,
     accumulate: int = 1,
     dropout: float = 0.1,
@@ -168,6 +169,7 @@ def albert_sst2(
         eps: its radius; also of the attack that judges.
         norm: of the radius.
         attack_steps: of the ascent.
+        replays: rounds that a batch is kept for; of two at least where the attack is "free".
         batch_size: sentences of a worker in a round, see `ModuleGame`.
         accumulate: see there.
         dropout: everywhere, probability.
@@ -182,8 +184,7 @@ def albert_sst2(
         raise ConfigError("albert_sst2 needs sentences; add a data section whose source is the path of SST-2's folder or file")
     shape = shape_of(size, vocabulary, length)
     disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
-    if not 0 <= dropout < 1 or judged < 1:
-        raise ConfigError(f"dropout must lie in [0, 1) and judged be at least 1, got {dropout} and {judged}")
+    check_training(dropout=dropout, judged=judged, attack=attack, replays=replays)
     learned = Vocabulary.learn(data.train, shape.vocabulary, user="albert_sst2")
     labels_N, dev_labels_N = np.array(data.train_labels, np.int64), np.array(data.dev_labels, np.int64)
     rows_NT = learned.rows(data.train, shape.length)
@@ -197,6 +198,8 @@ def albert_sst2(
         loss=functools.partial(_loss, attack=disturbed),
         data=tuple((rows_NT[shard], labels_N[shard]) for shard in shards),
         batch_size=batch_size,
+        local=disturbed.local(shape.length, shape.embedding),
+        replays=replays,
         accumulate=accumulate,
         precision=precision,
         device=device,

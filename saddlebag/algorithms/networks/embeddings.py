@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from saddlebag.algorithms.networks.adversary import Norm, ascend, climb
+from saddlebag.algorithms.networks.adversary import Norm, advance, ascend, climb
+from saddlebag.algorithms.networks.local import LocalBlock
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddingAttack", "TextAttack"]
 
-TextAttack = Literal["none", "pgd", "freelb"]
+TextAttack = Literal["none", "pgd", "freelb", "free"]
 _STRIDES = 1.5  # radii that all steps of an ascent together can go
+_FREE_STRIDE = 1.0  # radii of the one step in a round (Shafahi et al. 2019)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ class EmbeddingAttack:
     """What is done to the embeddings of a text.
 
     Attributes:
-        attack: "none"; "pgd", the gradient at the last point of an ascent; "freelb", the mean of those on the way.
+        attack: "none"; "pgd", the gradient at the last point of an ascent; "freelb", the mean of those on the way;
+            "free", a perturbation for each place of a batch that the worker keeps and moves once in each round.
         eps: radius around the embeddings; 0 for no attack.
         norm: of the radius: "l2" of all embeddings of a text together, or "linf".
         steps: of the ascent.
@@ -55,8 +58,23 @@ class EmbeddingAttack:
         if self.attack != "none" and not self.eps:
             raise ConfigError(f"attack {self.attack!r} needs a radius; set eps above 0")
 
+    def local(self, length: int, embedding: int) -> LocalBlock | None:
+        """The variables that a worker keeps, for "free"."""
+        if self.attack != "free":
+            return None
+
+        def move(delta: torch.Tensor, slope: torch.Tensor, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+            del batch
+            return advance(delta, slope, eps=self.eps, step_size=_FREE_STRIDE * self.eps, norm=self.norm)
+
+        return LocalBlock(shape=lambda arrays: (length, embedding), move=move, by_place=True)
+
     def loss(
-        self, value: Callable[[torch.Tensor], torch.Tensor], e_BTE: torch.Tensor, start: Callable[[], torch.Tensor]
+        self,
+        value: Callable[[torch.Tensor], torch.Tensor],
+        e_BTE: torch.Tensor,
+        start: Callable[[], torch.Tensor],
+        kept_BTE: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The loss to differentiate in theta.
 
@@ -64,9 +82,12 @@ class EmbeddingAttack:
             value: embeddings (B, T, E) -> mean loss.
             e_BTE: the embeddings, with their dependence on theta.
             start: uniform numbers in [0, 1) of that shape for a random start, 0.5 at places that do not count.
+            kept_BTE: of "free", what the worker keeps.
         """
         import torch
 
+        if kept_BTE is not None:
+            return value(e_BTE + kept_BTE[:, : e_BTE.shape[1]])
         if self.attack == "none":
             return value(e_BTE)
         if self.attack == "pgd":

@@ -149,10 +149,11 @@ class ModuleGame:
         return value_D.cpu().numpy(), block_N.reshape(-1)
 
     def block_shape(self, worker: int) -> tuple[int, ...]:
-        """(N, shape of a sample's variables)."""
+        """(N or B, shape of a sample's variables)."""
         assert self.local is not None
         arrays = self.data[worker]
-        return (len(arrays[0]), *self.local.shape(arrays))
+        count = (self.batch_size if self.local.by_place else None) or len(arrays[0])
+        return (count, *self.local.shape(arrays))
 
     def merits(self, z_D: Vector) -> Mapping[str, float]:
         if self.evaluate is None:
@@ -229,7 +230,7 @@ class ModuleGame:
         return uniform_subset(draws.own(Purpose.BATCH), total, count)
 
     def value(self, worker: int, z_D: Any, draws: Draws, parts: range, total: int, block_N: Any = None) -> torch.Tensor:
-        """The mean of some of `total` parts, float64 (D,), where the modules are; moves the batch's rows in `block_N`."""
+        """The mean of some of `total` parts, float64 (D,), where the modules are; moves its samples' variables in `block_N`."""
         row_B, seed = self.rows(worker, draws), seed_of(draws)
         flat = self._flat
         with self._lock, seeded(seed, self.device), self.autocast():
@@ -241,7 +242,8 @@ class ModuleGame:
                 if block_N is None:
                     self._backward(self.loss(flat.modules, batch, chance))
                 else:
-                    block_N[row_B[here]] = self._raised(batch, block_N[row_B[here]], chance)
+                    kept = here if self.local and self.local.by_place else row_B[here]
+                    block_N[kept] = self._raised(batch, block_N[kept], chance)
             value_D = flat.gradient().div_(len(parts))
         if not value_D.isfinite().all():
             raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")

@@ -28,10 +28,13 @@ class LocalBlock:
     Attributes:
         shape: one sample's, from the worker's arrays.
         move: (variables, the loss's gradient in them, batch without them) -> the variables after a step of ascent.
+        by_place: a worker keeps one for each place of a batch, not for each sample: what stands there is handed on to the next
+            batch, as Shafahi et al. 2019 do, where all samples' would fill the memory.
     """
 
     shape: Callable[[tuple[Any, ...]], tuple[int, ...]]
     move: Callable[[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]], torch.Tensor]
+    by_place: bool = False
 
 
 class Blocks(Protocol):

@@ -16,7 +16,7 @@ from saddlebag.algorithms import Stop, make_method
 from saddlebag.algorithms.networks.albert import SHAPES, make_albert
 from saddlebag.algorithms.networks.albert_mlm import albert_mlm, masked, masked_loss
 from saddlebag.algorithms.networks.albert_sst2 import albert_sst2
-from saddlebag.algorithms.networks.chance import Chance
+from saddlebag.algorithms.networks.chance import Chance, seed_of
 from saddlebag.algorithms.networks.embeddings import EmbeddingAttack
 from saddlebag.algorithms.networks.text import Sentences, Text
 from saddlebag.algorithms.networks.vocabulary import CLS, MASK, SEP, SPECIAL
@@ -169,6 +169,37 @@ def test_freelb_averages_the_gradients_along_the_ascent() -> None:
     assert float(loss.detach()) == pytest.approx(float(w.abs().sum()) * (0.0 + 0.3 + 0.6) / 3)
 
 
+def test_free_keeps_a_perturbation_for_each_place_of_the_batch(text: Text, sentences: Sentences) -> None:
+    """At a kept block of zeros the value is that without attack; a step raises the loss on the same batch within the ball."""
+    for problem, plain in zip(
+        both(text, sentences, attack="free", eps=0.1, replays=3, dropout=0.0, precision="float64"),
+        both(text, sentences, replays=3, dropout=0.0, precision="float64"),
+        strict=True,
+    ):
+        z_D, keeper = problem.start(), problem.operator(0)
+        block_E = np.zeros(keeper.block_size)
+        assert block_E.size == 4 * 16 * 16
+        value_D, moved_E = keeper.step(z_D, block_E, Draws(0, 0, 0))
+        assert np.array_equal(value_D, plain.operator(0)(z_D, Draws(0, 0, 0)))
+        sizes = np.linalg.norm(moved_E.reshape(4, -1), axis=1)
+        assert sizes == pytest.approx(0.1)
+        before, after = (float(problem.loss(*arguments).detach()) for arguments in loss_at(problem, block_E, moved_E))
+        assert after > before
+        full = make_compressor("identity")
+        method = make_method("compressed_adamw", problem, step_size=0.001, up=full, down=full)
+        assert sb.simulate(problem, method, stop=Stop(max_rounds=4, every=4)).rounds == 4
+
+
+def loss_at(problem: Any, *blocks: np.ndarray) -> Any:
+    """The arguments of the loss on the first batch, at each of the blocks."""
+    draws = Draws(0, 0, 0)
+    model = problem.module(problem.start())
+    batch = tuple(torch.from_numpy(array[problem.rows(0, draws)]) for array in problem.data[0])
+    for block_E in blocks:
+        leaf = torch.from_numpy(block_E.reshape(4, 16, 16))
+        yield model, (*batch, leaf), Chance(seed_of(draws), 4, slice(None))
+
+
 def test_training_with_compression_learns_to_look_at_other_words(text: Text) -> None:
     problem = albert_mlm(text, **{**SMALL, "batch_size": 16})
     grid = make_compressor("grid", step=0.25, block=128)
@@ -214,8 +245,9 @@ def test_sizes_are_those_published() -> None:
         ({"size": "huge"}, "size must be one of tiny, small, base, large, got 'huge'"),
         ({"length": 2}, "length must be at least 4 tokens, got 2"),
         ({"vocabulary": 5}, "vocabulary must have at least 64 pieces, got 5"),
-        ({"attack": "fgsm"}, "attack must be one of none, pgd, freelb, got 'fgsm'"),
+        ({"attack": "fgsm"}, "attack must be one of none, pgd, freelb, free, got 'fgsm'"),
         ({"attack": "pgd"}, "attack 'pgd' needs a radius; set eps above 0"),
+        ({"attack": "free", "eps": 0.1}, "set replays to 2 or more, got 1"),
         ({"eps": -1.0}, "eps must be 0 or more"),
         ({"norm": "l1"}, "norm must be one of"),
         ({"dropout": 1.0}, "dropout must lie in"),
