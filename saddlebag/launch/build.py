@@ -11,6 +11,7 @@ from saddlebag.algorithms.division import divided
 from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
 from saddlebag.errors import ConfigError, RemoteProtocolError
+from saddlebag.launch.cache import CACHE, Cache
 from saddlebag.launch.counted import counted_probability
 from saddlebag.launch.fields import at, parameters_of
 from saddlebag.launch.plugins import find
@@ -19,6 +20,7 @@ from saddlebag.launch.sections import CompressorSection, MethodSection, parse_st
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from saddlebag.algorithms.base import AnyMethod, Problem
     from saddlebag.compression.base import Compressor
@@ -30,10 +32,11 @@ __all__ = ["apply_resolved", "build_method", "build_problem", "resolve", "resolv
 _RESOLVED = ("step_size", "probability")
 
 
-def build_problem(recipe: Recipe, *, whole: bool = False) -> Problem:
+def build_problem(recipe: Recipe, *, whole: bool = False, out: Path | None = None) -> Problem:
     """The problem of a recipe, with its data read and divided.
 
     With `ranks` above 1 a worker's operator is computed part by part, unless `whole` is set: for a node whose ranks do that.
+    What is worked out from the data is kept in `out`/cache, where a folder is given and the data say so.
 
     Raises:
         ConfigError: a parameter is out of range, or data are missing or not wanted.
@@ -44,6 +47,8 @@ def build_problem(recipe: Recipe, *, whole: bool = False) -> Problem:
     data = None
     if recipe.data is not None:
         data = read_data(factory, recipe.data)
+        if out is not None and hasattr(data, "remember"):
+            data = dataclasses.replace(data, remember=Cache(out / CACHE))
         if "split" in parameters_of(factory):
             params["split"] = recipe.data.split
     with at("problem"):

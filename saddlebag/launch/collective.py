@@ -56,7 +56,7 @@ def run_rank(
     end_with_agent()
     if place.nodes == 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
-    problem = build_problem(recipe)
+    problem = build_problem(recipe, out=out)
 
     from saddlebag.client.group import process_group  # here, for torch
 

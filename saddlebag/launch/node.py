@@ -62,7 +62,7 @@ def run_node(
     worker = _number(worker, place, recipe)
     end_with_agent()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")  # ranks of a node share a machine
-    problem: Any = build_problem(recipe, whole=True)
+    problem: Any = build_problem(recipe, whole=True, out=out)
     part = part_of(problem, worker, place.local_rank, place.local_ranks)
     device = _device(problem, place)
 

@@ -102,7 +102,7 @@ def run_server(
         StateError: `resume` is set and the checkpoint is damaged or of another run.
     """
     tune_process()
-    problem = build_problem(recipe)
+    problem = build_problem(recipe, out=out)
     judge = _TimedJudge(Judge(problem, recipe.stop, watch=lambda *seen: outputs.watch(*seen)))  # opened below
     core = _server_core(recipe, problem, token, judge)
     store = _TidyStore(out / "checkpoints", "server")
@@ -213,7 +213,7 @@ def run_worker(
     tune_process()
     if not 0 <= rank < recipe.workers:
         raise ConfigError(f"rank must lie in [0, {recipe.workers}), got {rank}")
-    problem = problem or build_problem(recipe)
+    problem = problem or build_problem(recipe, out=out)
     asked = operator or problem.operator(rank)
     phases = Phases()
     core = WorkerCore(_provisional(recipe, problem), phases.watched(asked), problem.start(), worker=rank, seed=recipe.seed)

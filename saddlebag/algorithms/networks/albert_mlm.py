@@ -171,8 +171,8 @@ def albert_mlm(
     shape = shape_of(size, vocabulary, length)
     disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
     check_training(dropout=dropout, judged=judged, attack=attack, replays=replays)
-    learned = Vocabulary.learn(data.train, shape.vocabulary, user="albert_mlm")
-    rows_NT, held_NT = learned.pack(data.train, shape.length), learned.pack(data.valid, shape.length)
+    learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_mlm", remember=data.remember)
+    rows_NT, held_NT = (learned.remembered("pack", lines, shape.length, data.remember) for lines in (data.train, data.valid))
     if len(rows_NT) < num_workers or not len(held_NT):
         raise DataError(
             f"{data.name}: the text fills {len(rows_NT)} rows of {shape.length} tokens to train on and {len(held_NT)} to judge "

@@ -185,9 +185,9 @@ def albert_sst2(
     shape = shape_of(size, vocabulary, length)
     disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
     check_training(dropout=dropout, judged=judged, attack=attack, replays=replays)
-    learned = Vocabulary.learn(data.train, shape.vocabulary, user="albert_sst2")
+    learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_sst2", remember=data.remember)
     labels_N, dev_labels_N = np.array(data.train_labels, np.int64), np.array(data.dev_labels, np.int64)
-    rows_NT = learned.rows(data.train, shape.length)
+    rows_NT = learned.remembered("rows", data.train, shape.length, data.remember)
     shards = split_rows(labels_N.astype(np.float64), num_workers, split=split, seed=seed)
     kept_N = np.linspace(0, len(dev_labels_N) - 1, min(judged, len(dev_labels_N))).astype(np.int64)  # spread over the file
     dev_NT = learned.rows([data.dev[row] for row in kept_N], shape.length)

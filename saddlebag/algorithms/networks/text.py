@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
-__all__ = ["Sentences", "Text"]
+__all__ = ["Remember", "Sentences", "Text", "forget"]
+
+Remember = Callable[[str, Callable[[], bytes]], bytes]
+"""(key that names all that the bytes depend on, what makes them) -> the bytes, perhaps kept from before."""
+
+
+def forget(key: str, make: Callable[[], bytes]) -> bytes:
+    """Make them each time."""
+    del key
+    return make()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -14,6 +24,7 @@ class Text:
     name: str
     train: tuple[str, ...]
     valid: tuple[str, ...]
+    remember: Remember = forget
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +36,7 @@ class Sentences:
     train_labels: tuple[int, ...]
     dev: tuple[str, ...]
     dev_labels: tuple[int, ...]
+    remember: Remember = forget
 
     @property
     def num_classes(self) -> int:

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from saddlebag.algorithms.networks.text import forget
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from saddlebag.algorithms.networks.text import Remember
 
 __all__ = ["CLS", "MASK", "PAD", "SEP", "SPECIAL", "UNKNOWN", "Tokens", "Vocabulary", "require"]
 
@@ -59,6 +63,13 @@ class Vocabulary:
     tokenizer: Any
 
     @classmethod
+    def of(cls, lines: Sequence[str], size: int, *, user: str = "a vocabulary", remember: Remember = forget) -> Vocabulary:
+        """What `learn` gives, perhaps remembered."""
+        key = f"vocabulary {size} {_digest(lines)}"
+        data = remember(key, lambda: cls.learn(lines, size, user=user).tokenizer.to_str().encode())
+        return cls(require("tokenizers", user).Tokenizer.from_str(data.decode()))
+
+    @classmethod
     def learn(cls, lines: Sequence[str], size: int, *, user: str = "a vocabulary") -> Vocabulary:
         """Learn at most `size` pieces from lines spread evenly over the corpus.
 
@@ -93,6 +104,12 @@ class Vocabulary:
     def size(self) -> int:
         """Pieces, the special ones included."""
         return int(self.tokenizer.get_vocab_size())
+
+    def remembered(self, how: str, texts: Sequence[str], length: int, remember: Remember) -> Tokens:
+        """The rows that the method of this name ("pack" or "rows") gives, perhaps remembered."""
+        key = f"{how} {length} {hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()} {_digest(texts)}"
+        data = remember(key, lambda: getattr(self, how)(texts, length).astype("<i4").tobytes())
+        return np.frombuffer(data, "<i4").reshape(-1, length)
 
     def pack(self, lines: Sequence[str], length: int) -> Tokens:
         """The lines as one stream with [SEP] between them, cut into rows [CLS] ... [SEP]; a rest that fills no row is left out.
@@ -131,6 +148,13 @@ class Vocabulary:
         transformers = require("transformers", "a tokenizer for export")
         keys: dict[str, Any] = {**dict(zip(names, SPECIAL, strict=True)), "model_max_length": length}
         return transformers.PreTrainedTokenizerFast(tokenizer_object=self.tokenizer, **keys)
+
+
+def _digest(lines: Sequence[str]) -> str:
+    found = hashlib.sha256()
+    for line in lines:
+        found.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    return found.hexdigest()
 
 
 def _frequent(lines: Iterable[str], most: int) -> list[str]:
