@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from saddlebag.algorithms.networks.text import Sentences
 from saddlebag.errors import DataError
-from saddlebag.launch.text import decoded_lines, file_of, require_path
+from saddlebag.launch.arrow import read_split, saved_splits
+from saddlebag.launch.text import decoded_lines, file_of, require_path, split_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["read_sentences"]
 
 _COLUMNS = ("sentence", "label")
+_TRAIN, _DEV = ("train",), ("dev", "valid")
 _MAX_CLASSES = 1000
 _HELD_OUT = 10  # of one file alone, every tenth sentence judges
 _QUOTED = 30  # characters of a bad field that a message repeats
@@ -22,6 +24,7 @@ _QUOTED = 30  # characters of a bad field that a message repeats
 def read_sentences(source: str) -> Sentences:
     """Sentences with classes from a file `sentence<TAB>label`, or a folder with one such file for train and one for dev.
 
+    Or a folder that Hugging Face's `datasets` saved with these columns (needs pyarrow).
     Labels are whole numbers from 0. Quotes are ordinary characters. Files without labels (GLUE's test.tsv) are not read.
 
     Raises:
@@ -29,10 +32,14 @@ def read_sentences(source: str) -> Sentences:
         DataError: a file is missing or malformed; path, line and reason.
     """
     path = require_path(source, "the path of a file of sentences and labels (.tsv), or of a folder with train and dev files")
-    if path.is_dir():
-        (train, train_labels), (dev, dev_labels) = (_read(file_of(path, names)) for names in (("train",), ("dev", "valid")))
+    splits = saved_splits(path)
+    if splits:
+        (train, train_labels), (dev, dev_labels) = (_saved(path / split_of(path, splits, names)) for names in (_TRAIN, _DEV))
         return Sentences(path.name, train, train_labels, dev, dev_labels)
-    sentences, labels = _read(path)
+    if splits is None and path.is_dir():
+        (train, train_labels), (dev, dev_labels) = (_read(file_of(path, names)) for names in (_TRAIN, _DEV))
+        return Sentences(path.name, train, train_labels, dev, dev_labels)
+    sentences, labels = _read(path) if splits is None else _saved(path)
     if len(sentences) < 2:
         raise DataError(f"{path}: must hold two sentences, one to train on and one to judge by, got {len(sentences)}")
     held = range(0, len(sentences), _HELD_OUT)
@@ -63,6 +70,17 @@ def _read(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
         labels.append(int(label))
     if not sentences:
         raise DataError(f"{path}: holds no sentences")
+    return tuple(sentences), tuple(labels)
+
+
+def _saved(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The sentences and labels of a split that the library datasets saved."""
+    sentences, labels = read_split(folder, _COLUMNS)
+    for row, (sentence, label) in enumerate(zip(sentences, labels, strict=True)):
+        if not (isinstance(sentence, str) and sentence.strip() and isinstance(label, int) and 0 <= label < _MAX_CLASSES):
+            raise DataError(
+                f"{folder}, row {row}: must be a sentence and a label in 0..{_MAX_CLASSES - 1}, got {_quote(str(label))}"
+            )
     return tuple(sentences), tuple(labels)
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.networks.text import Text
 from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.arrow import read_split, saved_splits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["HELD_OUT", "decoded_lines", "file_of", "plain_lines", "read_text", "require_path"]
+__all__ = ["HELD_OUT", "decoded_lines", "file_of", "plain_lines", "read_text", "require_path", "split_of"]
 
 HELD_OUT = 20
 """Of one file alone, its last twentieth judges."""
@@ -39,10 +40,13 @@ def read_text(source: str) -> Text:
         DataError: a file is missing, too large, or no text.
     """
     path = require_path(source, "the path of a text file or of a folder with train and valid files")
-    if path.is_dir():
+    splits = saved_splits(path)
+    if splits:
+        train, valid = (_saved_lines(path / split_of(path, splits, names)) for names in (_TRAIN, _VALID))
+    elif splits is None and path.is_dir():
         train, valid = (plain_lines(file_of(path, names)) for names in (_TRAIN, _VALID))
     else:
-        lines = plain_lines(path)
+        lines = plain_lines(path) if splits is None else _saved_lines(path)
         held = max(1, len(lines) // HELD_OUT)
         train, valid = lines[:-held], lines[-held:]
     if not train or not valid:
@@ -60,6 +64,27 @@ def require_path(source: str, what: str) -> Path:
     if not path.exists():
         raise ConfigError(f"data.source must be {what}, got {source!r}")
     return path
+
+
+def split_of(folder: Path, splits: Sequence[str], names: Sequence[str]) -> str:
+    """The first split whose name begins with one of these words.
+
+    Raises:
+        DataError: there is none.
+    """
+    for name in names:
+        for split in splits:
+            if split.startswith(name):
+                return split
+    raise DataError(f"{folder}: must have a split {' or '.join(map(repr, names))}, has {', '.join(splits)}")
+
+
+def _saved_lines(folder: Path) -> list[str]:
+    """The lines in the column "text" of a saved split."""
+    (texts,) = read_split(folder, ("text",))
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{folder}: column 'text' must hold texts")
+    return [line for text in texts for whole in text.split("\n") if (line := whole.strip())]
 
 
 def file_of(folder: Path, names: Sequence[str]) -> Path:
