@@ -51,5 +51,6 @@ def _alone(path: Path) -> Iterator[None]:
         yield
         return
     with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by a kill
+        with contextlib.suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also by a kill
         yield

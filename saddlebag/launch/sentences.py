@@ -75,9 +75,9 @@ def _read(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 def _saved(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The sentences and labels of a split that the library datasets saved."""
-    sentences, labels = read_split(folder, _COLUMNS)
+    sentences, labels = read_split(folder, dict(zip(_COLUMNS, ("string", "int64"), strict=True)))
     for row, (sentence, label) in enumerate(zip(sentences, labels, strict=True)):
-        if not (isinstance(sentence, str) and sentence.strip() and isinstance(label, int) and 0 <= label < _MAX_CLASSES):
+        if not (sentence.strip() and 0 <= label < _MAX_CLASSES):
             raise DataError(
                 f"{folder}, row {row}: must be a sentence and a label in 0..{_MAX_CLASSES - 1}, got {_quote(str(label))}"
             )

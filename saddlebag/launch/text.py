@@ -81,9 +81,7 @@ def split_of(folder: Path, splits: Sequence[str], names: Sequence[str]) -> str:
 
 def _saved_lines(folder: Path) -> list[str]:
     """The lines in the column "text" of a saved split."""
-    (texts,) = read_split(folder, ("text",))
-    if not all(isinstance(text, str) for text in texts):
-        raise DataError(f"{folder}: column 'text' must hold texts")
+    (texts,) = read_split(folder, {"text": "string"})
     return [line for text in texts for whole in text.split("\n") if (line := whole.strip())]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import saddlebag.launch.arrow as arrow_file
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.arrow import read_split, saved_splits
 from saddlebag.launch.sentences import read_sentences
@@ -57,10 +58,11 @@ def test_sentences(tmp_path: Path) -> None:
     ("columns", "message"),
     [
         ({"sentence": ["a", "b"], "label": [0, -1]}, r"row 1: must be a sentence and a label in 0\.\.999, got '-1'"),
-        ({"sentence": ["a", None], "label": [0, 1]}, "column 'sentence' must have no missing values"),
+        ({"sentence": ["a", None], "label": [0, 1]}, "column 'sentence' must have no missing values, got 1"),
         ({"sentence": ["a", " "], "label": [0, 1]}, "row 1: must be a sentence"),
-        ({"text": ["a", "b"], "label": [0, 1]}, "must have a column 'sentence', has text, label"),
-        ({"sentence": ["a", "b"], "label": ["0", "1"]}, "row 0: must be a sentence and a label"),
+        ({"text": ["a", "b"], "label": [0, 1]}, "must have one column 'sentence', has text, label"),
+        ({"sentence": ["a", "b"], "label": ["0", "1"]}, "column 'label' must be of type int64, got string"),
+        ({"sentence": [None] * 2, "label": [0, 1]}, "column 'sentence' must be of type string, got null"),
     ],
 )
 def test_malformed_tables(tmp_path: Path, columns: dict[str, list[Any]], message: str) -> None:
@@ -82,6 +84,23 @@ def test_damaged_files(tmp_path: Path) -> None:
         read_text(str(folder))
 
 
+@needs_pyarrow
+def test_what_a_file_says_of_itself_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offsets beyond the text, and bytes that are no UTF-8: followed blindly they would end the process or raise anything."""
+    folder = save(tmp_path, train={"text": ["abcd", "efgh"]}, validation={"text": ["c", "d"]})
+    file = folder / "train" / "data-00000-of-00002.arrow"
+    whole = file.read_bytes()
+    for before, after in ((b"abcd", b"\xff\xfe\xfd\xfc"), (b"\0\0\0\0\4\0\0\0", b"\0\0\0\0\0\0\0\x40")):
+        assert before in whole
+        file.write_bytes(whole[::-1].replace(before[::-1], after[::-1], 1)[::-1])  # the last of them: in the body
+        with pytest.raises(DataError, match=r"data-00000-of-00002\.arrow: cannot be read"):
+            read_text(str(folder))
+    file.write_bytes(whole)
+    monkeypatch.setattr(arrow_file, "_MOST_BYTES", 10)
+    with pytest.raises(DataError, match="with it the split has more than 10 bytes"):
+        read_text(str(folder))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -90,6 +109,8 @@ def test_damaged_files(tmp_path: Path) -> None:
         ("dataset_dict.json", "[]", "must be a JSON object"),
         ("dataset_dict.json", '{"splits": 3}', "'splits' must be a list of names of folders, got 3"),
         ("dataset_dict.json", '{"splits": ["../elsewhere"]}', "'splits' must be a list of names of folders"),
+        ("dataset_dict.json", r'{"splits": ["train\u0000"]}', "'splits' must be a list of names of folders"),
+        ("dataset_dict.json", " " * (1 << 24) + "{}", "must be a JSON object of 16777216 bytes at most"),
         ("dataset_dict.json", '{"splits": ["train", "validation"]}', r"train.state\.json: cannot be read|pyarrow"),
     ],
 )
@@ -104,7 +125,7 @@ def test_malformed_json(tmp_path: Path, name: str, content: str, message: str) -
 def test_file_names_stay_in_their_folder(tmp_path: Path, files: str) -> None:
     (tmp_path / "state.json").write_text(f'{{"_data_files": {files}}}')
     with pytest.raises(DataError, match="'_data_files' must be a list of file names"):
-        read_split(tmp_path, ("text",))
+        read_split(tmp_path, {"text": "string"})
 
 
 def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,5 +136,5 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "state.json").write_text('{"_data_files": []}')
     assert saved_splits(tmp_path) == ()
     assert saved_splits(tmp_path / "elsewhere") is None
-    with pytest.raises(ConfigError, match="holds Arrow files, which need the package pyarrow; pip install pyarrow"):
+    with pytest.raises(ConfigError, match=r"Arrow files need the package pyarrow; pip install 'saddlebag\[arrow\]'"):
         read_text(str(tmp_path))

@@ -17,6 +17,7 @@ import numpy as np
 
 from saddlebag.algorithms.networks.adversary import Norm, advance, ascend, climb
 from saddlebag.algorithms.networks.local import LocalBlock
+from saddlebag.algorithms.networks.vocabulary import PAD
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class EmbeddingAttack:
             return None
 
         def move(delta: torch.Tensor, slope: torch.Tensor, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-            del batch
-            return advance(delta, slope, eps=self.eps, step_size=_FREE_STRIDE * self.eps, norm=self.norm)
+            shown = (batch[0] != PAD).unsqueeze(-1)  # what a longer text left behind would fill the radius with nothing
+            return advance(delta * shown, slope, eps=self.eps, step_size=_FREE_STRIDE * self.eps, norm=self.norm)
 
         return LocalBlock(shape=lambda arrays: (length, embedding), move=move, by_place=True)
 

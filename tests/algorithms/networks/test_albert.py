@@ -19,7 +19,7 @@ from saddlebag.algorithms.networks.albert_sst2 import albert_sst2
 from saddlebag.algorithms.networks.chance import Chance, seed_of
 from saddlebag.algorithms.networks.embeddings import EmbeddingAttack
 from saddlebag.algorithms.networks.text import Sentences, Text
-from saddlebag.algorithms.networks.vocabulary import CLS, MASK, SEP, SPECIAL
+from saddlebag.algorithms.networks.vocabulary import CLS, MASK, PAD, SEP, SPECIAL
 from saddlebag.compression import Draws, make_compressor
 from saddlebag.errors import ConfigError, DataError
 
@@ -183,6 +183,10 @@ def test_free_keeps_a_perturbation_for_each_place_of_the_batch(text: Text, sente
         assert np.array_equal(value_D, plain.operator(0)(z_D, Draws(0, 0, 0)))
         sizes = np.linalg.norm(moved_E.reshape(4, -1), axis=1)
         assert sizes == pytest.approx(0.1)
+        handed_E = keeper.step(z_D, np.ones(keeper.block_size), Draws(0, 0, 0))[1].reshape(4, 16, 16)
+        padding = problem.data[0][0][problem.rows(0, Draws(0, 0, 0))] == PAD
+        assert not handed_E[padding].any()
+        assert np.linalg.norm(handed_E.reshape(4, -1), axis=1) == pytest.approx(0.1)
         before, after = (float(problem.loss(*arguments).detach()) for arguments in loss_at(problem, block_E, moved_E))
         assert after > before
         full = make_compressor("identity")
