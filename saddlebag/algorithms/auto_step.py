@@ -30,6 +30,7 @@ import numpy as np
 
 from saddlebag.algorithms.one_part import check_step
 from saddlebag.algorithms.participation import Selective
+from saddlebag.algorithms.wrapped import Wrapped
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -151,15 +152,14 @@ class Steerable(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoStep:
+class AutoStep(Wrapped):
     """A method under the rule; itself a method.
 
     Attributes:
-        method: the method; its own `step_size` is not used.
+        method: a `Method` and `Steerable`, for which Python has no type; its own `step_size` is not used.
         first_step: gamma of the first iteration; any that is not far too large will do.
     """
 
-    method: Any  # a Method and Steerable: Python has no type for both at once
     first_step: float = _FIRST_STEP
 
     replica_type = worker_type = server_type = Pace  # of the class; an instance has those of its method
@@ -169,11 +169,6 @@ class AutoStep:
         object.__setattr__(self, "replica_type", self.method.paced_type)
         object.__setattr__(self, "worker_type", self.method.worker_type)
         object.__setattr__(self, "server_type", self.method.server_type)
-
-    @property
-    def probability(self) -> float | None:
-        """Of the method, where it has one."""
-        return getattr(self.method, "probability", None)
 
     def at(self, replica: Pace) -> Any:
         """The method at the replica's step."""
@@ -186,23 +181,6 @@ class AutoStep:
     def init_replica(self, z_D: Vector) -> Any:
         start = (self.first_step, 0.0, 0.0, _NONE, _WAITING, 0)
         return self._joined(self.method.init_replica(z_D), dict(zip(_NAMES, start, strict=True)))
-
-    def init_worker(self, replica: Any) -> Any:
-        return self.method.init_worker(replica)
-
-    def init_server(self, replica: Any) -> Any:
-        return self.method.init_server(replica)
-
-    def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
-        sizes: tuple[int, ...] = self.method.uplink_sizes(replica, draws)
-        return sizes
-
-    def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
-        sizes: tuple[int, ...] = self.method.downlink_sizes(replica, draws)
-        return sizes
-
-    def synchronises(self, replica: Any, draws: Draws) -> bool:
-        return bool(self.method.synchronises(replica, draws))
 
     def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
         done: tuple[Any, Message] = self.at(replica).worker_step(replica, own, operator, draws)

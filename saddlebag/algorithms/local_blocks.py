@@ -19,11 +19,12 @@ import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.participation import Selective
+from saddlebag.algorithms.wrapped import Wrapped
 from saddlebag.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Message, Operator
-    from saddlebag.compression import Draws, Mean, Vector
+    from saddlebag.compression import Draws, Vector
 
 __all__ = ["KeepsBlocks", "LocalOperator", "with_local_blocks"]
 
@@ -41,14 +42,13 @@ class LocalOperator(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class KeepsBlocks:
+class KeepsBlocks(Wrapped):
     """A method whose workers keep a block beside their state; itself a method.
 
     Attributes:
         method: what exchanges theta's part.
     """
 
-    method: Any
     worker_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,26 +69,9 @@ class KeepsBlocks:
         inner = self.method.worker_type
         return inner(**{field.name: getattr(own, field.name) for field in dataclasses.fields(inner)})
 
-    def init_replica(self, z_D: Vector) -> Any:
-        return self.method.init_replica(z_D)
-
     def init_worker(self, replica: Any) -> Any:
         """With an empty block: the first step asks the operator for its size."""
         return self._joined(self.method.init_worker(replica), np.empty(0))
-
-    def init_server(self, replica: Any) -> Any:
-        return self.method.init_server(replica)
-
-    def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
-        sizes: tuple[int, ...] = self.method.uplink_sizes(replica, draws)
-        return sizes
-
-    def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
-        sizes: tuple[int, ...] = self.method.downlink_sizes(replica, draws)
-        return sizes
-
-    def synchronises(self, replica: Any, draws: Draws) -> bool:
-        return bool(self.method.synchronises(replica, draws))
 
     def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
         """The method's own step; the block moves by what its first value says.
@@ -113,13 +96,6 @@ class KeepsBlocks:
 
         inner, up = self.method.worker_step(replica, self._inner(own), ask, draws)
         return self._joined(inner, moved[0] if moved else block_E), up
-
-    def server_step(self, replica: Any, own: Any, means: tuple[Mean, ...], draws: Draws) -> tuple[Any, Message]:
-        done: tuple[Any, Message] = self.method.server_step(replica, own, means, draws)
-        return done
-
-    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
-        return self.method.replay(replica, down, draws)
 
 
 def with_local_blocks(method: AnyMethod) -> KeepsBlocks:
