@@ -233,6 +233,7 @@ def run_worker(
     asyncio.run(shell.run(address, security or ClientSecurity()))
     note(f"worker {rank}: {phases.rounds:,} rounds, {phases}")
     if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # no checkpoint may have made it
         facts = {"worker": rank, **phases.as_dict(), "up_bytes": shell.ledger.up, "down_bytes": shell.ledger.down}
         write_atomically(out / PHASES.format(rank), (json.dumps(facts, indent=2) + "\n").encode())
 
