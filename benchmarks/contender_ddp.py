@@ -20,9 +20,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
-from saddlebag.algorithms.networks.chance import SEED_BITS, Chance
+from saddlebag.algorithms.networks.chance import Chance, seed_of
 from saddlebag.compression import Draws
-from saddlebag.compression.draws import Purpose
 from saddlebag.launch.build import build_method, build_problem
 from saddlebag.launch.recipe import load_recipe
 
@@ -44,11 +43,9 @@ class Loss(nn.Module):
 
     def forward(self, worker: int, draws: Draws) -> torch.Tensor:
         """The loss on the batch that the worker has in this round: as in `ModuleGame`, rows, seed and all."""
-        game, arrays = self._game, self._game.data[worker]
-        row_B = game._rows(worker, draws)
-        seed = int(draws.own(Purpose.PERTURBATION).words(1)[0]) >> (64 - SEED_BITS)
+        game, row_B, seed = self._game, self._game.rows(worker, draws), seed_of(draws)
         torch.manual_seed(seed)
-        batch = tuple(torch.from_numpy(array[row_B]) for array in arrays)
+        batch = tuple(game.tensor(array[row_B]) for array in game.data[worker])
         loss: torch.Tensor = game.loss(self.players, batch, Chance(seed, len(row_B), slice(0, None)))
         return loss
 

@@ -12,12 +12,15 @@ Shapes: D = coordinates, B = those of a block.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from saddlebag.algorithms.auto_step import square
 from saddlebag.algorithms.update_rule import Rule, Vectors
+from saddlebag.compression.kernels.loader import LARGE, compiled
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -117,11 +120,34 @@ class Adam(Rule):
         if not self.eps > 0:
             raise ConfigError(f"eps must be positive, got {self.eps}")
 
+    def update(self, replica: Any, gradient_D: Vector, step_size: float) -> Any:
+        fused = _compiled() if len(gradient_D) >= LARGE and type(self).advance is Adam.advance else None
+        if fused is None:
+            return super().update(replica, gradient_D, step_size)
+        new = [np.empty(len(gradient_D)) for _ in range(3)]
+        fused.advance(
+            *(np.ascontiguousarray(x_D) for x_D in (replica.z_D, replica.first_D, replica.second_D, gradient_D)),
+            np.empty(0, bool) if self.decays is None else self.decays,
+            *new,
+            (self.beta1, self.beta2),
+            self.eps,
+            self._corrections(replica.iteration),
+            step_size,
+            1.0 - step_size * self.weight_decay,
+        )
+        fields = dict(zip(("z_D", "first_D", "second_D"), new, strict=True))
+        return dataclasses.replace(replica, iteration=replica.iteration + 1, **fields)
+
     def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
         self._move(old, new, self._direction(old, new, gradient_B, done), here, step_size)
 
+    def _corrections(self, done: int) -> tuple[float, float]:
+        """What makes the moving means unbiased, after `done` steps."""
+        return 1.0 / (1.0 - self.beta1 ** (done + 1)), 1.0 / float(np.sqrt(1.0 - self.beta2 ** (done + 1)))
+
     def _direction(self, old: Vectors, new: Vectors, gradient_B: Vector, done: int) -> Vector:
         """The step's direction, a new vector, (B,); the moving means are filled."""
+        first, second = self._corrections(done)
         work_B = (1.0 - self.beta1) * gradient_B
         np.multiply(old["first_D"], self.beta1, out=new["first_D"])
         new["first_D"] += work_B
@@ -130,10 +156,10 @@ class Adam(Rule):
         np.multiply(old["second_D"], self.beta2, out=new["second_D"])
         new["second_D"] += work_B
         np.sqrt(new["second_D"], out=work_B)
-        work_B *= 1.0 / np.sqrt(1.0 - self.beta2 ** (done + 1))
+        work_B *= second
         work_B += self.eps
         np.divide(new["first_D"], work_B, out=work_B)
-        work_B *= 1.0 / (1.0 - self.beta1 ** (done + 1))
+        work_B *= first
         return work_B
 
 
@@ -204,6 +230,12 @@ RULES: dict[str, type[Rule]] = {
 def rule_parameters(name: str) -> dict[str, dataclasses.Field[Any]]:
     """What a recipe may set of a rule, in order."""
     return {field.name: field for field in dataclasses.fields(RULES[name]) if field.name not in ("decays", "layers")}
+
+
+@functools.cache
+def _compiled() -> Any | None:
+    """AdamW's compiled step, or None where numba is not installed."""
+    return importlib.import_module("saddlebag.algorithms.compiled_adam") if compiled() is not None else None
 
 
 def make_rule(name: str, problem: Problem, parameters: Mapping[str, Any]) -> Rule:

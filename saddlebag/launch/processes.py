@@ -53,7 +53,7 @@ def tune_process() -> None:
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in (
-            (_M_MMAP_THRESHOLD, 16 << 20),  # frames stay in the heap, whole vectors go back to the system
+            (_M_MMAP_THRESHOLD, 32 << 20),  # the most glibc allows: fresh memory costs as much as a pass over a vector
             (_M_TRIM_THRESHOLD, 256 << 20),
             (_M_TOP_PAD, 16 << 20),
             (_M_ARENA_MAX, 1),
