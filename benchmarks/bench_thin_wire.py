@@ -18,15 +18,15 @@ import contextlib
 import dataclasses
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import ONE_THREAD, Row, add_output_options, interleaved, progress, save, show
+from harness import ONE_THREAD, Row, add_output_options, interleaved, progress, save
 from namespaces import Namespace, namespaces
+from thin_wire_tables import DDP, draw, show_steps, show_times
 
 if TYPE_CHECKING:
     import subprocess
@@ -36,10 +36,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PORT, MASTER_PORT = 7777, 7778
 TOP_K = '{name="compose", sparsifier={name="top_k", fraction=0.01}, values={name="nearest_int8"}}'
 GRID = '{name="grid", step=1.0, block=512}'
-DDP, FP16 = "DDP, float32", "DDP, float16 hook"
 CONTENDERS: dict[str, Any] = {
     DDP: "none",
-    FP16: "fp16",
+    "DDP, float16 hook": "fp16",
     "Saddlebag, Top-k of 1 %, 8 bits": [f"method.up={TOP_K}", f"method.down={TOP_K}"],
     "Saddlebag, three levels": [f"method.up={GRID}", f"method.down={GRID}"],
 }
@@ -202,80 +201,6 @@ def measure(options: argparse.Namespace, name: str, rate_mbit: float, steps: int
     return {"contender": name, "rate_mbit": rate_mbit, **row}
 
 
-def seconds_to(history: Sequence[Row], loss: float) -> float | None:
-    """When a loss was reached, between evaluations on a straight line; None when it was not."""
-    for before, after in zip([None, *history], history, strict=False):
-        if after["loss"] <= loss:
-            if before is None:
-                return float(after["seconds"])
-            share = (before["loss"] - loss) / (before["loss"] - after["loss"])
-            return float(before["seconds"] + share * (after["seconds"] - before["seconds"]))
-    return None
-
-
-def tables(rows: Sequence[Row], options: argparse.Namespace) -> None:
-    """Where a step's time goes; time to the loss that all reach."""
-    rates = sorted({row["rate_mbit"] for row in rows}, key=lambda rate: rate or float("inf"))
-    for rate in rates:
-        here = [row for row in rows if row["rate_mbit"] == rate]
-        at = f"{rate:g} Mbit/s each way" if rate else "no limit"
-        header = ("contender", "step ms", "compute", "compress", "exchange", "apply", "kB a step, wire", "ledger", "times DDP")
-        show(f"A step, {at}", header, list(_steps(here)), markdown=options.markdown)
-    main = [row for row in rows if row["rate_mbit"] == options.rates[0]]
-    target = max(min(point["loss"] for point in row["history"]) for row in main)
-    header = ("contender", "loss at the end", f"s to {target:.3f}", "times DDP")
-    show(
-        f"Wall time to the same loss, {options.rates[0]:g} Mbit/s",
-        header,
-        list(_times(main, target)),
-        markdown=options.markdown,
-    )
-
-
-def _steps(rows: Sequence[Row]) -> Iterator[list[str]]:
-    plain = statistics.median([row["step_s"] for row in rows if row["contender"] == DDP] or [float("nan")])
-    for name in CONTENDERS:
-        mine = [row for row in rows if row["contender"] == name]
-        if not mine:
-            continue
-        middle = {key: statistics.median(row[key] for row in mine) for key in mine[0] if key.endswith(("_s", "_bytes"))}
-        parts = [f"{1e3 * middle[key]:.0f}" for key in ("step_s", "compute_s", "compress_s", "exchange_s", "apply_s")]
-        ledger = f"{middle['ledger_bytes'] / 1e3:.0f}" if "ledger_bytes" in middle else "-"
-        yield [name, *parts, f"{middle['wire_bytes'] / 1e3:.0f}", ledger, f"{plain / middle['step_s']:.2f}"]
-
-
-def _times(rows: Sequence[Row], target: float) -> Iterator[list[str]]:
-    plain = statistics.median([seconds_to(row["history"], target) or 0.0 for row in rows if row["contender"] == DDP] or [0.0])
-    for name in CONTENDERS:
-        for row in (row for row in rows if row["contender"] == name):
-            took = seconds_to(row["history"], target)
-            assert took is not None, "the target is a loss that all reach"
-            yield [name, f"{row['history'][-1]['loss']:.4f}", f"{took:.1f}", f"{plain / took:.2f}"]
-
-
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Loss against seconds and against bytes."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        for row in rows:
-            loss = [point["loss"] for point in row["history"]]
-            left.plot([point["seconds"] for point in row["history"]], loss, label=row["contender"])
-            right.plot([point["up_bytes"] / 1e6 for point in row["history"]], loss)
-        left.set_xlabel("seconds of training")
-        left.set_ylabel("loss on held-out text")
-        right.set_xlabel("MB sent by a node")
-        for axes in (left, right):
-            axes.set_xscale("log")
-            axes.grid(True, color="#e6e6e6")
-        left.legend(frameon=False)
-        figure.suptitle(f"Masked words, two nodes, {rows[0]['rate_mbit']:g} Mbit/s between them")
-        figure.savefig(path, dpi=150)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, metavar="PATH")
@@ -297,10 +222,12 @@ def main() -> None:
     for number, rate in enumerate(options.rates):
         steps = options.short if number else options.steps
         rows += [measure(options, name, rate, steps) for _, name in interleaved(names, 1)]
-    tables(rows, options)
+    main_rows = [row for row in rows if row["rate_mbit"] == options.rates[0]]
+    show_steps(rows, names, markdown=options.markdown)
+    show_times(main_rows, names, markdown=options.markdown)
     save(options.json, rows)
     if options.plot:
-        draw([row for row in rows if row["rate_mbit"] == options.rates[0]], options.plot)
+        draw(main_rows, options.plot)
 
 
 if __name__ == "__main__":
