@@ -1,120 +1,240 @@
-"""Loss curves of an ALBERT on text: uncompressed and compressed, one direction and both, side by side.
+"""ALBERT-tiny on text: curves uncompressed and compressed, one direction and both, side by side; adversarial training.
 
-    python benchmarks/study_albert.py PATH/wikitext2 [--plot docs/albert.png] [--rounds 200]
+    python benchmarks/study_albert.py mlm PATH/wikitext2 --json mlm.json      masked words: loss on held-out text
+    python benchmarks/study_albert.py sst2 PATH/sst2 --json sst2.json         sentiment: error on held-out sentences
+    python benchmarks/study_albert.py adversarial PATH/sst2                   sentiment: what training does to resist attack
+    python benchmarks/study_albert.py plot mlm.json sst2.json --out docs/albert.png
 
-The recipe launch/recipes/albert_wikitext2.toml with a vocabulary of 2048 pieces and batches that leave the plateau of word
-frequencies within minutes: 2 workers of 32 rows of 32 tokens. Reference driver, real messages; about ten minutes on one core.
+The recipes of launch/recipes with a small vocabulary and short rows, which learn more than words' frequencies within minutes:
+two workers of 32 rows of 32 tokens. Reference driver, real messages, two runs at a time with one thread each.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import dataclasses
+import functools
 import json
+import multiprocessing
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
+import numpy as np
 
 from saddlebag.algorithms import simulate
 from saddlebag.launch.build import build_method, build_problem, resolve
 from saddlebag.launch.recipe import load_recipe
 from saddlebag.proto.codec import LoopbackWire
 
-RECIPE = Path(__file__).parents[1] / "launch" / "recipes" / "albert_wikitext2.toml"
-SETTING = (
-    "workers=2",
-    "problem.vocabulary=2048",
-    "problem.length=32",
-    "problem.batch_size=32",
-)
-TOP = '{name="compose", sparsifier={name="top_k", fraction=0.05}, values={name="nearest_int8"}}'
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+RECIPES = Path(__file__).parents[1] / "launch" / "recipes"
+SMALL = ("workers=2", "problem.vocabulary=2048", "problem.length=32", "problem.batch_size=32")
+NONE = '{name="identity"}'
+GRID = "grid 0.25 in blocks of 128"
 COMPRESSORS = {
     "8 bits in blocks": '{name="nearest_int8"}',
     "4 bits in blocks": '{name="nearest_int4"}',
-    "grid 0.25, blocks of 128": '{name="grid", step=0.25, block=128}',
-    "Top-5 % in 8 bits": TOP,
+    GRID: '{name="grid", step=0.25, block=128}',
+    "Top-5 % in 8 bits": '{name="compose", sparsifier={name="top_k", fraction=0.05}, values={name="nearest_int8"}}',
     "Rand-5 %": '{name="unscaled_rand_k", fraction=0.05}',
 }
-_BOTH_ALONE = ("8 bits in blocks", "grid 0.25, blocks of 128")  # one direction adds nothing to see
-REST = ("method.schedule=linear", "method.weight_decay=0.01", "method.clip_norm=1.0")
-NONE = '{name="identity"}'
+POWER_SGD = "PowerSGD, rank 4, both ways"
+BOTH = ("up", "down")
 
 
-def contenders() -> dict[str, tuple[str, ...]]:
-    """The overrides of each curve."""
-    curves: dict[str, tuple[str, ...]] = {"none": (f"method.up={NONE}", f"method.down={NONE}")}
-    curves["PowerSGD, rank 4, both ways"] = ("method={name='power_sgd', rank=4}",)
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A recipe as the study runs it."""
+
+    recipe: str
+    sets: tuple[str, ...]
+    iterations: int
+
+
+TASKS = {
+    "mlm": Task("albert_wikitext2", ("method.step_size=2e-3",), 300),
+    "sst2": Task("albert_sst2", ("problem.attack=none", "method.step_size=1e-3"), 300),
+    "adversarial": Task("albert_sst2", ("method.step_size=1e-3",), 300),
+}
+
+
+def through(table: str, ways: Sequence[str] = BOTH) -> tuple[str, ...]:
+    """The overrides for this compressor in these directions and none in the others."""
+    return tuple(f"method.{way}={table if way in ways else NONE}" for way in BOTH)
+
+
+def compressed() -> dict[str, tuple[str, ...]]:
+    """The overrides of each curve of `mlm` and `sst2`."""
+    curves = {"none": through(NONE)}
     for name, table in COMPRESSORS.items():
-        if name not in _BOTH_ALONE:
-            curves[f"{name}, up"] = (f"method.up={table}", f"method.down={NONE}")
-        curves[f"{name}, both ways"] = (f"method.up={table}", f"method.down={table}")
-    return curves
+        curves[f"{name}, up"] = through(table, ["up"])
+        curves[f"{name}, both ways"] = through(table)
+    return curves | {POWER_SGD: ("method={name='power_sgd', rank=4}",)}
 
 
-def curve(problem: Any, sets: tuple[str, ...]) -> dict[str, Any]:
-    """One run: the losses on the way, bytes of a worker in each direction, seconds of one core in a step."""
-    recipe = load_recipe(RECIPE, sets)
+def adversarial() -> dict[str, tuple[str, ...]]:
+    """The overrides of each row of `adversarial`."""
+    ways = {
+        "plain": ("problem.attack=none",),
+        "PGD": ("problem.attack=pgd",),
+        "FreeLB": ("problem.attack=freelb",),
+        "free": ("problem.attack=free", "problem.replays=3"),
+    }
+    grid = COMPRESSORS[GRID]
+    return {
+        f"{name}, {kind}": (*sets, *through(table))
+        for name, sets in ways.items()
+        for kind, table in (("uncompressed", NONE), ("grid both ways", grid))
+    }
+
+
+def run(task: Task, data: Path, sets: tuple[str, ...], seed: int) -> dict[str, Any]:
+    """One run: merits on the way, bytes of a worker and CPU seconds in a step."""
+    steps = task.iterations
+    length = (f"stop.max_iterations={steps}", f"stop.every={max(1, steps // 10)}", f"seed={seed}", f"problem.seed={seed}")
+    optimizer = (f"method.warmup={steps // 7}", f"method.total={steps}", "method.schedule=linear", "method.weight_decay=0.01")
+    source = f"data.source={data.resolve()}"
+    recipe = load_recipe(RECIPES / f"{task.recipe}.toml", (*SMALL, source, *length, *sets, *task.sets, *optimizer))
+    problem = build_problem(recipe)
     method = build_method(resolve(recipe, problem), problem)
     begin = time.process_time()
-    found = simulate(problem, method, seed=recipe.seed, stop=recipe.stop, wire=LoopbackWire())
-    steps = found.replica.iteration  # of two rounds each, for PowerSGD
+    found = simulate(problem, method, seed=seed, stop=recipe.stop, wire=LoopbackWire())
     seconds = (time.process_time() - begin) / steps
-    losses = {record.iteration: record.merits["loss"] for record in found.history}
-    up, down = (size / recipe.workers / steps for size in (found.up_bytes, found.down_bytes))
-    return {"losses": losses, "up": up, "down": down, "cpu_s": seconds}
+    return {
+        "seed": seed,
+        "dimension": problem.dimension,
+        "merits": {record.iteration: dict(record.merits) for record in found.history},
+        "up": found.up_bytes / recipe.workers / steps,
+        "down": found.down_bytes / recipe.workers / steps,
+        "cpu_s": seconds,
+        "embedding": embedding_size(problem.module(found.replica.z_D)["model"]),
+    }
 
 
-def line(name: str, found: dict[str, Any], full: dict[str, Any]) -> str:
-    """A row of the table; `full` is the uncompressed run."""
-    losses = list(found["losses"].values())
-    sizes = [f"{found[way] / 1000:,.0f} ({full[way] / found[way]:.1f} x)" for way in ("up", "down")]
-    return f"| {name} | {losses[len(losses) // 2]:.3f} | {losses[-1]:.3f} | {' | '.join(sizes)} | {found['cpu_s']:.2f} |"
+def embedding_size(model: Any) -> float:
+    """The mean l2 norm of a piece's embedding: a radius means little beside large ones."""
+    weight_VE = model.get_input_embeddings().weight.detach().numpy()
+    return float(np.linalg.norm(weight_VE, axis=1).mean())
 
 
-def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
-    """Loss over iterations, and over bytes of a worker in both directions."""
+# -- tables ----------------------------------------------------------------------------------------------------------------
+
+Runs = list[dict[str, Any]]
+
+
+def spread(runs: Runs, value: Callable[[dict[str, Any]], float]) -> str:
+    """The mean over the seeds, and least and most."""
+    values = [value(run) for run in runs]
+    return f"{np.mean(values):.3f}" + (f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else "")
+
+
+def last(run: dict[str, Any], merit: str) -> float:
+    return float(list(run["merits"].values())[-1][merit])
+
+
+def curve_line(name: str, runs: Runs, full: Runs, merits: Sequence[str]) -> str:
+    """A row for a compressor; `full` are the uncompressed runs."""
+    shown = [spread(runs, functools.partial(last, merit=merit)) for merit in merits]
+    for way in BOTH:
+        here, whole = (np.mean([run[way] for run in each]) for each in (runs, full))
+        shown.append(f"{here / 1000:,.0f} ({whole / here:.1f} x)")
+    return f"| {name} | {' | '.join(shown)} | {np.mean([run['cpu_s'] for run in runs]):.2f} |"
+
+
+def attack_line(name: str, runs: Runs) -> str:
+    """A row for a way to train."""
+    clean, robust = (spread(runs, lambda run, key=key: 1 - last(run, key)) for key in ("clean_error", "robust_error"))
+    sizes = " | ".join(f"{np.mean([run[way] for run in runs]) / 1000:,.0f}" for way in BOTH)
+    cpu_s = np.mean([run["cpu_s"] for run in runs])
+    return f"| {name} | {clean} | {robust} | {spread(runs, lambda run: run['embedding'])} | {sizes} | {cpu_s:.2f} |"
+
+
+def show(name: str, task: str, found: dict[str, Runs]) -> str:
+    if task == "adversarial":
+        return attack_line(name, found[name])
+    return curve_line(name, found[name], found["none"], MERITS[task])
+
+
+HEADINGS = {
+    "mlm": "| compressor | loss | wrong guesses | kB up, worker, step | kB down | CPU s a step |",
+    "sst2": "| compressor | loss | wrong | kB up, worker, step | kB down | CPU s a step |",
+    "adversarial": "| training | accuracy | under PGD-10 | embedding | kB up, worker, step | kB down | CPU s a step |",
+}
+MERITS = {"mlm": ("loss", "masked_error"), "sst2": ("loss", "clean_error")}
+
+
+def study(task: str, data: Path, seeds: int, only: str) -> dict[str, Runs]:
+    """All runs of a task, two at a time; the table's rows as they come."""
+    rows = {"adversarial": adversarial}.get(task, compressed)()
+    rows = {name: sets for name, sets in rows.items() if name == "none" or only in name}
+    print(HEADINGS[task], "|---" * HEADINGS[task].count(" | ") + "|---|", sep="\n", flush=True)
+    found: dict[str, Runs] = {}
+    context = multiprocessing.get_context("spawn")  # torch's threads do not outlive a fork
+    with concurrent.futures.ProcessPoolExecutor(max_workers=2, mp_context=context) as pool:
+        asked = {
+            name: [pool.submit(run, TASKS[task], data, sets, seed) for seed in range(seeds)] for name, sets in rows.items()
+        }
+        for name, futures in asked.items():
+            found[name] = [future.result() for future in futures]
+            print(show(name, task, found), flush=True)
+    return found
+
+
+# -- the plot --------------------------------------------------------------------------------------------------------------
+
+
+def draw(studies: Sequence[dict[str, Runs]], path: Path) -> None:
+    """For each study the loss over iterations, and over bytes of a worker in both directions; means over the seeds."""
+    import matplotlib as mpl
+
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
-    colours = dict(zip(COMPRESSORS, plt.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
-    for name, found in runs.items():
-        kind, _, ways = name.partition(", up") if name.endswith(", up") else name.partition(", both")
-        style: dict[str, Any] = {"color": colours.get(kind, "black"), "ls": "-" if ways or kind == "none" else "--", "lw": 1.4}
-        iterations, losses = list(found["losses"]), list(found["losses"].values())
-        left.plot(iterations, losses, label=name, **style)
-        right.plot([n * (found["up"] + found["down"]) / 1e6 for n in iterations], losses, **style)
-    left.set(xlabel="iteration", ylabel="loss on held-out text")
-    right.set(xlabel="MB of a worker, both directions", xscale="log")
-    figure.legend(loc="outside right center", fontsize=8)
-    figure.savefig(path, dpi=150)
+    figure, axes = plt.subplots(
+        len(studies), 2, figsize=(11, 3.8 * len(studies)), sharey="row", layout="constrained", squeeze=False
+    )
+    colours = dict(zip((*COMPRESSORS, POWER_SGD), plt.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
+    for (left, right), study_ in zip(axes, studies, strict=True):
+        for name, runs in study_.items():
+            up = name.endswith(", up")
+            kind = name if name == POWER_SGD else name.removesuffix(", up").removesuffix(", both ways")
+            style: dict[str, Any] = {"color": colours.get(kind, "black"), "ls": "--" if up else "-", "lw": 1.4}
+            steps = [int(step) for step in runs[0]["merits"]]
+            losses = np.mean([[merits["loss"] for merits in run["merits"].values()] for run in runs], axis=0)
+            left.plot(steps, losses, label=name, **style)
+            right.plot([step * (runs[0]["up"] + runs[0]["down"]) / 1e6 for step in steps], losses, **style)
+        left.set(xlabel="iteration", ylabel="loss, held out")
+        right.set(xlabel="MB of a worker, both directions", xscale="log")
+    for axis, title in zip(axes[:, 0], ("masked words of WikiText-2", "sentiment, SST-2"), strict=False):
+        axis.set_title(title, loc="left", fontsize=10)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="WikiText's folder, or any text")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--only", default="", help="the curves whose names hold this; the uncompressed one is always there")
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("task", choices=[*TASKS, "plot"])
+    parser.add_argument("paths", nargs="+", type=Path, help="WikiText's or SST-2's folder; for `plot` what --json wrote")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", default="", help="the rows whose names hold this, and the uncompressed one")
     parser.add_argument("--json", type=Path, help="write every run's numbers here")
+    parser.add_argument("--out", type=Path, default=Path("albert.png"), help="of `plot`")
     arguments = parser.parse_args()
-    length = (f"stop.max_iterations={arguments.rounds}", f"stop.every={max(1, arguments.rounds // 20)}")
-    sets = (*SETTING, *length, f"data.source={arguments.data.resolve()}")
-    optimizer = ("method.step_size=2e-3", f"method.warmup={arguments.rounds // 7}", f"method.total={arguments.rounds}", *REST)
-    problem = build_problem(load_recipe(RECIPE, sets))
-    print(f"{problem.dimension:,} parameters, {arguments.rounds} iterations, 2 workers\n")
-    print("| compressor | loss half way | loss at the end | kB up, worker, step | kB down | CPU s a step, all |")
-    print("|---|---|---|---|---|---|")
-    runs: dict[str, dict[str, Any]] = {}
-    for name, given in contenders().items():
-        if name == "none" or arguments.only in name:
-            runs[name] = curve(problem, (*sets, *given, *optimizer))
-            print(line(name, runs[name], runs["none"]), flush=True)
-            if arguments.json:
-                arguments.json.write_text(json.dumps(runs, indent=1) + "\n")
-    if arguments.plot:
-        draw(runs, arguments.plot)
+    if arguments.task == "plot":
+        draw([json.loads(path.read_text()) for path in arguments.paths], arguments.out)
+        return
+    begin = time.monotonic()
+    found = study(arguments.task, arguments.paths[0], arguments.seeds, arguments.only)
+    print(
+        f"\n{next(iter(found.values()))[0]['dimension']:,} parameters, {TASKS[arguments.task].iterations} iterations, "
+        f"{arguments.seeds} seeds, {time.monotonic() - begin:.0f} s"
+    )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

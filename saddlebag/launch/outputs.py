@@ -1,4 +1,4 @@
-"""What one process keeps of a run while it goes: history, pictures, plain modules, and TensorBoard events where asked.
+"""What one process keeps of a run while it goes: history, pictures, texts, plain modules, and TensorBoard events where asked.
 
 Every driver has one such object in the process that evaluates merits; none of them knows what it holds.
 """
@@ -16,6 +16,7 @@ from saddlebag.launch.pictures import draw_pictures, offers_pictures, write_pict
 from saddlebag.launch.progress import Progress
 from saddlebag.launch.results import METRICS
 from saddlebag.launch.tensorboard import Events
+from saddlebag.launch.texts import offers_texts, write_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.simulate import Record, Verdict
     from saddlebag.launch.recipe import Recipe
 
-__all__ = ["EVENTS", "PICTURES", "Outputs"]
+__all__ = ["EVENTS", "PICTURES", "TEXTS", "Outputs"]
 
-EVENTS, PICTURES = "tensorboard", "pictures"
+EVENTS, PICTURES, TEXTS = "tensorboard", "pictures", "texts"
 """Folders beside metrics.jsonl."""
 
 
@@ -71,12 +72,16 @@ class Outputs:
             self._events.record(record, elapsed_s)
 
     def watch(self, rounds: int, replica: ReplicaState, verdict: Verdict) -> None:
-        """See a round's end, as `Judge` does: plain modules at the last one, pictures there and at some evaluations."""
+        """See a round's end, as `Judge` does: modules and texts at the last one, pictures there and at some evaluations."""
         self._progress(Progress(rounds, replica.iteration))
         if verdict.merits is None or not np.isfinite(replica.z_D).all():
             return
         if verdict.reason and offers_modules(self._problem):
             write_modules(self._problem, replica.z_D, self._folder)
+        if verdict.reason and offers_texts(self._problem):
+            tables = write_texts(self._problem, replica.z_D, self._folder / TEXTS)
+            if self._events is not None:
+                self._events.texts(tables, rounds)
         if offers_pictures(self._problem):
             self._show(rounds, replica, last=bool(verdict.reason))
 

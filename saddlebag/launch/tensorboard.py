@@ -1,4 +1,4 @@
-"""TensorBoard events of a run (extra `tensorboard`): merits, bytes, saving, rounds a second, pictures; torch is not needed."""
+"""TensorBoard events of a run (extra `tensorboard`): merits, bytes, saving, rounds a second, pictures, texts; without torch."""
 
 from __future__ import annotations
 
@@ -93,6 +93,17 @@ class Events:
             [
                 {"tag": name, "image": {"height": height, "width": width, "colorspace": 1, "encoded_image_string": png}}
                 for name, (png, height, width) in pngs.items()
+            ],
+            round_,
+        )
+
+    def texts(self, tables: Mapping[str, str], round_: int) -> None:
+        """Append texts in Markdown."""
+        kind = {"plugin_data": {"plugin_name": "text"}}
+        self._add(
+            [
+                {"tag": name, "metadata": kind, "tensor": {"dtype": "DT_STRING", "string_val": [text.encode()]}}
+                for name, text in tables.items()
             ],
             round_,
         )

@@ -14,9 +14,16 @@ from saddlebag.algorithms.networks.vocabulary import CLS, PAD, SEP, Vocabulary, 
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from torch import nn
 
-__all__ = ["SHAPES", "AlbertGame", "AlbertShape", "check_training", "make_albert", "shape_of"]
+    from saddlebag.compression import Vector
+
+__all__ = ["SAMPLES", "SHAPES", "AlbertGame", "AlbertShape", "check_training", "make_albert", "shape_of"]
+
+SAMPLES = 12
+"""Held-out texts that a run ends with a table of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,10 +118,17 @@ class AlbertGame(ModuleGame):
     Attributes:
         vocabulary: of its tokens.
         length: of its rows.
+        samples: model -> the table that `texts` shows.
     """
 
     vocabulary: Vocabulary
     length: int
+    samples: Callable[[nn.Module], Sequence[tuple[str, ...]]]
+
+    def texts(self, z_D: Vector) -> dict[str, Sequence[tuple[str, ...]]]:
+        """What the model at z says of some held-out texts: a table by name, whose first row is its heading."""
+        with self._at(z_D) as players:
+            return {"samples": self.samples(players["model"])}
 
     @property
     def tokenizer(self) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.networks.albert import AlbertGame, check_training, make_albert, shape_of
+from saddlebag.algorithms.networks.albert import SAMPLES, AlbertGame, check_training, make_albert, shape_of
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.embeddings import EmbeddingAttack, TextAttack
 from saddlebag.algorithms.networks.vocabulary import MASK, SPECIAL, Tokens, Vocabulary
@@ -62,26 +62,58 @@ def masked(ids_BT: torch.Tensor, uniform_B3T: torch.Tensor, pieces: int) -> tupl
     return ids_BT.scatter(1, place_BP, shown_BP), place_BP
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cloze:
+    """Rows with places hidden, and the model that is to tell what was there.
+
+    Attributes:
+        model: of transformers.
+        ids_BT: the rows as they are, int64.
+        chance: where the places and what they show come from.
+    """
+
+    model: Any
+    ids_BT: torch.Tensor
+    chance: Chance
+
+    @functools.cached_property
+    def hidden(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `masked`."""
+        uniform_B3T = self.chance.uniform(3, self.ids_BT.shape[1]).to(self.ids_BT.device)
+        return masked(self.ids_BT, uniform_B3T, self.model.config.vocab_size)
+
+    @property
+    def was_BP(self) -> torch.Tensor:
+        """What was at the chosen places."""
+        return self.ids_BT.gather(1, self.hidden[1])
+
+    def embeddings(self) -> torch.Tensor:
+        """(B, T, E) of the rows with places hidden."""
+        e_BTE: torch.Tensor = self.model.get_input_embeddings()(self.hidden[0])
+        return e_BTE
+
+    def scores(self, e_BTE: torch.Tensor) -> torch.Tensor:
+        """(B, P, pieces): at the chosen places alone, for scores everywhere are most of a small model's work."""
+        out_BTH = self.model.albert(inputs_embeds=e_BTE).last_hidden_state
+        chosen_BPH = out_BTH.gather(1, self.hidden[1].unsqueeze(-1).expand(-1, -1, out_BTH.shape[-1]))
+        scores_BPV: torch.Tensor = self.model.predictions(chosen_BPH)
+        return scores_BPV
+
+    def loss(self, scores_BPV: torch.Tensor) -> torch.Tensor:
+        """The mean cross-entropy."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(scores_BPV.flatten(0, 1), self.was_BP.flatten())
+
+
 def masked_loss(
     model: nn.Module, ids_BT: torch.Tensor, chance: Chance, attack: EmbeddingAttack, *kept_BTE: torch.Tensor
 ) -> torch.Tensor:
-    """The mean cross-entropy at the chosen places; only there scores are computed, which is most of a small model's work."""
-    from torch.nn import functional
-
-    albert: Any = model
-    ids_BT, (rows, length) = ids_BT.long(), ids_BT.shape
-    pieces = albert.config.vocab_size
-    hidden_BT, place_BP = masked(ids_BT, chance.uniform(3, length).to(ids_BT.device), pieces)
-    was_BP = ids_BT.gather(1, place_BP)
-
-    def value(e_BTE: torch.Tensor) -> torch.Tensor:
-        out_BTH = albert.albert(inputs_embeds=e_BTE).last_hidden_state
-        chosen_BPH = out_BTH.gather(1, place_BP.unsqueeze(-1).expand(-1, -1, out_BTH.shape[-1]))
-        return functional.cross_entropy(albert.predictions(chosen_BPH).reshape(-1, pieces), was_BP.reshape(-1))
-
-    e_BTE = albert.get_input_embeddings()(hidden_BT)
-    assert e_BTE.shape[:2] == (rows, length)
-    return attack.loss(value, e_BTE, lambda: chance.uniform(*e_BTE.shape[1:]), *kept_BTE)
+    """The mean cross-entropy at the chosen places."""
+    cloze = _Cloze(model, ids_BT.long(), chance)
+    e_BTE = cloze.embeddings()
+    start = functools.partial(chance.uniform, *e_BTE.shape[1:])
+    return attack.loss(lambda point_BTE: cloze.loss(cloze.scores(point_BTE)), e_BTE, start, *kept_BTE)
 
 
 def _loss(
@@ -92,31 +124,52 @@ def _loss(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Judge:
-    """Loss and perplexity on held-out rows under masks that never change; under attack, too, where there is a radius."""
+    """Loss, perplexity, share of wrong guesses and, with a radius, loss under attack, on held-out rows under fixed masks."""
 
     rows_NT: Tokens
     attack: EmbeddingAttack
     device: str
 
     def __call__(self, players: Mapping[str, nn.Module]) -> dict[str, float]:
-        import torch
-
-        with torch.no_grad():
-            clean = self._mean(players["model"], EmbeddingAttack())
-        merits = {"loss": clean, "perplexity": math.exp(min(clean, 700.0))}
-        if self.attack.eps:
-            merits["robust_loss"] = self._mean(players["model"], dataclasses.replace(self.attack, attack="pgd"))
-        return merits
-
-    def _mean(self, model: nn.Module, attack: EmbeddingAttack) -> float:
-        import torch
-
-        total, count = 0.0, len(self.rows_NT)
+        count, sums_3 = len(self.rows_NT), np.zeros(3)
         for begin in range(0, count, _JUDGED_AT_ONCE):
-            part = slice(begin, min(begin + _JUDGED_AT_ONCE, count))
-            ids_BT = torch.from_numpy(self.rows_NT[part]).to(self.device)
-            total += float(masked_loss(model, ids_BT, Chance(0, count, part), attack).detach()) * len(ids_BT)
-        return total / count
+            sums_3 += self._batch(players["model"], slice(begin, min(begin + _JUDGED_AT_ONCE, count)))
+        loss, wrong, robust = (float(value) for value in sums_3 / count)
+        merits = {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "masked_error": wrong}
+        return merits | ({"robust_loss": robust} if self.attack.eps else {})
+
+    def _batch(self, model: nn.Module, part: slice) -> tuple[float, float, float]:
+        """Sums over rows: mean loss of a row, its share of wrong guesses, its loss under attack."""
+        import torch
+
+        cloze, rows = self._cloze(model, part), part.stop - part.start
+        with torch.no_grad():
+            scores_BPV = cloze.scores(cloze.embeddings())
+        wrong = (scores_BPV.argmax(-1) != cloze.was_BP).double().mean()
+        robust = 0.0
+        if self.attack.eps:
+            chance = Chance(0, len(self.rows_NT), part)  # the same places again
+            robust = float(masked_loss(model, cloze.ids_BT, chance, self.attack.judging()).detach())
+        return float(cloze.loss(scores_BPV)) * rows, float(wrong) * rows, robust * rows
+
+    def _cloze(self, model: nn.Module, part: slice) -> _Cloze:
+        import torch
+
+        ids_BT = torch.from_numpy(self.rows_NT[part]).long().to(self.device)
+        return _Cloze(model, ids_BT, Chance(0, len(self.rows_NT), part))
+
+    def samples(self, model: nn.Module, vocabulary: Vocabulary) -> list[tuple[str, ...]]:
+        """Some rows as a person reads them, each chosen place as [guess], or as [guess, not what was there]."""
+        import torch
+
+        table: list[tuple[str, ...]] = [("held-out text, with [guesses] at the hidden places",)]
+        for row in np.linspace(0, len(self.rows_NT) - 1, min(SAMPLES, len(self.rows_NT))).astype(int):
+            cloze = self._cloze(model, slice(row, row + 1))
+            with torch.no_grad():
+                guess_P = cloze.scores(cloze.embeddings())[0].argmax(-1)
+            said = dict(zip(cloze.hidden[1][0].tolist(), guess_P.tolist(), strict=True))
+            table.append((vocabulary.shown(self.rows_NT[row], said),))
+        return table
 
 
 def albert_mlm(
@@ -140,7 +193,7 @@ def albert_mlm(
     precision: Precision = "float32",
     device: str = "cpu",
 ) -> AlbertGame:
-    """The problem; merits on the held-out text: loss, perplexity, and robust_loss where eps is above 0.
+    """The problem; merits on the held-out text: loss, perplexity, masked_error, and robust_loss (PGD-10) where eps is above 0.
 
     Args:
         data: lines of a corpus.
@@ -180,6 +233,7 @@ def albert_mlm(
         )
     shards = split_rows(np.arange(len(rows_NT), dtype=np.float64), num_workers, split=split, seed=seed)
     kept_N = np.linspace(0, len(held_NT) - 1, min(judged, len(held_NT))).astype(np.int64)  # spread over the text
+    judge = _Judge(held_NT[kept_N], disturbed, device)
     return AlbertGame(
         build=lambda: {
             "model": make_albert("AlbertForMaskedLM", shape, pieces=learned.size, dropout=dropout, seed=seed),
@@ -192,7 +246,8 @@ def albert_mlm(
         accumulate=accumulate,
         precision=precision,
         device=device,
-        evaluate=_Judge(held_NT[kept_N], disturbed, device),
+        evaluate=judge,
+        samples=functools.partial(judge.samples, vocabulary=learned),
         vocabulary=learned,
         length=shape.length,
         name=f"albert_mlm on {data.name}",

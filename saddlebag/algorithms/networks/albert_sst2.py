@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.networks.albert import AlbertGame, check_training, make_albert, shape_of
+from saddlebag.algorithms.networks.albert import SAMPLES, AlbertGame, check_training, make_albert, shape_of
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.embeddings import EmbeddingAttack, TextAttack
 from saddlebag.algorithms.networks.vocabulary import PAD, Tokens, Vocabulary
@@ -116,22 +116,43 @@ class _Judge:
         from torch.nn import functional
 
         y = torch.from_numpy(self.labels_N[part]).to(self.device)
-        scores = _Scores(model, torch.from_numpy(self.rows_NT[part]).long().to(self.device))
-        with torch.no_grad():
-            e_BTE = scores.embeddings()
-            clean = scores(e_BTE)
-        robust = clean
-        if self.attack.eps:
-            start = scores.start(Chance(0, len(self.labels_N), part))
-            worst = self.attack.worst(lambda point: functional.cross_entropy(scores(point), y), e_BTE, start)
-            with torch.no_grad():
-                robust = scores(worst)
+        clean, robust = self._scores(model, part, y)
         wrong_B, attacked_B = clean.argmax(1) != y, robust.argmax(1) != y
         return (
             float((wrong_B | attacked_B).sum()),
             float(wrong_B.sum()),
             float(functional.cross_entropy(clean, y, reduction="sum")),
         )
+
+    def _scores(self, model: nn.Module, part: slice, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of some sentences, as they stand and at the point that the attack finds."""
+        import torch
+        from torch.nn import functional
+
+        scores = _Scores(model, torch.from_numpy(self.rows_NT[part]).long().to(self.device))
+        with torch.no_grad():
+            e_BTE = scores.embeddings()
+            clean = scores(e_BTE)
+        if not self.attack.eps:
+            return clean, clean
+        start = scores.start(Chance(0, len(self.labels_N), part))
+        worst = self.attack.judging().worst(lambda point: functional.cross_entropy(scores(point), y), e_BTE, start)
+        with torch.no_grad():
+            return clean, scores(worst)
+
+    def samples(self, model: nn.Module, vocabulary: Vocabulary) -> list[tuple[str, ...]]:
+        """Some sentences with their classes and what the model gives them; under attack, too, where there is a radius."""
+        import torch
+
+        heading = ("held-out sentence", "class", "probability of it", "under attack")
+        table: list[tuple[str, ...]] = [heading if self.attack.eps else heading[:-1]]
+        for row in np.linspace(0, len(self.labels_N) - 1, min(SAMPLES, len(self.labels_N))).astype(int):
+            label = int(self.labels_N[row])
+            both = self._scores(model, slice(row, row + 1), torch.tensor([label], device=self.device))
+            given = [f"{float(scores[0].softmax(-1)[label]):.2f}" for scores in both]
+            cells = (vocabulary.shown(self.rows_NT[row]), str(label), *given)
+            table.append(cells[: len(table[0])])
+        return table
 
 
 def albert_sst2(
@@ -155,7 +176,7 @@ def albert_sst2(
     precision: Precision = "float32",
     device: str = "cpu",
 ) -> AlbertGame:
-    """The problem; merits on the held-out sentences: robust_error where eps is above 0, clean_error, loss.
+    """The problem; merits on the held-out sentences: robust_error (PGD-10) where eps is above 0, clean_error, loss.
 
     Args:
         data: sentences with classes.
@@ -193,6 +214,7 @@ def albert_sst2(
     dev_NT = learned.rows([data.dev[row] for row in kept_N], shape.length)
     by_length_N = np.argsort((dev_NT != PAD).sum(1), kind="stable")  # batches of equals carry little padding
     keys: dict[str, Any] = {"pieces": learned.size, "dropout": dropout, "seed": seed, "classes": data.num_classes}
+    judge = _Judge(dev_NT[by_length_N], dev_labels_N[kept_N][by_length_N], disturbed, device)
     return AlbertGame(
         build=lambda: {"model": make_albert("AlbertForSequenceClassification", shape, **keys)},
         loss=functools.partial(_loss, attack=disturbed),
@@ -203,7 +225,8 @@ def albert_sst2(
         accumulate=accumulate,
         precision=precision,
         device=device,
-        evaluate=_Judge(dev_NT[by_length_N], dev_labels_N[kept_N][by_length_N], disturbed, device),
+        evaluate=judge,
+        samples=functools.partial(judge.samples, vocabulary=learned),
         vocabulary=learned,
         length=shape.length,
         name=f"albert_sst2 on {data.name}",

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingAttack", "TextAttack"]
 
 TextAttack = Literal["none", "pgd", "freelb", "free"]
-_STRIDES = 1.5  # radii that all steps of an ascent together can go
+_STRIDES = 1.5  # radii that all steps of an ascent together can go, in training
+_JUDGE_STEPS, _JUDGE_STRIDES = 10, 2.5  # as for pictures (Madry et al. 2018): from any start to any other point of the ball
 _FREE_STRIDE = 1.0  # radii of the one step in a round (Shafahi et al. 2019)
 
 
@@ -42,12 +43,14 @@ class EmbeddingAttack:
         eps: radius around the embeddings; 0 for no attack.
         norm: of the radius: "l2" of all embeddings of a text together, or "linf".
         steps: of the ascent.
+        strides: radii that they go together.
     """
 
     attack: TextAttack = "none"
     eps: float = 0.0
     norm: Norm = "l2"
     steps: int = 3
+    strides: float = _STRIDES
 
     def __post_init__(self) -> None:
         if self.attack not in get_args(TextAttack):
@@ -58,6 +61,10 @@ class EmbeddingAttack:
             raise ConfigError(f"eps must be 0 or more and attack_steps at least 1, got {self.eps} and {self.steps}")
         if self.attack != "none" and not self.eps:
             raise ConfigError(f"attack {self.attack!r} needs a radius; set eps above 0")
+
+    def judging(self) -> EmbeddingAttack:
+        """PGD-10 within the same ball, whatever training did."""
+        return dataclasses.replace(self, attack="pgd", steps=_JUDGE_STEPS, strides=_JUDGE_STRIDES)
 
     def local(self, length: int, embedding: int) -> LocalBlock | None:
         """The variables that a worker keeps, for "free"."""
@@ -106,6 +113,6 @@ class EmbeddingAttack:
             "eps": self.eps,
             "norm": self.norm,
             "steps": self.steps,
-            "step_size": _STRIDES * self.eps / self.steps,
+            "step_size": self.strides * self.eps / self.steps,
             "start": start,
         }

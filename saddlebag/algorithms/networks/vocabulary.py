@@ -21,7 +21,7 @@ from saddlebag.algorithms.networks.text import forget
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from saddlebag.algorithms.networks.text import Remember
 
@@ -137,6 +137,24 @@ class Vocabulary:
             ids = [CLS, *one.ids[: length - 2], SEP]
             row_T[: len(ids)] = ids
         return rows_NT
+
+    def shown(self, ids_T: Tokens, said: Mapping[int, int] | None = None) -> str:
+        """A row for people, without [CLS], padding and the last [SEP]; at some places stands what was [said]."""
+        found = []
+        for place, number in enumerate(ids_T.tolist()):
+            piece, space = self._piece(number)
+            if said is not None and place in said:
+                guess, _ = self._piece(said[place])
+                piece = f"[{piece}]" if said[place] == number else f"[{guess}, not {piece}]"
+            elif number in (PAD, CLS, SEP):
+                piece, space = "/" if number == SEP else "", " "
+            found.append(space + piece)
+        return "".join(found).strip(" /")
+
+    def _piece(self, number: int) -> tuple[str, str]:
+        """The piece, and the space before it if it begins a word."""
+        piece = self.tokenizer.id_to_token(number)
+        return piece.removeprefix(_BEGINNING), " " if piece.startswith(_BEGINNING) else ""
 
     def pretrained(self, length: int) -> Any:
         """As transformers' tokenizer, which saves itself beside a model.
