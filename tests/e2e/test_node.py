@@ -118,6 +118,12 @@ def test_ranks_a_node_and_the_server_are_killed_in_mid_run(tmp_path: Path, machi
     os.kill(follower, signal.SIGKILL)  # torchrun starts both ranks of the node again
     until(lambda: rounds() >= 40, machines)
     assert follower not in children(nodes[0].pid)
+    ranks = [children(each.pid) for each in nodes]
+    server.kill()  # alone: the nodes wait for the next one
+    server.wait()
+    server = serve(address, "--resume")
+    until(lambda: rounds() >= 60, machines)
+    assert [children(each.pid) for each in nodes] == ranks
     leader, orphans = children(nodes[0].pid)[0], children(nodes[1].pid)
     server.kill()
     os.kill(leader, signal.SIGKILL)
