@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 
 from saddlebag.algorithms.division import tree_partners
+from saddlebag.algorithms.networks.finite import all_finite
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, LocalProtocolError, NotFiniteError, PeerLost
 
@@ -140,17 +141,19 @@ class NodeGroup:
 
     def _ask(self, part: Operator, z_D: Vector, draws: Draws) -> Vector:
         begin = time.perf_counter()
-        point_D = torch.from_numpy(np.array(z_D)).to(self._device)
-        if self.ranks > 1:
-            self._command(_Command.EVALUATE, draws.seed, draws.round, draws.worker)
-            self._broadcast(point_D)
-        total_D, spent_s = self._sum(part, point_D, draws)
-        if not torch.isfinite(total_D).all():
-            raise NotFiniteError(f"the operator of worker {draws.worker} is not finite at round {draws.round}")
-        if self.ranks > 1:
-            total_D /= self.ranks
-        mean_D: Vector = total_D.cpu().numpy()
         self.evaluations += 1
+        if self.ranks == 1:  # nobody to talk to: no copy of the point, no second look at the value
+            value_D = part(z_D, draws)
+            self.evaluate_s += time.perf_counter() - begin
+            return value_D
+        point_D = torch.from_numpy(np.array(z_D)).to(self._device)
+        self._command(_Command.EVALUATE, draws.seed, draws.round, draws.worker)
+        self._broadcast(point_D)
+        total_D, spent_s = self._sum(part, point_D, draws)
+        if not all_finite(total_D):
+            raise NotFiniteError(f"the operator of worker {draws.worker} is not finite at round {draws.round}")
+        total_D /= self.ranks
+        mean_D: Vector = total_D.cpu().numpy()
         self.evaluate_s += spent_s
         self.exchange_s += time.perf_counter() - begin - spent_s
         return mean_D

@@ -94,6 +94,18 @@ def test_a_node_gives_the_bits_of_one_process_that_computes_the_parts(ranks: int
     assert node.leader.exchange_s > 0
 
 
+def test_a_node_of_one_rank_asks_its_part_and_copies_nothing() -> None:
+    z_D, value_D = GAME.start(), np.ones(GAME.dimension)
+    asked: list[Any] = []
+    node = Node(1, lambda rank: lambda point_D, draws: asked.append((point_D, draws)) or value_D)
+    assert node.operator(z_D, Draws(1, 2, 0)) is value_D
+    assert asked[0][0] is z_D
+    assert asked[0][1] == Draws(1, 2, 0)
+    assert node.leader.evaluations == 1
+    assert node.leader.exchange_s == 0.0
+    assert node.stop() == []
+
+
 def test_every_rank_sees_the_point_and_the_key() -> None:
     seen: dict[int, list[Any]] = {0: [], 1: [], 2: []}
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from saddlebag.algorithms.base import identity_prox
 from saddlebag.algorithms.networks.chance import Chance, seed_of, seeded
+from saddlebag.algorithms.networks.finite import all_finite
 from saddlebag.algorithms.networks.local import Keeper, LocalBlock
 from saddlebag.algorithms.networks.part import Part
 from saddlebag.compression.draws import Draws, Purpose, uniform_subset
@@ -244,8 +245,10 @@ class ModuleGame:
                 else:
                     kept = here if self.local and self.local.by_place else row_B[here]
                     block_N[kept] = self._raised(batch, block_N[kept], chance)
-            value_D = flat.gradient().div_(len(parts))
-        if not value_D.isfinite().all():
+            value_D = flat.gradient()
+        if len(parts) > 1:
+            value_D /= len(parts)
+        if not all_finite(value_D):
             raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")
         return value_D if self._sign_D is None else value_D * self._sign_D
 
