@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "ConfigError",
     "DataError",
@@ -11,6 +16,7 @@ __all__ = [
     "RemoteProtocolError",
     "SaddlebagError",
     "StateError",
+    "check_choice",
 ]
 
 
@@ -44,3 +50,10 @@ class RemoteProtocolError(SaddlebagError):
 
 class PeerLost(SaddlebagError):
     """A peer stayed silent for longer than its lease."""
+
+
+def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise `ConfigError` unless a setting's value, of whatever type, is one of those allowed."""
+    known = tuple(allowed)
+    if value not in known:
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")

@@ -33,7 +33,7 @@ from saddlebag.algorithms.one_part import OnePart, refuse_joint
 from saddlebag.algorithms.optimizer_rules import make_rule
 from saddlebag.algorithms.replica_optimizer import ReplicaOptimizer, joined, signature_with, split_parameters
 from saddlebag.compression import Contractive, Vector, feed_back, kind_of, track
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,8 +98,7 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.memory not in get_args(MemoryKind):
-            raise ConfigError(f"memory must be one of {', '.join(get_args(MemoryKind))}, got {self.memory!r}")
+        check_choice("memory", self.memory, get_args(MemoryKind))
         for name, compressor in (("up", self.up), ("down", self.down)):
             if not isinstance(compressor, Contractive):
                 raise ConfigError(

@@ -21,7 +21,7 @@ import numpy as np
 from saddlebag.algorithms.auto_step import square
 from saddlebag.algorithms.update_rule import Rule, Vectors
 from saddlebag.compression.kernels.loader import LARGE, compiled
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -244,8 +244,7 @@ def make_rule(name: str, problem: Problem, parameters: Mapping[str, Any]) -> Rul
     Raises:
         ConfigError: the name is unknown, or a parameter does not belong to the rule or is out of range.
     """
-    if name not in RULES:
-        raise ConfigError(f"rule must be one of {', '.join(sorted(RULES))}, got {name!r}")
+    check_choice("rule", name, sorted(RULES))
     known = rule_parameters(name)
     for key in parameters:
         if key not in known:

@@ -23,7 +23,7 @@ from saddlebag.algorithms.auto_step import square
 from saddlebag.algorithms.base import Operator, Prox, identity_prox
 from saddlebag.algorithms.one_part import check_step
 from saddlebag.algorithms.optimizer_rules import RULES, Adam, rule_parameters
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,8 +98,7 @@ class ReplicaOptimizer:
         if not self.clip_norm > 0:
             raise ConfigError(f"clip_norm must be positive, got {self.clip_norm}")
         for name, kinds in (("schedule", Schedule), ("local_rule", LocalRule)):
-            if getattr(self, name) not in get_args(kinds):
-                raise ConfigError(f"{name} must be one of {', '.join(get_args(kinds))}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), get_args(kinds))
         if self.warmup < 0 or self.total < 0:
             raise ConfigError(f"warmup and total must be at least 0, got {self.warmup} and {self.total}")
         if self.schedule != "constant" and self.total <= self.warmup:

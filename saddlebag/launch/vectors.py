@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
-from saddlebag.errors import ConfigError, DataError
+from saddlebag.errors import ConfigError, DataError, check_choice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,7 @@ def synthetic(law: Law, d: int, seed: int = 0) -> Vector:
     """
     if not 1 <= d <= MOST:
         raise ConfigError(f"d must lie in [1, {MOST}], got {d}")
-    if law not in get_args(Law):
-        raise ConfigError(f"vector must be one of {', '.join(get_args(Law))}, got {law!r}")
+    check_choice("vector", law, get_args(Law))
     rng = np.random.default_rng(seed)
     if law == "uniform":
         return 2 * rng.random(d, np.float32) - 1

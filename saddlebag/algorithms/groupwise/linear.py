@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from saddlebag.errors import ConfigError
+from saddlebag.errors import check_choice
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
@@ -25,8 +25,7 @@ _NAMES = ("squared", "absolute", "logistic")
 
 def check_loss(name: str, allowed: tuple[str, ...] = _NAMES) -> None:
     """Raise `ConfigError` unless the loss is one of the allowed."""
-    if name not in allowed:
-        raise ConfigError(f"loss must be one of {', '.join(allowed)}, got {name!r}")
+    check_choice("loss", name, allowed)
 
 
 def predicted(loss: LinearLossName, score_K: Array) -> Array:

@@ -52,9 +52,20 @@ _GLOBAL = threading.RLock()  # torch has one global generator for all threads of
 
 @contextlib.contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
-    """Seed torch's global generators, which dropout draws from, for one computation at a time; then put them back."""
+    """Seed the global generators that dropout on a device draws from, for one computation at a time; then put them back.
+
+    Those of other devices stay as they are: torch.manual_seed would change them all, and fork_rng would not put them back.
+    """
     import torch
 
-    with _GLOBAL, torch.random.fork_rng(devices=[] if device == "cpu" else None):
-        torch.manual_seed(seed)  # noqa: TID251 (dropout knows no other generator)
+    where = torch.device(device)
+    with _GLOBAL, contextlib.ExitStack() as stack:
+        if where.type == "cuda":
+            index = torch.cuda.current_device() if where.index is None else where.index
+            stack.enter_context(torch.random.fork_rng(devices=[index]))
+            stack.enter_context(torch.cuda.device(index))
+            torch.cuda.manual_seed(seed)
+        else:
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.default_generator.manual_seed(seed)  # that of the CPU, from which modules draw there, too
         yield

@@ -23,7 +23,7 @@ from saddlebag.algorithms.networks.game import ModuleGame, Precision
 from saddlebag.algorithms.networks.local import LocalBlock
 from saddlebag.algorithms.problems.shards import split_rows
 from saddlebag.compression.draws import Draws, Purpose
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,12 @@ class Images:
             judges_N = order_N >= count - self.held_out
             return order_N[judges_N][:_MOST_JUDGED], order_N[~judges_N]
         return order_N[::_HELD_OUT][:_MOST_JUDGED], np.delete(order_N, slice(None, None, _HELD_OUT))
+
+    def shares(self, num_workers: int, *, split: str, seed: int) -> tuple[Images, list[npt.NDArray[np.int64]]]:
+        """The pictures that judge, and the rows of each worker among the others; see `split_rows`."""
+        held_N, kept_N = self.divide()
+        shards = split_rows(self.labels_N[kept_N].astype(np.float64), num_workers, split=split, seed=seed)
+        return Images(self.name, self.images_NHW[held_N], self.labels_N[held_N]), [kept_N[shard] for shard in shards]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,12 +229,9 @@ def digits_transformer(
 
     if data is None:
         raise ConfigError("digits_transformer needs pictures; add a data section, for example source = 'digits'")
-    if size not in SHAPES:
-        raise ConfigError(f"size must be one of {', '.join(SHAPES)}, got {size!r}")
-    if attack not in get_args(Attack):
-        raise ConfigError(f"attack must be one of {', '.join(get_args(Attack))}, got {attack!r}")
-    if norm not in get_args(Norm):
-        raise ConfigError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+    check_choice("size", size, SHAPES)
+    check_choice("attack", attack, get_args(Attack))
+    check_choice("norm", norm, get_args(Norm))
     if not 0 < eps < np.inf or attack_steps < 1 or not 0 <= dropout < 1:
         raise ConfigError(
             f"eps must be positive, attack_steps at least 1 and dropout lie in [0, 1), got {eps}, {attack_steps} and {dropout}"
@@ -237,12 +240,10 @@ def digits_transformer(
     side = patch or max(pixels // 7, 2)
     if pixels != data.images_NHW.shape[2] or pixels % side:
         raise ConfigError(f"patch must divide the side of square pictures, got {side} for {data.images_NHW.shape[1:]}")
-    held_N, kept_N = data.divide()
-    shards = split_rows(data.labels_N[kept_N].astype(np.float64), num_workers, split=split, seed=seed)
-    rows = [kept_N[shard] for shard in shards]
+    judging, rows = data.shares(num_workers, split=split, seed=seed)
     dtype = "float64" if precision == "float64" else "float32"
     ball = _Ball(eps=eps, norm=norm)
-    judge = _Judge(Images(data.name, data.images_NHW[held_N], data.labels_N[held_N]), ball, dtype, device)
+    judge = _Judge(judging, ball, dtype, device)
     return _Robust(
         build=lambda: {
             "model": VisionTransformer(pixels, patch=side, shape=SHAPES[size], dropout=dropout, seed=seed),

@@ -20,9 +20,8 @@ import numpy.typing as npt
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.frechet import Frechet
 from saddlebag.algorithms.networks.game import ModuleGame, Precision
-from saddlebag.algorithms.problems.shards import split_rows
 from saddlebag.compression.draws import Draws
-from saddlebag.errors import ConfigError, NotFiniteError
+from saddlebag.errors import ConfigError, NotFiniteError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -166,21 +165,18 @@ def digits_gan(
 
     if data is None:
         raise ConfigError("digits_gan needs pictures; add a data section, for example source = 'digits'")
-    if size not in SHAPES:
-        raise ConfigError(f"size must be one of {', '.join(SHAPES)}, got {size!r}")
-    if loss not in get_args(Loss):
-        raise ConfigError(f"loss must be one of {', '.join(get_args(Loss))}, got {loss!r}")
+    check_choice("size", size, SHAPES)
+    check_choice("loss", loss, get_args(Loss))
     if not 0 <= penalty < np.inf:
         raise ConfigError(f"penalty must be finite and at least 0, got {penalty}")
     shape, dtype = SHAPES[size], "float64" if precision == "float64" else "float32"
-    held_N, kept_N = data.divide()
-    shards = split_rows(data.labels_N[kept_N].astype(np.float64), num_workers, split=split, seed=seed)
+    judging, rows = data.shares(num_workers, split=split, seed=seed)
     flat_NP = data.images_NHW.reshape(len(data.images_NHW), -1).astype(dtype)
-    judge = Judge(data.images_NHW[held_N], shape.latent, dtype, device)
+    judge = Judge(judging.images_NHW, shape.latent, dtype, device)
     return DigitsGan(
         build=lambda: players(shape, flat_NP.shape[1], seed),
         loss=functools.partial(_losses, loss=loss, penalty=penalty, latent=shape.latent),
-        data=tuple((flat_NP[kept_N[shard]],) for shard in shards),
+        data=tuple((flat_NP[index],) for index in rows),
         batch_size=batch_size,
         accumulate=accumulate,
         precision=precision,

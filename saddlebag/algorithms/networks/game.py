@@ -26,7 +26,7 @@ from saddlebag.algorithms.networks.finite import all_finite
 from saddlebag.algorithms.networks.local import Keeper, LocalBlock
 from saddlebag.algorithms.networks.part import Part
 from saddlebag.compression.draws import Draws, Purpose, uniform_subset
-from saddlebag.errors import ConfigError, NotFiniteError
+from saddlebag.errors import ConfigError, NotFiniteError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -83,11 +83,10 @@ class ModuleGame:
     device: str = "cpu"
     evaluate: Callable[[Players], Mapping[str, float]] | None = None
     name: str = "module game"
-    _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
+    _lock: Any = dataclasses.field(default_factory=threading.RLock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        check_choice("precision", self.precision, get_args(Precision))
         for field in ("accumulate", "replays"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}")
@@ -190,15 +189,18 @@ class ModuleGame:
                 for module in self._flat.modules.values():
                     module.train()
 
-    # -- one value -------------------------------------------------------------------------------------------------------
-
     @property
     def _flat(self) -> FlatModules:
         return self._made[0]
 
-    @functools.cached_property
+    @property
     def _made(self) -> tuple[FlatModules, Vector]:
-        """The modules, and the weights they began with."""
+        """The modules, and the weights they began with; made once, whichever thread asks first."""
+        with self._lock:
+            return self._makes
+
+    @functools.cached_property
+    def _makes(self) -> tuple[FlatModules, Vector]:
         import torch
 
         from saddlebag.algorithms.networks.flat import FlatModules

@@ -11,7 +11,7 @@ import random
 
 import numpy as np
 
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, check_choice
 from saddlebag.launch.groupwise.columns import Columns
 
 __all__ = ["COLOURS", "FEATURES", "RULES", "SHAPES", "synthetic_columns"]
@@ -33,8 +33,7 @@ def synthetic_columns(rounds: int, rule: str) -> Columns:
     Raises:
         ConfigError: an argument is out of range.
     """
-    if rule not in RULES:
-        raise ConfigError(f"data.rule must be one of {', '.join(RULES)}, got {rule!r}")
+    check_choice("data.rule", rule, RULES)
     if not 1 <= rounds <= 10**7:
         raise ConfigError(f"data.rounds must lie in 1..10000000, got {rounds}")
     groups = (*SHAPES, *COLOURS)

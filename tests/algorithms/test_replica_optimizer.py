@@ -1,0 +1,85 @@
+"""What optimizers on the replicas share: clipping, the schedule of the step, and the workers' own steps."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saddlebag.algorithms import METHODS, Stop, digest, simulate
+from saddlebag.algorithms.problems import BilinearGame
+from saddlebag.compression import Draws, Identity, TopK
+from saddlebag.proto.codec import LoopbackWire
+
+FULL, TOP, EXACT = Identity(), TopK(k=2), Identity(dtype="float64")
+
+
+@pytest.fixture
+def game() -> BilinearGame:
+    return BilinearGame(n=4, num_workers=3, regularisation=0.3)
+
+
+def test_clipping_bounds_what_a_worker_sends(game: BilinearGame) -> None:
+    exact = Identity(dtype="float64")
+    method = METHODS["compressed_sgd"](game, up=exact, down=exact, step_size=0.02, clip_norm=0.5)
+    replica = method.init_replica(game.start() + 10.0)
+    _, message = method.worker_step(replica, method.init_worker(replica), game.operator(0), Draws(0, 0, 0))
+    assert np.linalg.norm(message.parts[0].dense()) == pytest.approx(0.5)
+
+
+def test_local_steps_send_the_mean_of_the_values_on_the_way(game: BilinearGame) -> None:
+    asked = []
+    method = METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=0.02, local_steps=4, local_step_size=0.1)
+    values = []
+
+    def operator(z_D: Any, draws: Draws) -> Any:
+        asked.append(draws)
+        values.append(game.operator(0)(z_D, draws))
+        return values[-1]
+
+    replica = method.init_replica(game.start() + 1.0)
+    _, message = method.worker_step(replica, method.init_worker(replica), operator, Draws(0, 5, 0))
+    assert np.allclose(message.parts[0].dense(), np.mean(values, axis=0), rtol=1e-10)
+    assert len({draws.round for draws in asked}) == 4  # a batch of its own for each
+    assert asked[0] == Draws(0, 5, 0)
+
+
+@pytest.mark.parametrize("rule", ["adamw", "adamw_kept"])
+def test_local_adam_keeps_its_means_where_asked(rule: str, game: BilinearGame, play: Any) -> None:
+    """The workers' own steps by torch's AdamW, and the outer step that averages their points."""
+    import torch
+
+    local: dict[str, Any] = {"local_steps": 3, "local_step_size": 0.05, "local_rule": rule}
+    method = METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=3 * 0.05, momentum=0.0, **local)
+    points = [torch.zeros(8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    peers = [torch.optim.AdamW([point], lr=0.05, weight_decay=0.0) for point in points]
+    for turn in play(game, method, seed=0, num_rounds=4):
+        for m, point in enumerate(points):
+            with torch.no_grad():
+                point.copy_(torch.from_numpy(turn.replica.z_D))
+            if rule == "adamw":
+                peers[m] = torch.optim.AdamW([point], lr=0.05, weight_decay=0.0)
+            for _ in range(3):
+                point.grad = torch.from_numpy(game.operator(m)(point.detach().numpy(), turn.draws))
+                peers[m].step()
+        mean_D = torch.stack(points).mean(dim=0).detach().numpy()
+        assert np.allclose(turn.next_replica.z_D, mean_D, rtol=0, atol=1e-12)
+
+
+def test_one_local_step_is_none(game: BilinearGame) -> None:
+    build = functools.partial(METHODS["compressed_adamw"], game, up=TOP, down=TOP, step_size=0.02)
+    stop = Stop(max_iterations=20, every=20)
+    found = [
+        simulate(game, method, seed=0, stop=stop, wire=LoopbackWire())
+        for method in (build(), build(local_steps=1, local_step_size=0.3))
+    ]
+    assert digest(found[0].replica) == digest(found[1].replica)
+
+
+def test_the_schedule_rises_and_falls(game: BilinearGame) -> None:
+    build = functools.partial(METHODS["compressed_adamw"], game, up=FULL, down=FULL, step_size=1.0, warmup=4, total=12)
+    assert [build().pace(k) for k in (0, 3, 100)] == [0.25, 1.0, 1.0]
+    assert [build(schedule="linear").pace(k) for k in (4, 8, 12, 99)] == [1.0, 0.5, 0.0, 0.0]
+    assert build(schedule="cosine").pace(8) == pytest.approx(0.5)
