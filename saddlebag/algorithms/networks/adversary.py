@@ -83,6 +83,8 @@ def _size(x: torch.Tensor) -> torch.Tensor:
 
 
 def _project(delta: torch.Tensor, eps: float, norm: Norm) -> torch.Tensor:
+    import torch
+
     if norm == "linf":
         return delta.clamp(-eps, eps)
-    return delta * (eps / _size(delta).clamp_min(eps))
+    return delta * (eps / _size(delta).clamp_min(max(eps, torch.finfo(delta.dtype).tiny)))

@@ -153,7 +153,7 @@ def digits_gan(
         size: of either network, see `gan.SHAPES`.
         loss: "hinge" with R1, or "wgan_gp"; see `critic_loss`.
         penalty: weight of the gradient penalty, 0 for none.
-        batch_size: pictures, and as many samples, of a worker in a round.
+        batch_size: pictures, and as many samples, of a worker in a round; 0 for all its pictures.
         accumulate: see `ModuleGame`.
         precision: of the networks, see `ModuleGame`.
         device: of torch.

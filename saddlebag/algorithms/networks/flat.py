@@ -35,10 +35,12 @@ class FlatModules:
         device: where they compute.
 
     Raises:
-        ConfigError: there is no parameter to train, or a module keeps running statistics: it would be no function of z.
+        ConfigError: there is no such device, no parameter to train, or a module keeps running statistics: it would be no
+            function of z.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], *, dtype: torch.dtype, device: str = "cpu") -> None:
+        _require(device)
         self.modules = {name: module.to(device=device, dtype=dtype) for name, module in modules.items()}
         named: dict[nn.Parameter, str] = {}
         self._owned: dict[str, list[nn.Parameter]] = {name: [] for name in self.modules}
@@ -90,6 +92,13 @@ class FlatModules:
     def like(self, x_D: Vector) -> torch.Tensor:
         """A vector as float64 where the modules are."""
         return torch.from_numpy(x_D).to(self._value_D.device)
+
+
+def _require(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without the kind
+        raise ConfigError(f"device must be one that torch has here, such as cpu or cuda:0, got {device!r}") from error
 
 
 def _refuse_statistics(player: str, module: nn.Module) -> None:

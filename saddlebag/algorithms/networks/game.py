@@ -59,7 +59,7 @@ class ModuleGame:
             are seeded from the key.
         data: for each worker arrays with one row a sample.
         maximises: the players that maximise.
-        batch_size: B of a worker in a round; None for all its samples.
+        batch_size: B of a worker in a round; None or 0 for all its samples.
         local: variables of samples that workers keep from round to round, 0 at the start; the loss finds those of the batch
             behind its arrays, and (the first player's, where each has a loss) is what they raise. For methods that
             `make_method` makes; see `local_blocks.py`.
@@ -92,6 +92,9 @@ class ModuleGame:
                 raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}")
         if not self.data:
             raise ConfigError("data must hold arrays for each worker, got none")
+        for worker, arrays in enumerate(self.data):
+            if len(rows := {len(array) for array in arrays}) != 1:
+                raise ConfigError(f"arrays of worker {worker} must have one row a sample each, got {sorted(rows)} rows")
         smallest = min(len(arrays[0]) for arrays in self.data)
         if not 1 <= (self.batch_size or smallest) <= smallest:
             raise ConfigError(f"batch_size must lie in 1..{smallest}, samples of the smallest worker, got {self.batch_size}")

@@ -47,6 +47,13 @@ def test_the_attack_stays_in_the_ball_and_raises_the_loss_to_its_edge(norm: Any)
     assert all(float(loss(a)) < float(loss(b)) for a, b in itertools.pairwise(points[:3]))
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_nothing_moves_where_nothing_may_or_nothing_helps(norm: Any) -> None:
+    x = torch.rand(5, 3, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ascend(lambda point: point.sum(), x, eps=0.0, steps=2, step_size=0.1, norm=norm), x)
+    assert torch.equal(ascend(lambda point: (0 * point).sum(), x, eps=0.3, steps=2, step_size=0.1, norm=norm), x)
+
+
 def test_freelb_averages_the_gradients_along_the_ascent(images: Images) -> None:
     keys: dict[str, Any] = {"num_workers": 2, "attack_steps": 3, "precision": "float64", "batch_size": 8, "eps": 0.2}
     problem: Any = digits_transformer(images, attack="freelb", **keys)

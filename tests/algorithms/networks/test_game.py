@@ -210,11 +210,32 @@ def test_a_gradient_that_is_not_finite_is_said() -> None:
         ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
         ({"accumulate": 5}, "a batch of 12 does not divide into 5 equal parts"),
         ({"data": ()}, "data must hold arrays for each worker, got none"),
+        (
+            {"data": ((np.ones((3, 4)), np.ones((2, 4))),)},
+            r"arrays of worker 0 must have one row a sample each, got \[2, 3\] rows",
+        ),
+        ({"data": ((),)}, r"arrays of worker 0 must have one row a sample each, got \[\] rows"),
     ],
 )
 def test_what_does_not_fit_is_named(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         game(**keys)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_here_is_named(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device must be one that torch has here, such as cpu or cuda:0, got '{device}'"):
+        game(device=device).start()
+
+
+def test_parameters_that_a_loss_does_not_see_have_no_gradient() -> None:
+    def build() -> dict[str, nn.Module]:
+        return {"model": Tied(), "idle": nn.Linear(2, 1), "empty": nn.Identity()}
+
+    alone, more = game(), game(build=build)
+    value_D = more.operator(0)(more.start(), Draws(0, 0, 0))
+    assert np.array_equal(value_D[:20], alone.operator(0)(alone.start(), Draws(0, 0, 0)))
+    assert np.array_equal(value_D[20:], np.zeros(3))
 
 
 def test_any_method_trains_it() -> None:
