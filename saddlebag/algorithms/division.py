@@ -26,7 +26,8 @@ def part_of(problem: Problem, worker: int, rank: int, ranks: int) -> Operator:
     """One rank's part of the worker's operator; the mean of the parts of all ranks is `problem.operator(worker)`.
 
     A problem brings it as `part(worker, rank, ranks)`; the samples of a finite sum are dealt out, every `ranks`-th to a rank. A
-    part that computes on a GPU may have, beside its call, `on_device(z_D, draws)`: float64 tensors there in and out, same bits.
+    part that computes on a GPU may have, beside its call, `on_device(z_D, draws)`: tensors there in and out, same bits; it
+    keeps no point. Their type is its `exact_dtype`, float64 without one: a narrower one says that they lose nothing in it.
 
     Raises:
         ConfigError: the operator cannot be divided, or not among so many.

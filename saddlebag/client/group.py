@@ -90,6 +90,12 @@ def _first_line(error: Exception) -> str:
     return str(error).partition(" This is typically")[0].partition("\n")[0] or type(error).__name__
 
 
+def exact_dtype(part: Operator) -> torch.dtype:
+    """In which a part's point and value lose nothing: float64 where it does not say (`part_of`)."""
+    dtype: torch.dtype = getattr(part, "exact_dtype", torch.float64)
+    return dtype
+
+
 class NodeGroup:
     """The ranks of a node, seen from one of them.
 
@@ -108,6 +114,7 @@ class NodeGroup:
         self._group, self._device, self._beat_s = group, torch.device(device), timeout_s / _BEATS
         self.rank, self.ranks = group.rank(), group.size()
         self._sources, self._target = tree_partners(self.rank, self.ranks)
+        self._kept: dict[int | None, torch.Tensor] = {}
         self._turn = threading.Lock()  # one conversation with the followers at a time
         self._ended = threading.Event()
         self._heart: threading.Thread | None = None
@@ -146,7 +153,9 @@ class NodeGroup:
             value_D = part(z_D, draws)
             self.evaluate_s += time.perf_counter() - begin
             return value_D
-        point_D = torch.from_numpy(np.array(z_D)).to(self._device)
+        point_D = self._room(None, len(z_D), exact_dtype(part)).copy_(
+            torch.from_numpy(np.require(z_D, requirements=["C", "W"]))
+        )
         self._command(_Command.EVALUATE, draws.seed, draws.round, draws.worker)
         self._broadcast(point_D)
         total_D, spent_s = self._sum(part, point_D, draws)
@@ -178,7 +187,7 @@ class NodeGroup:
             if command == _Command.STOP:
                 return key[0]
             if command == _Command.EVALUATE:
-                z_D = torch.empty(dimension, dtype=torch.float64, device=self._device)
+                z_D = self._room(None, dimension, exact_dtype(part))
                 self._broadcast(z_D)
                 seed, round_, worker = key
                 self._sum(part, z_D, Draws(seed, round_, worker))
@@ -202,7 +211,8 @@ class NodeGroup:
     def _sum(self, part: Operator, z_D: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, float]:
         """The sum of this rank's part and those of all behind it in the tree, and the seconds in the own one.
 
-        A part that is not finite goes on as NaN, so that every rank finishes the exchange and the leader learns of it.
+        Sums are float64; a rank with nobody behind it gives its part as it is, of the type that `part` loses nothing in. A part
+        that is not finite goes on as NaN, so that every rank finishes the exchange and the leader learns of it.
         """
         begin = time.perf_counter()
         try:
@@ -211,10 +221,13 @@ class NodeGroup:
             value_D = torch.full_like(z_D, torch.nan)
         spent_s = time.perf_counter() - begin
         with self._talking():
+            if self._sources:
+                value_D = value_D.to(torch.float64, copy=True)
             for source in self._sources:
-                other_D = torch.empty_like(value_D)
+                alone = not tree_partners(source, self.ranks)[0]
+                other_D = self._room(source, len(value_D), exact_dtype(part) if alone else torch.float64)
                 self._group.recv([other_D], source, _TAG).wait()
-                value_D = value_D + other_D
+                value_D += other_D
             if self._target is not None:
                 self._group.send([value_D], self._target, _TAG).wait()
         return value_D, spent_s
@@ -222,10 +235,18 @@ class NodeGroup:
     def _own(self, part: Operator, z_D: torch.Tensor, draws: Draws) -> torch.Tensor:
         """This rank's part, without a way over the host where it computes on the device (`algorithms/networks/part.py`)."""
         on_device = getattr(part, "on_device", None)
-        if on_device is None:
-            return torch.from_numpy(np.require(part(z_D.cpu().numpy(), draws), np.float64, ["C", "W"])).to(self._device)
-        value_D: torch.Tensor = on_device(z_D, draws)
-        return value_D.to(self._device)
+        if on_device is None:  # may keep the point that it is given
+            value_D = torch.from_numpy(np.require(part(z_D.numpy(force=True).copy(), draws), np.float64, ["C", "W"]))
+        else:
+            value_D = on_device(z_D, draws)
+        return value_D.to(self._device, exact_dtype(part))
+
+    def _room(self, whose: int | None, dimension: int, dtype: torch.dtype) -> torch.Tensor:
+        """Memory for a point (of None) or a rank's sum, the same every time: fresh pages cost as much as a vector's way."""
+        kept = self._kept.get(whose)
+        if kept is None or (len(kept), kept.dtype) != (dimension, dtype):
+            kept = self._kept[whose] = torch.empty(dimension, dtype=dtype, device=self._device)
+        return kept
 
     def _talking(self) -> contextlib.AbstractContextManager[None]:
         return talking(f"rank {self.rank} of {self.ranks} on this node")

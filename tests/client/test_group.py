@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from saddlebag.algorithms import Stop, masha1, simulate
-from saddlebag.algorithms.division import divided, part_of
+from saddlebag.algorithms.division import divided, part_of, tree_mean
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.client.group import NodeGroup
 from saddlebag.compression import SERVER, Draws, Natural, RandK
@@ -141,6 +141,44 @@ def test_parts_that_compute_on_the_device_are_asked_there() -> None:
     node, z_D = Node(2, Part), np.arange(GAME.dimension, dtype=float)
     np.testing.assert_array_equal(node.operator(z_D, Draws(0, 0, 0)), 1.5 * z_D)
     assert node.stop() == [0]
+
+
+@pytest.mark.parametrize("ranks", [2, 5])
+def test_parts_that_are_float32_numbers_travel_as_such_and_are_added_as_float64(ranks: int) -> None:
+    class Part:
+        exact_dtype = torch.float32
+
+        def __init__(self, rank: int) -> None:
+            self.rank = rank
+            self.sent: list[torch.Tensor] = []
+
+        def __call__(self, z_D: Any, draws: Draws) -> Any:
+            return self.on_device(torch.from_numpy(z_D), draws).double().numpy()
+
+        def on_device(self, z_D: torch.Tensor, draws: Draws) -> torch.Tensor:
+            point_D = z_D.to(torch.float32)
+            self.sent.append(z_D)
+            return point_D * (3.0**self.rank) + torch.rand(len(z_D), generator=torch.Generator().manual_seed(self.rank))
+
+    parts = [Part(rank) for rank in range(ranks)]
+    node, points = Node(ranks, lambda rank: parts[rank]), [np.sqrt(np.arange(GAME.dimension) + k) for k in range(2)]
+    found = [node.operator(z_D, Draws(0, 0, 0)) for z_D in points]
+    assert node.stop() == [0] * (ranks - 1)
+    for mean_D, z_D in zip(found, points, strict=True):
+        assert mean_D.dtype == np.float64
+        np.testing.assert_array_equal(mean_D, tree_mean([Part(rank)(z_D, Draws(0, 0, 0)) for rank in range(ranks)]))
+    assert {point.dtype for part in parts for point in part.sent} == {torch.float32}
+
+
+def test_a_part_may_keep_the_point_that_it_is_given() -> None:
+    kept: dict[int, list[Any]] = {0: [], 1: []}
+    node = Node(2, lambda rank: lambda z_D, draws: kept[rank].append(z_D) or z_D)
+    points = [GAME.start() + number for number in range(3)]
+    for z_D in points:
+        np.testing.assert_array_equal(node.operator(z_D, Draws(0, 0, 0)), z_D)
+    node.stop()
+    for rank in (0, 1):
+        np.testing.assert_array_equal(kept[rank], points)
 
 
 def test_an_infinite_part_is_told_to_the_leader_and_the_node_goes_on() -> None:

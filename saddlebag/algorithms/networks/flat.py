@@ -85,13 +85,24 @@ class FlatModules:
         """The parameters as they are, float64 (D,)."""
         return self._value_D.cpu().numpy().astype(np.float64)
 
-    def gradient(self) -> torch.Tensor:
-        """What backward has added up since `load`, float64 (D,), where the modules are."""
-        return self._gradient_D.to(torch.float64, copy=True)
+    def gradient(self, parts: int = 1) -> torch.Tensor:
+        """The mean over what so many backward passes have added up since `load`, (D,), where the modules are.
 
-    def like(self, x_D: Vector) -> torch.Tensor:
-        """A vector as float64 where the modules are."""
-        return torch.from_numpy(x_D).to(self._value_D.device)
+        A copy of their dtype where it is one, float64 otherwise.
+        """
+        if parts == 1:
+            return self._gradient_D.clone()
+        return self._gradient_D.to(torch.float64, copy=True).div_(parts)
+
+    def train(self, mode: bool) -> None:
+        """Put every module into training mode, or else evaluation mode."""
+        for module in self.modules.values():
+            module.train(mode)
+
+    def signs(self, negative: frozenset[str]) -> torch.Tensor:
+        """-1 at the parameters of some of the modules and 1 at the others, (D,), like the parameters."""
+        signs = [np.full(size, -1.0 if player in negative else 1.0) for player, size in self.sizes().items()]
+        return torch.from_numpy(np.concatenate(signs)).to(self._value_D)
 
 
 def _require(device: str) -> None:

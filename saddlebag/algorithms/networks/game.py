@@ -149,7 +149,7 @@ class ModuleGame:
         """The operator at a worker's local block, and the block after its step."""
         block_N: npt.NDArray[np.float64] = block_E.astype(np.float64).reshape(self.block_shape(worker))
         value_D = self.value(worker, z_D, draws, range(self.accumulate), self.accumulate, block_N)
-        return value_D.cpu().numpy(), block_N.reshape(-1)
+        return value_D.double().cpu().numpy(), block_N.reshape(-1)
 
     def block_shape(self, worker: int) -> tuple[int, ...]:
         """(N or B, shape of a sample's variables)."""
@@ -184,13 +184,18 @@ class ModuleGame:
         """The modules at z in evaluation mode."""
         with self._lock:
             self._flat.load(z_D)
-            for module in self._flat.modules.values():
-                module.eval()
+            self._flat.train(False)
             try:
                 yield self._flat.modules
             finally:
-                for module in self._flat.modules.values():
-                    module.train()
+                self._flat.train(True)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of parameters and gradients."""
+        import torch
+
+        return torch.float64 if self.precision == "float64" else torch.float32
 
     @property
     def _flat(self) -> FlatModules:
@@ -204,26 +209,19 @@ class ModuleGame:
 
     @functools.cached_property
     def _makes(self) -> tuple[FlatModules, Vector]:
-        import torch
-
         from saddlebag.algorithms.networks.flat import FlatModules
 
         modules = self.build()
         if not self.maximises <= set(modules):
             raise ConfigError(f"maximises must name players of {', '.join(modules)}, got {', '.join(sorted(self.maximises))}")
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
-        flat = FlatModules(modules, dtype=dtype, device=self.device)
-        for module in flat.modules.values():
-            module.train()
+        flat = FlatModules(modules, dtype=self.dtype, device=self.device)
+        flat.train(True)
         return flat, flat.value()
 
     @functools.cached_property
     def _sign_D(self) -> torch.Tensor | None:
         """-1 where a player maximises; None where all minimise."""
-        if not self.maximises:
-            return None
-        signs = [np.full(n, -1.0 if p in self.maximises else 1.0) for p, n in self._flat.sizes().items()]
-        return self._flat.like(np.concatenate(signs))
+        return self._flat.signs(self.maximises) if self.maximises else None
 
     def rows(self, worker: int, draws: Draws) -> npt.NDArray[np.int64]:
         """The rows of a round's batch."""
@@ -236,7 +234,7 @@ class ModuleGame:
         return uniform_subset(draws.own(Purpose.BATCH), total, count)
 
     def value(self, worker: int, z_D: Any, draws: Draws, parts: range, total: int, block_N: Any = None) -> torch.Tensor:
-        """The mean of some of `total` parts, float64 (D,), where the modules are; moves its samples' variables in `block_N`."""
+        """The mean of some of `total` parts, see `FlatModules.gradient`; moves its samples' variables in `block_N`."""
         row_B, seed = self.rows(worker, draws), seed_of(draws)
         flat = self._flat
         with self._lock, seeded(seed, self.device), self.autocast():
@@ -250,9 +248,7 @@ class ModuleGame:
                 else:
                     kept = here if self.local and self.local.by_place else row_B[here]
                     block_N[kept] = self._raised(batch, block_N[kept], chance)
-            value_D = flat.gradient()
-        if len(parts) > 1:
-            value_D /= len(parts)
+            value_D = flat.gradient(len(parts))
         if not all_finite(value_D):
             raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")
         return value_D if self._sign_D is None else value_D * self._sign_D
@@ -288,7 +284,7 @@ class ModuleGame:
 
         tensor = torch.from_numpy(np.ascontiguousarray(rows))
         if tensor.is_floating_point():
-            tensor = tensor.to(torch.float64 if self.precision == "float64" else torch.float32)
+            tensor = tensor.to(self.dtype)
         return tensor.to(self.device)
 
     def autocast(self) -> Any:

@@ -27,10 +27,17 @@ class Part:
     parts: range
     total: int
 
+    @property
+    def exact_dtype(self) -> torch.dtype:
+        """In which point and value lose nothing: what the modules compute in, unless a mean is taken of their gradients."""
+        import torch
+
+        return self.game.dtype if len(self.parts) == 1 else torch.float64
+
     def __call__(self, z_D: Vector, draws: Draws) -> Vector:
-        value_D: Vector = self.on_device(z_D, draws).cpu().numpy()
+        value_D: Vector = self.on_device(z_D, draws).double().cpu().numpy()
         return value_D
 
     def on_device(self, z_D: torch.Tensor | Vector, draws: Draws) -> torch.Tensor:
-        """F at z, float64 (D,), on the device of the game; z may lie anywhere. So a node adds up where the gradients are."""
+        """F at z, of `exact_dtype`, (D,), on the game's device; z may lie anywhere. So a node adds up where gradients are."""
         return self.game.value(self.worker, z_D, draws, self.parts, self.total)

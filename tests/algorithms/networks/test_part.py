@@ -37,9 +37,12 @@ def test_both_ways_of_asking_give_the_same_bits(precision: Any, accumulate: int)
     z_D, draws = problem.start() + 0.1, Draws(1, 2, 1)
     for rank in range(2):
         part: Any = problem.part(1, rank, 2)
-        on_device = part.on_device(torch.from_numpy(z_D), draws)
-        assert on_device.dtype == torch.float64
-        np.testing.assert_array_equal(on_device.numpy(), part(z_D, draws))
+        dtype = torch.float32 if precision == "float32" and accumulate == 1 else torch.float64
+        assert part.exact_dtype == dtype
+        for point in (torch.from_numpy(z_D), torch.from_numpy(z_D).to(dtype)):
+            on_device = part.on_device(point, draws)
+            assert on_device.dtype == dtype
+            np.testing.assert_array_equal(on_device.double().numpy(), part(z_D, draws))
     whole: Any = problem.operator(1)
     mean_D = (problem.part(1, 0, 2)(z_D, draws) + problem.part(1, 1, 2)(z_D, draws)) / 2
     np.testing.assert_allclose(mean_D, whole(z_D, draws), rtol=1e-5 if precision == "float32" else 1e-12)
