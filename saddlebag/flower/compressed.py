@@ -1,11 +1,11 @@
 """Compression around any Flower strategy, in the shape of Flower's own differential-privacy wrappers.
 
-Down, the server sends the innovation of the model against the reference that clients hold (contractive compressors); what a
-step leaves out stays in the strategy's model, and the next step tells of it. Up, a client sends the difference of its
-trained model from the received one, with a memory: what it owes (error feedback), or a
-shift that the server holds as well and that follows the client's differences (EF21, DIANA), so that what clients disagree
-about is not sent again in every round. The inner strategy sees ordinary models and replies. Parameters themselves are never
-compressed: their compression error would not shrink as training converges.
+Down, the server sends the innovation of the model against the reference that a client holds (contractive compressors, see
+`references.py`); what a step leaves out stays in the strategy's model, and the client's next step tells of it. Up, a client
+sends the difference of its trained model from the received one, with a memory: what it owes (error feedback), or a shift that
+the server holds as well and that follows the client's differences (EF21, DIANA), so that what clients disagree about is not
+sent again in every round. The inner strategy sees ordinary models and replies. Parameters themselves are never compressed:
+their compression error would not shrink as training converges.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
-from saddlebag.compression import SERVER, Contractive, Draws, Unbiased, kind_of, track
+from saddlebag.compression import Contractive, Draws, Unbiased, kind_of
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.flower.ledger import Ledger, serialised_bytes
 from saddlebag.flower.link import LINK, NO_REFERENCE, STEP, UP, Instruction, Report, build, vector_digest
-from saddlebag.flower.packing import Schema, flatten, pack_payload, recast, rounded, unflatten, unpack_payload
+from saddlebag.flower.packing import Schema, flatten, recast, unflatten, unpack_payload
+from saddlebag.flower.references import References, Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +40,7 @@ _NEEDS = {"error_feedback": "contractive", "ef21": "contractive", "diana": "unbi
 _DISTANCE_BASED = ("Krum", "MultiKrum", "Bulyan")
 _COORDINATEWISE = ("FedMedian", "FedTrimmedAvg")
 _MALFORMED = 901  # error code of a reply that could not be decoded
-_STEPS_KEPT = 256  # downlink payloads kept for clients that sat out; beyond, and where shorter, the whole model goes
+_PLAIN = Way(-1, -1, None, NO_REFERENCE)  # the whole model to everybody, who keep nothing of it
 
 
 class Compressed(Strategy):
@@ -86,12 +87,9 @@ class Compressed(Strategy):
                 stacklevel=2,
             )
         self._schema: Schema | None = None
-        self._target_D: Vector = np.empty(0)  # the model as the strategy gave it
-        self._model_D: Vector = np.empty(0)  # the reference: the model as clients of the newest version hold it
-        self._whole, self._digest = ArrayRecord(), 0  # the same as a model, and its digest
-        self._version = -1
-        self._steps: dict[int, Array] = {}
-        self._held: dict[int, int] = {}  # node -> version of its reference
+        self._target_D: Vector = np.empty(0)  # the model as the strategy gave it, where a payload is to be added to it
+        self._whole = ArrayRecord()  # the same as it is sent
+        self._references: References | None = None  # of the clients, where steps go down
         self._shifts: dict[int, Vector] = {}  # node -> the shift it subtracts
         self._exchanges = 0
 
@@ -143,45 +141,28 @@ class Compressed(Strategy):
         return messages
 
     def _advance(self, model: ArrayRecord) -> None:
-        """Move the reference towards the model: by a compressed step, or onto it."""
+        """Take the strategy's model as what clients are to come to."""
         if self._schema is None:
             self._schema = Schema.of(model)
-        self._version += 1
-        if self._down is None:  # whole models: nobody holds a reference
-            self._whole, self._digest = recast(model, self._schema), NO_REFERENCE
-            if self._up is not None:
-                self._target_D = self._model_D = flatten(self._whole, self._schema)
-            return
-        self._target_D = target_D = flatten(model, self._schema)
-        if self._version == 0:
-            stepped_D = target_D
-        else:
-            payload, stepped_D = track(self._down, target_D, self._model_D, Draws(self.seed, self._version, SERVER))
-            self._steps[self._version] = pack_payload(payload)
-            self._steps.pop(self._version - _STEPS_KEPT, None)
-        self._model_D = rounded(stepped_D, self._schema)
-        self._digest = vector_digest(self._model_D)
-        self._whole = unflatten(self._model_D, self._schema, self._schema.others(model))
+            if self._down is not None:
+                self._references = References(self._down, self._schema, self.seed)
+        self._whole = recast(model, self._schema)
+        if self._up is not None or self._references is not None:
+            self._target_D = flatten(self._whole if self._references is None else model, self._schema)
+        if self._references is not None:
+            self._references.begin(self._target_D, sum(len(array.data) for array in self._whole.values()))
 
     def _addressed(self, content: RecordDict, key: str, model: ArrayRecord, node: int) -> RecordDict:
-        """A copy of the content for one client: steps from the version it holds, or the reference itself."""
+        """A copy of the content for one client: the step from the reference it holds, or the model itself."""
         assert self._schema is not None
-        base = (
-            -1 if self._down is None else self._held.pop(node, -1)
-        )  # until it has replied: a client that took the steps and was not heard is elsewhere
-        missing = range(base + 1, self._version + 1)
-        steps = {f"{STEP}{version}": self._steps[version] for version in missing if version in self._steps}
-        step_bytes = sum(len(step.data) for step in steps.values())
-        if base < 0 or len(steps) < len(missing) or step_bytes > sum(len(array.data) for array in self._whole.values()):
-            base, record = -1, self._whole
-        else:
-            record = ArrayRecord({**steps, **self._schema.others(model)})
+        way = _PLAIN if self._references is None else self._references.way(node)
+        record = self._whole if way.step is None else ArrayRecord({STEP: way.step, **self._schema.others(model)})
         instruction = Instruction(
             record=key,
-            base=base,
-            schema=self._schema.to_json() if base < 0 else "",
-            version=self._version,
-            digest=self._digest,
+            base=way.base,
+            schema=self._schema.to_json() if way.base < 0 else "",
+            version=way.version,
+            digest=way.digest,
             seed=self.seed,
             round=self._exchanges,
             up=self._up_spec,
@@ -221,28 +202,28 @@ class Compressed(Strategy):
                 raise ConfigError("a client replied without the mod: give its ClientApp mods=[compression_mod]")
             try:
                 report = Report.from_record(record)
-                self._decode(reply.content, report, node)
+                known_D = None if self._references is None else self._references.heard(node, report.version)
+                self._decode(reply.content, report, node, known_D)
             except RemoteProtocolError as error:
                 self._shifts.pop(node, None)
                 errors.append(reply.__class__(Error(code=_MALFORMED, reason=str(error)), reply_to=reply))
                 continue
-            self._held[node] = report.version
             self.ledger.plain_up += serialised_bytes(reply.content)
             good.append((report.worker, reply))
         return [reply for _, reply in sorted(good, key=lambda pair: pair[0])] + errors
 
-    def _decode(self, content: RecordDict, report: Report, node: int) -> None:
-        """Put models back in the place of payloads: the strategy's own model and the client's difference from the reference.
+    def _decode(self, content: RecordDict, report: Report, node: int, known_D: Vector | None) -> None:
+        """Put models back in the place of payloads: the strategy's own model and the client's difference from its reference.
 
-        Not the reference and the difference: what the steps have not told the clients yet would be lost.
+        Not the reference and the difference: what the steps have not told the client yet would be lost.
         """
         assert self._schema is not None
         schema = self._schema
         for key, record in list(content.array_records.items()):
             if UP in record:
                 content[key] = unflatten(self._target_D + self._delta(record[UP], report, node), schema, schema.others(record))
-            elif self._down is not None and set(schema.names) <= set(record):
-                delta_D = flatten(record, schema) - self._model_D
+            elif known_D is not None and set(schema.names) <= set(record):
+                delta_D = flatten(record, schema) - known_D
                 content[key] = unflatten(self._target_D + delta_D, schema, schema.others(record))
         del content[LINK]
 

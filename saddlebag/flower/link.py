@@ -1,7 +1,7 @@
 """What the two ends of a compressed Flower app say to each other, beside payloads.
 
-Both keep a *reference*: the model as the other side knows it, a float64 vector that moves only by what has been sent. The
-server numbers its versions; a message carries the steps from the version that a client holds, or the whole model.
+Both keep a *reference* for each client: the model as that client holds it, which moves only by what has been sent. The server
+numbers references; a message carries the step from the one that a client holds, or the whole model.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["LINK", "NO_REFERENCE", "STEP", "UP", "Instruction", "Report", "build
 
 LINK = "saddlebag"
 """Key of the ConfigRecord that both directions add to a message."""
-STEP = "saddlebag.step."
-"""Name, before a number, of the arrays that hold downlink payloads."""
+STEP = "saddlebag.step"
+"""Name of the array that holds a downlink payload."""
 UP = "saddlebag.up"
 """Name of the array that holds an uplink payload."""
 NO_REFERENCE = -1
 """In place of a digest: every message has the whole model, so clients need not keep one."""
-_PROTOCOL = 2
+_PROTOCOL = 3
 
 
 def vector_digest(x_D: Vector) -> int:
@@ -55,11 +55,11 @@ class Instruction:
     """From the server.
 
     Attributes:
-        record: key of the ArrayRecord that holds the model, or the steps towards it.
-        base: version that the steps start from; -1 when the model itself is there.
+        record: key of the ArrayRecord that holds the model, or the step towards it.
+        base: number of the reference that the step starts from; -1 when the model itself is there.
         schema: of the model, where it is there; strategies may change the dtype of an array that is no part of the vector.
-        version: version after them.
-        digest: of the reference after them, or `NO_REFERENCE`.
+        version: number of the reference after it, which keys the step's draws.
+        digest: of that reference, or `NO_REFERENCE`.
         seed, round: of the uplink's draws.
         up: JSON table of the uplink's compressor.
         memory: what the client keeps: "none", "error_feedback", or a shift ("diana", "ef21").
@@ -99,7 +99,7 @@ class Report:
 
     Attributes:
         worker: the client's partition, which keys its draws and orders the replies.
-        version: version of its reference, which the next steps may start from.
+        version: number of its reference, which the next step starts from.
         shift_reset: whether its shift was 0 before this message.
     """
 

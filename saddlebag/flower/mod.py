@@ -32,7 +32,7 @@ def compression_mod(message: Message, context: Context, call_next: Callable[[Mes
     """Decode what the server's `Compressed` strategy sent, call the app, encode its reply; other messages pass.
 
     Raises:
-        RemoteProtocolError: the bytes are malformed, or the client does not hold the version that the steps start from;
+        RemoteProtocolError: the bytes are malformed, or the client does not hold the version that the step starts from;
             Flower turns it into an error reply, and the server sends the whole model the next time.
     """
     record = message.content.config_records.get(LINK) if message.has_content() else None
@@ -67,12 +67,11 @@ def _receive(instruction: Instruction, content: RecordDict, context: Context) ->
         known_D = flatten(record, schema)
     else:
         schema, known_D = _held(instruction.base, context)
-        for version in range(instruction.base + 1, instruction.version + 1):
-            if f"{STEP}{version}" not in record:
-                raise RemoteProtocolError(f"the step to version {version} is missing")
-            draws = Draws(instruction.seed, version, SERVER)
-            unpack_payload(record[f"{STEP}{version}"], schema.dimension, draws).add_to(known_D)
-            known_D = rounded(known_D, schema)
+        if STEP not in record:
+            raise RemoteProtocolError(f"the step to version {instruction.version} is missing")
+        draws = Draws(instruction.seed, instruction.version, SERVER)
+        unpack_payload(record[STEP], schema.dimension, draws).add_to(known_D)
+        known_D = rounded(known_D, schema)
     if vector_digest(known_D) != instruction.digest:
         raise RemoteProtocolError(f"version {instruction.version} of the model differs from the server's")
     context.state[_REFERENCE] = ArrayRecord({"known": Array(known_D)})
@@ -85,7 +84,7 @@ def _held(base: int, context: Context) -> tuple[Schema, Vector]:
     facts = context.state.config_records.get(_SCHEMA)
     version = facts["version"] if facts else None
     if facts is None or version != base:
-        raise RemoteProtocolError(f"this client holds version {version!r} of the model, the steps start from {base}")
+        raise RemoteProtocolError(f"this client holds version {version!r} of the model, the step starts from {base}")
     schema = Schema.from_json(str(facts["schema"]))
     return schema, np.array(context.state.array_records[_REFERENCE]["known"].numpy(), np.float64)
 
