@@ -13,7 +13,7 @@ import numpy as np
 from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, square
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
-from saddlebag.algorithms.full import WireType, advanced, check_wire_type, difference, increment
+from saddlebag.algorithms.full import WireType, advancing, check_wire_type, increment, moved_difference
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class FullExchange:
         return FullWorker(known_D), Message((payload,))
 
     def exchange_down(self, own: FullServer, means: tuple[Mean, ...], known_D: Vector) -> tuple[FullServer, Message]:
-        mean_D = own.operator_D + means[0].dense()
-        return FullServer(mean_D), Message((difference(mean_D, known_D, self.wire),))
+        payload, mean_D = moved_difference(own.operator_D, means[0].dense(), known_D, self.wire)
+        return FullServer(mean_D), Message((payload,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,8 +116,12 @@ class Extragradient(FullExchange):
 
     def replay(self, replica: ExtragradientReplica, down: Message, draws: Draws) -> ExtragradientReplica:
         del draws
-        operator_D = advanced(replica.operator_D, down.parts[0])
-        moved_D = self.prox(replica.z_D - self.step_size * operator_D, self.step_size)
+        operator_D: Vector = np.empty(len(replica.z_D))
+        moved_D: Vector = np.empty(len(replica.z_D))
+        for here in advancing(operator_D, replica.operator_D, down.parts[0]):
+            step_B = np.multiply(operator_D[here], self.step_size, out=moved_D[here])
+            np.subtract(replica.z_D[here], step_B, out=step_B)
+        moved_D = self.prox(moved_D, self.step_size)
         if replica.at_half:
             return ExtragradientReplica(moved_D, moved_D, operator_D, replica.iteration + 1, at_half=False)
         return ExtragradientReplica(replica.z_D, moved_D, operator_D, replica.iteration, at_half=True)

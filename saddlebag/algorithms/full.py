@@ -2,6 +2,9 @@
 
 F_m(w) does not vanish at the solution, so a float32 copy of it would put a floor under the accuracy; its increments do
 vanish, and so does their rounding.
+
+What is done to every coordinate is done block by block, while a block is in the cache: the same bits, and each vector passes
+through memory once.
 """
 
 from __future__ import annotations
@@ -15,11 +18,26 @@ from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from saddlebag.compression import Draws, Payload
 
-__all__ = ["WireType", "advanced", "check_wire_type", "difference", "increment", "synchronise"]
+__all__ = [
+    "WireType",
+    "advanced",
+    "advancing",
+    "blocks",
+    "check_wire_type",
+    "difference",
+    "increment",
+    "moved_difference",
+    "synchronise",
+]
 
 WireType: TypeAlias = Literal["float32", "float64"]
+
+_DTYPES: dict[str, type[np.float32] | type[np.float64]] = {"float32": np.float32, "float64": np.float64}
+_BLOCK = 1 << 16  # coordinates
 
 
 def check_wire_type(dtype: str) -> None:
@@ -28,15 +46,42 @@ def check_wire_type(dtype: str) -> None:
         raise ConfigError(f"wire must be 'float32' or 'float64', got {dtype!r}")
 
 
+def blocks(dimension: int) -> Iterator[slice]:
+    """Slices of consecutive coordinates, a few of whose float64 values fit the cache."""
+    return (slice(start, min(start + _BLOCK, dimension)) for start in range(0, dimension, _BLOCK))
+
+
 def difference(x_D: Vector, known_D: Vector, dtype: WireType) -> Dense:
     """The payload that takes an accumulator from `known_D` to (nearly) `x_D`."""
-    return Dense(cast(x_D - known_D, np.float32 if dtype == "float32" else np.float64))
+    return Dense(cast(x_D - known_D, _DTYPES[dtype]))
 
 
 def increment(x_D: Vector, known_D: Vector, dtype: WireType) -> tuple[Dense, Vector]:
     """The payload that takes the accumulator from `known_D` to (nearly) `x_D`, and the accumulator after it."""
-    payload = difference(x_D, known_D, dtype)
-    return payload, advanced(known_D, payload)
+    value_D, next_D, square = np.empty(len(x_D), _DTYPES[dtype]), np.empty(len(x_D)), 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for here in blocks(len(x_D)):
+            value_B = value_D[here]
+            np.subtract(x_D[here], known_D[here], out=value_B, casting="same_kind")
+            np.add(known_D[here], value_B, out=next_D[here])
+            square += float(np.dot(value_B, value_B))
+    if not np.isfinite(square):
+        difference(x_D, known_D, dtype)  # says what is not finite; the square may overflow where no value does
+    return Dense(value_D), next_D
+
+
+def moved_difference(x_D: Vector, change_D: Vector, known_D: Vector, dtype: WireType) -> tuple[Dense, Vector]:
+    """The payload that takes an accumulator from `known_D` to (nearly) `x_D + change_D`, and that sum."""
+    value_D, sum_D, square = np.empty(len(x_D), _DTYPES[dtype]), np.empty(len(x_D)), 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for here in blocks(len(x_D)):
+            value_B = value_D[here]
+            np.add(x_D[here], change_D[here], out=sum_D[here])
+            np.subtract(sum_D[here], known_D[here], out=value_B, casting="same_kind")
+            square += float(np.dot(value_B, value_B))
+    if not np.isfinite(square):
+        difference(sum_D, known_D, dtype)  # as in `increment`
+    return Dense(value_D), sum_D
 
 
 def advanced(known_D: Vector, payload: Payload) -> Vector:
@@ -44,6 +89,18 @@ def advanced(known_D: Vector, payload: Payload) -> Vector:
     next_D = known_D.copy()
     payload.add_to(next_D)
     return next_D
+
+
+def advancing(next_D: Vector, known_D: Vector, payload: Payload) -> Iterator[slice]:
+    """Fill `next_D` with the bits of `advanced`; yields each block as soon as it is there, for what is done to it next."""
+    if isinstance(payload, Dense):
+        for here in blocks(len(known_D)):
+            np.add(known_D[here], payload.value_D[here], out=next_D[here])
+            yield here
+        return
+    next_D[:] = known_D
+    payload.add_to(next_D)
+    yield from blocks(len(known_D))
 
 
 def synchronise(x_D: Vector, known_D: Vector, dtype: WireType, grid_step: float | None, draws: Draws) -> tuple[Payload, Vector]:

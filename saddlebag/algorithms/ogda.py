@@ -13,7 +13,7 @@ import numpy as np
 from saddlebag.algorithms.anchor import known_constants
 from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.extragradient import FullExchange, FullServer, FullWorker
-from saddlebag.algorithms.full import advanced
+from saddlebag.algorithms.full import advancing
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Operator, Problem
@@ -78,12 +78,15 @@ class Ogda(FullExchange):
 
     def replay(self, replica: OgdaReplica, down: Message, draws: Draws) -> OgdaReplica:
         del draws
-        operator_D = advanced(replica.operator_D, down.parts[0])
-        step_D = 2.0 * operator_D if replica.iteration else operator_D.copy()  # in place from here: long vectors cost passes
-        if replica.iteration:
-            step_D -= replica.operator_D
-        step_D *= self.step_size
-        z_D = self.prox(np.subtract(replica.z_D, step_D, out=step_D), self.step_size)
+        operator_D: Vector = np.empty(len(replica.z_D))
+        z_D: Vector = np.empty(len(replica.z_D))
+        for here in advancing(operator_D, replica.operator_D, down.parts[0]):
+            step_B = np.multiply(operator_D[here], 2.0 if replica.iteration else 1.0, out=z_D[here])
+            if replica.iteration:
+                np.subtract(step_B, replica.operator_D[here], out=step_B)
+            np.multiply(step_B, self.step_size, out=step_B)
+            np.subtract(replica.z_D[here], step_B, out=step_B)
+        z_D = self.prox(z_D, self.step_size)
         return OgdaReplica(z_D, operator_D, replica.iteration + 1)
 
     def strain(self, before: OgdaReplica, down: Message, after: OgdaReplica) -> Strain | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from saddlebag.compression.kernels.loader import kernels_for
 from saddlebag.compression.kernels.plain import Piece
-from saddlebag.compression.payload import Concat, Flat, Index, Payload, Scope, Seeded, Sparse, Support, Vector
+from saddlebag.compression.payload import Concat, Dense, Flat, Index, Payload, Scope, Seeded, Sparse, Support, Vector
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Sum:
         self._support: Support | None = None
         self._index_K: Index | None = None
         self._value: Vector | None = None
+        self._filled = dimension  # coordinates of a dense sum from here on hold anything, in place of zero
         self._waiting: list[Piece] = []
         self._entries = 0  # of those that wait
 
@@ -87,6 +88,8 @@ class Sum:
                 self._entries += len(payload.index_K)
                 if 4 * self._entries > self.dimension:
                     self._settle()
+            case Dense() if not self._waiting and self._index_K is None:
+                self._add_dense(payload, start)
             case _:
                 self._settle()
                 payload.add_to(self._dense()[start : start + payload.dimension])
@@ -98,6 +101,7 @@ class Sum:
         elif self._value is None:
             self._value = np.zeros(self.dimension)
         else:
+            self._fill()
             np.divide(self._value, count, out=self._value)
         assert self._value is not None
         return Mean(self.dimension, self._value, self._support, self._index_K)
@@ -113,6 +117,26 @@ class Sum:
             return False
         payload.value.add_to(self._value)
         return True
+
+    def _add_dense(self, payload: Dense, start: int) -> None:
+        """Add where there is a sum; what comes next to it, as the first uplink does, is written there without reading zeros."""
+        end = start + payload.dimension
+        if self._value is None:
+            self._value = np.empty(self.dimension) if self._buffer_D is None else self._buffer_D
+            self._filled = 0
+        if start == self._filled < end:
+            np.add(payload.value_D, 0.0, out=self._value[start:end])  # not a copy: 0 + -0 is 0
+            self._filled = end
+            return
+        if end > self._filled:
+            self._fill()
+        payload.add_to(self._value[start:end])
+
+    def _fill(self) -> None:
+        """Zeros in the coordinates that no payload has reached."""
+        if self._value is not None:
+            self._value[self._filled :] = 0.0
+        self._filled = self.dimension
 
     def _settle(self, divisor: int = 1) -> None:
         """Add what waits, and divide the sum."""
@@ -131,6 +155,7 @@ class Sum:
         return self._buffer_D
 
     def _dense(self) -> Vector:
+        self._fill()
         if self._value is None:
             self._value = self._zeros()
         elif self._index_K is not None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.full import check_wire_type, increment
+from saddlebag.algorithms.full import advanced, advancing, blocks, check_wire_type, difference, increment, moved_difference
+from saddlebag.compression import Dense, Sparse
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
@@ -59,6 +60,44 @@ def test_arguments_are_not_changed() -> None:
 def test_what_does_not_fit_float32_is_refused(bad: float) -> None:
     with pytest.raises(NotFiniteError):
         increment(np.array([0.0, bad]), np.zeros(2), "float32")
+
+
+SIZES = (0, 1, 5, 2**16 - 1, 2**16, 2**16 + 1, 150_000)  # around the length of a block, and several of them
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("wire_type", ["float32", "float64"])
+def test_block_by_block_the_bits_are_those_of_whole_vectors(size: int, wire_type: Any) -> None:
+    x_D, change_D, known_D = np.random.default_rng(size).standard_normal((3, size))
+    payload, after_D = increment(x_D, known_D, wire_type)
+    whole = difference(x_D, known_D, wire_type)
+    assert payload.value_D.tobytes() == whole.value_D.tobytes()
+    assert after_D.tobytes() == advanced(known_D, whole).tobytes()
+    payload, sum_D = moved_difference(x_D, change_D, known_D, wire_type)
+    assert sum_D.tobytes() == (x_D + change_D).tobytes()
+    assert payload.value_D.tobytes() == difference(x_D + change_D, known_D, wire_type).value_D.tobytes()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_accumulator_advances_by_any_payload_and_each_block_is_there_when_it_is_named(size: int) -> None:
+    known_D = np.random.default_rng(size).standard_normal(size)
+    index_K = np.arange(0, size, 3)
+    for payload in (Dense(known_D.astype(np.float32)), Sparse(size, index_K, Dense(known_D[index_K]))):
+        expected_D, next_D, seen = advanced(known_D, payload), np.full(size, np.nan), 0
+        for here in advancing(next_D, known_D, payload):
+            assert here.start == seen
+            assert next_D[here].tobytes() == expected_D[here].tobytes()
+            seen = here.stop
+        assert seen == size
+    assert [here.stop for here in blocks(size)][-1:] == ([size] if size else [])
+
+
+def test_large_values_whose_square_overflows_are_sent() -> None:
+    payload, after_D = increment(np.full(3, 1e30), np.zeros(3), "float32")
+    assert np.array_equal(payload.value_D, np.full(3, 1e30, np.float32))
+    assert np.array_equal(moved_difference(after_D, after_D, np.zeros(3), "float32")[0].value_D, 2 * payload.value_D)
+    with pytest.raises(NotFiniteError):
+        moved_difference(np.full(3, 3e38), np.full(3, 3e38), np.zeros(3), "float32")
 
 
 @pytest.mark.parametrize("name", ["float32", "float64"])

@@ -133,6 +133,18 @@ def test_few_entries_wait_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> N
     assert value_D.tobytes() == (summed(payloads) / NUM_WORKERS).tobytes()
 
 
+@given(st.lists(st.tuples(st.integers(0, D), st.integers(0, D), st.booleans()), max_size=8))
+def test_in_memory_of_any_content_slices_with_gaps_and_overlaps_add_up(slices: list[tuple[int, int, bool]]) -> None:
+    total, out_D = Sum(D, np.full(D, np.nan)), np.zeros(D)
+    for number, (one, other, sparse) in enumerate(slices):
+        start, end = sorted((one, other))
+        x_D = np.random.default_rng(number).standard_normal(end - start).astype(np.float32)
+        x_D[::4] = -0.0
+        total.add(Sparse(len(x_D), np.arange(len(x_D)), Dense(x_D)) if sparse else Dense(x_D), start)
+        out_D[start:end] += x_D
+    assert total.mean(3).dense().tobytes() == (out_D / 3).tobytes()
+
+
 def test_no_payload_leaves_zeros() -> None:
     assert Sum(3).mean(1).dense().tolist() == [0.0, 0.0, 0.0]
 
