@@ -62,16 +62,15 @@ def _receive(instruction: Instruction, content: RecordDict, context: Context) ->
     if instruction.digest == NO_REFERENCE:
         schema = Schema.from_json(instruction.schema)
         return schema, flatten(record, schema) if instruction.up else np.empty(0)  # the model is in the message as it is
-    if instruction.base < 0:
-        schema = Schema.from_json(instruction.schema)
+    schema, held_D = _held(instruction, context)
+    if STEP in record:
+        draws = Draws(instruction.seed, instruction.version, SERVER)
+        unpack_payload(record[STEP], schema.dimension, draws).add_to(held_D)
+        known_D = rounded(held_D, schema)
+    elif instruction.base < 0:
         known_D = flatten(record, schema)
     else:
-        schema, known_D = _held(instruction.base, context)
-        if STEP not in record:
-            raise RemoteProtocolError(f"the step to version {instruction.version} is missing")
-        draws = Draws(instruction.seed, instruction.version, SERVER)
-        unpack_payload(record[STEP], schema.dimension, draws).add_to(known_D)
-        known_D = rounded(known_D, schema)
+        raise RemoteProtocolError(f"the step to version {instruction.version} is missing")
     if vector_digest(known_D) != instruction.digest:
         raise RemoteProtocolError(f"version {instruction.version} of the model differs from the server's")
     context.state[_REFERENCE] = ArrayRecord({"known": Array(known_D)})
@@ -80,11 +79,17 @@ def _receive(instruction: Instruction, content: RecordDict, context: Context) ->
     return schema, known_D
 
 
-def _held(base: int, context: Context) -> tuple[Schema, Vector]:
+def _held(instruction: Instruction, context: Context) -> tuple[Schema, Vector]:
+    """The schema, and the vector that a step is added to: the reference that it starts from, or zero."""
+    if instruction.base < 0:
+        schema = Schema.from_json(instruction.schema)
+        return schema, np.zeros(schema.dimension)
     facts = context.state.config_records.get(_SCHEMA)
     version = facts["version"] if facts else None
-    if facts is None or version != base:
-        raise RemoteProtocolError(f"this client holds version {version!r} of the model, the step starts from {base}")
+    if facts is None or version != instruction.base:
+        raise RemoteProtocolError(
+            f"this client holds version {version!r} of the model, the step starts from {instruction.base}"
+        )
     schema = Schema.from_json(str(facts["schema"]))
     return schema, np.array(context.state.array_records[_REFERENCE]["known"].numpy(), np.float64)
 

@@ -3,18 +3,20 @@
 A client that was last heard at reference r gets C(x - r) for the strategy's model x and holds r + C(x - r) afterwards, however
 many rounds it sat out: one message, in place of one for every round it missed. What C leaves out is part of the next
 innovation, so with a contractive C the client follows x (EF21 of Richtarik et al. 2021, on the downlink, for each client).
+One that holds nothing that the server knows starts from zero, with 16 bits a value where that is shorter than the model.
 Clients that have received the same messages share one reference and one payload: with everybody in every round there is one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.compression import SERVER, Draws, track
-from saddlebag.errors import RemoteProtocolError
+from saddlebag.compression import SERVER, Cast, Draws, track
+from saddlebag.errors import NotFiniteError, RemoteProtocolError
 from saddlebag.flower.link import vector_digest
 from saddlebag.flower.packing import pack_payload, rounded
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["References", "Way"]
 
-_KEPT = 256  # references, each of the model's size; the holders of older ones get the whole model
+_KEPT = 256  # references, each of the model's size; the holders of older ones start from zero
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,9 +36,9 @@ class Way:
     """How a client comes to a reference.
 
     Attributes:
-        base: number of the reference that it starts from; -1 when the whole model is sent.
+        base: number of the reference that it starts from; -1 for none, that is, from zero.
         version: number of the reference that it comes to.
-        step: the payload; None for the whole model.
+        step: the payload; None where the model itself is sent.
         digest: of the reference.
     """
 
@@ -61,7 +63,7 @@ class References:
         self._values: dict[int, np.ndarray[Any, Any]] = {}
         self._held: dict[int, int] = {}  # node -> number, once it has been heard
         self._sent: dict[int, int] = {}  # node -> number, until then: one that is not heard may hold either
-        self._next = 0
+        self._next = self._shortest = 0  # the latter: bytes of a model that starts from zero
         self._target_D: Vector = np.empty(0)
         self._ways: dict[int, Way] = {}  # of this exchange, by base
 
@@ -94,18 +96,28 @@ class References:
         return self._values[version].astype(np.float64)
 
     def _whole(self) -> Way:
+        """Half of float32's bytes, rounded once to a relative 2^-8, which the next step mends; else the model itself."""
         if -1 in self._ways:
             return self._ways[-1]
+        with contextlib.suppress(NotFiniteError):  # a model that has diverged travels as it is
+            step, reference_D = self._compressed(Cast(), np.zeros(self._schema.dimension))
+            if len(step.data) < self._whole_bytes:
+                self._shortest = len(step.data)
+                return self._new(-1, step, reference_D)
+        self._shortest = self._whole_bytes
         return self._new(-1, None, self._target_D)
 
     def _step(self, base: int) -> Way:
-        held_D = self._values[base].astype(np.float64)
-        payload, stepped_D = track(self._compressor, self._target_D, held_D, Draws(self._seed, self._next, SERVER))
-        step = pack_payload(payload)
-        if len(step.data) > self._whole_bytes:
+        step, reference_D = self._compressed(self._compressor, self._values[base].astype(np.float64))
+        if len(step.data) > self._shortest:
             self._ways[-1] = self._whole()
             return self._ways[-1]
-        return self._new(base, step, rounded(stepped_D, self._schema))
+        return self._new(base, step, reference_D)
+
+    def _compressed(self, compressor: Compressor, held_D: Vector) -> tuple[Array, Vector]:
+        """The payload that takes a client from what it holds towards the model, and what it holds then."""
+        payload, stepped_D = track(compressor, self._target_D, held_D, Draws(self._seed, self._next, SERVER))
+        return pack_payload(payload), rounded(stepped_D, self._schema)
 
     def _new(self, base: int, step: Array | None, reference_D: Vector) -> Way:
         number, self._next = self._next, self._next + 1

@@ -126,7 +126,8 @@ def test_a_client_that_sat_out_gets_one_step_and_a_restarted_one_the_model() -> 
     assert "holds version None" in replies[0].error.reason
     strategy.aggregate_train(4, replies)
     again = message(5)
-    assert list(again.content["arrays"]) == ["0", "1", "2"]
+    assert sorted(again.content["arrays"]) == ["2", "saddlebag.step"]
+    assert (first.content["saddlebag"]["base"], again.content["saddlebag"]["base"]) == (0, -1)
     assert next(iter(grid.send_and_receive([again]))).has_content()
 
 

@@ -38,7 +38,7 @@ class Client:
         if way.step is None:
             self.known_D = rounded(target_D, SCHEMA)
         else:
-            known_D = self.known_D.copy()
+            known_D = self.known_D.copy() if way.base >= 0 else np.zeros(D)
             unpack_payload(way.step, D, Draws(7, way.version, SERVER)).add_to(known_D)
             self.known_D = rounded(known_D, SCHEMA)
         assert vector_digest(self.known_D) == way.digest
@@ -105,23 +105,38 @@ def test_a_report_of_another_reference_is_refused_and_the_client_gets_the_model(
     with pytest.raises(RemoteProtocolError, match="it was sent None"):
         references.heard(1, way.version)
     references.begin(target(1), ROOM)
+    assert references.way(0).base == -1
+
+
+def test_a_client_that_holds_nothing_gets_16_bits_a_value_or_the_model_where_that_is_shorter() -> None:
+    for room, shorter in ((ROOM, True), (D // 2, False)):
+        references, client = References(build(GRID), SCHEMA, 7), Client()
+        references.begin(target(0), room)
+        way = references.way(0)
+        client.take(way, target(0))
+        assert way.base == -1
+        assert (way.step is not None) == shorter
+        assert way.step is None or len(way.step.data) <= 2 * D + 1
+        assert (np.abs(client.known_D - target(0)) <= np.abs(target(0)) * (2.0**-8 + 2.0**-11) + 2.0**-24).all()
+    references.begin(np.full(D, np.inf), ROOM)  # a model that has diverged is not compressed
     assert references.way(0).step is None
 
 
-def test_a_step_longer_than_the_model_is_not_sent_and_old_references_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    references = References(build(GRID), SCHEMA, 7)
-    references.begin(target(0), ROOM)
-    references.heard(0, references.way(0).version)
-    references.begin(target(1), 10)
-    first, new = references.way(0), references.way(1)
+def test_a_step_longer_than_that_is_not_sent_and_old_references_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = References(build('{"name": "identity", "dtype": "float64"}'), SCHEMA, 7)
+    long.begin(target(0), ROOM)
+    long.heard(0, long.way(0).version)
+    long.begin(target(1), ROOM)
+    first, new = long.way(0), long.way(1)
     assert first is new
-    assert first.step is None
+    assert first.base == -1
+    references = References(build(GRID), SCHEMA, 7)
     monkeypatch.setattr(module, "_KEPT", 3)
     for node in range(10):
         references.begin(target(node), ROOM)
         references.heard(node, references.way(node).version)
     references.begin(target(10), ROOM)
-    assert [node for node in range(10) if references.way(node).step is not None] == [7, 8, 9]
+    assert [node for node in range(10) if references.way(node).base >= 0] == [7, 8, 9]
 
 
 @pytest.mark.parametrize("up", [None, {"name": "grid", "step": 0.5, "block": 64}], ids=("whole models up", "payloads up"))
