@@ -167,19 +167,24 @@ HEADINGS = {
 MERITS = {"mlm": ("loss", "masked_error"), "sst2": ("loss", "clean_error")}
 
 
-def study(task: str, data: Path, seeds: int, only: str) -> dict[str, Runs]:
-    """All runs of a task, two at a time; the table's rows as they come."""
+def study(task: str, data: Path, seeds: int, only: str, file: Path | None) -> dict[str, Runs]:
+    """All runs of a task, two at a time; the table's rows as they come. What `file` holds is not run again."""
     rows = {"adversarial": adversarial}.get(task, compressed)()
     rows = {name: sets for name, sets in rows.items() if name == "none" or only in name}
     print(HEADINGS[task], "|---" * HEADINGS[task].count(" | ") + "|---|", sep="\n", flush=True)
-    found: dict[str, Runs] = {}
+    found: dict[str, Runs] = json.loads(file.read_text()) if file and file.exists() else {}
     context = multiprocessing.get_context("spawn")  # torch's threads do not outlive a fork
     with concurrent.futures.ProcessPoolExecutor(max_workers=2, mp_context=context) as pool:
         asked = {
-            name: [pool.submit(run, TASKS[task], data, sets, seed) for seed in range(seeds)] for name, sets in rows.items()
+            name: [pool.submit(run, TASKS[task], data, sets, seed) for seed in range(seeds)]
+            for name, sets in rows.items()
+            if len(found.get(name, ())) < seeds
         }
-        for name, futures in asked.items():
-            found[name] = [future.result() for future in futures]
+        for name in rows:
+            if name in asked:
+                found[name] = [future.result() for future in asked[name]]
+                if file:
+                    file.write_text(json.dumps(found, indent=1) + "\n")
             print(show(name, task, found), flush=True)
     return found
 
@@ -221,20 +226,18 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path, help="WikiText's or SST-2's folder; for `plot` what --json wrote")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="the rows whose names hold this, and the uncompressed one")
-    parser.add_argument("--json", type=Path, help="write every run's numbers here")
+    parser.add_argument("--json", type=Path, help="keep every run's numbers here, and begin with what is there")
     parser.add_argument("--out", type=Path, default=Path("albert.png"), help="of `plot`")
     arguments = parser.parse_args()
     if arguments.task == "plot":
         draw([json.loads(path.read_text()) for path in arguments.paths], arguments.out)
         return
     begin = time.monotonic()
-    found = study(arguments.task, arguments.paths[0], arguments.seeds, arguments.only)
+    found = study(arguments.task, arguments.paths[0], arguments.seeds, arguments.only, arguments.json)
     print(
         f"\n{next(iter(found.values()))[0]['dimension']:,} parameters, {TASKS[arguments.task].iterations} iterations, "
         f"{arguments.seeds} seeds, {time.monotonic() - begin:.0f} s"
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -140,21 +140,19 @@ class Vocabulary:
 
     def shown(self, ids_T: Tokens, said: Mapping[int, int] | None = None) -> str:
         """A row for people, without [CLS], padding and the last [SEP]; at some places stands what was [said]."""
-        found = []
-        for place, number in enumerate(ids_T.tolist()):
-            piece, space = self._piece(number)
+        ids, found = ids_T.tolist(), []
+        for place in np.flatnonzero(ids_T != PAD)[1:-1].tolist():
+            piece, space = self._piece(ids[place])
             if said is not None and place in said:
                 guess, _ = self._piece(said[place])
-                piece = f"[{piece}]" if said[place] == number else f"[{guess}, not {piece}]"
-            elif number in (PAD, CLS, SEP):
-                piece, space = "/" if number == SEP else "", " "
-            found.append(space + piece)
-        return "".join(found).strip(" /")
+                piece = f"[{piece}]" if said[place] == ids[place] else f"[{guess}, not {piece}]"
+            found.append(space + ("/" if piece == SPECIAL[SEP] else piece))
+        return " ".join("".join(found).split())
 
     def _piece(self, number: int) -> tuple[str, str]:
         """The piece, and the space before it if it begins a word."""
         piece = self.tokenizer.id_to_token(number)
-        return piece.removeprefix(_BEGINNING), " " if piece.startswith(_BEGINNING) else ""
+        return piece.removeprefix(_BEGINNING), " " if piece.startswith(_BEGINNING) or number < len(SPECIAL) else ""
 
     def pretrained(self, length: int) -> Any:
         """As transformers' tokenizer, which saves itself beside a model.

@@ -75,6 +75,21 @@ def test_sentences_are_padded_and_cut(vocabulary: Vocabulary) -> None:
     assert (long != PAD).all()
 
 
+def test_rows_are_shown_as_people_read_them(vocabulary: Vocabulary) -> None:
+    (row_T,) = vocabulary.rows(["ABC <unk> /de fgh"], 24)
+    assert vocabulary.shown(row_T) == "abc <unk> <unk>de fgh"  # no slash in this alphabet
+    packed_T = vocabulary.pack(["abc", "de", "fgh"], 20)
+    assert not len(packed_T)
+    stream_T = vocabulary.pack(["abc", "de"] * 20, 20)[0]
+    assert vocabulary.shown(stream_T).startswith("abc / de / abc / ")
+    right, wrong = 1, int(np.flatnonzero(stream_T == SEP)[0])
+    found = vocabulary.shown(stream_T, {right: int(stream_T[right]), wrong: int(stream_T[1])})
+    pieces = [
+        vocabulary.tokenizer.id_to_token(int(number)).removeprefix("\N{LOWER ONE EIGHTH BLOCK}") for number in stream_T[1:wrong]
+    ]
+    assert found.startswith(f"[{pieces[0]}]{''.join(pieces[1:])} [{pieces[0]}, not [SEP]] de")
+
+
 def test_a_long_corpus_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr("saddlebag.algorithms.networks.vocabulary._LEARNED_CHARACTERS", 1000)
