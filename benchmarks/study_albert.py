@@ -56,9 +56,9 @@ class Task:
 
 
 TASKS = {
-    "mlm": Task("albert_wikitext2", ("method.step_size=2e-3",), 300),
-    "sst2": Task("albert_sst2", ("problem.attack=none", "method.step_size=1e-3"), 300),
-    "adversarial": Task("albert_sst2", ("method.step_size=1e-3",), 300),
+    "mlm": Task("albert_wikitext2", ("method.step_size=1.5e-3",), 240),
+    "sst2": Task("albert_sst2", ("problem.attack=none", "problem.eps=0", "method.step_size=1e-3"), 240),
+    "adversarial": Task("albert_sst2", ("problem.eps=0.05", "method.step_size=2e-3", "stop.every=240"), 240),
 }
 
 
@@ -67,11 +67,12 @@ def through(table: str, ways: Sequence[str] = BOTH) -> tuple[str, ...]:
     return tuple(f"method.{way}={table if way in ways else NONE}" for way in BOTH)
 
 
-def compressed() -> dict[str, tuple[str, ...]]:
-    """The overrides of each curve of `mlm` and `sst2`."""
+def compressed(*, both_alone: bool = False) -> dict[str, tuple[str, ...]]:
+    """The overrides of each curve of `mlm` and, in both directions alone, of `sst2`."""
     curves = {"none": through(NONE)}
     for name, table in COMPRESSORS.items():
-        curves[f"{name}, up"] = through(table, ["up"])
+        if not both_alone:
+            curves[f"{name}, up"] = through(table, ["up"])
         curves[f"{name}, both ways"] = through(table)
     return curves | {POWER_SGD: ("method={name='power_sgd', rank=4}",)}
 
@@ -80,7 +81,6 @@ def adversarial() -> dict[str, tuple[str, ...]]:
     """The overrides of each row of `adversarial`."""
     ways = {
         "plain": ("problem.attack=none",),
-        "PGD": ("problem.attack=pgd",),
         "FreeLB": ("problem.attack=freelb",),
         "free": ("problem.attack=free", "problem.replays=3"),
     }
@@ -111,8 +111,17 @@ def run(task: Task, data: Path, sets: tuple[str, ...], seed: int) -> dict[str, A
         "up": found.up_bytes / recipe.workers / steps,
         "down": found.down_bytes / recipe.workers / steps,
         "cpu_s": seconds,
+        "frequencies": frequency_loss(problem) if task.recipe == "albert_wikitext2" else None,
         "embedding": embedding_size(problem.module(found.replica.z_D)["model"]),
     }
+
+
+def frequency_loss(problem: Any) -> float:
+    """The loss on held-out text of a guess by frequency alone: what a model must beat to have looked at the other words."""
+    count_V = np.ones(problem.vocabulary.size)
+    for (rows_NT,) in problem.data:
+        count_V += np.bincount(rows_NT[:, 1:-1].ravel(), minlength=len(count_V))
+    return float(-np.log(count_V / count_V.sum())[problem.evaluate.rows_NT[:, 1:-1]].mean())
 
 
 def embedding_size(model: Any) -> float:
@@ -167,9 +176,12 @@ HEADINGS = {
 MERITS = {"mlm": ("loss", "masked_error"), "sst2": ("loss", "clean_error")}
 
 
+ROWS = {"mlm": compressed, "sst2": functools.partial(compressed, both_alone=True), "adversarial": adversarial}
+
+
 def study(task: str, data: Path, seeds: int, only: str, file: Path | None) -> dict[str, Runs]:
     """All runs of a task, two at a time; the table's rows as they come. What `file` holds is not run again."""
-    rows = {"adversarial": adversarial}.get(task, compressed)()
+    rows = ROWS[task]()
     rows = {name: sets for name, sets in rows.items() if name == "none" or only in name}
     print(HEADINGS[task], "|---" * HEADINGS[task].count(" | ") + "|---|", sep="\n", flush=True)
     found: dict[str, Runs] = json.loads(file.read_text()) if file and file.exists() else {}
@@ -212,6 +224,8 @@ def draw(studies: Sequence[dict[str, Runs]], path: Path) -> None:
             losses = np.mean([[merits["loss"] for merits in run["merits"].values()] for run in runs], axis=0)
             left.plot(steps, losses, label=name, **style)
             right.plot([step * (runs[0]["up"] + runs[0]["down"]) / 1e6 for step in steps], losses, **style)
+        if frequencies := next(iter(study_.values()))[0]["frequencies"]:
+            left.axhline(frequencies, color="grey", lw=0.8, ls=":", label="frequencies alone")
         left.set(xlabel="iteration", ylabel="loss, held out")
         right.set(xlabel="MB of a worker, both directions", xscale="log")
     for axis, title in zip(axes[:, 0], ("masked words of WikiText-2", "sentiment, SST-2"), strict=False):
@@ -234,8 +248,11 @@ def main() -> None:
         return
     begin = time.monotonic()
     found = study(arguments.task, arguments.paths[0], arguments.seeds, arguments.only, arguments.json)
+    first = next(iter(found.values()))[0]
+    if first["frequencies"]:
+        print(f"\nloss of the pieces' frequencies alone: {first['frequencies']:.3f}")
     print(
-        f"\n{next(iter(found.values()))[0]['dimension']:,} parameters, {TASKS[arguments.task].iterations} iterations, "
+        f"\n{first['dimension']:,} parameters, {TASKS[arguments.task].iterations} iterations, "
         f"{arguments.seeds} seeds, {time.monotonic() - begin:.0f} s"
     )
 
