@@ -2,7 +2,8 @@
 
 Three seeds of the recipe launch/recipes/digits_transformer.toml, in the reference driver with real messages; about six
 minutes on one core. `--table compressors` compares compressors, one way and both, against the cheaper FGSM adversary (fifteen
-minutes), `--table adversaries` what the workers do to find perturbations (eight).
+minutes), `--table adversaries` what the workers do to find perturbations (eight), `--table local` steps of the workers' own
+between exchanges, `--table rules` LAMB beside AdamW (three each).
 """
 
 from __future__ import annotations
@@ -33,7 +34,26 @@ BY_TENSOR = (
     '{name="per_tensor", rules=[{match="*bias", use={name="identity"}}, {match="*norm*", use={name="identity"}}, {use=%s}]}'
 )
 TOP = '{name="compose", sparsifier={name="top_k", fraction=%s}, values={name="nearest_int8"}}'
-TABLES = {
+
+
+def local(steps: int, table: str = GRID) -> tuple[str, ...]:
+    """As many gradients as the recipe, in fewer rounds: workers take steps of AdamW, and their points are averaged."""
+    rounds = 400 // steps
+    averaged = f'name="compressed_sgd", momentum=0.0, step_size={0.01 * steps}, schedule="linear", total={rounds}'
+    own = f'local_steps={steps}, local_step_size=0.01, local_rule="adamw_kept"'
+    return FGSM, f"method={{{averaged}, {own}, up={table}, down={table}}}", f"stop.max_iterations={rounds}"
+
+
+WHOLE = (
+    "problem.attack=none",
+    "problem.batch_size=0",
+    "method.warmup=10",
+    "method.total=100",
+    "stop.max_iterations=100",
+    *FULL,
+)
+LAMB = "method.name=compressed_lamb"
+TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "main": {"plain training": ("problem.attack=none", *FULL), "adversarial": FULL, "adversarial, compressed": ()},
     "compressors": {
         "none": (FGSM, *FULL),
@@ -55,6 +75,19 @@ TABLES = {
         "FreeLB-5": ("problem.attack=freelb",),
         "kept blocks, one step a round": ("problem.attack=free",),
         "kept blocks, 1200 rounds": ("problem.attack=free", "method.total=1200", "stop.max_iterations=1200"),
+    },
+    "local": {
+        "1 (the recipe)": (FGSM,),
+        "4": local(4),
+        "8": local(8),
+        "8, uncompressed": local(8, '{name="identity"}'),
+        "16": local(16),
+    },
+    "rules": {
+        "AdamW, FGSM, batches of 64, 400 iterations": (FGSM,),
+        "LAMB, FGSM, batches of 64, 400 iterations": (FGSM, LAMB, "method.step_size=0.03"),
+        "AdamW, plain, uncompressed, whole batches, 100 iterations": (*WHOLE, "method.step_size=0.03"),
+        "LAMB, plain, uncompressed, whole batches, 100 iterations": (*WHOLE, LAMB, "method.step_size=0.01"),
     },
 }
 
