@@ -49,7 +49,7 @@ class Network:
         self.saves: dict[str, dict[int, Any]] = {}
         self.records: list[Any] = []
         self.notes: list[str] = []
-        self.jumps = 0  # catch-ups that were taken
+        self.jumps = self.early = 0  # catch-ups that were taken, downlinks before their round had ended on the server
         self.now = 0.0
         self.server = self._new_server()
         self.workers = {rank: self._new_worker(rank) for rank in range(problem.num_workers)}
@@ -77,7 +77,7 @@ class Network:
         for effect in effects:
             match effect:
                 case events.RoundReady():
-                    self.apply(self.server.finish_round(self.now))
+                    self.apply(self.server.finish_round(self.now, self.ahead))
                 case events.Save(round_, arrays, meta):
                     self.save("server", round_, (arrays, meta))
                 case events.Observe(record):
@@ -88,6 +88,15 @@ class Network:
                     self.joined.pop(worker, None)
                 case events.Note(text):
                     self.notes.append(text)
+
+    def ahead(self) -> None:
+        """Some workers take the downlink before the server has replayed it."""
+        for rank in self.server.active:
+            if rank in self.joined and not self.unsent[rank] and self.rng.random() < 0.5:
+                delivery = self.server.delivery(rank, self.workers[rank].round)
+                assert delivery is not None
+                self.receive(rank, delivery)
+                self.early += 1
 
     def join(self, rank: int) -> None:
         worker = self.workers[rank]

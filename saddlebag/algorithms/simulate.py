@@ -85,6 +85,15 @@ class Judge:
         self._watch(rounds, after, verdict)
         return verdict
 
+    def passes(self, rounds: int, before: Any) -> bool:
+        """Whether the last of `rounds` rounds, which begins at `before`, will have a verdict of nothing, wherever it leads.
+
+        No round takes the iteration further than by one.
+        """
+        stop, iteration = self._stop, before.iteration + 1
+        over = rounds >= (stop.max_rounds or math.inf) or iteration >= (stop.max_iterations or math.inf)
+        return not over and iteration % stop.every != 0
+
     def _verdict(self, rounds: int, before: Any, after: Any) -> Verdict:
         stop = self._stop
         reason = None

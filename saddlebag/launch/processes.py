@@ -142,6 +142,9 @@ class _TimedJudge:
         finally:
             self.seconds += time.perf_counter() - begin
 
+    def passes(self, rounds: int, before: ReplicaState) -> bool:
+        return self._judge.passes(rounds, before)
+
 
 def _server_core(recipe: Recipe, problem: Problem, token: str, judge: _TimedJudge) -> ServerCore:
     resolved = resolve(recipe, problem)

@@ -20,7 +20,7 @@ from saddlebag.algorithms import DIVERGED, AnyMethod, Record, Verdict, digest, p
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import NotFiniteError, RemoteProtocolError
 from saddlebag.proto.codec import encode
-from saddlebag.proto.frames import frames_of, read_frame
+from saddlebag.proto.frames import read_frame
 from saddlebag.server import effects as ef
 from saddlebag.server.delivery import Deliveries, Delivery
 from saddlebag.server.gather import Gather
@@ -51,7 +51,7 @@ class ServerCore:
         now: float,
     ) -> None:
         self.method, self.settings = method, settings
-        self._judge = judge
+        self._judge, self._passes = judge, getattr(judge, "passes", lambda rounds, before: False)
         self.epoch = self.epoch_start = self.round = 0
         self.members = tuple(range(settings.num_workers))
         self.replica = method.init_replica(start_D)
@@ -60,7 +60,7 @@ class ServerCore:
         self.finished: str | None = None
         self.cut_short = False  # finished without a final downlink
         self.log = DownlinkLog(settings.num_workers, settings.log_bytes)
-        self.deliveries = Deliveries(method, self.log, settings.num_workers)
+        self.deliveries = Deliveries(method, self.log, settings.num_workers, settings.checkpoint_every)
         self.down_bytes = 0  # messages of the trajectory, for each member
         self._sums: dict[int, Vector] = {}
         self.roster = Roster(settings.num_workers, now)
@@ -163,8 +163,13 @@ class ServerCore:
             self._digest = digest(self.replica)
         return self._digest
 
-    def finish_round(self, now: float) -> list[Effect]:
-        """Form the downlink, replay it, and open the next round."""
+    def finish_round(self, now: float, announce: Callable[[], object] = lambda: None) -> list[Effect]:
+        """Form the downlink, replay it, and open the next round.
+
+        Where only the next round can follow, `delivery` gives the downlink before it is replayed here, from `announce` on.
+        """
+        if self.finished or not self._gather.complete:  # a membership that has changed meanwhile
+            return []
         data_bytes, frame_bytes = self._gather.traffic()
         before = self.replica
         try:
@@ -175,14 +180,19 @@ class ServerCore:
             return self._diverge()
         self.ledger.up.payload += data_bytes
         self.ledger.up.framing += frame_bytes - data_bytes
+        saves = self.deliveries.saves(self.round + 1)  # who comes there must know the checkpoint before on disk
+        if ahead := not saves and self._passes(self.round + 1, before):
+            self.deliveries.publish(buffers, self.members, final=False, ahead=self.active)
+            announce()
         self.replica = self.method.replay(before, down, self._draws)
         verdict = self._judge(self.round + 1, before, self.replica)
-        frames = frames_of(buffers, epoch=self.epoch, round_=self.round, sender=0, final=verdict.reason is not None)
-        every = self.settings.checkpoint_every
-        if every:  # from its last checkpoint an idle worker may replay what it needs
-            self.log.need(self.deliveries.needed(self.members) // every * every)
-        self.log.append(self.round, frames)
-        num_bytes = sum(map(len, buffers))
+        assert not (ahead and verdict.reason), "the judge said that the run goes on"
+        if not ahead:
+            self.deliveries.publish(buffers, self.members, final=verdict.reason is not None)
+        return self._close_round(sum(map(len, buffers)), verdict, now)
+
+    def _close_round(self, num_bytes: int, verdict: Verdict, now: float) -> list[Effect]:
+        """Move to the next boundary after a downlink of `num_bytes`."""
         self.down_bytes += num_bytes * len(self.active)
         self.round += 1
         self.deliveries.arrears.receive(self.active, self.round, num_bytes)
@@ -195,7 +205,7 @@ class ServerCore:
             effects.append(
                 ef.Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes))
             )
-        if every and (self.round % every == 0 or self.finished):
+        if self.deliveries.saves(self.round) or (self.finished and self.settings.checkpoint_every):
             effects.append(capture(self))
         self.open_round(now)
         effects.append(ef.Broadcast())
@@ -204,10 +214,6 @@ class ServerCore:
         return effects
 
     # -- the log of downlinks --------------------------------------------------------------------------------------------
-
-    def frames(self, round_: int) -> list[bytes]:
-        """The stored downlink of a round."""
-        return self.log.frames(round_)
 
     def is_final(self, round_: int) -> bool:
         """Whether this round's downlink ends the run."""
@@ -220,10 +226,6 @@ class ServerCore:
     def delivered(self, worker: int, delivery: Delivery, sequence: int) -> None:
         """A frame of a delivery has been handed to gRPC."""
         self.deliveries.sent(worker, delivery, sequence, self.ledger.down)
-
-    def sent(self, worker: int, round_: int, sequence: int) -> None:
-        """A frame of the log has been handed to gRPC."""
-        self.log.sent(worker, round_, sequence, self.ledger.down)
 
     # -- membership ------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class _Standing:
     settled: tuple[int, ...]  # by worker: the boundary to which its own rounds have brought it
     jumps: Mapping[int, bool]  # workers that are to come from there to the present, and whether by a catch-up
     buffers: list[Buffer]
+    ahead: tuple[int, ...] = ()  # workers that may have the downlink of this round before it has ended here
 
     @functools.cached_property
     def frames(self) -> list[bytes]:
@@ -56,8 +57,9 @@ class _Standing:
 class Deliveries:
     """Decides what goes to whom, and counts it once for each worker."""
 
-    def __init__(self, method: AnyMethod, log: DownlinkLog, num_workers: int) -> None:
+    def __init__(self, method: AnyMethod, log: DownlinkLog, num_workers: int, every: int) -> None:
         self._method, self._log, self._num_workers = method, log, num_workers
+        self._every = every  # rounds between checkpoints; 0 for none
         self.arrears = Arrears(num_workers)
         self._standing = _Standing(0, 0, False, (0,) * num_workers, {}, [])
 
@@ -73,6 +75,19 @@ class Deliveries:
         jumps = {worker: jump for worker, (_, jump) in costs.items()}
         self._standing = _Standing(round_, epoch, final, settled, jumps, buffers)
         return sum(num_bytes for num_bytes, _ in costs.values())
+
+    def publish(self, buffers: list[Buffer], members: tuple[int, ...], *, final: bool, ahead: tuple[int, ...] = ()) -> None:
+        """Store the downlink of the present round; workers `ahead` may have it before the round has ended here."""
+        standing = self._standing
+        if self._every:  # from its last checkpoint an idle worker may replay what it needs
+            self._log.need(self.needed(members) // self._every * self._every)
+        frames = frames_of(buffers, epoch=standing.epoch, round_=standing.round, sender=0, final=final)
+        self._log.append(standing.round, frames)
+        self._standing = dataclasses.replace(standing, ahead=ahead)
+
+    def saves(self, round_: int) -> bool:
+        """Whether checkpoints are taken at this boundary."""
+        return self._every > 0 and round_ % self._every == 0
 
     def needed(self, members: tuple[int, ...]) -> int:
         """The first round whose downlink a member may yet ask for: the last it took part in."""
@@ -90,6 +105,8 @@ class Deliveries:
             PeerLost: it is so far behind that the log has forgotten what it lacks.
         """
         standing = self._standing
+        if cursor == standing.round and worker in standing.ahead:
+            return Delivery(cursor, cursor + 1, self._log.frames(cursor))
         if cursor >= standing.round:
             return None
         logged = cursor >= self._log.start(standing.round)

@@ -38,6 +38,12 @@ class Ledger:
     rejoins: int = 0
     epochs: int = 1
 
+    def count_control(self, up: int = 0, down: int = 0) -> None:
+        """Bytes of joining, heartbeats and snapshots have crossed."""
+        for traffic, num_bytes in ((self.up, up), (self.down, down)):
+            traffic.control += num_bytes
+            traffic.transport += num_bytes
+
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

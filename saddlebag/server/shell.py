@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from saddlebag.server.core import ServerCore
 
-
 __all__ = ["ServerShell"]
 
 _BACKLOG_BYTES = 4 << 20  # of one worker that wait for earlier ones: enough to keep a link busy, small beside a model
@@ -63,11 +62,12 @@ class ServerShell:
         self._progress = Doorbell()  # backlogs may have shrunk
         self._streams = Streams()
         self._saving: asyncio.Task[None] | None = None
+        self._finishing: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._final_sent: set[int] = set()
         self._over = asyncio.Event()
         self._server: grpc.aio.Server | None = None
-        self.work_s = 0.0  # at the ends of rounds, while the workers wait: downlink, replay, merits
+        self.work_s = 0.0  # at the ends of rounds: downlink, replay, merits
         self.first_end_s: float | None = None  # when the first round ended, by the monotonic clock
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -147,13 +147,24 @@ class ServerShell:
                     if not announced:
                         self._streams.end_all(RUN_OVER, f"the run is over: {reason}")
                     self._over.set()
+                case events.RoundReady() if len(self._core.replica.z_D) > _THREAD_ABOVE:
+                    self._finishing = asyncio.create_task(self._finish_large())  # its worker's stream goes on
                 case events.RoundReady():
                     await self._finish_round()
 
-    async def _finish_round(self) -> None:
+    async def _finish_large(self) -> None:
+        try:
+            await self._finish_round(large=True)
+        except Exception as error:  # whatever it is, no worker can go on, and `run` raises it
+            self._failure = error
+            self._over.set()
+            code = status_of(error) if isinstance(error, SaddlebagError) else grpc.StatusCode.INTERNAL
+            self._streams.end_all(code, str(error))
+
+    async def _finish_round(self, *, large: bool = False) -> None:
         async with self._busy:
-            finish = functools.partial(self._core.finish_round, time.monotonic())
-            large = len(self._core.replica.z_D) > _THREAD_ABOVE
+            wake = asyncio.get_running_loop().call_soon_threadsafe
+            finish = functools.partial(self._core.finish_round, time.monotonic(), lambda: wake(self._turn.ring))
             begin = time.monotonic()
             effects = await asyncio.to_thread(finish) if large else finish()
             end = time.monotonic()
@@ -163,16 +174,9 @@ class ServerShell:
 
     # -- calls -----------------------------------------------------------------------------------------------------------
 
-    def _control(self, up: int = 0, down: int = 0) -> None:
-        ledger = self._core.ledger
-        ledger.up.control += up
-        ledger.up.transport += up
-        ledger.down.control += down
-        ledger.down.transport += down
-
     async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         """Admit a worker, or say why not."""
-        self._control(up=request.ByteSize())
+        self._core.ledger.count_control(up=request.ByteSize())
         ask = JoinAsk(
             worker=request.worker,
             recipe=request.recipe,
@@ -195,7 +199,7 @@ class ServerShell:
                 await context.abort(status_of(error), str(error))
             await self._apply(effects)
         reply = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))
-        self._control(down=reply.ByteSize())
+        self._core.ledger.count_control(down=reply.ByteSize())
         return reply
 
     async def _member(self, context: Context) -> int:
@@ -210,13 +214,13 @@ class ServerShell:
         """Renew a worker's lease."""
         self._core.roster.see(await self._member(context), time.monotonic())
         reply = pb.HeartbeatReply(epoch=self._core.epoch, round=self._core.round)
-        self._control(up=request.ByteSize(), down=reply.ByteSize())
+        self._core.ledger.count_control(up=request.ByteSize(), down=reply.ByteSize())
         return reply
 
     async def leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
         """End a worker's membership."""
         worker = await self._member(context)
-        self._control(up=request.ByteSize())
+        self._core.ledger.count_control(up=request.ByteSize())
         async with self._busy:
             await self._apply(self._core.leave(worker, request.reason, time.monotonic()))
         self._final_sent.add(worker)
@@ -225,13 +229,13 @@ class ServerShell:
     async def snapshot(self, request: bytes, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
         """Send the replica at the present boundary, in chunks."""
         await self._member(context)
-        self._control(up=len(request))
+        self._core.ledger.count_control(up=len(request))
         async with self._busy:
             epoch, round_, replica = self._core.epoch, self._core.round, self._core.replica
         data = await asyncio.to_thread(arrays_to_bytes, pack(replica), {"epoch": epoch, "round": round_})
         for at in range(0, len(data), FRAME_BYTES):
             chunk = pb.SnapshotChunk(epoch=epoch, round=round_, total=len(data), data=data[at : at + FRAME_BYTES])
-            self._control(down=chunk.ByteSize())
+            self._core.ledger.count_control(down=chunk.ByteSize())
             yield chunk
 
     async def exchange(self, requests: Any, context: Context) -> None:

@@ -83,6 +83,7 @@ def test_any_order_and_frame_size_equals_simulate(
     expected = reference(game, method, STOP)
     net = network(game, method, STOP, rng=random.Random(which), frame_bytes=frame_bytes)
     net.run()
+    assert net.early > 0
     assert digest(net.server.replica) == digest(expected.replica)
     assert {digest(worker.replica) for worker in net.workers.values()} == {digest(expected.replica)}
     assert [(r.round, r.merits, r.up_bytes, r.down_bytes) for r in net.records] == [
