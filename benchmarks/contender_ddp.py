@@ -1,6 +1,6 @@
 """Plain DistributedDataParallel on the game of a recipe: start, batches, random numbers, step sizes and judge are its workers'.
 
-    torchrun ... contender_ddp.py RECIPE --out FILE [--hook fp16] [--set KEY=VALUE]
+    torchrun ... contender_ddp.py RECIPE --out FILE [--hook fp16|power_sgd] [--set KEY=VALUE]
 
 Rank m computes what worker m of the recipe would; AdamW is torch's, with the recipe's numbers. Rank 0 judges the model with its
 clock stopped, and writes the history, the seconds by phase and the bytes that crossed the interface.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
 from saddlebag.algorithms.networks.chance import Chance, seed_of
 from saddlebag.compression import Draws
@@ -28,7 +28,8 @@ from saddlebag.launch.recipe import load_recipe
 if TYPE_CHECKING:
     from saddlebag.algorithms.networks.game import ModuleGame
 
-HOOKS = {"fp16": default_hooks.fp16_compress_hook}  # the bfloat16 one wants NCCL
+HOOKS = ("fp16", "power_sgd")  # the bfloat16 one wants NCCL
+_RANK = 4
 _ALONE = 5  # steps without communication, to know what computing takes
 _COUNTERS = Path("/sys/class/net")
 
@@ -63,8 +64,11 @@ class Trainer:
         self.rank, self._method, self._seed = dist.get_rank(), method, seed
         self.loss = Loss(game)
         self.model = nn.parallel.DistributedDataParallel(self.loss, gradient_as_bucket_view=True)
-        if hook != "none":
-            self.model.register_comm_hook(None, HOOKS[hook])
+        if hook == "fp16":
+            self.model.register_comm_hook(None, default_hooks.fp16_compress_hook)
+        elif hook == "power_sgd":  # two steps uncompressed are the fewest it takes
+            numbers = {"matrix_approximation_rank": _RANK, "start_powerSGD_iter": 2}
+            self.model.register_comm_hook(powerSGD_hook.PowerSGDState(None, **numbers), powerSGD_hook.powerSGD_hook)
         rule, parameters = method.rule, list(self.loss.parameters())
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": rule.weight_decay},
