@@ -2,8 +2,8 @@
 
 Two nodes are two network namespaces, each with a torchrun of its own and a core of its own; `tc tbf` limits their links. Both
 train the same ALBERT for masked words from the same start on the same batches with AdamW of the same numbers: DDP over gloo
-(float32, and with PyTorch's float16 and PowerSGD hooks), Saddlebag with `compressed_adamw` over gRPC, its server on the first node. The clock of
-both stops while the model is judged, and starts when the first step ends.
+(float32, and with PyTorch's float16 and PowerSGD hooks), Saddlebag with `compressed_adamw` over gRPC, its server on the first
+node. The clock of both stops while the model is judged, and starts when the first step ends.
 
     python benchmarks/bench_thin_wire.py --text PATH             # WikiText's folder, or any file of text
     python benchmarks/bench_thin_wire.py --text PATH --apart     # the server on a third machine, behind a link of its own

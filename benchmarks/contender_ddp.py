@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.game import ModuleGame
 
 HOOKS = ("fp16", "power_sgd")  # the bfloat16 one wants NCCL
-_RANK = 4
+_RANK, _ONE_BUCKET_MB = 4, 1024
 _ALONE = 5  # steps without communication, to know what computing takes
 _COUNTERS = Path("/sys/class/net")
 
@@ -63,7 +63,9 @@ class Trainer:
     def __init__(self, game: ModuleGame, method: Any, hook: str, seed: int) -> None:
         self.rank, self._method, self._seed = dist.get_rank(), method, seed
         self.loss = Loss(game)
-        self.model = nn.parallel.DistributedDataParallel(self.loss, gradient_as_bucket_view=True)
+        # the PowerSGD hook's collectives of several buckets pass each other on gloo, in another order on each rank
+        cap_mb = _ONE_BUCKET_MB if hook == "power_sgd" else None
+        self.model = nn.parallel.DistributedDataParallel(self.loss, gradient_as_bucket_view=True, bucket_cap_mb=cap_mb)
         if hook == "fp16":
             self.model.register_comm_hook(None, default_hooks.fp16_compress_hook)
         elif hook == "power_sgd":  # two steps uncompressed are the fewest it takes
