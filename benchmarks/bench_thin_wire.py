@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -51,7 +52,7 @@ workers = 2
 name = "albert_mlm"
 size = "tiny"
 batch_size = {batch}
-judged = 256
+judged = 128
 
 [data]
 source = "{text}"
@@ -209,8 +210,8 @@ def main() -> None:
     parser.add_argument(
         "--rates", type=lambda text: [float(word) for word in text.split(",")], default=[100.0, 0.0], help="Mbit/s"
     )
-    parser.add_argument("--steps", type=int, default=150, help="at the first rate")
-    parser.add_argument("--short", type=int, default=40, help="steps at the other rates")
+    parser.add_argument("--steps", type=int, default=100, help="at the first rate")
+    parser.add_argument("--short", type=int, default=24, help="steps at the other rates")
     parser.add_argument("--every", type=int, default=10, help="steps between evaluations")
     parser.add_argument("--batch", type=int, default=8, help="rows of 64 tokens on each node")
     parser.add_argument("--step-size", type=float, default=2e-3)
@@ -220,14 +221,15 @@ def main() -> None:
     add_output_options(parser)
     options = parser.parse_args()
     names = [name for name in CONTENDERS if not options.only or any(part in name for part in options.only)]
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # or nobody would remove the namespaces
     rows = []
     for number, rate in enumerate(options.rates):
-        steps = options.short if number else options.steps
-        rows += [measure(options, name, rate, steps) for _, name in interleaved(names, 1)]
+        for _, name in interleaved(names, 1):
+            rows.append(measure(options, name, rate, options.short if number else options.steps))
+            save(options.json, rows)
     main_rows = [row for row in rows if row["rate_mbit"] == options.rates[0]]
     show_steps(rows, names, markdown=options.markdown)
     show_times(main_rows, names, markdown=options.markdown)
-    save(options.json, rows)
     if options.plot:
         draw(main_rows, options.plot)
 
