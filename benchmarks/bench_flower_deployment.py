@@ -2,7 +2,8 @@
 
 A SuperLink with TLS and SuperNodes that authenticate, all on this machine. Two cases: MASHA1 on the bilinear game at d = 1,000,
 and the optimistic gradient at d = 1,000,000 with dense float32 vectors both ways, on a separable problem whose operator is
-one pass.
+one pass. Beside the session, the same bytes over bare gRPC streams with TLS between the same processes (`streams.py`): what
+is left for a session to gain.
 """
 
 from __future__ import annotations
@@ -71,20 +72,54 @@ PROBLEMS["separable"] = Separable
 """
 
 CLIENT = """
+import tempfile
+from pathlib import Path
 import timed.problem
+from flwr.app import ConfigRecord, Message, RecordDict
 from saddlebag.flower import method_app
+from saddlebag.proto.endpoint import ClientSecurity
+from timed import streams
+
 app = method_app()
+
+
+@app.train("streams")
+def step(message, context):
+    asked = message.content["asked"]
+    with tempfile.TemporaryDirectory() as folder:
+        ca = Path(folder) / "ca.crt"
+        ca.write_text(asked["ca"])
+        streams.work(asked["address"], asked["rounds"], asked["bytes"], ClientSecurity(ca=ca))
+    return Message(RecordDict({"asked": ConfigRecord({"done": True})}), reply_to=message)
 """
 
 SERVER = """
-import json, time
+import json, threading, time
 from pathlib import Path
 import timed.problem
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import ServerApp
+from saddlebag.proto.endpoint import ServerSecurity
+from timed import streams
 from saddlebag.flower import MethodStrategy, run_session
 from saddlebag.launch.recipe import recipe_from_dict
 
 app = ServerApp()
+
+
+def bare(grid, workers, rounds, num_bytes, files):
+    ends, bound, ready = [], [], threading.Event()
+    security = ServerSecurity(certificate=files["certificate"], key=files["key"])
+    listening = lambda address: (bound.append(address), ready.set())
+    serve = lambda: ends.extend(streams.serve(workers, rounds, num_bytes, security, listening))
+    thread = threading.Thread(target=serve)
+    thread.start()
+    ready.wait()
+    asked = {"address": bound[0], "rounds": rounds, "bytes": num_bytes, "ca": files["ca"].read_text()}
+    nodes = list(grid.get_node_ids())
+    grid.push_messages([Message(RecordDict({"asked": ConfigRecord(asked)}), node, "train.streams") for node in nodes])
+    thread.join()
+    return ends
 
 
 @app.main()
@@ -93,10 +128,15 @@ def main(grid, context):
     cases, folder, out = json.loads(Path(config["cases"]).read_text()), Path(config["folder"]), []
     files = {"certificate": folder / "server.crt", "key": folder / "server.key", "ca": folder / "ca.crt"}
     for case in cases:
-        for mode in ("messages", "session"):
+        for mode in ("messages", "session", "bare streams"):
             if not case[mode]:
                 continue
             at, begin = [], time.monotonic()
+            if mode == "bare streams":
+                ends = bare(grid, case["recipe"]["workers"], case[mode], case["bytes"], files)
+                at = [(number, second - begin, 0.0) for number, second in enumerate(ends)]
+                out.append({"case": case["case"], "mode": mode, "ends": at, "total": time.monotonic() - begin})
+                continue
             recipe = recipe_from_dict({**case["recipe"], "stop": {"max_rounds": case[mode], "every": 1}})
             observe = lambda record: at.append((record.round, time.monotonic() - begin, list(record.merits.values())[0]))
             if mode == "messages":
@@ -122,9 +162,17 @@ def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
         "method": {"name": "ogda", "step_size": 0.1},
     }
     both = [
-        {"case": f"d = {SMALL:,}", "recipe": small, "messages": options.messages, "session": options.rounds},
-        {"case": f"d = {LARGE:,}, dense", "recipe": large, "messages": options.messages // 2, "session": options.rounds // 4},
+        {"case": f"d = {SMALL:,}", "recipe": small, "messages": options.messages, "session": options.rounds, "bytes": 400},
+        {
+            "case": f"d = {LARGE:,}, dense",
+            "recipe": large,
+            "messages": options.messages // 2,
+            "session": options.rounds // 4,
+            "bytes": 4 * LARGE,
+        },
     ]
+    for case in both:
+        case["bare streams"] = case["session"]
     return [case for case, name in zip(both, ("small", "large"), strict=True) if options.only in (None, name)]
 
 
@@ -132,6 +180,7 @@ def run(folder: Path, options: argparse.Namespace) -> list[Row]:
     (folder / "app" / "timed").mkdir(parents=True)
     files = {"pyproject.toml": PYPROJECT, "timed/__init__.py": "", "timed/problem.py": PROBLEM}
     files |= {"timed/client_app.py": CLIENT, "timed/server_app.py": SERVER}
+    files["timed/streams.py"] = (Path(__file__).parent / "streams.py").read_text()
     for name, text in files.items():
         (folder / "app" / name).write_text(text)
     (folder / "cases.json").write_text(json.dumps(cases(options)))

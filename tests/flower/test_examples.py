@@ -64,15 +64,19 @@ def test_adversarial_training_runs_with_a_tenth_of_the_clients_and_fewer_bytes(
     assert result["robust-accuracy"] <= result["accuracy"]
 
 
-def test_the_attack_stays_in_its_ball_and_raises_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_app_trains_the_problems_network_against_the_problems_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.syspath_prepend(str(EXAMPLES / "flower_adversarial"))
     task = importlib.import_module("adversarial_digits.task")
-    x, y = (values[:64] for values in task.digits()[:2])
-    model, generator = task.network(0), torch.Generator().manual_seed(0)
-    near = task.perturbed(model, x, y, 0.1, 5, generator)
-    assert float((near - x).abs().max()) <= 0.1 + 1e-6
-    assert 0 <= float(near.min()) <= float(near.max()) <= 1
-    loss = torch.nn.functional.cross_entropy
-    with torch.no_grad():
-        assert loss(model(near), y) > loss(model(x), y)
+    model, attacked, plain = task.network(0), task.game(0, 0.1, 5), task.game(0, 0.1, 0)
+    z_D = torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()]).double().numpy()
+    assert np.array_equal(z_D, attacked.start())
+    batch = tuple(torch.from_numpy(array[:64]) for array in attacked.data[0])
+    worst, clean = (
+        float(each.loss({"model": model}, batch, task.Chance(0, 64, slice(None))).detach()) for each in (attacked, plain)
+    )
+    assert worst > clean
+    found = task.accuracies(model, attacked)
+    assert 0 <= found["robust-accuracy"] <= found["accuracy"]
+    shards = task.shards(20, 0)
+    assert np.array_equal(np.sort(np.concatenate(shards)), np.arange(len(attacked.data[0][1])))

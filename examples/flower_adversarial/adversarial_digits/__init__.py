@@ -1,1 +1,1 @@
-"""Adversarial training of a small transformer on handwritten digits, as a Flower app."""
+"""Adversarial training of the digits transformer, as a Flower app."""

@@ -8,7 +8,7 @@ import torch
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from adversarial_digits.task import network, shards, train
+from adversarial_digits.task import game, network, shards, train
 from saddlebag.flower import compression_mod
 
 if TYPE_CHECKING:
@@ -22,16 +22,16 @@ def step(message: Message, context: Context) -> Message:
     """Train the received model on this client's rows, perturbed against it."""
     torch.set_num_threads(1)
     client, config = int(context.node_config["partition-id"]), message.content["config"]
-    rows_N = shards(int(config["clients"]), int(config["seed"]))[client]
-    model = network(int(config["seed"]))
+    seed = int(config["seed"])
+    rows_N = shards(int(config["clients"]), seed)[client]
+    model = network(seed)
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
     loss = train(
         model,
         rows_N,
+        game(seed, float(config["attack"]), int(config["attack-steps"])),
         epochs=int(config["local-epochs"]),
         learning_rate=float(config["learning-rate"]),
-        radius=float(config["attack"]),
-        steps=int(config["attack-steps"]),
         seed=int(config["server-round"]) * 10_007 + client,
     )
     metrics = MetricRecord({"num-examples": max(len(rows_N), 1), "train-loss": loss})

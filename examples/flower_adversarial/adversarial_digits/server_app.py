@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from adversarial_digits.task import accuracies, network
+from adversarial_digits.task import accuracies, game, network
 from saddlebag.flower import Compressed
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def main(grid: Grid, context: Context) -> None:
     )
     if config["compress"]:
         # No memory: what a client owes would be ten rounds old, of another model, when it is sampled again.
-        strategy = Compressed(strategy, up=grid_of(0.5), down=grid_of(0.5), memory="none", seed=seed)
+        up, down = (grid_of(float(config[key])) for key in ("grid-up", "grid-down"))
+        strategy = Compressed(strategy, up=up, down=down, memory="none", seed=seed)
     rounds, every = int(config["num-server-rounds"]), int(config["evaluate-every"])
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
@@ -45,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
             return None
         model = network(seed)
         model.load_state_dict(arrays.to_torch_state_dict())
-        found = accuracies(model, float(config["attack"]))
+        found = accuracies(model, game(seed, float(config["attack"]), int(config["attack-steps"])))
         log.info("round %d: %s", server_round, json.dumps(found))
         return MetricRecord(found)
 

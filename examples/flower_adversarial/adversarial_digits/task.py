@@ -1,60 +1,41 @@
-"""The task: scikit-learn's 1,797 digits, a small transformer, the attack, local training. Nothing here knows of Saddlebag."""
+"""The task: Saddlebag's `digits_transformer`, its network, its pictures and its attack; here only who holds what, and Adam."""
 
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
-TEST_ROWS = 360
+from saddlebag.algorithms.networks.chance import Chance
+from saddlebag.algorithms.networks.digits import digits_transformer
+from saddlebag.launch.images import read_images
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.networks.game import ModuleGame
+
 SKEW = 1.0  # of Dirichlet's distribution of the labels over the clients; the smaller, the more they differ
-SIDE, PATCH, WIDTH, HEADS, LAYERS = 8, 2, 32, 4, 2
 BATCH = 16
 
 
-class Transformer(nn.Module):
-    """16 patches of 2 x 2 pixels, two pre-norm encoder layers of width 32, the mean of the tokens, 10 classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(PATCH * PATCH, WIDTH)
-        self.place = nn.Parameter(0.1 * torch.randn((SIDE // PATCH) ** 2, WIDTH))
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 2 * WIDTH, dropout=0.0, batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
-        self.head = nn.Linear(WIDTH, 10)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (B, 10), of pixels in [0, 1], shape (B, 64)."""
-        grid = pixels.view(-1, SIDE // PATCH, PATCH, SIDE // PATCH, PATCH)
-        patches = grid.transpose(2, 3).reshape(len(pixels), -1, PATCH * PATCH)
-        logits: torch.Tensor = self.head(self.encoder(self.embed(patches) + self.place).mean(dim=1))
-        return logits
+@functools.lru_cache(maxsize=8)
+def game(seed: int, radius: float, steps: int) -> ModuleGame:
+    """The game against perturbations of each picture of at most `radius` a pixel; with 0 steps, without an attack."""
+    attack = {"attack": "pgd", "attack_steps": steps} if steps else {"attack": "none"}
+    return digits_transformer(read_images("digits"), num_workers=1, seed=seed, eps=radius, **attack)  # type: ignore[arg-type]
 
 
 def network(seed: int) -> nn.Module:
     """The transformer with its first parameters."""
-    with torch.random.fork_rng():
-        torch.random.manual_seed(seed)
-        return Transformer()
-
-
-@functools.lru_cache(maxsize=1)
-def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pixels and labels for training, pixels and labels for the test."""
-    x_ND, y_N = load_digits(return_X_y=True)
-    order_N = np.random.default_rng(0).permutation(len(y_N))
-    x = torch.from_numpy((x_ND[order_N] / 16).astype(np.float32))
-    y = torch.from_numpy(y_N[order_N].astype(np.int64))
-    return x[TEST_ROWS:], y[TEST_ROWS:], x[:TEST_ROWS], y[:TEST_ROWS]
+    return game(seed, 0.1, 0).build()["model"]
 
 
 @functools.lru_cache(maxsize=8)
 def shards(clients: int, seed: int) -> tuple[np.ndarray, ...]:
-    """The rows of each client: every label is divided by shares of its own."""
-    rng, label_N = np.random.default_rng(seed), digits()[1].numpy()
+    """The training rows of each client: every label is divided by shares of its own."""
+    rng, label_N = np.random.default_rng(seed), game(seed, 0.1, 0).data[0][1]
     owner_N = np.empty(len(label_N), np.int64)
     for label in range(10):
         own_N = np.flatnonzero(label_N == label)
@@ -62,38 +43,19 @@ def shards(clients: int, seed: int) -> tuple[np.ndarray, ...]:
     return tuple(np.flatnonzero(owner_N == client) for client in range(clients))
 
 
-def perturbed(
-    model: nn.Module, x: torch.Tensor, y: torch.Tensor, radius: float, steps: int, generator: torch.Generator
-) -> torch.Tensor:
-    """Pixels within `radius` of x, and in [0, 1], that make the loss large: projected gradient ascent from a random start.
-
-    Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"; step 2.5 radius / steps.
-    """
-    near = (x + radius * (2 * torch.rand(x.shape, generator=generator) - 1)).clamp(0, 1)
-    for _ in range(steps):
-        near.requires_grad_(True)
-        loss = nn.functional.cross_entropy(model(near), y)
-        (slope,) = torch.autograd.grad(loss, near)
-        moved = near.detach() + 2.5 * radius / steps * slope.sign()
-        near = torch.minimum(torch.maximum(moved, x - radius), x + radius).clamp(0, 1)
-    return near.detach()
-
-
-def train(
-    model: nn.Module, rows_N: np.ndarray, *, epochs: int, learning_rate: float, radius: float, steps: int, seed: int
-) -> float:
-    """Adam steps on perturbed rows of a client; returns the mean loss of the last epoch."""
-    x, y, _, _ = digits()
-    rng, generator, losses = np.random.default_rng(seed), torch.Generator().manual_seed(seed), [0.0]
+def train(model: nn.Module, rows_N: np.ndarray, task: ModuleGame, *, epochs: int, learning_rate: float, seed: int) -> float:
+    """Adam steps on the game's loss over a client's rows; returns the mean loss of the last epoch."""
+    rng, losses = np.random.default_rng(seed), [0.0]
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    for _ in range(epochs):
+    for epoch in range(epochs):
         losses = [0.0]
         rows_N = rng.permutation(rows_N)
         for start in range(0, len(rows_N), BATCH):
-            batch = torch.from_numpy(rows_N[start : start + BATCH])
-            pixels = perturbed(model, x[batch], y[batch], radius, steps, generator) if radius else x[batch]
+            index_B = rows_N[start : start + BATCH]
+            x, y = (torch.from_numpy(array[index_B]) for array in task.data[0])
+            chance = Chance(seed * 1_000_003 + epoch * 1_009 + start, len(index_B), slice(None))
             optimiser.zero_grad()
-            loss = nn.functional.cross_entropy(model(pixels), y[batch])
+            loss = task.loss({"model": model}, (x, y), chance)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
@@ -101,10 +63,9 @@ def train(
     return float(np.mean(losses[1:] or losses))
 
 
-def accuracies(model: nn.Module, radius: float) -> dict[str, float]:
-    """On the test rows: clean, and under 20 steps of the attack."""
-    _, _, x, y = digits()
-    near = perturbed(model, x, y, radius, 20, torch.Generator().manual_seed(0))
+def accuracies(model: nn.Module, task: ModuleGame) -> dict[str, float]:
+    """On the pictures that the game holds out: clean, and under 20 steps of the attack."""
     with torch.no_grad():
-        clean, robust = (float((model(pixels).argmax(dim=1) == y).float().mean()) for pixels in (x, near))
-    return {"accuracy": clean, "robust-accuracy": robust}
+        z_D = torch.cat([parameter.reshape(-1) for parameter in model.parameters()]).double().numpy()
+    merits = task.merits(z_D)
+    return {"accuracy": 1.0 - merits["clean_error"], "robust-accuracy": 1.0 - merits["robust_error"]}
