@@ -5,8 +5,9 @@
     python benchmarks/bench_node.py --only ranks --ranks 8 --dimensions 18000000
 
 Every rank is a process of torchrun on this machine with one thread, gloo between them, a server beside the node, all on
-loopback. The networks are those of `launch/recipes`, on one node: how a round of its leader divides, compressed as the recipe
-says and not at all. ALBERT reads made-up words where no text is given; only the time of its steps matters here.
+loopback. The networks are those of `launch/recipes`, on one node: how a round of its leader divides, not compressed, compressed
+as the recipe says, and with late workers, whose operator is computed while an exchange goes on. ALBERT reads made-up
+words where no text is given; only the time of its steps matters here.
 
 In the table of ranks a value of the operator whose parts cost nothing is what the node costs: the point out, the sum of the
 parts in, float64 or, as networks do, float32. torch's broadcast and reduce of as many float64 values, in turns with it in the
@@ -34,8 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 _TIMEOUT_S = 600.0
 _IN_A_TURN = 5
 NETWORKS = {"digits transformer": "digits_transformer", "ALBERT-tiny": "albert_wikitext2"}
-WAYS = {"as the recipe says": (), "none": ('method.up={name="identity"}', 'method.down={name="identity"}')}
-PARTS = ("compute", "inside", "compress", "exchange", "apply")
+NONE = ('method.up={name="identity"}', 'method.down={name="identity"}')
+WAYS = {"none": NONE, "as the recipe says": (), "the same, late": ("method.late=true",)}
+PARTS = ("compute", "compress", "exchange", "apply")
 
 
 def environment() -> dict[str, str]:
@@ -74,12 +76,11 @@ def network(name: str, ranks: int, way: str, rounds: int, text: Path, folder: Pa
     files = (PHASES.format(0), "node-0.json", "result.json")
     phases, inside, result = (json.loads((out / file).read_text()) for file in files)
     phases["exchange_s"] -= result["evaluate_s"]  # the worker waited for it
-    each_ms = {part: 1e3 * phases[f"{part}_s"] / phases["rounds"] for part in PARTS if part != "inside"}
-    each_ms["inside"] = 1e3 * inside["inside_s"] / inside["evaluations"]
-    each_ms["compute"] -= each_ms["inside"]
-    server_ms = 1e3 * result["server_s"] / rounds
+    each_ms = {part: 1e3 * phases[f"{part}_s"] / phases["rounds"] for part in PARTS}
+    each_ms |= {part: 1e3 * inside[f"{part}_s"] / inside["evaluations"] for part in ("evaluate", "inside")}
+    each_ms |= {"server": 1e3 * result["server_s"] / rounds, "round": sum(each_ms[part] for part in PARTS)}
     sizes = {f"{way}_bytes": phases[f"{way}_bytes"] / rounds for way in ("up", "down")}
-    return {"network": name, "ranks": ranks, "compression": way, "rounds": rounds, **each_ms, "server": server_ms, **sizes}
+    return {"network": name, "ranks": ranks, "compression": way, "rounds": rounds, **each_ms, **sizes}
 
 
 def made_up(path: Path) -> Path:
@@ -93,16 +94,24 @@ def made_up(path: Path) -> Path:
 
 
 def show_networks(rows: list[Row], markdown: bool) -> None:
-    times = ("operator", "between ranks", "compress", "exchange", "apply", "server, within exchange")
-    header = ("network", "ranks", "compression", *times, "kB up", "kB down", "beside the operator")
+    columns = {
+        "a round": "round",
+        "own part": "evaluate",
+        "between ranks": "inside",
+        "waits for the operator": "compute",
+        "compress": "compress",
+        "exchange": "exchange",
+        "of it server": "server",
+        "apply": "apply",
+    }
+    header = ("network", "ranks", "compression", *columns, "kB up", "kB down", "beyond the own part")
     told = []
     for key in dict.fromkeys((row["network"], row["ranks"], row["compression"]) for row in rows):
         same = [row for row in rows if (row["network"], row["ranks"], row["compression"]) == key]
-        middle = {part: statistics.median(row[part] for row in same) for part in (*PARTS, "server", "up_bytes", "down_bytes")}
-        shares = [1 - row["compute"] / sum(row[part] for part in PARTS) for row in same]
-        ms = [f"{middle[part]:.1f}" for part in (*PARTS, "server")]
-        sizes = [f"{middle[size] / 1e3:.0f}" for size in ("up_bytes", "down_bytes")]
-        told.append([key[0], str(key[1]), key[2], *ms, *sizes, spread([100 * share for share in shares], 0) + " %"])
+        ms = [f"{statistics.median(row[part] for row in same):.1f}" for part in columns.values()]
+        sizes = [f"{statistics.median(row[size] for row in same) / 1e3:.0f}" for size in ("up_bytes", "down_bytes")]
+        shares = [100 * (1 - row["evaluate"] / row["round"]) for row in same]
+        told.append([key[0], str(key[1]), key[2], *ms, *sizes, f"{spread(shares, 0)} %"])
     show("A round of a node's leader, ms", header, told, markdown=markdown)
 
 

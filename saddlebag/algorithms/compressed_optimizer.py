@@ -15,6 +15,9 @@ Fatkhullin 2021; both ways EF21-BC, Fatkhullin et al. 2021): g is an estimate of
 always late. With noisy gradients it follows the noise of single batches, so workers may send a moving mean instead
 (`momentum_up`: EF21-SGDM, Fatkhullin, Tyurin, Richtarik 2023), v_m <- (1 - a) v_m + a F_m(z) in place of x_m.
 
+With `late` the workers answer for the point of the round before, x_m = F_m(z_{t-1}), which they know while an exchange goes on:
+a client computes the next value meanwhile (Pipe-SGD: Li, Yu, Li, Avestimehr, Kim, Schwing 2018).
+
 Outside the theory: Adam on a corrected gradient has no rate for games. Nobody sends an iterate or a moment: all replicas replay
 the rule on the downlink as received.
 """
@@ -70,6 +73,13 @@ class Average:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Late:
+    """Where a worker asks its operator in the next round."""
+
+    asked_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Known:
     """What every replica knows of the mean of the workers' values: g."""
 
@@ -86,11 +96,13 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         clip_estimate: the largest norm of g when it is applied, alike on all replicas; for innovations only. With error
             feedback what arrives counts as paid, and is the larger the longer it was owed, so clipping it would throw away a
             share of nearly everything: clip there before compression (`clip_norm`).
+        late: workers ask at the point of the round before, so that computing and exchanging overlap; without local steps.
     """
 
     memory: MemoryKind = "feedback"
     momentum_up: float = 1.0
     clip_estimate: float = math.inf
+    late: bool = False
     replica_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
     worker_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
 
@@ -112,10 +124,13 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             raise ConfigError(f"clip_estimate must be positive, got {self.clip_estimate}")
         if self.clip_estimate < math.inf and self.memory == "feedback":
             raise ConfigError("clip_estimate needs memory = 'innovations': with feedback what arrives is paid; use clip_norm")
+        if self.late and self._walks:
+            raise ConfigError(f"late needs local_steps = 1 of the rule sgd, got {self.local_steps} of {self.local_rule}")
         knows = (Known,) if self.memory == "innovations" else ()
         averages = (Average,) if self.momentum_up < 1 else ()
+        lates = (Late,) if self.late else ()
         object.__setattr__(self, "replica_type", joined(self.rule.replica_type, *knows))
-        object.__setattr__(self, "worker_type", joined(Memory, *averages, *self.local_type))
+        object.__setattr__(self, "worker_type", joined(Memory, *averages, *self.local_type, *lates))
 
     def init_replica(self, z_D: Vector) -> Any:
         return self._fresh(self.rule.init(z_D))
@@ -133,13 +148,20 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
     def init_worker(self, replica: Any) -> Any:
         d = len(replica.z_D)
         average = {"average_D": np.zeros(d), "averaged": 0} if self.momentum_up < 1 else {}
-        return self.worker_type(memory_D=np.zeros(d), **average, **self.local_start(d))
+        late = {"asked_D": self.point(replica)} if self.late else {}
+        return self.worker_type(memory_D=np.zeros(d), **average, **self.local_start(d), **late)
+
+    def foreseen(self, own: Any) -> Vector | None:
+        """Where a worker will ask its operator next, if its state says so before the downlink is there."""
+        return own.asked_D if self.late else None
 
     def init_server(self, replica: Any) -> Memory:
         return Memory(np.zeros(len(replica.z_D)))
 
     def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
-        value_D, fields = self.gradient(replica, own, operator, draws)
+        point_D = self.point(replica)
+        value_D, fields = self.gradient(own.asked_D if self.late else point_D, own, operator, draws)
+        fields |= {"asked_D": point_D} if self.late else {}
         if self.momentum_up < 1:
             if own.averaged:  # the first value stands for itself
                 value_D = own.average_D + self.momentum_up * (value_D - own.average_D)

@@ -130,7 +130,7 @@ class PowerSgd(ReplicaOptimizer):
                 m_RC = owed_D[piece.here].reshape(piece.rows, piece.columns)
                 out_N[piece.second] = (m_RC.T @ self._p(piece, replica.factor_D)).reshape(-1)
             return own, Message((Dense(cast(out_N)),))
-        value_D, fields = self.gradient(replica, own, operator, draws)
+        value_D, fields = self.gradient(self.point(replica), own, operator, draws)
         owed_D = aligned(1, len(value_D))[0]
         np.add(own.owed_D, value_D, out=owed_D)
         fresh_N = start_matrix(draws.common(Purpose.SUPPORT), self._sizes[1], 1).reshape(-1)

@@ -134,12 +134,14 @@ class ReplicaOptimizer:
         done = min((iteration - self.warmup) / (self.total - self.warmup), 1.0)
         return self.step_size * (1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done)))
 
-    def gradient(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Vector, dict[str, Any]]:
-        """What a worker has to say of this iteration, clipped, and its new fields of `local_type`."""
+    def point(self, replica: Any) -> Vector:
+        """Where an iteration asks the operator."""
         pace = self.pace(replica.iteration)
         point_D = self.rule.point(replica, pace)
-        if point_D is not replica.z_D:
-            point_D = self.prox(point_D, pace)
+        return point_D if point_D is replica.z_D else self.prox(point_D, pace)
+
+    def gradient(self, point_D: Vector, own: Any, operator: Operator, draws: Draws) -> tuple[Vector, dict[str, Any]]:
+        """What a worker has to say of this point, clipped, and its new fields of `local_type`."""
         if self._walks:
             value_D, fields = self._walk(point_D, own, operator, draws)
         else:

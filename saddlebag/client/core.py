@@ -23,7 +23,7 @@ from saddlebag.errors import LocalProtocolError
 from saddlebag.proto.codec import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from saddlebag.proto.reader import Buffer
 
@@ -43,6 +43,7 @@ class WorkerCore:
         self.method, self.worker = method, worker
         self._operator, self._start_D, self._seed = operator, start_D, seed
         self.members: tuple[int, ...] = ()  # of the epoch, once they are known
+        self.ahead: Callable[[Vector, Draws], None] | None = None
         self.begin_run(0)
 
     @property
@@ -88,6 +89,12 @@ class WorkerCore:
                 self._next = self._own
             else:
                 self.step()
+
+    def look_ahead(self) -> None:
+        """While the downlink is under way, tell `ahead` where the next step will ask, if the method foresees it."""
+        foreseen: Callable[[Any], Vector | None] = getattr(self.method, "foreseen", lambda own: None)
+        if self.ahead is not None and (point_D := foreseen(self._next)) is not None:
+            self.ahead(point_D, Draws(self._seed, self.round + 1, self.worker))
 
     def catch_up_sizes(self) -> tuple[int, ...]:
         """The schema of a catch-up, which brings an idle worker to a later boundary; () when the method knows none."""

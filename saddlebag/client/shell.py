@@ -64,9 +64,8 @@ class WorkerShell:
         note: Callable[[str], None] = lambda text: None,
         phases: Phases | None = None,
     ) -> None:
-        self._core, self._recipe, self._token = core, recipe, token
-        self._store, self._give_up_s = store, give_up_s
-        self._configure, self._note = configure, note
+        self._core, self._recipe, self._token, self._store = core, recipe, token, store
+        self._give_up_s, self._configure, self._note = give_up_s, configure, note
         self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
         self._checkpoint_every = 0
@@ -136,6 +135,7 @@ class WorkerShell:
                 stepped_s = time.perf_counter()
                 if step is not None and self._core.round >= reply.round:
                     await self._send(call, *step)
+                    self._core.look_ahead()
                 final, received_s = await self._receive(call)
                 if not first:
                     self.phases.end(began_s, stepped_s, received_s)

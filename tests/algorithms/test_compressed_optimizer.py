@@ -76,6 +76,41 @@ def test_everybody_clips_the_estimate_alike(game: BilinearGame) -> None:
     assert np.array_equal(after.known_D, np.full(8, 7.0))  # what is known is not clipped
 
 
+@pytest.mark.parametrize("name", ["compressed_adamw", "compressed_extra_adam"])
+@pytest.mark.parametrize("memory", ["feedback", "innovations"])
+def test_late_workers_answer_for_the_point_of_the_round_before(name: str, memory: str, game: BilinearGame, play: Any) -> None:
+    method = METHODS[name](game, up=TOP, down=TOP, step_size=0.02, memory=memory, late=True)
+    check_method(method, game, wire=LoopbackWire())
+    asked: list[Any] = []
+
+    class Watched(BilinearGame):
+        def operator(self, worker: int) -> Any:
+            inner = game.operator(worker)
+            return lambda z_D, draws: asked.append((z_D, draws.round, worker)) or inner(z_D, draws)
+
+    points = [method.point(method.init_replica(game.start()))]
+    for turn in play(Watched(n=4, num_workers=3, regularisation=0.3), method, seed=0, num_rounds=6):
+        points.append(method.point(turn.replica))
+        for own in turn.next_workers:
+            assert np.array_equal(method.foreseen(own), points[-1])
+    assert [round_ for _, round_, _ in asked] == [round_ for round_ in range(6) for _ in range(3)]
+    for z_D, round_, _ in asked:
+        assert np.array_equal(z_D, points[round_])
+    assert not np.array_equal(points[-1], points[-2])
+
+
+def test_plain_steps_that_are_late_are_the_recursion_with_a_delay() -> None:
+    """z_{t+1} = z_t - gamma mean F(z_{t-1}), z_{-1} = z_0, without compression."""
+    game = BilinearGame(n=4, num_workers=3, regularisation=0.3)
+    method = METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=0.02, momentum=0.0, late=True)
+    found = simulate(game, method, seed=0, stop=Stop(max_iterations=12, every=12), wire=LoopbackWire())
+    before_D = z_D = game.start()
+    for _ in range(12):
+        value_D = np.mean([game.operator(m)(before_D, Draws(0, 0)) for m in range(3)], axis=0)
+        before_D, z_D = z_D, z_D - 0.02 * value_D
+    assert np.allclose(found.replica.z_D, z_D, rtol=1e-12, atol=1e-14)
+
+
 def test_states_survive_pickling_and_restarts(game: BilinearGame, play: Any) -> None:
     local: dict[str, Any] = {"local_steps": 2, "local_step_size": 0.1, "local_rule": "adamw_kept"}
     method = METHODS["compressed_adamw"](game, up=TOP, down=TOP, step_size=0.01, memory="innovations", momentum_up=0.5, **local)
@@ -123,6 +158,7 @@ def test_one_worker_with_the_mean_is_all_workers_without_compression(game: Bilin
         ({"local_rule": "adam"}, "local_rule must be one of sgd, adamw, adamw_kept, got 'adam'"),
         ({"local_rule": "adamw"}, "local_steps = 1 of adamw needs a positive local_step_size, got 0.0"),
         ({"momentum": 0.9}, "rule 'adamw' has no parameter 'momentum'; known: weight_decay, beta1, beta2, eps"),
+        ({"late": True, "local_steps": 2, "local_step_size": 0.1}, "late needs local_steps = 1 of the rule sgd, got 2 of sgd"),
         ({"local_steps": 0}, r"local_steps must lie in \[1, 2\^16\), got 0"),
         ({"local_steps": 2}, "local_steps = 2 of sgd needs a positive local_step_size, got 0.0"),
     ],

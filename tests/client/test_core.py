@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from saddlebag.algorithms import AnyMethod, Message, Stop, digest
+from saddlebag.algorithms import METHODS, AnyMethod, Message, Stop, digest
 from saddlebag.client.core import WorkerCore
+from saddlebag.compression import Draws, Identity
 from saddlebag.errors import LocalProtocolError, StateError
 
 if TYPE_CHECKING:
@@ -26,6 +28,35 @@ def test_a_downlink_without_a_step_is_our_fault(game: BilinearGame, game_method:
     core = WorkerCore(game_method, game.operator(1), game.start(), worker=1, seed=7)
     with pytest.raises(LocalProtocolError, match="no step"):
         core.apply(Message(()))
+
+
+def test_what_the_next_step_will_ask_is_told_where_the_method_foresees_it(game: BilinearGame, game_method: AnyMethod) -> None:
+    asked: list[Any] = []
+    told: list[Any] = []
+
+    def operator(z_D: Any, draws: Draws) -> Any:
+        asked.append((z_D, draws))
+        return game.operator(1)(z_D, draws)
+
+    exact = Identity(dtype="float64")
+    late = METHODS["compressed_adamw"](game, up=exact, down=exact, step_size=0.1, late=True)
+    core = WorkerCore(late, operator, game.start(), worker=1, seed=7)
+    core.ahead = lambda *what: told.append(what)
+    core.begin(0, 5, late.init_replica(game.start()))
+    for _ in range(3):
+        core.step()
+        core.look_ahead()
+        core.apply(Message((exact.encode(np.ones(game.dimension), Draws(7, core.round)),)))
+    core.step()
+    assert [draws.round for _, draws in told] == [6, 7, 8]
+    for (point_D, key), (z_D, draws) in zip(told, asked[1:], strict=True):
+        assert point_D is z_D
+        assert key == draws
+    other = WorkerCore(game_method, game.operator(1), game.start(), worker=1, seed=7)
+    other.ahead = core.ahead
+    other.step()
+    other.look_ahead()
+    assert len(told) == 3
 
 
 def test_capture_and_restore(game: BilinearGame, game_method: AnyMethod, network: Any) -> None:

@@ -34,6 +34,7 @@ RECIPE: dict[str, Any] = {
     "method": {
         "name": "compressed_adamw",
         "step_size": 0.003,
+        "late": True,
         "up": {"name": "nearest_int4"},
         "down": {"name": "top_k", "fraction": 0.1},
     },
