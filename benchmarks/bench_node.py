@@ -1,6 +1,6 @@
 """What compression and exchange cost beside the steps of a network, and what the ranks of a node cost one another.
 
-    python benchmarks/bench_node.py                     # both tables, some 6 minutes on 2 cores
+    python benchmarks/bench_node.py                     # both tables, some 8 minutes on 2 cores
     python benchmarks/bench_node.py --only networks --text WIKITEXT_FOLDER
     python benchmarks/bench_node.py --only ranks --ranks 8 --dimensions 18000000
 

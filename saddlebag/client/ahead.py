@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from saddlebag.algorithms.local_blocks import LocalOperator
+
 if TYPE_CHECKING:
-    from saddlebag.algorithms import Operator
+    from saddlebag.algorithms import AnyMethod, Operator
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["Ahead"]
+__all__ = ["Ahead", "looking_ahead"]
 
 
 class Ahead:
@@ -43,6 +45,12 @@ class Ahead:
         if self._begun is not None:
             self._begun.thread.join()
             self._begun = None
+
+
+def looking_ahead(method: AnyMethod, operator: Operator) -> Operator:
+    """An `Ahead` where the method is late, else the operator; one that moves blocks of samples does so round by round."""
+    late = getattr(method, "late", False) and not isinstance(operator, LocalOperator)
+    return Ahead(operator) if late else operator
 
 
 class _Begun:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, Judge, Operator, Problem, Record, ReplicaState, Verdict
 from saddlebag.client.account import Phases
-from saddlebag.client.ahead import Ahead
+from saddlebag.client.ahead import Ahead, looking_ahead
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError
@@ -219,9 +219,7 @@ def run_worker(
         raise ConfigError(f"rank must lie in [0, {recipe.workers}), got {rank}")
     problem = problem or build_problem(recipe, out=out)
     phases, method = Phases(), _provisional(recipe, problem)
-    asked: Operator = operator or problem.operator(rank)
-    if getattr(method, "late", False):
-        asked = Ahead(asked)
+    asked = looking_ahead(method, operator or problem.operator(rank))
     core = WorkerCore(method, phases.watched(asked), problem.start(), worker=rank, seed=recipe.seed)
     core.ahead = asked.begin if isinstance(asked, Ahead) else None
     store = CheckpointStore(out / "checkpoints", f"worker-{rank}") if out is not None else None

@@ -111,6 +111,23 @@ def test_plain_steps_that_are_late_are_the_recursion_with_a_delay() -> None:
     assert np.allclose(found.replica.z_D, z_D, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize(("late", "limit"), [(False, 2.0), (True, 1.0)])
+def test_the_largest_stable_step_on_a_quadratic(late: bool, limit: float, game: BilinearGame) -> None:
+    """Of curvature L: plain steps are stable up to 2/L, late ones, whose roots solve r^2 - r + step L = 0, up to 1/L."""
+    curvature = 4.0
+    for share, shrinks in ((0.95, True), (1.05, False)):
+        step_size = share * limit / curvature
+        given: dict[str, Any] = {"up": EXACT, "down": EXACT, "momentum": 0.0, "late": late}
+        method = METHODS["compressed_sgd"](game, step_size=step_size, **given)
+        replica = method.init_replica(np.ones(8))
+        own, server = method.init_worker(replica), method.init_server(replica)
+        for round_ in range(200):
+            own, up = method.worker_step(replica, own, lambda z_D, draws: curvature * z_D, Draws(0, round_, 0))
+            server, down = method.server_step(replica, server, (up.parts[0],), Draws(0, round_))
+            replica = method.replay(replica, down, Draws(0, round_))
+        assert (np.abs(replica.z_D).max() < 0.1) == shrinks
+
+
 def test_states_survive_pickling_and_restarts(game: BilinearGame, play: Any) -> None:
     local: dict[str, Any] = {"local_steps": 2, "local_step_size": 0.1, "local_rule": "adamw_kept"}
     method = METHODS["compressed_adamw"](game, up=TOP, down=TOP, step_size=0.01, memory="innovations", momentum_up=0.5, **local)

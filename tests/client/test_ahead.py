@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlebag.client.ahead import Ahead
-from saddlebag.compression import Draws
+from saddlebag.algorithms import METHODS
+from saddlebag.algorithms.networks.local import Keeper
+from saddlebag.algorithms.problems import BilinearGame
+from saddlebag.client.ahead import Ahead, looking_ahead
+from saddlebag.compression import Draws, Identity
 from saddlebag.errors import NotFiniteError
 
 KEY = Draws(1, 2, 0)
@@ -67,3 +70,21 @@ def test_an_error_comes_to_who_asks() -> None:
     given_up: Any = Ahead(Spy())
     given_up.begin(z_D, KEY)
     np.testing.assert_array_equal(given_up(np.ones(3), KEY), np.full(3, 3.0))
+
+
+def test_only_late_methods_look_ahead_and_keepers_of_blocks_never_do() -> None:
+    class Blocks:
+        name = "blocks"
+
+        def block_shape(self, worker: int) -> tuple[int, ...]:
+            return (1,)
+
+        def step(self, worker: int, z_D: Any, block_E: Any, draws: Draws) -> Any:
+            return z_D, block_E
+
+    game, spy, keeper = BilinearGame(n=2, num_workers=1), Spy(), Keeper(Blocks(), 0)
+    given: dict[str, Any] = {"up": Identity(), "down": Identity(), "step_size": 0.1}
+    in_time, late = (METHODS["compressed_adamw"](game, late=late, **given) for late in (False, True))
+    assert looking_ahead(in_time, spy) is spy
+    assert isinstance(looking_ahead(late, spy), Ahead)
+    assert looking_ahead(late, keeper) is keeper
