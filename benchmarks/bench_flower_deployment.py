@@ -137,7 +137,7 @@ def main(grid, context):
                 at = [(number, second - begin, 0.0) for number, second in enumerate(ends)]
                 out.append({"case": case["case"], "mode": mode, "ends": at, "total": time.monotonic() - begin})
                 continue
-            recipe = recipe_from_dict({**case["recipe"], "stop": {"max_rounds": case[mode], "every": 1}})
+            recipe = recipe_from_dict({**case["recipe"], "stop": {"max_rounds": case[mode], "every": case["every"]}})
             observe = lambda record: at.append((record.round, time.monotonic() - begin, list(record.merits.values())[0]))
             if mode == "messages":
                 MethodStrategy(recipe, observe=observe).start(grid=grid)
@@ -172,7 +172,7 @@ def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
         },
     ]
     for case in both:
-        case["bare streams"] = case["session"]
+        case["bare streams"], case["every"] = case["session"], options.every
     return [case for case, name in zip(both, ("small", "large"), strict=True) if options.only in (None, name)]
 
 
@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--messages", type=int, default=8, help="rounds through Flower's messages; half as many at d = 1M")
     parser.add_argument("--rounds", type=int, default=500, help="rounds of the session; a quarter at d = 1M")
+    parser.add_argument("--every", type=int, default=1, help="rounds between evaluations, during which workers wait")
     parser.add_argument("--only", choices=("small", "large"))
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds")
     add_output_options(parser)
