@@ -38,11 +38,12 @@ GRIDS: dict[str, dict[str, Any]] = {
     "FedAvg": {"compress": False},
     **{f"1/{each} down": {"grid-down": 1 / each} for each in (2, 4, 8)},
 }
-COLUMNS = {"accuracy": 3, "robust": 3, "up": 0, "fewer_up": 1, "down": 0, "fewer_down": 1, "cpu_s": 0}
+COLUMNS = {"accuracy": 3, "robust": 3, "cpu_s": 0}
+COLUMNS |= {f"{kind}{way}": digits for way in ("up", "down") for kind, digits in (("", 0), ("plain_", 0), ("fewer_", 1))}
 
 
 def run(name: str, given: dict[str, Any], seed: int, rounds: int) -> Row:
-    """One run of the app; bytes are those of a client and round."""
+    """One run of the app; bytes are those of a client and round, plain ones those of the same messages without `Compressed`."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "result.json"
         config = {**CONFIG, **given, "seed": seed, "num-server-rounds": rounds, "output": str(output), "evaluate-every": rounds}
@@ -55,7 +56,8 @@ def run(name: str, given: dict[str, Any], seed: int, rounds: int) -> Row:
     if config["compress"]:
         for way in ("up", "down"):
             sent, plain = (found[f"saddlebag-{kind}{way}-bytes"] for kind in ("", "plain-"))
-            row |= {way: sent / (rounds * config["clients-per-round"]), f"fewer_{way}": plain / sent}
+            messages = rounds * config["clients-per-round"]
+            row |= {way: sent / messages, f"plain_{way}": plain / messages, f"fewer_{way}": plain / sent}
     return row
 
 

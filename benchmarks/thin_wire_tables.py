@@ -85,6 +85,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         for axes in (left, right):
             axes.set_xscale("log")
             axes.grid(True, color="#e6e6e6")
-        left.legend(frameon=False)
+        figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
         figure.suptitle(f"Masked words, two nodes, {at(rows[0]['rate_mbit'])}")
         figure.savefig(path, dpi=150)
