@@ -182,6 +182,7 @@ def main() -> None:
     options = parser.parse_args()
     if (reason := missing()) is not None:
         raise SystemExit(reason)
+    os.environ.update(ONE_THREAD)  # before numpy and torch are imported: the bits of a sum depend on the number of threads
     from saddlebag.launch.recipe import load_recipe
 
     sets = [f"workers={options.nodes}", f"ranks={options.ranks}", *options.sets]
