@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 import multiprocessing
+import random
 import sys
 import tempfile
 import time
@@ -48,6 +49,7 @@ def run(name: str, given: dict[str, Any], seed: int, rounds: int) -> Row:
         output = Path(folder) / "result.json"
         config = {**CONFIG, **given, "seed": seed, "num-server-rounds": rounds, "output": str(output), "evaluate-every": rounds}
         assert set(config) == set(CONFIG)
+        random.seed(seed)  # Flower samples the clients of a round from this generator, and leaves it unseeded
         begin = time.process_time()
         InProcessGrid(client_app, config["clients"], config).start(server_app, config)
         seconds, found = time.process_time() - begin, json.loads(output.read_text())
