@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.algorithms.networks.chance import seeded
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.vocabulary import CLS, PAD, SEP, Vocabulary, require
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,8 +54,7 @@ def shape_of(size: str, vocabulary: int, length: int) -> AlbertShape:
     Raises:
         ConfigError: the size is unknown or the length too small.
     """
-    if size not in SHAPES:
-        raise ConfigError(f"size must be one of {', '.join(SHAPES)}, got {size!r}")
+    check_choice("size", size, SHAPES)
     shape = SHAPES[size]
     shape = dataclasses.replace(shape, vocabulary=vocabulary or shape.vocabulary, length=length or shape.length)
     if shape.length < 4:

@@ -18,7 +18,7 @@ import numpy as np
 from saddlebag.algorithms.networks.adversary import Norm, advance, ascend, climb
 from saddlebag.algorithms.networks.local import LocalBlock
 from saddlebag.algorithms.networks.vocabulary import PAD
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,10 +53,8 @@ class EmbeddingAttack:
     strides: float = _STRIDES
 
     def __post_init__(self) -> None:
-        if self.attack not in get_args(TextAttack):
-            raise ConfigError(f"attack must be one of {', '.join(get_args(TextAttack))}, got {self.attack!r}")
-        if self.norm not in get_args(Norm):
-            raise ConfigError(f"norm must be one of {', '.join(get_args(Norm))}, got {self.norm!r}")
+        check_choice("attack", self.attack, get_args(TextAttack))
+        check_choice("norm", self.norm, get_args(Norm))
         if not 0 <= self.eps < np.inf or self.steps < 1:
             raise ConfigError(f"eps must be 0 or more and attack_steps at least 1, got {self.eps} and {self.steps}")
         if self.attack != "none" and not self.eps:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from saddlebag.launch.commands.options import data_option, overrides, set_option, timeout_option
+
 __all__ = ["collective"]
 
 _FILE = click.Path(path_type=Path)
@@ -13,17 +15,10 @@ _FILE = click.Path(path_type=Path)
 
 @click.command(short_help="Run without a server, under torchrun.")
 @click.argument("recipe", type=_FILE)
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe.")
-@click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
+@set_option
+@data_option
 @click.option("--out", type=_FILE, help="Folder for results and checkpoints, of all ranks.  [default: the recipe's]")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=1),
-    default=600.0,
-    show_default=True,
-    help="Seconds that a rank may be busy before the others take it for lost.",
-)
+@timeout_option
 @click.option("--parent-fd", type=int, hidden=True, help="End when this pipe closes.")
 def collective(
     recipe: Path, sets: tuple[str, ...], data: str | None, out: Path | None, timeout_s: float, parent_fd: int | None
@@ -37,8 +32,9 @@ def collective(
     from saddlebag.launch.collective import run_rank
     from saddlebag.launch.ranks import start_ranks
     from saddlebag.launch.recipe import load_recipe
+    from saddlebag.launch.sections import BUNDLED
 
-    loaded = load_recipe(recipe, [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])])
+    loaded = load_recipe(recipe, overrides(sets, data, bundled=BUNDLED))
     folder = out or Path(loaded.output.directory) / loaded.label
     if "LOCAL_RANK" not in os.environ:
         return start_ranks(loaded, folder, timeout_s=timeout_s, parent_fd=parent_fd)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from saddlebag.errors import ConfigError
+from saddlebag.launch.commands.options import data_option, overrides
 from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
 
 __all__ = ["groupwise"]
@@ -27,7 +28,7 @@ def groupwise() -> None:
 @groupwise.command()
 @click.argument("recipe", type=_FILE)
 @_sets
-@click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
+@data_option
 @click.option("--out", type=_FILE, help="Folder for the results.  [default: the recipe's directory, or runs/ and its name]")
 @click.option("--processes", type=click.IntRange(1, 256), help="Processes among which orders are divided.  [default: cores]")
 @click.option("--force", is_flag=True, help="Replace the study in that folder.")
@@ -44,8 +45,8 @@ def run(
     """Run the study of RECIPE: every order of the rows, groupwise against the single model."""
     from saddlebag.launch.groupwise.running import run_recipe
 
-    overrides = [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]
-    folder, values = run_recipe(recipe, overrides, out=out, processes=processes, force=force)
+    given = overrides(sets, data)
+    folder, values = run_recipe(recipe, given, out=out, processes=processes, force=force)
     _show(values, as_json)
     if not as_json:
         click.echo(f"results in {folder}: plot.png, groups.csv, curves.csv, result.json, recipe.toml")
@@ -105,8 +106,8 @@ def serve(recipe: Path, sets: tuple[str, ...], data: str | None, address: str, o
         shards=int(shards),
         **{key: rest[key] for key in ("metrics", "sync", "checkpoint_every", "max_rows", "max_pending")},
     )
-    overrides = [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]
-    run_service(recipe, overrides, options, lambda text: click.echo(text, err=True))
+    given = overrides(sets, data)
+    run_service(recipe, given, options, lambda text: click.echo(text, err=True))
 
 
 @groupwise.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from saddlebag.launch.commands.options import data_option, overrides, set_option, timeout_option
 from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
 
 __all__ = ["node"]
@@ -16,19 +17,12 @@ _FILE = click.Path(path_type=Path)
 
 @click.command(short_help="Take part as a node of several ranks, under torchrun.")
 @click.argument("recipe", type=_FILE)
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe.")
-@click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
+@set_option
+@data_option
 @click.option("--worker", type=int, help="Number of this worker, from 0.  [default: torchrun's number of the node]")
 @click.option("--server", "address", metavar="HOST:PORT", required=True, help="Where the server listens.")
 @click.option("--out", type=_FILE, help="Folder for the leader's checkpoints; none are kept without.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=1),
-    default=600.0,
-    show_default=True,
-    help="Seconds that a rank may be busy before the others take it for lost.",
-)
+@timeout_option
 @token_option
 @certificate_option
 @key_option
@@ -49,10 +43,11 @@ def node(
     """
     from saddlebag.launch.node import run_node
     from saddlebag.launch.recipe import load_recipe
+    from saddlebag.launch.sections import BUNDLED
     from saddlebag.proto.endpoint import ClientSecurity
 
     return run_node(
-        load_recipe(recipe, [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])]),
+        load_recipe(recipe, overrides(sets, data, bundled=BUNDLED)),
         worker,
         address,
         out=out,

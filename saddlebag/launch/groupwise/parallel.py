@@ -20,6 +20,7 @@ import numpy as np
 from saddlebag.algorithms.groupwise import BlockSums, block_length, block_sums, from_vector, merge_block, to_vector
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
+from saddlebag.launch.commands.options import data_option, overrides
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.stream import build_stream
 
@@ -82,14 +83,14 @@ def _all_reduce(vector: Any, largest: float) -> tuple[Any, float]:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe.")
-@click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
+@data_option
 @click.option("--block", type=click.IntRange(1), default=512, show_default=True, help="Rows of the longest block.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(recipe: Path, sets: tuple[str, ...], data: str | None, block: int, as_json: bool) -> None:
     """Learn RECIPE's stream in frozen blocks divided among the ranks of torchrun (or alone, without it)."""
     import os
 
-    loaded, _ = load_groupwise(recipe, [*sets, *([f"data.source={Path(data).resolve()}"] if data else [])])
+    loaded, _ = load_groupwise(recipe, overrides(sets, data))
     stream = build_stream(loaded)
     algorithm = make_algorithm(loaded, len(stream.features), len(stream.groups))
     mixer: Any = algorithm.mixer
