@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from saddlebag.algorithms import Problem, Stop, make_method, simulate
-from saddlebag.algorithms.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.problems import PROBLEMS, BilinearGame
+from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.compression import Grid, Identity, Natural, RandK, TopK
-from saddlebag.launch.data import load_data
+from saddlebag.launch.data.rows import load_data
 from saddlebag.proto.codec import LoopbackWire
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -19,9 +19,9 @@ from harness import Row, add_output_options, progress, save, show, verdict
 from saddlebag.algorithms import Message
 from saddlebag.compression import BlockInt4, BlockInt8, Cast, Dithering, Draws, Identity, Levels, Natural, Sparse, Ternary, TopK
 from saddlebag.proto.codec import decode, encode
+from saddlebag.proto.coding.indices import RICE, decode_index, encode_index
+from saddlebag.proto.coding.levels import encode_levels
 from saddlebag.proto.frames import frames_of
-from saddlebag.proto.index_coding import RICE, decode_index, encode_index
-from saddlebag.proto.level_coding import encode_levels
 from saddlebag.proto.reader import Reader
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 
 from saddlebag.flower import Compressed, InProcessGrid, Ledger, MethodStrategy, compression_mod, method_app, serialised_bytes
 from saddlebag.launch.build import build_problem
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

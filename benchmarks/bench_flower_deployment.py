@@ -17,7 +17,7 @@ from typing import Any
 
 from harness import Row, add_output_options, progress, save, show, verdict
 
-from saddlebag.flower.deployment import Deployment
+from saddlebag.flower.trials.deployment import Deployment
 
 SMALL, LARGE = 1_000, 1_000_000
 GOALS_MS = (5.0, 25.0)
@@ -102,7 +102,7 @@ from flwr.serverapp import ServerApp
 from saddlebag.proto.endpoint import ServerSecurity
 from timed import streams
 from saddlebag.flower import MethodStrategy, run_session
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
 
 app = ServerApp()
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from harness import ONE_THREAD, Row, add_output_options, memory, progress, save, show, verdict
 
-from saddlebag.launch.local import run_grpc
-from saddlebag.launch.recipe import load_recipe
+from saddlebag.launch.drivers.supervisor import run_grpc
+from saddlebag.launch.recipe.recipe import load_recipe
 
 if TYPE_CHECKING:
     from saddlebag.algorithms import Record

@@ -61,8 +61,8 @@ def network(name: str, ranks: int, way: str, rounds: int, text: Path, folder: Pa
         sets += [f"data.source={text}", "problem.judged=8"]
     given = [str(recipe), *(word for key in sets for word in ("--set", key))]
     address = f"{LOOPBACK}:{free_port()}"
-    server = [sys.executable, "-m", "saddlebag.launch.cli", "server", *given, "--address", address, "--out", str(out)]
-    node = torchrun(ranks, "-m", "saddlebag.launch.node", *given, "--server", address, "--out", str(out))
+    server = [sys.executable, "-m", "saddlebag", "server", *given, "--address", address, "--out", str(out)]
+    node = torchrun(ranks, "-m", "saddlebag", "node", *given, "--server", address, "--out", str(out))
     progress(f"{name}, {ranks} ranks, compression {way}")
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((out / "log").open("wb"))
@@ -71,7 +71,7 @@ def network(name: str, ranks: int, way: str, rounds: int, text: Path, folder: Pa
         if subprocess.run(node, stdout=log, stderr=log, env=environment(), timeout=_TIMEOUT_S, check=False).returncode:
             raise SystemExit((out / "log").read_text()[-4000:])
         served.wait(_TIMEOUT_S)
-    from saddlebag.launch.local import PHASES
+    from saddlebag.launch.drivers.supervisor import PHASES
 
     files = (PHASES.format(0), "node-0.json", "result.json")
     phases, inside, result = (json.loads((out / file).read_text()) for file in files)
@@ -126,7 +126,7 @@ def measure(dimension: int, turns: int, out: Path) -> None:
 
     from saddlebag.client.group import NodeGroup, process_group
     from saddlebag.compression import Draws
-    from saddlebag.launch.place import here
+    from saddlebag.launch.drivers.place import here
 
     class Narrow:
         """A part as networks have them: its value is a tensor of float32."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from saddlebag.algorithms import METHODS, form_means
-from saddlebag.algorithms.optimizer_rules import RULES
+from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.compression import SERVER, Draws, make_compressor
 
 

@@ -145,12 +145,12 @@ def run_saddlebag(bench: Bench, nodes: Sequence[Namespace], sets: Sequence[str])
     place, remote = nodes[2] if bench.apart else nodes[0], nodes[1]
     address = f"{place.address}:{PORT}"
     before = (remote.transmitted_bytes(), remote.received_bytes())
-    cli = [sys.executable, "-m", "saddlebag.launch.cli"]
+    cli = [sys.executable, "-m", "saddlebag"]
     serve = [*cli, "server", str(bench.recipe), *options, "--address", address, "--insecure", "--out", str(out)]
     logs, children = ["server.log", "node-0.log", "node-1.log"], [bench.start(place, 0, serve, "server.log")]
     await_line(bench.folder / "server.log", "serving", children[0])
     for number in range(2):
-        script = ["-m", "saddlebag.launch.node", str(bench.recipe), *options, "--server", address, "--worker", str(number)]
+        script = ["-m", "saddlebag", "node", str(bench.recipe), *options, "--server", address, "--worker", str(number)]
         command = torchrun([*script, "--out", str(bench.folder / f"node-{number}")], "--standalone")
         children.append(bench.start(nodes[number], number, command, logs[1 + number]))
     bench.wait(children, logs)

@@ -13,10 +13,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from saddlebag.launch.compare_plot import plot_comparison
-from saddlebag.launch.compare_summary import read_comparison
-from saddlebag.launch.compare_table import markdown, ranked, setting
-from saddlebag.launch.units import format_bytes
+from saddlebag.launch.compare.plot import plot_comparison
+from saddlebag.launch.compare.summary import read_comparison
+from saddlebag.launch.compare.table import markdown, ranked, setting
+from saddlebag.launch.results.units import format_bytes
 
 DOCS = Path(__file__).parents[1] / "docs"
 STORED = DOCS / "comparison"

@@ -23,7 +23,7 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_
 from saddlebag.algorithms.networks.chance import Chance, seed_of
 from saddlebag.compression import Draws
 from saddlebag.launch.build import build_method, build_problem
-from saddlebag.launch.recipe import load_recipe
+from saddlebag.launch.recipe.recipe import load_recipe
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.networks.game import ModuleGame

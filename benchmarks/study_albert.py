@@ -25,7 +25,7 @@ import numpy as np
 
 from saddlebag.algorithms import simulate
 from saddlebag.launch.build import build_method, build_problem, resolve
-from saddlebag.launch.recipe import load_recipe
+from saddlebag.launch.recipe.recipe import load_recipe
 from saddlebag.proto.codec import LoopbackWire
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 
 from saddlebag.algorithms import Record, simulate
 from saddlebag.launch.build import build_method, build_problem, resolve
-from saddlebag.launch.pictures import grid
-from saddlebag.launch.plot import PALETTE
-from saddlebag.launch.recipe import load_recipe
+from saddlebag.launch.recipe.recipe import load_recipe
+from saddlebag.launch.results.plot import PALETTE
+from saddlebag.launch.results.shown import grid
 from saddlebag.proto.codec import LoopbackWire
 
 RECIPE = Path(__file__).parents[1] / "launch" / "recipes" / "digits_gan.toml"

@@ -30,11 +30,11 @@ from saddlebag.algorithms.problems.groups import Groups
 from saddlebag.algorithms.problems.robust_primal import logistic
 from saddlebag.algorithms.problems.rows import prepare
 from saddlebag.launch.build import build_problem
-from saddlebag.launch.recipe import Recipe, load_recipe, recipe_from_dict
+from saddlebag.launch.data.tables import Encoding, Table, read_table_file
+from saddlebag.launch.recipe.recipe import Recipe, load_recipe, recipe_from_dict
+from saddlebag.launch.results.table import Board
+from saddlebag.launch.results.units import format_bytes
 from saddlebag.launch.running import run
-from saddlebag.launch.table import Board
-from saddlebag.launch.tabular import Encoding, Table, read_table_file
-from saddlebag.launch.units import format_bytes
 from saddlebag.proto.checkpoint import CheckpointStore
 
 RECIPE = Path(__file__).parents[1] / "launch" / "recipes" / "group_robust_adult.toml"

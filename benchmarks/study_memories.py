@@ -26,7 +26,7 @@ import numpy as np
 
 from saddlebag.algorithms import METHODS, Stop, simulate
 from saddlebag.compression import Draws, Purpose, make_compressor
-from saddlebag.compression.per_tensor import Tensor, per_tensor
+from saddlebag.compression.combinators.per_tensor import Tensor, per_tensor
 from saddlebag.proto.codec import LoopbackWire
 
 WORKERS, HIDDEN = 4, 128
@@ -107,7 +107,7 @@ class Perceptron:
 
 def transformer(seed: int, batch: int = 16) -> Any:
     from saddlebag.algorithms.networks.digits import digits_transformer
-    from saddlebag.launch.images import read_images
+    from saddlebag.launch.data.images import read_images
 
     return digits_transformer(read_images("digits"), num_workers=WORKERS, seed=seed, attack="none", batch_size=batch)
 

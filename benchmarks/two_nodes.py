@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from namespaces import Namespace
 
-    from saddlebag.launch.recipe import Recipe
+    from saddlebag.launch.recipe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 7777
@@ -142,7 +142,7 @@ def kill(cluster: Cluster, scripts: list[subprocess.Popen[Any]], iterations: int
     scripts[last] = cluster.start(last)
     cluster.until(2 * iterations // 3, timeout_s)
     progress("the server and a rank of machine 0 are killed")
-    for part in ("saddlebag server", "saddlebag.launch.node"):
+    for part in ("saddlebag server", "saddlebag node"):
         os.kill(_youngest(cluster.machines[0], part), 9)
 
 
@@ -183,7 +183,7 @@ def main() -> None:
     if (reason := missing()) is not None:
         raise SystemExit(reason)
     os.environ.update(ONE_THREAD)  # before numpy and torch are imported: the bits of a sum depend on the number of threads
-    from saddlebag.launch.recipe import load_recipe
+    from saddlebag.launch.recipe.recipe import load_recipe
 
     sets = [f"workers={options.nodes}", f"ranks={options.ranks}", *options.sets]
     recipe = load_recipe(options.recipe, [*sets, *(["checkpoint.every=20"] if options.kill else [])])

@@ -43,7 +43,7 @@ if [ "$NODE" = 0 ]; then
   trap 'kill "$server" 2> /dev/null || true' EXIT
 fi
 
-torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node "$RANKS" --max-restarts "$RESTARTS" -m saddlebag.launch.node \
+torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node "$RANKS" --max-restarts "$RESTARTS" -m saddlebag node \
   "$RECIPE" --server "$SERVER" --worker "$NODE" --out "$OUT/node-$NODE" "${node_flags[@]}"
 
 if [ "$NODE" = 0 ]; then wait "$server"; fi

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from saddlebag.flower.deployment import Deployment
+from saddlebag.flower.trials.deployment import Deployment
 
 HERE = Path(__file__).resolve().parent
 

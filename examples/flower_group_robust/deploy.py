@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from saddlebag.flower.deployment import REJOIN_S, Deployment
+from saddlebag.flower.trials.deployment import REJOIN_S, Deployment
 
 HERE = Path(__file__).resolve().parent
 

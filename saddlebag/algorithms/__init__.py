@@ -13,8 +13,22 @@ from saddlebag.algorithms.base import (
     restarted,
 )
 from saddlebag.algorithms.check import check_method
-from saddlebag.algorithms.compressed_extragradient import CompressedExtragradient, compressed_extragradient
-from saddlebag.algorithms.compressed_optimizer import (
+from saddlebag.algorithms.finite_sum import FiniteSum
+from saddlebag.algorithms.methods.compressed_extragradient import CompressedExtragradient, compressed_extragradient
+from saddlebag.algorithms.methods.diana_sgda import DianaSgda, diana_sgda
+from saddlebag.algorithms.methods.extragradient import Extragradient, extragradient
+from saddlebag.algorithms.methods.extragradient_feedback import ExtragradientFeedback, extragradient_feedback
+from saddlebag.algorithms.methods.forward_backward_forward import ForwardBackwardForward, forward_backward_forward
+from saddlebag.algorithms.methods.innovations import Innovations, innovations
+from saddlebag.algorithms.methods.local_sgda import LocalSgda, local_sgda
+from saddlebag.algorithms.methods.masha1 import Masha1, masha1
+from saddlebag.algorithms.methods.masha2 import Masha2, masha2
+from saddlebag.algorithms.methods.ogda import Ogda, ogda
+from saddlebag.algorithms.methods.optimistic_masha import OptimisticMasha, optimistic_masha
+from saddlebag.algorithms.methods.qsgda import Qsgda, qsgda
+from saddlebag.algorithms.methods.three_pillars import ThreePillars, three_pillars
+from saddlebag.algorithms.methods.vr_diana_sgda import VrDianaSgda, vr_diana_sgda
+from saddlebag.algorithms.optimizers.compressed import (
     CompressedOptimizer,
     compressed_adamw,
     compressed_extra_adam,
@@ -22,25 +36,11 @@ from saddlebag.algorithms.compressed_optimizer import (
     compressed_optimistic_adam,
     compressed_sgd,
 )
-from saddlebag.algorithms.diana_sgda import DianaSgda, diana_sgda
-from saddlebag.algorithms.extragradient import Extragradient, extragradient
-from saddlebag.algorithms.extragradient_feedback import ExtragradientFeedback, extragradient_feedback
-from saddlebag.algorithms.finite_sum import FiniteSum
-from saddlebag.algorithms.forward_backward_forward import ForwardBackwardForward, forward_backward_forward
-from saddlebag.algorithms.innovations import Innovations, innovations
-from saddlebag.algorithms.local_sgda import LocalSgda, local_sgda
-from saddlebag.algorithms.masha1 import Masha1, masha1
-from saddlebag.algorithms.masha2 import Masha2, masha2
-from saddlebag.algorithms.ogda import Ogda, ogda
-from saddlebag.algorithms.optimistic_masha import OptimisticMasha, optimistic_masha
+from saddlebag.algorithms.optimizers.power_sgd import PowerSgd, power_sgd
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, caught_up, participants
-from saddlebag.algorithms.power_sgd import PowerSgd, power_sgd
-from saddlebag.algorithms.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
-from saddlebag.algorithms.three_pillars import ThreePillars, three_pillars
-from saddlebag.algorithms.vr_diana_sgda import VrDianaSgda, vr_diana_sgda
 
 __all__ = [
     "DIVERGED",

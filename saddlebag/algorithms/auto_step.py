@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from saddlebag.algorithms.one_part import check_step
+from saddlebag.algorithms.methods.one_part import check_step
 from saddlebag.algorithms.participation import Selective
 from saddlebag.algorithms.wrapped import Wrapped
 from saddlebag.errors import ConfigError

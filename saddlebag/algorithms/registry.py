@@ -5,29 +5,29 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.compressed_extragradient import compressed_extragradient
-from saddlebag.algorithms.compressed_optimizer import (
+from saddlebag.algorithms.local_blocks import with_local_blocks
+from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
+from saddlebag.algorithms.methods.diana_sgda import diana_sgda
+from saddlebag.algorithms.methods.extragradient import extragradient
+from saddlebag.algorithms.methods.extragradient_feedback import extragradient_feedback
+from saddlebag.algorithms.methods.forward_backward_forward import forward_backward_forward
+from saddlebag.algorithms.methods.innovations import innovations
+from saddlebag.algorithms.methods.local_sgda import local_sgda
+from saddlebag.algorithms.methods.masha1 import masha1
+from saddlebag.algorithms.methods.masha2 import masha2
+from saddlebag.algorithms.methods.ogda import ogda
+from saddlebag.algorithms.methods.optimistic_masha import optimistic_masha
+from saddlebag.algorithms.methods.qsgda import qsgda
+from saddlebag.algorithms.methods.three_pillars import three_pillars
+from saddlebag.algorithms.methods.vr_diana_sgda import vr_diana_sgda
+from saddlebag.algorithms.optimizers.compressed import (
     compressed_adamw,
     compressed_extra_adam,
     compressed_lamb,
     compressed_optimistic_adam,
     compressed_sgd,
 )
-from saddlebag.algorithms.diana_sgda import diana_sgda
-from saddlebag.algorithms.extragradient import extragradient
-from saddlebag.algorithms.extragradient_feedback import extragradient_feedback
-from saddlebag.algorithms.forward_backward_forward import forward_backward_forward
-from saddlebag.algorithms.innovations import innovations
-from saddlebag.algorithms.local_blocks import with_local_blocks
-from saddlebag.algorithms.local_sgda import local_sgda
-from saddlebag.algorithms.masha1 import masha1
-from saddlebag.algorithms.masha2 import masha2
-from saddlebag.algorithms.ogda import ogda
-from saddlebag.algorithms.optimistic_masha import optimistic_masha
-from saddlebag.algorithms.power_sgd import power_sgd
-from saddlebag.algorithms.qsgda import qsgda
-from saddlebag.algorithms.three_pillars import three_pillars
-from saddlebag.algorithms.vr_diana_sgda import vr_diana_sgda
+from saddlebag.algorithms.optimizers.power_sgd import power_sgd
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from saddlebag.algorithms.division import tree_partners
 from saddlebag.algorithms.networks.finite import all_finite
+from saddlebag.algorithms.problems.division import tree_partners
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, LocalProtocolError, NotFiniteError, PeerLost
 

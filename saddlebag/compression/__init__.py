@@ -1,23 +1,33 @@
 """Compression: payload layouts, compressors, error feedback, and the draws that machines share. Pure: numpy only."""
 
-from saddlebag.compression.adaptive import budget
 from saddlebag.compression.base import Absolute, Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
-from saddlebag.compression.bernoulli import Bernoulli
-from saddlebag.compression.block_top_k import BlockTopK
-from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.check import check_compressor
-from saddlebag.compression.compose import Sparsifier, compose
-from saddlebag.compression.dithering import Dithering
+from saddlebag.compression.combinators.budget import budget
+from saddlebag.compression.combinators.compose import Sparsifier, compose
+from saddlebag.compression.combinators.induced import induced
+from saddlebag.compression.combinators.per_tensor import Rule, Tensor, per_tensor
+from saddlebag.compression.combinators.scaled import scaled
+from saddlebag.compression.combinators.schedule import decay, schedule, scheduled
+from saddlebag.compression.compressors.bernoulli import Bernoulli
+from saddlebag.compression.compressors.block_top_k import BlockTopK
+from saddlebag.compression.compressors.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
+from saddlebag.compression.compressors.dithering import Dithering
+from saddlebag.compression.compressors.grid import Grid
+from saddlebag.compression.compressors.half import Cast, StochasticBfloat16
+from saddlebag.compression.compressors.identity import Identity
+from saddlebag.compression.compressors.low_rank import RankR
+from saddlebag.compression.compressors.natural import Natural
+from saddlebag.compression.compressors.natural_dithering import NaturalDithering
+from saddlebag.compression.compressors.perm_k import PermK
+from saddlebag.compression.compressors.power_sgd import PowerSGD, PowerState, in_lockstep
+from saddlebag.compression.compressors.rand_k import RandK, UnscaledRandK
+from saddlebag.compression.compressors.sign import ScaledSign
+from saddlebag.compression.compressors.ternary import Ternary
+from saddlebag.compression.compressors.threshold import HardThreshold, SampledTopK
+from saddlebag.compression.compressors.top_k import TopK
 from saddlebag.compression.draws import EVERYONE, SERVER, Draws, Purpose, Stream, stratified_subset, uniform_subset
 from saddlebag.compression.error_feedback import feed_back, track
-from saddlebag.compression.grid import Grid
-from saddlebag.compression.half import Cast, StochasticBfloat16
-from saddlebag.compression.identity import Identity
-from saddlebag.compression.induced import induced
-from saddlebag.compression.low_rank import RankR
 from saddlebag.compression.mean import Mean, Sum
-from saddlebag.compression.natural import Natural
-from saddlebag.compression.natural_dithering import NaturalDithering
 from saddlebag.compression.payload import (
     Concat,
     Dense,
@@ -38,17 +48,7 @@ from saddlebag.compression.payload import (
     Vector,
     require_finite,
 )
-from saddlebag.compression.per_tensor import Rule, Tensor, per_tensor
-from saddlebag.compression.perm_k import PermK
-from saddlebag.compression.power_sgd import PowerSGD, PowerState, in_lockstep
-from saddlebag.compression.rand_k import RandK, UnscaledRandK
 from saddlebag.compression.registry import COMPRESSORS, make_compressor
-from saddlebag.compression.scaled import scaled
-from saddlebag.compression.schedule import decay, schedule, scheduled
-from saddlebag.compression.sign import ScaledSign
-from saddlebag.compression.ternary import Ternary
-from saddlebag.compression.threshold import HardThreshold, SampledTopK
-from saddlebag.compression.top_k import TopK
 
 __all__ = [
     "COMPRESSORS",

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.compression.adaptive import budget
-from saddlebag.compression.bernoulli import Bernoulli
-from saddlebag.compression.block_top_k import BlockTopK
-from saddlebag.compression.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
-from saddlebag.compression.compose import compose
-from saddlebag.compression.dithering import Dithering
-from saddlebag.compression.grid import Grid
-from saddlebag.compression.half import Cast, StochasticBfloat16
-from saddlebag.compression.identity import Identity
-from saddlebag.compression.induced import induced
-from saddlebag.compression.low_rank import RankR
-from saddlebag.compression.natural import Natural
-from saddlebag.compression.natural_dithering import NaturalDithering
-from saddlebag.compression.per_tensor import per_tensor
-from saddlebag.compression.perm_k import PermK
-from saddlebag.compression.rand_k import RandK, UnscaledRandK
-from saddlebag.compression.scaled import scaled
-from saddlebag.compression.schedule import decay, schedule
-from saddlebag.compression.sign import ScaledSign
-from saddlebag.compression.ternary import Ternary
-from saddlebag.compression.threshold import HardThreshold, SampledTopK
-from saddlebag.compression.top_k import TopK
+from saddlebag.compression.combinators.budget import budget
+from saddlebag.compression.combinators.compose import compose
+from saddlebag.compression.combinators.induced import induced
+from saddlebag.compression.combinators.per_tensor import per_tensor
+from saddlebag.compression.combinators.scaled import scaled
+from saddlebag.compression.combinators.schedule import decay, schedule
+from saddlebag.compression.compressors.bernoulli import Bernoulli
+from saddlebag.compression.compressors.block_top_k import BlockTopK
+from saddlebag.compression.compressors.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
+from saddlebag.compression.compressors.dithering import Dithering
+from saddlebag.compression.compressors.grid import Grid
+from saddlebag.compression.compressors.half import Cast, StochasticBfloat16
+from saddlebag.compression.compressors.identity import Identity
+from saddlebag.compression.compressors.low_rank import RankR
+from saddlebag.compression.compressors.natural import Natural
+from saddlebag.compression.compressors.natural_dithering import NaturalDithering
+from saddlebag.compression.compressors.perm_k import PermK
+from saddlebag.compression.compressors.rand_k import RandK, UnscaledRandK
+from saddlebag.compression.compressors.sign import ScaledSign
+from saddlebag.compression.compressors.ternary import Ternary
+from saddlebag.compression.compressors.threshold import HardThreshold, SampledTopK
+from saddlebag.compression.compressors.top_k import TopK
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -3,15 +3,15 @@
 The only package that imports `flwr` (extra `saddlebag[flower]`, 1.30 or later).
 """
 
-from saddlebag.flower.compressed import Compressed
+from saddlebag.flower.compression.ledger import Ledger, serialised_bytes
+from saddlebag.flower.compression.mod import compression_mod
+from saddlebag.flower.compression.strategy import Compressed
 from saddlebag.flower.experts import SleepingExperts
-from saddlebag.flower.grid import InProcessGrid
 from saddlebag.flower.groupwise import GroupwiseFederation, add_groupwise
-from saddlebag.flower.ledger import Ledger, serialised_bytes
-from saddlebag.flower.method_app import add_method, method_app
-from saddlebag.flower.method_strategy import MethodStrategy
-from saddlebag.flower.mod import compression_mod
-from saddlebag.flower.session import add_session, run_session
+from saddlebag.flower.methods.app import add_method, method_app
+from saddlebag.flower.methods.session import add_session, run_session
+from saddlebag.flower.methods.strategy import MethodStrategy
+from saddlebag.flower.trials.grid import InProcessGrid
 
 __all__ = [
     "Compressed",

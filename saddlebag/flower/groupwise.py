@@ -24,8 +24,8 @@ from saddlebag.algorithms.groupwise import (
 )
 from saddlebag.compression import Draws
 from saddlebag.errors import PeerLost, RemoteProtocolError
-from saddlebag.flower.mod import worker_of
-from saddlebag.flower.packing import read_array
+from saddlebag.flower.compression.mod import worker_of
+from saddlebag.flower.compression.packing import read_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

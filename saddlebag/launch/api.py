@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.estimate import estimate_constants, with_constants
+from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method as _make_method
 from saddlebag.algorithms.registry import takes_compressors
 from saddlebag.algorithms.simulate import Outcome, Record, Stop
 from saddlebag.algorithms.simulate import simulate as _simulate
 from saddlebag.launch.build import step_number
-from saddlebag.launch.fields import fit, parameters_of
-from saddlebag.launch.plugins import find
-from saddlebag.launch.readers import read_data
-from saddlebag.launch.sections import DataSection
+from saddlebag.launch.data.readers import read_data
+from saddlebag.launch.recipe.fields import fit, parameters_of
+from saddlebag.launch.recipe.plugins import find
+from saddlebag.launch.recipe.sections import DataSection
 from saddlebag.proto.codec import LoopbackWire
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def make_method(
         up: compressor of the workers, or its name; identity by default, for methods that take one.
         down: the same of the server.
         step_size: a number, "theory", "auto", a multiple of 1/L such as "0.35/L", or "estimate" (also None): the theory with
-            constants that are estimated from operator values, see `saddlebag.algorithms.estimate`.
+            constants that are estimated from operator values, see `saddlebag.algorithms.problems.estimate`.
         **params: the method's own parameters.
 
     Raises:

@@ -7,16 +7,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.auto_step import AutoStep
-from saddlebag.algorithms.division import divided
-from saddlebag.algorithms.estimate import estimate_constants, with_constants
+from saddlebag.algorithms.problems.division import divided
+from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
 from saddlebag.errors import ConfigError, RemoteProtocolError
-from saddlebag.launch.cache import CACHE, Cache
 from saddlebag.launch.counted import counted_probability
-from saddlebag.launch.fields import at, parameters_of
-from saddlebag.launch.plugins import find
-from saddlebag.launch.readers import read_data
-from saddlebag.launch.sections import CompressorSection, MethodSection, parse_step_size
+from saddlebag.launch.data.cache import CACHE, Cache
+from saddlebag.launch.data.readers import read_data
+from saddlebag.launch.recipe.fields import at, parameters_of
+from saddlebag.launch.recipe.plugins import find
+from saddlebag.launch.recipe.sections import CompressorSection, MethodSection, parse_step_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.base import AnyMethod, Problem
     from saddlebag.compression.base import Compressor
-    from saddlebag.compression.per_tensor import Tensor
-    from saddlebag.launch.recipe import Recipe
+    from saddlebag.compression.combinators.per_tensor import Tensor
+    from saddlebag.launch.recipe.recipe import Recipe
 
 __all__ = ["apply_resolved", "build_method", "build_problem", "resolve", "resolved_json", "step_number"]
 

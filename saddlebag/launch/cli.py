@@ -63,10 +63,10 @@ def cli(debug: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing while it goes.")
 def run(recipe: Path, sets: tuple[str, ...], data: str | None, driver: str | None, out: Path | None, **flags: bool) -> None:
     """Run the methods of RECIPE on this machine and compare them."""
-    from saddlebag.launch.recipe import load_recipe
+    from saddlebag.launch.recipe.recipe import load_recipe
+    from saddlebag.launch.results.table import Board, print_summary
     from saddlebag.launch.running import RECIPE
     from saddlebag.launch.running import run as run_recipe
-    from saddlebag.launch.table import Board, print_summary
 
     if flags["resume"] and flags["force"]:
         raise ConfigError("--resume and --force exclude each other")
@@ -151,7 +151,7 @@ def worker(recipe: Path, sets: tuple[str, ...], rank: int, address: str, out: Pa
 @click.option("--output", "-o", type=_FILE, default=Path("plot.png"), show_default=True, help="PNG, PDF or SVG file.")
 def plot(results: tuple[Path, ...], output: Path) -> None:
     """Draw merit against bytes up, bytes down and rounds, for runs or single methods (folders or result.json files)."""
-    from saddlebag.launch.plot import plot as draw
+    from saddlebag.launch.results.plot import plot as draw
 
     draw(results, output)
     click.echo(str(output))
@@ -162,7 +162,7 @@ def plot(results: tuple[Path, ...], output: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(kind: str | None, as_json: bool) -> None:
     """Show what a recipe may name, and which package brings it."""
-    from saddlebag.launch.listing import entries, print_entries
+    from saddlebag.launch.advice.listing import entries, print_entries
 
     kinds = [kind] if kind else ["methods", "compressors", "problems", "learners", "mixers"]
     if as_json:
@@ -212,7 +212,7 @@ def _quote(path: Path) -> str:
 
 
 def _warn_of_plugins() -> None:
-    from saddlebag.launch.plugins import load_plugins
+    from saddlebag.launch.recipe.plugins import load_plugins
 
     for warning in load_plugins().warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -249,7 +249,3 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str, status: int) -> None:
     click.echo("error: " + " ".join(message.split()), err=True)
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

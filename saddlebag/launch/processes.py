@@ -21,9 +21,9 @@ from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
-from saddlebag.launch.local import ADDRESS_FILE, PHASES
-from saddlebag.launch.outputs import Outputs
-from saddlebag.launch.progress import PROGRESS, throttled, write_progress
+from saddlebag.launch.drivers.supervisor import ADDRESS_FILE, PHASES
+from saddlebag.launch.results.outputs import Outputs
+from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.proto.handshake import require_same_recipe
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from saddlebag.launch.recipe import Recipe
+    from saddlebag.launch.recipe.recipe import Recipe
 
 __all__ = ["run_server", "run_worker", "tune_process", "watch_parent"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from saddlebag.launch.processes import run_server, run_worker, watch_parent
-from saddlebag.launch.recipe import load_recipe
-from saddlebag.launch.units import format_bytes
+from saddlebag.launch.recipe.recipe import load_recipe
+from saddlebag.launch.results.units import format_bytes
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 
 if TYPE_CHECKING:

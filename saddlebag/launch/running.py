@@ -11,9 +11,9 @@ from saddlebag.algorithms.simulate import Record, simulate
 from saddlebag.algorithms.state import digest
 from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.launch.build import build_method, build_problem, resolve
-from saddlebag.launch.outputs import Outputs
-from saddlebag.launch.recipe import Recipe, load_recipe
-from saddlebag.launch.results import (
+from saddlebag.launch.recipe.recipe import Recipe, load_recipe
+from saddlebag.launch.results.outputs import Outputs
+from saddlebag.launch.results.results import (
     METRICS,
     RESULT,
     Line,
@@ -23,7 +23,7 @@ from saddlebag.launch.results import (
     summary,
     write_json,
 )
-from saddlebag.launch.tensorboard import require_tensorboard
+from saddlebag.launch.results.tensorboard import require_tensorboard
 from saddlebag.proto.checkpoint import write_atomically
 from saddlebag.proto.codec import LoopbackWire
 from saddlebag.proto.handshake import recipe_difference
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.algorithms.base import Problem
-    from saddlebag.launch.progress import Progress
-    from saddlebag.launch.table import Board
+    from saddlebag.launch.results.progress import Progress
+    from saddlebag.launch.results.table import Board
 
 __all__ = ["RECIPE", "prepare", "run", "write_recipe"]
 
@@ -72,7 +72,7 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
             histories.append(lines)
     values = summary(recipe, results, histories)
     write_json(out / RESULT, values)
-    from saddlebag.launch.plot import plot  # here, for matplotlib takes half a second
+    from saddlebag.launch.results.plot import plot  # here, for matplotlib takes half a second
 
     plot([out], out / PLOT)
     return values
@@ -84,10 +84,10 @@ def _drive(job: Recipe, problem: Problem, folder: Path, *, resume: bool, board: 
     if job.driver == "simulate":
         return _simulate(job, problem, folder, **ways)
     if job.driver == "collective":
-        from saddlebag.launch.ranks import run_collective  # here: other drivers have no use for it
+        from saddlebag.launch.drivers.ranks import run_collective  # here: other drivers have no use for it
 
         return run_collective(job, folder, resume=resume, note=board.note, **ways)
-    from saddlebag.launch.local import run_grpc  # here, for grpc
+    from saddlebag.launch.drivers.supervisor import run_grpc  # here, for grpc
 
     return run_grpc(job, folder, resume=resume, note=board.note, **ways)
 

@@ -24,8 +24,8 @@ import numpy as np
 from saddlebag.algorithms import Message
 from saddlebag.compression import Concat, Draws, LowRank, Payload, Scheme, Scope, Seeded, Sparse, Support, Total
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
-from saddlebag.proto.flat_coding import decode_flat, encode_flat, finite, is_flat
-from saddlebag.proto.index_coding import decode_index, encode_index
+from saddlebag.proto.coding.flat import decode_flat, encode_flat, finite, is_flat
+from saddlebag.proto.coding.indices import decode_index, encode_index
 from saddlebag.proto.reader import Buffer, Reader, varint
 
 if TYPE_CHECKING:

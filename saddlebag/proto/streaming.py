@@ -10,7 +10,7 @@ from saddlebag.algorithms import Message
 from saddlebag.compression import Dense, Draws, Payload
 from saddlebag.errors import RemoteProtocolError
 from saddlebag.proto.codec import decode, max_message_bytes
-from saddlebag.proto.flat_coding import DENSE, finite
+from saddlebag.proto.coding.flat import DENSE, finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -29,10 +29,10 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms import (
     make_method as typed_make_method,
 )
-from saddlebag.algorithms.optimizer_rules import RULES
+from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.compression import Identity, RandK, TopK
-from saddlebag.compression.per_tensor import Tensor
+from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

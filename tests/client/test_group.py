@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 
 from saddlebag.algorithms import Stop, masha1, simulate
-from saddlebag.algorithms.division import divided, part_of, tree_mean
 from saddlebag.algorithms.problems import FiniteBilinearGame
+from saddlebag.algorithms.problems.division import divided, part_of, tree_mean
 from saddlebag.client.group import NodeGroup
 from saddlebag.compression import SERVER, Draws, Natural, RandK
 from saddlebag.errors import LocalProtocolError, NotFiniteError, PeerLost

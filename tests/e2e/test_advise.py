@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-CLI = [sys.executable, "-m", "saddlebag.launch.cli"]
+CLI = [sys.executable, "-m", "saddlebag"]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from saddlebag.algorithms import digest, simulate
 from saddlebag.launch.build import build_method, build_problem
-from saddlebag.launch.ranks import run_collective
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.drivers.ranks import run_collective
+from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.proto.codec import LoopbackWire
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="Flower is an extra")
 
-from saddlebag.flower.deployment import Deployment
+from saddlebag.flower.trials.deployment import Deployment
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flower_group_robust"
 TIMEOUT_S, ROUNDS = 85, 1000

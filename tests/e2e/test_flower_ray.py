@@ -43,7 +43,7 @@ def in_ray() -> None:
     from flwr.simulation import run_simulation
 
     from saddlebag.flower import MethodStrategy, method_app, run_session
-    from saddlebag.launch.recipe import recipe_from_dict
+    from saddlebag.launch.recipe.recipe import recipe_from_dict
 
     recipe, app, out = recipe_from_dict(RECIPE), ServerApp(), {}
 
@@ -75,7 +75,7 @@ def test_one_recipe_ends_on_the_same_bits_by_every_driver(tmp_path: Path) -> Non
     from saddlebag.algorithms import simulate
     from saddlebag.flower import InProcessGrid, MethodStrategy, method_app
     from saddlebag.launch.build import build_method, build_problem, resolve
-    from saddlebag.launch.recipe import recipe_from_dict
+    from saddlebag.launch.recipe.recipe import recipe_from_dict
     from saddlebag.proto.codec import LoopbackWire
 
     recipe = recipe_from_dict(RECIPE)

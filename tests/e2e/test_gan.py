@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
+from saddlebag.launch.results.table import Board
 from saddlebag.launch.running import run
-from saddlebag.launch.table import Board
 
 if TYPE_CHECKING:
     from pathlib import Path

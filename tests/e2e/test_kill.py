@@ -16,8 +16,8 @@ import pytest
 
 from saddlebag.algorithms import digest, simulate
 from saddlebag.launch.build import build_method, build_problem
-from saddlebag.launch.local import run_grpc
-from saddlebag.launch.recipe import Recipe, recipe_from_dict
+from saddlebag.launch.drivers.supervisor import run_grpc
+from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.proto.codec import LoopbackWire
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -105,7 +105,7 @@ def test_everything_is_killed_and_resumed_by_another_command(tmp_path: Path) -> 
     job = recipe(MASHA1, driver="grpc")
     file, out = tmp_path / "recipe.toml", tmp_path / "out"
     file.write_text(job.to_toml())
-    command = [sys.executable, "-m", "saddlebag.launch.cli", "run", str(file), "--out", str(out), "--quiet"]
+    command = [sys.executable, "-m", "saddlebag", "run", str(file), "--out", str(out), "--quiet"]
     run = subprocess.Popen(command)
     metrics = out / "masha1" / "metrics.jsonl"
     _until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 100, "the run did not start")

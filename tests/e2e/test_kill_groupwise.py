@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.client.groupwise import GroupwiseClient
+from saddlebag.client.groupwise.client import GroupwiseClient
 from saddlebag.errors import PeerLost
 from saddlebag.launch.groupwise.serving import make_core
 
@@ -48,7 +48,7 @@ class Served:
     def start(self) -> None:
         address = self.folder / "address.json"
         address.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "saddlebag.launch.cli", "groupwise", "serve", str(self.recipe)]
+        command = [sys.executable, "-m", "saddlebag", "groupwise", "serve", str(self.recipe)]
         command += ["--address", "127.0.0.1:0", "--out", str(self.folder), "--checkpoint-every", "10"]
         log = self.folder.parent / "service.log"
         with log.open("ab") as file:

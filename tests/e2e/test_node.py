@@ -16,7 +16,7 @@ import pytest
 
 from saddlebag.algorithms import digest, simulate
 from saddlebag.launch.build import build_method, build_problem, resolve
-from saddlebag.launch.recipe import Recipe, recipe_from_dict
+from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.proto.codec import LoopbackWire
 
 if TYPE_CHECKING:
@@ -101,11 +101,11 @@ def test_ranks_a_node_and_the_server_are_killed_in_mid_run(tmp_path: Path, machi
     file.write_text(job.to_toml())
 
     def serve(address: str, *more: str) -> subprocess.Popen[bytes]:
-        return machines.start("saddlebag.launch.cli", "server", file, "--address", address, "--out", out, *more)
+        return machines.start("saddlebag", "server", file, "--address", address, "--out", out, *more)
 
     def node(number: int) -> subprocess.Popen[bytes]:
         torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", RANKS, "--max-restarts", 5)
-        command = ("-m", "saddlebag.launch.node", file, "--server", address, "--worker", number)
+        command = ("-m", "saddlebag", "node", file, "--server", address, "--worker", number)
         return machines.start(*torchrun, *command, "--out", tmp_path / f"node-{number}")
 
     def rounds() -> int:

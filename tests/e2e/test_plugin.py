@@ -58,7 +58,7 @@ def run(site: Path, *arguments: object) -> str:
 
 
 def test_a_compressor_of_another_package(site: Path, tmp_path: Path) -> None:
-    cli = ("-m", "saddlebag.launch.cli")
+    cli = ("-m", "saddlebag")
     rows = json.loads(run(site, *cli, "list", "compressors", "--json"))["compressors"]
     (row,) = (row for row in rows if row["name"] == "stride")
     assert (row["origin"], row["kind"], row["omega"], row["reference"]) == (

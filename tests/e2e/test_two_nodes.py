@@ -11,7 +11,7 @@ import pytest
 
 from saddlebag.algorithms import digest, simulate
 from saddlebag.launch.build import build_method, build_problem, resolve
-from saddlebag.launch.recipe import Recipe, recipe_from_dict
+from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.proto.codec import LoopbackWire
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="networks need torch")
 from saddlebag.algorithms import simulate
 from saddlebag.flower import InProcessGrid, MethodStrategy, method_app
 from saddlebag.launch.build import build_method, build_problem, resolve
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.proto.codec import LoopbackWire
 
 RECIPE = {

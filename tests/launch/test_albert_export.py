@@ -12,9 +12,9 @@ import torch
 
 from saddlebag.algorithms.networks.albert import SHAPES, make_albert
 from saddlebag.launch.build import build_problem
-from saddlebag.launch.recipe import load_recipe
+from saddlebag.launch.recipe.recipe import load_recipe
+from saddlebag.launch.results.table import Board
 from saddlebag.launch.running import run
-from saddlebag.launch.table import Board
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("transformers"), reason="transformers is not installed")
 

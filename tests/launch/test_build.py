@@ -12,16 +12,16 @@ import pytest
 
 import saddlebag
 from saddlebag.algorithms.simulate import Stop
+from saddlebag.compression.combinators.per_tensor import Tensor
+from saddlebag.compression.compressors.identity import Identity
+from saddlebag.compression.compressors.natural import Natural
+from saddlebag.compression.compressors.top_k import TopK
 from saddlebag.compression.draws import Draws
-from saddlebag.compression.identity import Identity
-from saddlebag.compression.natural import Natural
-from saddlebag.compression.per_tensor import Tensor
-from saddlebag.compression.top_k import TopK
 from saddlebag.errors import ConfigError, DataError, RemoteProtocolError
-from saddlebag.launch import plugins
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
-from saddlebag.launch.readers import READERS
-from saddlebag.launch.recipe import Recipe, recipe_from_dict
+from saddlebag.launch.data.readers import READERS
+from saddlebag.launch.recipe import plugins
+from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from saddlebag.compression import Grid, Identity, RandK
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_problem, resolve, resolved_json
 from saddlebag.launch.counted import counted_probability
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
 
 
 def test_it_is_the_ratio_of_bytes_in_both_directions() -> None:

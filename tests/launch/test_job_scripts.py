@@ -34,7 +34,7 @@ def run(folder: Path, script: str, *, server: str = "exit 0", ranks: str = "exit
 
 NODE = {"SERVER": "10.0.0.1:7777", "RECIPE": "r.toml", "RANKS": "8", "OUT": "out"}
 RANKS = (
-    "torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node 8 --max-restarts 10 -m saddlebag.launch.node r.toml "
+    "torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node 8 --max-restarts 10 -m saddlebag node r.toml "
     "--server 10.0.0.1:7777 --worker {0} --out out/node-{0}"
 )
 SERVER = "saddlebag server r.toml --address 10.0.0.1:7777 --out out/server --resume"

@@ -15,8 +15,8 @@ from saddlebag.algorithms.networks.digits import Images, digits_transformer
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.vision import SHAPES, VisionTransformer
 from saddlebag.launch.modules import write_modules
-from saddlebag.launch.outputs import Outputs
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
+from saddlebag.launch.results.outputs import Outputs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.compression import Grid, Identity
 from saddlebag.compression.registry import make_compressor
 from saddlebag.launch.build import build_method, build_problem
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
 
 if TYPE_CHECKING:
     import pytest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saddlebag.launch.commands.options import overrides
-from saddlebag.launch.sections import BUNDLED
+from saddlebag.launch.recipe.sections import BUNDLED
 
 if TYPE_CHECKING:
     from pathlib import Path

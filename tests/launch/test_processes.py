@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
-_COMMAND = [sys.executable, "-m", "saddlebag.launch.cli"]
+_COMMAND = [sys.executable, "-m", "saddlebag"]
 
 
 def test_a_worker_without_checkpoints_makes_its_folder_and_reports(tmp_path: Path) -> None:

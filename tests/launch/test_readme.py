@@ -22,7 +22,7 @@ def test_the_figures_of_the_main_job_are_those_of_its_recipe() -> None:
     """The printed table is what the recipe gives in process, which equals gRPC bit for bit."""
     from saddlebag.launch.api import simulate
     from saddlebag.launch.build import build_method, build_problem
-    from saddlebag.launch.recipe import load_recipe
+    from saddlebag.launch.recipe.recipe import load_recipe
 
     recipe = load_recipe(README.parent / "launch" / "recipes" / "robust_logistic.toml")
     problem = build_problem(recipe)

@@ -10,8 +10,8 @@ import pytest
 
 from saddlebag.algorithms import Verdict
 from saddlebag.algorithms.problems import BilinearGame
-from saddlebag.launch.outputs import Outputs
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
+from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.texts import offers_texts, write_texts
 
 if TYPE_CHECKING:

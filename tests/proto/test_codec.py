@@ -42,9 +42,9 @@ from saddlebag.compression import (
 )
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.codec import MOST_DEPTH, MOST_PARTS, MOST_TERMS, LoopbackWire, decode, encode, max_message_bytes
-from saddlebag.proto.index_coding import GAPS, SQUEEZED
+from saddlebag.proto.coding.indices import GAPS, SQUEEZED
+from saddlebag.proto.coding.squeeze import squeeze
 from saddlebag.proto.reader import read_varint, signed_varint, varint
-from saddlebag.proto.squeeze import squeeze
 from saddlebag.proto.streaming import StreamDecoder
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from saddlebag.algorithms import (
     three_pillars,
 )
 from saddlebag.compression import Grid, Identity, PermK, RandK, TopK
-from saddlebag.compression.per_tensor import Tensor
+from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk

@@ -11,7 +11,7 @@ from torch import nn
 
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.digits import digits_transformer
-from saddlebag.launch.images import read_images
+from saddlebag.launch.data.images import read_images
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.networks.game import ModuleGame

@@ -13,7 +13,7 @@ from flwr.serverapp import ServerApp
 from saddlebag.errors import ConfigError
 from saddlebag.flower import MethodStrategy, run_session
 from saddlebag.launch.build import build_problem
-from saddlebag.launch.recipe import Recipe, recipe_from_dict
+from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

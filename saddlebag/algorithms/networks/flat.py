@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from saddlebag.compression.per_tensor import Tensor
+from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.base import Constants, Operator
     from saddlebag.algorithms.networks.flat import FlatModules
+    from saddlebag.compression.combinators.per_tensor import Tensor
     from saddlebag.compression.payload import Vector
-    from saddlebag.compression.per_tensor import Tensor
 
     Players = Mapping[str, nn.Module]
 

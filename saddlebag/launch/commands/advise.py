@@ -32,9 +32,9 @@ def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], as_json: boo
 
     The costs of compression and of gRPC are measured on this machine, which should be like those of the run.
     """
-    from saddlebag.launch.advise import Question, network_of, print_advice, to_json
-    from saddlebag.launch.advise import advise as answer
-    from saddlebag.launch.units import parse_rate, parse_seconds
+    from saddlebag.launch.advice.advise import Question, network_of, print_advice, to_json
+    from saddlebag.launch.advice.advise import advise as answer
+    from saddlebag.launch.results.units import parse_rate, parse_seconds
     from saddlebag.proto.endpoint import ClientSecurity
 
     def rate(key: str, name: str) -> float | None:

@@ -25,14 +25,14 @@ def collective(
 ) -> int:
     """Run the main method of RECIPE on the ranks of torchrun's job, each of them a worker; without torchrun, start it here.
 
-    torchrun --nproc-per-node 4 --max-restarts 10 -m saddlebag.launch.collective RECIPE --out DIR
+    torchrun --nproc-per-node 4 --max-restarts 10 -m saddlebag collective RECIPE --out DIR
     """
     import os
 
-    from saddlebag.launch.collective import run_rank
-    from saddlebag.launch.ranks import start_ranks
-    from saddlebag.launch.recipe import load_recipe
-    from saddlebag.launch.sections import BUNDLED
+    from saddlebag.launch.drivers.collective import run_rank
+    from saddlebag.launch.drivers.ranks import start_ranks
+    from saddlebag.launch.recipe.recipe import load_recipe
+    from saddlebag.launch.recipe.sections import BUNDLED
 
     loaded = load_recipe(recipe, overrides(sets, data, bundled=BUNDLED))
     folder = out or Path(loaded.output.directory) / loaded.label

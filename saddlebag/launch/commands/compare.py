@@ -43,10 +43,10 @@ def compare(
 
     The run can be interrupted: the same command continues it.
     """
-    from saddlebag.launch import compare as comparing
-    from saddlebag.launch.compare_plot import plot_comparison
-    from saddlebag.launch.compare_spec import load_comparison
-    from saddlebag.launch.compare_table import markdown, print_comparison
+    from saddlebag.launch.compare import running as comparing
+    from saddlebag.launch.compare.plot import plot_comparison
+    from saddlebag.launch.compare.spec import load_comparison
+    from saddlebag.launch.compare.table import markdown, print_comparison
     from saddlebag.proto.checkpoint import write_atomically
 
     given = (("data.source", data), ("compare.bandwidth", bandwidth), ("compare.latency", latency))

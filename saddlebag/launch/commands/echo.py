@@ -21,7 +21,7 @@ __all__ = ["echo"]
 @click.option("--insecure", is_flag=True, help="Answer other machines without TLS and authentication.")
 def echo(address: str, seconds: float, insecure: bool, **tls: Any) -> None:
     """Answer 'saddlebag advise --link' on another machine, which measures the network between the two."""
-    from saddlebag.launch.echo import serve_echo
+    from saddlebag.launch.advice.echo import serve_echo
     from saddlebag.proto.endpoint import ServerSecurity
 
     serve_echo(

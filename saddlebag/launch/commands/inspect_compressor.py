@@ -33,14 +33,14 @@ def compressor(name: str, kept: float | None, sets: tuple[str, ...], draws: int,
 
     Without parameters it is taken with typical ones, those of 'saddlebag list compressors'.
     """
-    from saddlebag.launch.inspect_compressor import inspect_compressor, parameters, print_report
-    from saddlebag.launch.vectors import vector_of
+    from saddlebag.launch.advice.inspection import inspect_compressor, parameters, print_report
+    from saddlebag.launch.advice.vectors import vector_of
 
     table = parameters(name, kept, sets)
     x_D, what = vector_of(rest["source"], rest["tensor"], rest["vector"], rest["d"])
     report = inspect_compressor(name, table, x_D, draws=draws, what=what)
     if rest["plot"] is not None:
-        from saddlebag.launch.tradeoff import plot_tradeoff
+        from saddlebag.launch.advice.tradeoff import plot_tradeoff
 
         plot_tradeoff(x_D, rest["plot"], what=what, mark=(name, table))
     if as_json:

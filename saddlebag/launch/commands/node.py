@@ -39,11 +39,11 @@ def node(
 ) -> int:
     """Take part in a run as one worker that computes on several ranks; RECIPE is the server's.
 
-    torchrun --nproc-per-node 8 --max-restarts 10 -m saddlebag.launch.node RECIPE --server HOST:PORT --worker N
+    torchrun --nproc-per-node 8 --max-restarts 10 -m saddlebag node RECIPE --server HOST:PORT --worker N
     """
-    from saddlebag.launch.node import run_node
-    from saddlebag.launch.recipe import load_recipe
-    from saddlebag.launch.sections import BUNDLED
+    from saddlebag.launch.drivers.node import run_node
+    from saddlebag.launch.recipe.recipe import load_recipe
+    from saddlebag.launch.recipe.sections import BUNDLED
     from saddlebag.proto.endpoint import ClientSecurity
 
     return run_node(

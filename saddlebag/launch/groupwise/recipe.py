@@ -10,9 +10,9 @@ from saddlebag.algorithms.groupwise import LOSSES, Groupwise
 from saddlebag.algorithms.groupwise.losses import interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
-from saddlebag.launch import toml
-from saddlebag.launch.fields import at, fit, parameters_of, read_table
-from saddlebag.launch.plugins import find
+from saddlebag.launch.recipe import toml
+from saddlebag.launch.recipe.fields import at, fit, parameters_of, read_table
+from saddlebag.launch.recipe.plugins import find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.errors import ConfigError, DataError
-from saddlebag.launch import toml
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON, groupwise_from_dict
 from saddlebag.launch.groupwise.report import summarise
 from saddlebag.launch.groupwise.stream import RoundStream
 from saddlebag.launch.groupwise.study import study_orders
+from saddlebag.launch.recipe import toml
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from saddlebag.errors import ConfigError
-from saddlebag.launch import toml
 from saddlebag.launch.groupwise.plot import plot_regret
 from saddlebag.launch.groupwise.recipe import load_groupwise
 from saddlebag.launch.groupwise.report import RESULT, summarise, write_result
 from saddlebag.launch.groupwise.study import Study, run_study
+from saddlebag.launch.recipe import toml
 from saddlebag.proto.checkpoint import write_atomically
 
 __all__ = ["PLOT", "RECIPE", "run_recipe", "write_all"]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.errors import ConfigError
+from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.groupwise.metrics import serve_metrics
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.stream import build_stream
-from saddlebag.launch.local import ADDRESS_FILE
 from saddlebag.proto.checkpoint import write_atomically
 from saddlebag.proto.frames import FRAME_BYTES
 from saddlebag.server.groupwise.core import GroupwiseCore, ServiceSettings

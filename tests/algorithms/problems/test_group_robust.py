@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from saddlebag.algorithms import Stop, simulate
-from saddlebag.algorithms.innovations import innovations
+from saddlebag.algorithms.methods.innovations import innovations
 from saddlebag.algorithms.problems import (
     PROBLEMS,
     Dataset,

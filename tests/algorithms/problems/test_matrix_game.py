@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import linprog
 
 from saddlebag.algorithms import Stop, extragradient, ogda, simulate
-from saddlebag.algorithms.innovations import innovations
+from saddlebag.algorithms.methods.innovations import innovations
 from saddlebag.algorithms.problems import MatrixGame
 from saddlebag.algorithms.problems.matrix_game import softmax
 from saddlebag.compression import Draws, Grid

@@ -14,7 +14,7 @@ from saddlebag.algorithms.problems import PROBLEMS, Dataset, DenseRows, RobustLo
 from saddlebag.algorithms.problems.robust_primal import logistic
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
-from saddlebag.launch.data import load_data
+from saddlebag.launch.data.rows import load_data
 
 DRAWS = Draws(0, 0)
 

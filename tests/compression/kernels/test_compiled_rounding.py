@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from saddlebag.compression import Draws, make_compressor
+from saddlebag.compression.compressors.rounding import peaks
 from saddlebag.compression.kernels import loader
-from saddlebag.compression.rounding import peaks
 from saddlebag.errors import NotFiniteError
 
 pytestmark = pytest.mark.skipif(loader.compiled_rounding() is None, reason="no numba")

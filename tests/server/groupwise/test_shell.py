@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
-from saddlebag.client.groupwise import GroupwiseClient, Predicted
+from saddlebag.client.groupwise.client import GroupwiseClient, Predicted
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.proto.endpoint import ServerSecurity
 from saddlebag.proto.groupwise import GROUPWISE_SERVICE

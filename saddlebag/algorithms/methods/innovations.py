@@ -1,0 +1,154 @@
+"""Optimistic gradient with compressed innovations in both directions: one exchange an iteration, few bits each way.
+
+Every side keeps a memory of what the other side knows and sends only what is new, compressed:
+
+    worker m   up   C(F_m(z) - h_m),    h_m <- h_m + C(.)           server: the mean of the h_m, exactly
+    server     down C_s(mean - h),      h <- h + C_s(.)             every replica
+    replicas   z+ = prox(z - gamma (2 h - h_previous))
+
+Memories approach F_m(z*) although it is not zero, so innovations, and with them the errors of any contractive compressor,
+vanish at the solution. The uplink is EF21's (Richtarik, Sokolov, Fatkhullin 2021), both ways as in EF21-BC (Fatkhullin et
+al. 2021); the step is Popov's (1980). The proof for the combination is ours: docs/theory/innovations.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain
+from saddlebag.algorithms.base import Message, Operator, Problem
+from saddlebag.algorithms.methods.anchor import known_constants
+from saddlebag.algorithms.methods.one_part import OnePart
+from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, kind_of, track
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.base import Constants
+
+__all__ = ["Innovations", "innovations", "proven_step"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InnovationsReplica:
+    """z, and h: what everybody knows of F at z's predecessor."""
+
+    z_D: Vector
+    known_D: Vector
+    iteration: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PacedInnovationsReplica(Pace, InnovationsReplica):
+    """With a step of its own."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InnovationsWorker:
+    """What the server knows of F_m: h_m."""
+
+    known_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InnovationsServer:
+    """The mean of the h_m, exactly as the workers hold them."""
+
+    mean_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Innovations(OnePart):
+    """The method with its hyper-parameters; see `OnePart`. Both compressors are contractive."""
+
+    replica_type = InnovationsReplica
+    paced_type = PacedInnovationsReplica
+    worker_type = InnovationsWorker
+    server_type = InnovationsServer
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, compressor in (("up", self.up), ("down", self.down)):
+            if not isinstance(compressor, Contractive):
+                raise ConfigError(
+                    f"innovations needs a contractive compressor {name}, got {compressor} ({kind_of(compressor)}), "
+                    "whose errors its memories would pile up; use one such as grid"
+                )
+
+    def init_replica(self, z_D: Vector) -> InnovationsReplica:
+        return InnovationsReplica(z_D, np.zeros(len(z_D)), iteration=0)
+
+    def init_worker(self, replica: InnovationsReplica) -> InnovationsWorker:
+        return InnovationsWorker(np.zeros(len(replica.z_D)))
+
+    def init_server(self, replica: InnovationsReplica) -> InnovationsServer:
+        return InnovationsServer(np.zeros(len(replica.z_D)))
+
+    def worker_step(
+        self, replica: InnovationsReplica, own: InnovationsWorker, operator: Operator, draws: Draws
+    ) -> tuple[InnovationsWorker, Message]:
+        payload, known_D = track(self.up, operator(replica.z_D, draws), own.known_D, draws)
+        return InnovationsWorker(known_D), Message((payload,))
+
+    def server_step(
+        self, replica: InnovationsReplica, own: InnovationsServer, means: tuple[Mean, ...], draws: Draws
+    ) -> tuple[InnovationsServer, Message]:
+        mean_D = own.mean_D + means[0].dense()
+        payload, _ = track(self.down, mean_D, replica.known_D, draws)
+        return InnovationsServer(mean_D), Message((payload,))
+
+    def replay(self, replica: InnovationsReplica, down: Message, draws: Draws) -> InnovationsReplica:
+        del draws
+        known_D = replica.known_D.copy()
+        down.parts[0].add_to(known_D)
+        slope_D = 2.0 * known_D - replica.known_D if replica.iteration else known_D
+        z_D = self.prox(replica.z_D - self.step_size * slope_D, self.step_size)
+        return InnovationsReplica(z_D, known_D, replica.iteration + 1)
+
+    def strain(self, before: InnovationsReplica, down: Message, after: InnovationsReplica) -> Strain | None:
+        """Of the optimistic step, on what is known of F."""
+        del down
+        return optimistic_strain(before, after, after.known_D - before.known_D)
+
+
+def proven_step(constants: Constants, alpha: float, alpha_down: float) -> float:
+    """The largest step of docs/theory/innovations.md, Theorem 1: the Lyapunov function contracts by 1 - gamma mu / 2.
+
+    With eps^2 = (1 - alpha) / (1 - sqrt(1 - alpha))^2, which is 0 for alpha = 1 and at most 4 / alpha^2,
+
+        gamma = min{ 1 / (4 L),  3 min(theta, theta_s) / (4 mu),  mu / (c L~^2) },   theta = 1 - sqrt(1 - alpha),
+        c = 56 eps^2 with an uncompressed downlink, else 112 eps^2 + 896 eps_s^2 + 2091 eps^2 eps_s^2.
+
+    Requires mu > 0.
+    """
+    theta, theta_down = (1.0 - math.sqrt(1.0 - value) for value in (alpha, alpha_down))
+    gain, gain_down = (1.0 - alpha) / theta**2, (1.0 - alpha_down) / theta_down**2
+    factor = 56.0 * gain if gain_down == 0.0 else 112.0 * gain + 896.0 * gain_down + 2091.0 * gain * gain_down
+    mu = constants.strong_monotonicity
+    step_size = min(1.0 / (4.0 * constants.lipschitz), 0.75 * min(theta, theta_down) / mu)
+    return min(step_size, mu / (factor * constants.lipschitz_rms**2)) if factor > 0 else step_size
+
+
+def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size: StepSize = None) -> Innovations | AutoStep:
+    """Optimistic gradient with compressed innovations for a problem.
+
+    Without a step size the proven one (`proven_step`), which holds for every contractive compressor and is far smaller than
+    what grids bear: about 1 / (2 L), as without compression.
+
+    Raises:
+        ConfigError: a compressor is not contractive, or constants are needed and unknown, or mu = 0.
+    """
+    if isinstance(step_size, str):
+        return automatic(Innovations(step_size=1.0, up=up, down=down, prox=problem.prox), step_size, problem)
+    if step_size is None:
+        checked = Innovations(step_size=1.0, up=up, down=down)
+        constants = known_constants(problem, "innovations")
+        if not constants.strong_monotonicity > 0:
+            raise ConfigError("innovations has no proven step for a merely monotone problem; give method.step_size a number")
+        assert isinstance(checked.up, Contractive)
+        assert isinstance(checked.down, Contractive)
+        step_size = proven_step(constants, checked.up.alpha(problem.dimension), checked.down.alpha(problem.dimension))
+    return Innovations(step_size=step_size, up=up, down=down, prox=problem.prox)

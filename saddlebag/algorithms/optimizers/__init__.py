@@ -1,0 +1,1 @@
+"""Optimizers on replicas, fed by compressed exchanges."""

@@ -1,0 +1,241 @@
+"""PowerSGD as a method: a low-rank projection of the *mean* of the workers' gradients, in two rounds an iteration.
+
+For every tensor, as a matrix M_m of what worker m owes, and the Q of the last iteration as a warm start:
+
+    round 1    up  M_m Q          server: mean, orthonormalised      down  P,   and small tensors as they are
+    round 2    up  M_m' P         server: mean                       down  Q = mean(M)' P
+    replicas   z <- rule(z, P Q')                                    worker m owes M_m - P Q'
+
+The operator is asked in the first round alone. Vogels, Karimireddy, Jaggi 2019, Algorithms 1 and 2; the state of a tensor and
+what is worth compressing are those of `compression/power_sgd.py`, whose generators serve collectives. Differs: the server
+orthonormalises and sends P, so that replicas need no factorisation that could differ between machines; a product P Q' is summed
+in a fixed order by all. Factors travel as float32, and memories subtract them as they arrived. Outside the theory.
+
+Shapes: D = coordinates, R x C = a tensor as a matrix, K = the rank, N = values of a round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from saddlebag.algorithms.base import Message
+from saddlebag.algorithms.methods.one_part import Stateless
+from saddlebag.algorithms.optimizers.replica import ReplicaOptimizer, joined, signature_with, split_parameters
+from saddlebag.algorithms.optimizers.rules import make_rule
+from saddlebag.compression import Dense, Purpose, Vector
+from saddlebag.compression.compressors.low_rank import aligned, orthonormal, start_matrix
+from saddlebag.compression.compressors.power_sgd import PowerSGD, revive
+from saddlebag.compression.payload import LowRank
+from saddlebag.compression.values import cast
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from saddlebag.algorithms.base import Operator, Problem
+    from saddlebag.compression import Draws, Mean
+
+__all__ = ["PowerSgd", "power_sgd"]
+
+_SYNC_EVERY = 16  # rounds between comparisons of digests
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Factors:
+    """What the last two rounds brought: (P and small tensors; Q), then zeros up to D; and whether the first round is over."""
+
+    factor_D: Vector
+    at_half: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Owed:
+    """What a worker owes, before the product that the replica holds is subtracted."""
+
+    owed_D: Vector
+
+
+class Piece(NamedTuple):
+    """A tensor: its coordinates, its shape as a matrix (no columns if it travels as it is), its places in the two rounds."""
+
+    here: slice
+    rows: int
+    columns: int
+    first: slice
+    second: slice
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PowerSgd(ReplicaOptimizer):
+    """A rule of practice fed by PowerSGD; see the module and `ReplicaOptimizer`.
+
+    Attributes:
+        layout: the tensors, the rank, and what is worth compressing.
+    """
+
+    layout: PowerSGD
+    replica_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
+    worker_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
+
+    server_type = Stateless
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self._sizes[1]:
+            raise ConfigError(f"power_sgd of rank {self.layout.rank} compresses none of the tensors {self.layout.shapes}")
+        object.__setattr__(self, "replica_type", joined(self.rule.replica_type, Factors))
+        object.__setattr__(self, "worker_type", joined(Owed, *self.local_type))
+
+    def init_replica(self, z_D: Vector) -> Any:
+        return self._fresh(self.rule.init(z_D), np.zeros(len(z_D)))
+
+    def restart(self, replica: Any) -> Any:
+        """The replica from which new memories start: moving means, schedule and the start Q stay, what was owed does not."""
+        first, second = self._sizes
+        factor_D = np.zeros(len(replica.z_D))
+        factor_D[first : first + second] = replica.factor_D[first : first + second]
+        return self._fresh(replica, factor_D)
+
+    def _fresh(self, replica: Any, factor_D: Vector) -> Any:
+        fields = {name: getattr(replica, name) for name in (*self.rule.vectors(), "iteration")}
+        return self.replica_type(**fields, factor_D=factor_D, at_half=False)
+
+    def init_worker(self, replica: Any) -> Any:
+        d = len(replica.z_D)
+        return self.worker_type(owed_D=np.zeros(d), **self.local_start(d))
+
+    def init_server(self, replica: Any) -> Stateless:
+        del replica
+        return Stateless()
+
+    def synchronises(self, replica: Any, draws: Draws) -> bool:
+        del replica
+        return draws.round % _SYNC_EVERY == 0
+
+    def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
+        del draws
+        return (self._sizes[replica.at_half],)
+
+    downlink_sizes = uplink_sizes
+
+    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
+        out_N = np.zeros(self.uplink_sizes(replica, draws)[0])
+        if replica.at_half:
+            owed_D = _aligned(own.owed_D)
+            for piece in self._matrices:
+                m_RC = owed_D[piece.here].reshape(piece.rows, piece.columns)
+                out_N[piece.second] = (m_RC.T @ self._p(piece, replica.factor_D)).reshape(-1)
+            return own, Message((Dense(cast(out_N)),))
+        value_D, fields = self.gradient(self.point(replica), own, operator, draws)
+        owed_D = aligned(1, len(value_D))[0]
+        np.add(own.owed_D, value_D, out=owed_D)
+        fresh_N = start_matrix(draws.common(Purpose.SUPPORT), self._sizes[1], 1).reshape(-1)
+        for piece in self._pieces:
+            if not piece.columns:
+                out_N[piece.first] = owed_D[piece.here]
+                continue
+            owed_D[piece.here] -= self._product(piece, replica.factor_D)
+            m_RC = owed_D[piece.here].reshape(piece.rows, piece.columns)
+            start_CK = self._q(piece, replica.factor_D)
+            out_N[piece.first] = (m_RC @ revive(start_CK, fresh_N[piece.second].reshape(start_CK.shape))).reshape(-1)
+        sent_N = cast(out_N)
+        for piece in self._pieces:
+            if not piece.columns:
+                owed_D[piece.here] -= sent_N[piece.first]
+        return self.worker_type(owed_D=owed_D, **fields), Message((Dense(sent_N),))
+
+    def server_step(self, replica: Any, own: Stateless, means: tuple[Mean, ...], draws: Draws) -> tuple[Stateless, Message]:
+        del draws
+        mean_N = means[0].dense().copy()
+        if not replica.at_half:
+            for piece in self._matrices:
+                mean_RK = _aligned(mean_N[piece.first]).reshape(piece.rows, self.layout.rank)
+                mean_N[piece.first] = orthonormal(mean_RK).reshape(-1)
+        return own, Message((Dense(cast(mean_N)),))
+
+    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
+        del draws
+        first, second = self._sizes
+        factor_D = replica.factor_D.copy()
+        if not replica.at_half:
+            factor_D[:first] = down.parts[0].dense()
+            return dataclasses.replace(replica, factor_D=factor_D, at_half=True)
+        factor_D[first : first + second] = down.parts[0].dense()
+        gradient_D = np.empty(len(factor_D))
+        for piece in self._pieces:
+            gradient_D[piece.here] = self._product(piece, factor_D) if piece.columns else factor_D[piece.first]
+        return dataclasses.replace(self.moved(replica, gradient_D), factor_D=factor_D, at_half=False)
+
+    @functools.cached_property
+    def _sizes(self) -> tuple[int, int]:
+        return self.layout.exchange_sizes()
+
+    @functools.cached_property
+    def _pieces(self) -> tuple[Piece, ...]:
+        return tuple(self._places())
+
+    def _places(self) -> Iterator[Piece]:
+        rank, at, first, second = self.layout.rank, 0, 0, 0
+        for rows, columns in self.layout.matrices():
+            size, up, back = rows * max(columns, 1), rows * (rank if columns else 1), columns * rank
+            yield Piece(slice(at, at + size), rows, columns, slice(first, first + up), slice(second, second + back))
+            at, first, second = at + size, first + up, second + back
+
+    @property
+    def _matrices(self) -> Iterator[Piece]:
+        return (piece for piece in self._pieces if piece.columns)
+
+    def _p(self, piece: Piece, factor_D: Vector) -> Vector:
+        return _aligned(factor_D[piece.first]).reshape(piece.rows, self.layout.rank)
+
+    def _q(self, piece: Piece, factor_D: Vector) -> Vector:
+        start = self._sizes[0]
+        q_N = factor_D[start + piece.second.start : start + piece.second.stop]
+        return _aligned(q_N).reshape(piece.columns, self.layout.rank)
+
+    def _product(self, piece: Piece, factor_D: Vector) -> Vector:
+        """P Q' as all machines sum it, flat; the factors are float32 numbers."""
+        p_RK, q_CK = (x.astype(np.float32) for x in (self._p(piece, factor_D), self._q(piece, factor_D)))
+        return LowRank(piece.rows * piece.columns, p_RK, q_CK).dense()
+
+
+def _aligned(x_N: Vector) -> Vector:
+    """The vector at an address from which products of BLAS repeat bit for bit: itself, or a copy."""
+    if x_N.ctypes.data % 64 == 0 and x_N.flags.c_contiguous:
+        return x_N
+    copy_N: Vector = aligned(1, len(x_N))[0]
+    copy_N[:] = x_N
+    return copy_N
+
+
+def power_sgd(
+    problem: Problem,
+    *,
+    step_size: float | None = None,
+    rule: str = "adamw",
+    rank: int = 4,
+    worth: float = 0.5,
+    **given: Any,
+) -> PowerSgd:
+    """PowerSGD for a problem that names its `tensors`; see `PowerSgd`. Other parameters: the rule's, and its.
+
+    Raises:
+        ConfigError: no step is given, the problem names no tensors or none worth compressing, or a parameter does not fit.
+    """
+    if step_size is None:
+        raise ConfigError("power_sgd is outside the theory and has no proven step; give method.step_size a number")
+    tensors = getattr(problem, "tensors", None)
+    if not tensors:
+        raise ConfigError(f"power_sgd needs a problem with tensors, which {problem.name} does not name; use a network")
+    layout = PowerSGD(shapes=tuple(tensor.shape for tensor in tensors), rank=rank, worth=worth)
+    of_rule, others = split_parameters(rule, {key: value for key, value in given.items() if value is not None})
+    made = make_rule(rule, problem, of_rule)
+    return PowerSgd(step_size=step_size, prox=problem.prox, rule=made, layout=layout, **others)
+
+
+power_sgd.sends = "sends factors of low rank"  # type: ignore[attr-defined]  # what a list of methods says of it
+power_sgd.__signature__ = signature_with(power_sgd, None, PowerSgd)  # type: ignore[attr-defined]

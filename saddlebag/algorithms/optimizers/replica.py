@@ -1,0 +1,211 @@
+"""What the optimizers of practice share: a rule on the replicas, its schedule, clipping, and local steps of the workers.
+
+Local steps (McMahan et al. 2017; as an outer gradient Douillard et al. 2023, "DiLoCo"): a worker takes H steps of its own from
+the point where the operator is asked, on fresh batches, and sends
+
+    (point - point_H) / (H local_step_size)
+
+in place of F_m(point): the mean of its H directions, for H = 1 plain steps the operator's value itself. An outer step size of
+H local_step_size with the rule `sgd` without momentum averages the workers' points; DiLoCo's outer rate of 0.7 is 0.7 of that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from saddlebag.algorithms.auto_step import square
+from saddlebag.algorithms.base import Operator, Prox, identity_prox
+from saddlebag.algorithms.methods.one_part import check_step
+from saddlebag.algorithms.optimizers.rules import RULES, Adam, rule_parameters
+from saddlebag.errors import ConfigError, check_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from saddlebag.algorithms.optimizers.rule import Rule
+    from saddlebag.compression import Draws, Vector
+
+__all__ = ["LocalMoments", "LocalRule", "ReplicaOptimizer", "Schedule", "joined", "signature_with", "split_parameters"]
+
+Schedule = Literal["constant", "linear", "cosine"]
+LocalRule = Literal["sgd", "adamw", "adamw_kept"]
+
+
+def joined(*kinds: type[Any]) -> type[Any]:
+    """The class of states with the fields of several, which survives pickling."""
+    return kinds[0] if len(kinds) == 1 else _joined(kinds)
+
+
+@functools.cache
+def _joined(kinds: tuple[type[Any], ...]) -> type[Any]:
+    def reduce(self: Any) -> tuple[Any, ...]:
+        return _rebuilt, (kinds, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+    namespace = {"__reduce__": reduce, "__doc__": " and ".join(kind.__name__ for kind in kinds)}
+    name = "".join(kind.__name__ for kind in kinds)
+    return dataclasses.make_dataclass(name, [], bases=kinds, frozen=True, eq=False, namespace=namespace)
+
+
+def _rebuilt(kinds: tuple[type[Any], ...], fields: dict[str, Any]) -> Any:
+    return joined(*kinds)(**fields)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LocalMoments:
+    """Adam's moving means of a worker's own steps, and how many those were."""
+
+    local_first_D: Vector
+    local_second_D: Vector
+    local_count: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReplicaOptimizer:
+    """A rule of practice on the replicas; how gradients get there is the subclass's business.
+
+    Attributes:
+        step_size: gamma > 0, the largest of the schedule.
+        rule: what a replica does with a gradient.
+        prox: of the problem.
+        clip_norm: the largest norm of a worker's operator value (or local direction), clipped before compression, so that
+            memories never hold more than clipped values.
+        warmup: iterations over which the step size rises to `step_size`.
+        total: iterations at the end of which `schedule` has fallen to 0; needed for "linear" and "cosine".
+        schedule: of the step size; local steps do not follow it.
+        local_steps, local_step_size: H and the step of the workers' own steps between exchanges.
+        local_rule: of these steps: "sgd", "adamw" begun anew in every round, or "adamw_kept", whose moving means stay.
+    """
+
+    step_size: float
+    rule: Rule
+    prox: Prox = identity_prox
+    clip_norm: float = math.inf
+    warmup: int = 0
+    total: int = 0
+    schedule: Schedule = "constant"
+    local_steps: int = 1
+    local_step_size: float = 0.0
+    local_rule: LocalRule = "sgd"
+
+    def __post_init__(self) -> None:
+        check_step(self.step_size)
+        if not self.clip_norm > 0:
+            raise ConfigError(f"clip_norm must be positive, got {self.clip_norm}")
+        for name, kinds in (("schedule", Schedule), ("local_rule", LocalRule)):
+            check_choice(name, getattr(self, name), get_args(kinds))
+        if self.warmup < 0 or self.total < 0:
+            raise ConfigError(f"warmup and total must be at least 0, got {self.warmup} and {self.total}")
+        if self.schedule != "constant" and self.total <= self.warmup:
+            raise ConfigError(f"schedule {self.schedule!r} needs total above warmup = {self.warmup}, got total = {self.total}")
+        if not 1 <= self.local_steps < 2**16:
+            raise ConfigError(f"local_steps must lie in [1, 2^16), got {self.local_steps}")
+        if self._walks and not 0 < self.local_step_size < math.inf:
+            raise ConfigError(
+                f"local_steps = {self.local_steps} of {self.local_rule} needs a positive local_step_size, "
+                f"got {self.local_step_size}"
+            )
+
+    @property
+    def _walks(self) -> bool:
+        """Whether workers take steps of their own; one plain step is the operator's value."""
+        return self.local_steps > 1 or self.local_rule != "sgd"
+
+    @property
+    def local_type(self) -> tuple[type[Any], ...]:
+        """What a worker's state holds for its local steps."""
+        return (LocalMoments,) if self.local_rule == "adamw_kept" else ()
+
+    def local_start(self, d: int) -> dict[str, Any]:
+        """The fields of `local_type` before the first step."""
+        return {"local_first_D": np.zeros(d), "local_second_D": np.zeros(d), "local_count": 0} if self.local_type else {}
+
+    def pace(self, iteration: int) -> float:
+        """The step size of an iteration, counted from 0; 0 from `total` on."""
+        if iteration < self.warmup:
+            return self.step_size * (iteration + 1) / self.warmup
+        if self.schedule == "constant":
+            return self.step_size
+        done = min((iteration - self.warmup) / (self.total - self.warmup), 1.0)
+        return self.step_size * (1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done)))
+
+    def point(self, replica: Any) -> Vector:
+        """Where an iteration asks the operator."""
+        pace = self.pace(replica.iteration)
+        point_D = self.rule.point(replica, pace)
+        return point_D if point_D is replica.z_D else self.prox(point_D, pace)
+
+    def gradient(self, point_D: Vector, own: Any, operator: Operator, draws: Draws) -> tuple[Vector, dict[str, Any]]:
+        """What a worker has to say of this point, clipped, and its new fields of `local_type`."""
+        if self._walks:
+            value_D, fields = self._walk(point_D, own, operator, draws)
+        else:
+            value_D, fields = operator(point_D, draws), {}
+        norm = square(value_D) ** 0.5 if self.clip_norm < math.inf else 0.0
+        return (value_D * (self.clip_norm / norm) if norm > self.clip_norm else value_D), fields
+
+    def moved(self, replica: Any, gradient_D: Vector) -> Any:
+        """The replica after the rule's step."""
+        step_size = self.pace(replica.iteration)
+        after = self.rule.update(replica, gradient_D, step_size)
+        z_D = self.prox(after.z_D, step_size)
+        return after if z_D is after.z_D else dataclasses.replace(after, z_D=z_D)
+
+    def _walk(self, point_D: Vector, own: Any, operator: Operator, draws: Draws) -> tuple[Vector, dict[str, Any]]:
+        """The mean direction of the worker's own steps from a point."""
+        z_D, step_size, adam = point_D, self.local_step_size, Adam()
+        local: Any = None
+        if self.local_rule != "sgd":
+            local = adam.init(point_D)
+        if self.local_type:
+            local = adam.replica_type(point_D, own.local_first_D, own.local_second_D, own.local_count)
+        for step in range(self.local_steps):
+            value_D = operator(z_D, draws.within(step))
+            if local is None:
+                z_D = self.prox(z_D - step_size * value_D, step_size)
+            else:
+                local = adam.update(local, value_D, step_size)
+                z_D = self.prox(local.z_D, step_size)
+                local = dataclasses.replace(local, z_D=z_D)
+        mean_D = (point_D - z_D) / (self.local_steps * step_size)
+        if not self.local_type:
+            return mean_D, {}
+        return mean_D, {
+            "local_first_D": local.first_D,
+            "local_second_D": local.second_D,
+            "local_count": local.iteration,
+        }
+
+
+def split_parameters(rule: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters of a rule, and the others. A parameter of another rule counts as the rule's, which will refuse it."""
+    of_rules = {key for name in RULES for key in rule_parameters(name)}
+    mine = {key: value for key, value in given.items() if key in of_rules}
+    return mine, {key: value for key, value in given.items() if key not in mine}
+
+
+_GIVEN = ("rule", "up", "down", "prox", "layout", "replica_type", "worker_type")  # by the factory
+
+
+def signature_with(factory: Callable[..., Any], rule: str | None, method: type[ReplicaOptimizer]) -> inspect.Signature:
+    """The factory's own parameters, then those of a rule (of every rule, without defaults, for None) and of the method."""
+    own = {key: value for key, value in inspect.signature(factory).parameters.items() if value.kind is not value.VAR_KEYWORD}
+    fields = {field.name: field for field in dataclasses.fields(method) if field.name not in _GIVEN}
+    for name in RULES if rule is None else (rule,):
+        fields = rule_parameters(name) | fields
+    more = [
+        inspect.Parameter(
+            key,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if rule is None and field not in dataclasses.fields(method) else field.default,
+            annotation=globals().get(str(field.type), field.type),
+        )
+        for key, field in fields.items()
+        if key not in own
+    ]
+    return inspect.Signature([*own.values(), *more])

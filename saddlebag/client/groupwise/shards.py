@@ -1,0 +1,118 @@
+"""Groups divided among several prediction servers: the client joins their parts, which gives the prediction of one server.
+
+Every server answers with five numbers a row (`algorithms/groupwise/sharding.py`) and later learns the label together with
+what was played. Nothing else knows of all servers, so there is nothing else to fail.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.algorithms.groupwise import join_mixes
+from saddlebag.client.groupwise.client import GroupwiseClient
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from saddlebag.compression import Vector
+    from saddlebag.proto.endpoint import ClientSecurity
+    from saddlebag.proto.groupwise import Members
+
+__all__ = ["JoinedPrediction", "ShardedClient"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JoinedPrediction:
+    """A batch's predictions, and what its labels need.
+
+    Attributes:
+        value_N: the predictions.
+        ticket_SN: each server's tickets.
+    """
+
+    value_N: Vector
+    ticket_SN: npt.NDArray[np.uint64]
+
+
+class ShardedClient:
+    """Connections to all shards of a service; use it as a context manager.
+
+    Args:
+        addresses: of all shards, in any order.
+        security, token, timeout_s: as `GroupwiseClient`.
+
+    Attributes:
+        features: names of the features.
+        groups: names of all groups, shard after shard: the order of memberships.
+
+    Raises:
+        ConfigError: these are not all shards of one service.
+        PeerLost: one does not answer.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        security: ClientSecurity | None = None,
+        token: str = "",
+        timeout_s: float = 30.0,
+    ) -> None:
+        clients = [GroupwiseClient(each, security=security, token=token, timeout_s=timeout_s) for each in addresses]
+        self._clients = sorted(clients, key=lambda client: int(client.about.shard))
+        about = [client.about for client in self._clients]
+        if [each.shard for each in about] != list(range(len(about))) or any(each.shards != len(about) for each in about):
+            found = ", ".join(f"{each.shard} of {each.shards}" for each in about)
+            self.close()
+            raise ConfigError(f"addresses must name every shard of one service once, got shards {found}")
+        if any(tuple(each.features) != tuple(about[0].features) for each in about):
+            self.close()
+            raise ConfigError("the shards have different features; start them from the same recipe and data")
+        self.features = tuple(about[0].features)
+        self.groups = tuple(name for each in about for name in each.groups)
+        self._cuts = np.cumsum([len(each.groups) for each in about])[:-1]
+        self._default = float(about[0].default)
+        self._pool = concurrent.futures.ThreadPoolExecutor(len(about))
+
+    def __enter__(self) -> ShardedClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections."""
+        if hasattr(self, "_pool"):
+            self._pool.shutdown()
+        for client in self._clients:
+            client.close()
+
+    def predict(self, x_ND: Vector, member_NG: Members) -> JoinedPrediction:
+        """Predict rows; errors as `GroupwiseClient.predict`. Memberships are in the order of `groups`."""
+        shares = np.split(np.asarray(member_NG, bool), self._cuts, axis=1)
+        jobs = [self._pool.submit(client.partial, x_ND, share) for client, share in zip(self._clients, shares, strict=True)]
+        answers = [job.result() for job in jobs]
+        joined = join_mixes([part for _, part in answers], self._default)
+        return JoinedPrediction(joined.value_N, np.stack([tickets for tickets, _ in answers]))
+
+    def feedback(self, prediction: JoinedPrediction, row_N: Any, label_N: Any) -> npt.NDArray[np.uint8]:
+        """Give the labels of some rows of a batch; returns the largest outcome of any shard (1: all have applied it)."""
+        played_N = prediction.value_N[row_N]
+        jobs = [
+            self._pool.submit(client.feedback, ticket_N[row_N], label_N, played_N)
+            for client, ticket_N in zip(self._clients, prediction.ticket_SN, strict=True)
+        ]
+        outcome_SN = np.stack([job.result() for job in jobs])
+        largest_N: npt.NDArray[np.uint8] = outcome_SN.max(axis=0)
+        return largest_N
+
+    def reports(self) -> list[Any]:
+        """Each shard's report."""
+        return [client.report() for client in self._clients]

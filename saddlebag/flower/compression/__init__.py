@@ -1,0 +1,1 @@
+"""Compression around any Flower strategy: both ends, the schema, the ledger."""

@@ -1,0 +1,1 @@
+"""Recipes as Flower strategies and sessions."""

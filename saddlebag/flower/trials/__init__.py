@@ -1,0 +1,1 @@
+"""Federations for trying things: a grid in this process, a deployment on this machine."""

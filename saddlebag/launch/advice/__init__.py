@@ -1,0 +1,1 @@
+"""What to expect of compressors and links: listing, inspection, measurement, advice."""

@@ -1,0 +1,1 @@
+"""Methods compared by bytes, rounds and time."""

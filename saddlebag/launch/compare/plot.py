@@ -1,0 +1,116 @@
+"""The plot of a comparison: merit against everything that may be scarce, one line for each method.
+
+Both axes are logarithmic: the distance between two lines is the factor between them, wherever one reads it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from saddlebag.errors import DataError
+from saddlebag.launch.compare.table import ranked, setting
+from saddlebag.launch.results.plot import PALETTE
+from saddlebag.launch.results.units import byte_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_comparison"]
+
+_PANELS = (
+    ("total", "bytes of each worker, both directions"),
+    ("up", "bytes up"),
+    ("down", "bytes down"),
+    ("rounds", "rounds"),
+    ("evaluations", "operator evaluations of each worker"),
+    ("time", "modelled time of communication (s)"),
+)
+_BYTES = ("total", "up", "down")
+_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+_DPI = 130
+_FLOOR = 1e-300  # a merit of exactly 0 has no logarithm
+_DECADES = 1.7  # of the axis left of the first arrival
+
+
+def plot_comparison(values: Mapping[str, Any], out: Path) -> None:
+    """Draw a comparison into a PNG, PDF or SVG file: the median seed of each method in full, the others faintly.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    entries = ranked(values)
+    with mpl.rc_context({"font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(12.5, 7.4 + 0.17 * len(entries) / 2), layout="constrained")
+        axes = figure.subplots(2, 3, sharey=True)
+        for ax, (key, name) in zip(axes.flat, _PANELS, strict=True):
+            _panel(ax, values, entries, key, name)
+        for ax in axes[:, 0]:
+            ax.set_ylabel(values["merit"].replace("_", " "))
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=2 if len(labels) > 3 else 1, frameon=False, handlelength=3.2
+        )
+        where = f"{values['problem']}, D = {values['dimension']}, {values['workers']} workers"
+        title = values["title"]
+        figure.suptitle(f"{title}\n{where}" if title else where, fontsize=11.5)
+        try:
+            figure.savefig(out, dpi=_DPI)
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _panel(ax: Axes, values: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], key: str, name: str) -> None:
+    ends = [curve[key][-1] for entry in entries for curve in entry["curves"] if curve[key]]
+    scale, unit = byte_unit(max(ends, default=1.0)) if key in _BYTES else (1.0, "")
+    for number, entry in enumerate(entries):
+        _draw(ax, entry, key, number, scale)
+    arrivals = [entry["range"][key][0] for entry in entries if entry["range"]]
+    if arrivals:
+        ax.set_xlim(left=max(min(arrivals) * 10**-_DECADES, 1e-12) / scale)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    merits = [curve["merit"] for entry in entries for curve in entry["curves"]]
+    top = 4 * max((entry["start"] for entry in entries), default=1.0)  # what diverges leaves the picture
+    low = min((value for merit in merits for value in merit if value > 0), default=values["target"])
+    ax.set_ylim(0.5 * min(values["target"], max(low, 1e-3 * values["target"])), top)
+    ax.axhline(values["target"], color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+    ax.set_xlabel(f"{name} ({unit})" if unit else name)
+    ax.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
+    ax.xaxis.set_minor_locator(LogLocator(subs=range(2, 10)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_axisbelow(True)
+
+
+def _draw(ax: Axes, entry: Mapping[str, Any], key: str, number: int, scale: float) -> None:
+    color, style = PALETTE[number % len(PALETTE)], _STYLES[number % len(_STYLES)]
+    main = _median_run(entry)
+    for run, curve in enumerate(entry["curves"]):
+        x = [value / scale for value in curve[key]]
+        y = [max(value, _FLOOR) for value in curve["merit"]]
+        if run != main:
+            ax.plot(x, y, color=color, linestyle=style, linewidth=0.6, alpha=0.35, zorder=1.5)
+            continue
+        label = f"{entry['label']} ({setting(entry['method'])})" + (
+            "" if entry["median"] else f", arrives {entry['reached']} of {entry['runs']} times"
+        )
+        ax.plot(x, y, color=color, linestyle=style, linewidth=2.4 if number == 0 else 1.6, label=label, zorder=4 - number / 100)
+        if entry["reasons"][run] == "merit":
+            ax.plot(x[-1:], y[-1:], "o", color=color, markersize=6 if number == 0 else 4.5, zorder=5)
+
+
+def _median_run(entry: Mapping[str, Any]) -> int:
+    """The run whose total is nearest to the median of those that arrived; the first when none did."""
+    arrived = [number for number, reason in enumerate(entry["reasons"]) if reason == "merit"]
+    if not arrived:
+        return 0
+    totals = {number: entry["curves"][number]["total"][-1] for number in arrived}
+    middle = statistics.median(totals.values())
+    return min(arrived, key=lambda number: abs(totals[number] - middle))

@@ -1,0 +1,1 @@
+"""What carries a run: one process, a server and workers, ranks, nodes."""

@@ -1,0 +1,247 @@
+"""The driver without a server: every rank of a torch.distributed job is a worker, rank 0 computes the server's half, too.
+
+    torchrun --nproc-per-node 4 -m saddlebag collective RECIPE --out DIR
+
+The halves of the method are those of every other driver, and their messages the same bytes: uplinks go to rank 0, which adds
+them up in worker order and broadcasts the downlink. For clusters with a fast network; there is no port, no lease and no quorum.
+All ranks keep checkpoints, and come back to the newest that they have in common.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.algorithms import DIVERGED, Judge, Message, Record, Verdict, digest, form_means, pack, participants, unpack
+from saddlebag.client.core import WorkerCore
+from saddlebag.compression import SERVER, Draws
+from saddlebag.errors import ConfigError, NotFiniteError
+from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.drivers.place import end_with_agent, here
+from saddlebag.launch.drivers.talk import GO_ON, NOT_FINITE, STOP, Talk
+from saddlebag.launch.results.outputs import Outputs
+from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
+from saddlebag.launch.results.results import RESULT, write_json
+from saddlebag.proto.checkpoint import CheckpointStore
+from saddlebag.proto.codec import decode, encode, max_message_bytes
+from saddlebag.proto.handshake import require_same_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from saddlebag.algorithms import AnyMethod, Problem
+    from saddlebag.launch.recipe.recipe import Recipe
+
+__all__ = ["run_rank", "take_part"]
+
+_LONGEST_RECIPE = 1 << 24
+
+
+def run_rank(
+    recipe: Recipe, out: Path, *, timeout_s: float = 600.0, note: Callable[[str], None] = lambda text: None
+) -> dict[str, Any] | None:
+    """Take part as one rank of torchrun's job until the end of the run; on rank 0 returns the result that is in `out`, too.
+
+    Raises:
+        ConfigError: torchrun did not start this, the ranks are not as many as the workers, or their recipes differ.
+        PeerLost: a rank is gone.
+    """
+    place = here()
+    if place.ranks != recipe.workers:
+        raise ConfigError(f"the recipe has {recipe.workers} workers and torchrun started {place.ranks} ranks; each is a worker")
+    end_with_agent()
+    if place.nodes == 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    problem = build_problem(recipe, out=out)
+
+    from saddlebag.client.group import process_group  # here, for torch
+
+    with process_group(place.job_store(timeout_s), rank=place.rank, ranks=place.ranks, timeout_s=timeout_s) as group:
+        return take_part(recipe, problem, Talk(group), out, note)
+
+
+def take_part(
+    recipe: Recipe, problem: Problem, talk: Talk, out: Path, note: Callable[[str], None] = lambda text: None
+) -> dict[str, Any] | None:
+    """The run of one rank that has met the others; errors as `run_rank`."""
+    method = _agreed_method(recipe, problem, talk)
+    store = CheckpointStore(out / "checkpoints", f"rank-{talk.rank}")
+    if talk.rank:
+        _Rank(recipe, problem, method, talk, store).run()
+        return None
+    return _lead(_First(recipe, problem, method, talk, store), recipe, problem, out, note)
+
+
+def _agreed_method(recipe: Recipe, problem: Problem, talk: Talk) -> AnyMethod:
+    """The method with the numbers that rank 0 found, after everybody has compared recipes."""
+    if talk.rank == 0:
+        resolved = resolve(recipe, problem)
+        talk.announce(json.dumps([recipe.canonical(), resolved_json(resolved)]).encode())
+        return build_method(resolved, problem)
+    theirs, numbers = json.loads(talk.hear(_LONGEST_RECIPE)[0])
+    require_same_recipe(theirs, recipe.canonical())
+    return build_method(apply_resolved(recipe, numbers), problem)
+
+
+class _Rank:
+    """A worker: its half of every round, and its checkpoints."""
+
+    def __init__(self, recipe: Recipe, problem: Problem, method: AnyMethod, talk: Talk, store: CheckpointStore) -> None:
+        self._recipe, self.method, self.talk, self._store = recipe, method, talk, store
+        self.core = WorkerCore(method, problem.operator(talk.rank), problem.start(), worker=talk.rank, seed=recipe.seed)
+        self.core.members = tuple(range(talk.ranks))
+
+    def resume(self) -> None:
+        """Go to the newest boundary that all ranks hold, or to the start."""
+        round_ = self.talk.newest_common(self._store.rounds())
+        self._store.forget_after(-1 if round_ is None else round_)
+        if round_ is not None:
+            arrays, meta = self._store.load(round_)
+            require_same_recipe(meta["recipe"], self._recipe.canonical())
+            self.restore(arrays, meta)
+
+    def run(self) -> None:
+        """Every round until rank 0 ends the run."""
+        self.resume()
+        kind = self.talk.hear(0)[1]  # the run may have been over already
+        while kind == GO_ON:
+            idle, data = self.core.idle, self.step()
+            if not idle:
+                self.talk.send(data)
+            sizes = self.core.downlink_sizes()
+            data, kind = self.talk.hear(max_message_bytes(sizes))
+            if kind != NOT_FINITE:
+                self.core.apply(decode(data, sizes, self._draws))
+                self.save(final=kind == STOP)
+
+    def step(self) -> bytes | None:
+        """The uplink of this round; None when it is not finite. An idle worker has none, and an empty one here."""
+        if self.core.idle:
+            self.core.ensure_stepped()
+            return b""
+        try:
+            return b"".join(self.core.step()[0])
+        except NotFiniteError:
+            return None
+
+    @property
+    def _draws(self) -> Draws:
+        """The server's draws in this round."""
+        return self.core.draws.of(SERVER)
+
+    def save(self, *, final: bool) -> None:
+        """Keep a checkpoint where one is due."""
+        every = self._recipe.checkpoint.every
+        if every and (self.core.round % every == 0 or final):
+            self._store.save(self.core.round, *self.capture())
+
+    def capture(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        arrays, meta = self.core.capture()
+        return arrays, {**meta, "recipe": self._recipe.canonical()}
+
+    def restore(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
+        self.core.restore(arrays, meta)
+
+
+class _First(_Rank):
+    """Rank 0: a worker, and the server's half.
+
+    Attributes:
+        up_bytes: encoded uplinks of all workers, as every driver counts them.
+        down_bytes: encoded downlinks times the workers: a broadcast reaches idle ones, too.
+        reason: why the run ended.
+    """
+
+    def __init__(self, recipe: Recipe, problem: Problem, method: AnyMethod, talk: Talk, store: CheckpointStore) -> None:
+        super().__init__(recipe, problem, method, talk, store)
+        self._own = method.init_server(self.core.replica)
+        self.up_bytes = self.down_bytes = 0
+        self.reason: str | None = None
+
+    def rounds(self, judge: Judge) -> Iterator[Verdict]:
+        """The verdicts of all rounds to the end; the caller has resumed."""
+        self.talk.announce(b"", GO_ON if self.reason is None else STOP)
+        while self.reason is None:
+            before = self.core.replica
+            try:
+                sent = self._serve()
+            except NotFiniteError:
+                self.reason = DIVERGED
+                self.talk.announce(b"", NOT_FINITE)
+                return
+            self.core.apply(decode(sent, self.core.downlink_sizes(), self._draws))
+            verdict = judge(self.core.round, before, self.core.replica)
+            self.reason = verdict.reason
+            self.down_bytes += len(sent) * self.talk.ranks
+            self.talk.announce(sent, GO_ON if self.reason is None else STOP)
+            self.save(final=self.reason is not None)
+            yield verdict
+
+    def _serve(self) -> bytes:
+        """Both halves of a round; the downlink.
+
+        Raises:
+            NotFiniteError: a message cannot be sent.
+        """
+        core, draws = self.core, self._draws
+        sizes = self.method.uplink_sizes(core.replica, draws)
+        active = participants(self.method, core.replica, draws, core.members)
+        own = self.step()
+        received = self.talk.collect([worker for worker in active if worker], max_message_bytes(sizes)) | {0: own}
+        messages: list[Message] = []
+        for worker in active:
+            data = received[worker]
+            if data is None:
+                raise NotFiniteError(f"worker {worker} has no finite message at round {core.round}")
+            messages.append(decode(data, sizes, draws.of(worker)))
+            self.up_bytes += len(data)
+        means = form_means(sizes, iter(messages), len(active))
+        self._own, down = self.method.server_step(core.replica, self._own, means, draws)
+        return b"".join(encode(down))
+
+    def capture(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        arrays, meta = super().capture()
+        counts = {key: getattr(self, key) for key in ("up_bytes", "down_bytes", "reason")}
+        talk = {"up": self.talk.up_bytes, "down": self.talk.down_bytes}
+        return arrays | pack(self._own, "server."), {**meta, **counts, "transport": talk}
+
+    def restore(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
+        super().restore(arrays, meta)
+        self._own = unpack(self.method.server_type, arrays, self.core.dimension, "server.")
+        self.up_bytes, self.down_bytes, self.reason = meta["up_bytes"], meta["down_bytes"], meta["reason"]
+        self.talk.up_bytes, self.talk.down_bytes = meta["transport"]["up"], meta["transport"]["down"]
+
+
+def _lead(first: _First, recipe: Recipe, problem: Problem, out: Path, note: Callable[[str], None]) -> dict[str, Any]:
+    """Rank 0's run, with everything that is kept of it."""
+    begin = time.monotonic()
+    first.resume()
+    core = first.core
+    note(f"{first.talk.ranks} ranks begin at round {core.round:,}; results in {out}")
+    tell = throttled(lambda progress: write_progress(out / PROGRESS, progress))
+    with Outputs(recipe, problem, out, upto_round=core.round, progress=tell) as outputs:
+        for verdict in first.rounds(Judge(problem, recipe.stop, watch=outputs.watch)):
+            if verdict.merits is not None:
+                iteration = core.replica.iteration
+                outputs.record(Record(core.round, iteration, verdict.merits, first.up_bytes, first.down_bytes))
+    result = {
+        "label": recipe.label,
+        "driver": "collective",
+        "reason": first.reason,
+        "rounds": core.round,
+        "iterations": core.replica.iteration,
+        "merits": dict(problem.merits(core.replica.z_D)),
+        "up_bytes": first.up_bytes,
+        "down_bytes": first.down_bytes,
+        "transport": {"up": first.talk.up_bytes, "down": first.talk.down_bytes},
+        "workers": recipe.workers,
+        "digest": f"{digest(core.replica):016x}",
+        "recipe_digest": recipe.digest(),
+        "elapsed_s": time.monotonic() - begin,
+    }
+    write_json(out / RESULT, result)
+    return result

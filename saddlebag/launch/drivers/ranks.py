@@ -1,0 +1,102 @@
+"""The driver without a server on one machine: starts torchrun with a rank for each worker, and follows the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.errors import SaddlebagError
+from saddlebag.launch.drivers.supervisor import Child
+from saddlebag.launch.results.history import Follower
+from saddlebag.launch.results.progress import PROGRESS, read_progress
+from saddlebag.launch.results.results import METRICS, RESULT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from saddlebag.algorithms import Record
+    from saddlebag.launch.recipe.recipe import Recipe
+    from saddlebag.launch.results.progress import Progress
+
+__all__ = ["run_collective", "start_ranks"]
+
+_POLL_S = 0.05
+_RESTARTS = 100  # of all ranks, as often as one dies
+
+
+def run_collective(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    observe: Callable[[Record], None] = lambda record: None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    note: Callable[[str], None] = lambda text: None,
+    started: Callable[[int], None] = lambda pid: None,
+) -> dict[str, Any]:
+    """Run a recipe's method over torch.distributed on this machine; returns rank 0's result.
+
+    When a rank dies, torchrun starts all of them again and they resume on the same trajectory; when this process dies, they
+    end too. `started` is told the process id of torchrun.
+
+    Raises:
+        SaddlebagError: a rank gave up with a clear error, which is passed on, or died too often.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / PROGRESS).unlink(missing_ok=True)
+    if not resume:
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    file = out / "job.toml"
+    file.write_text(recipe.to_toml())
+    command = [sys.executable, "-m", "saddlebag", "collective", str(file), "--out", str(out)]
+    torchrun = Child("ranks", lambda again: command, out)
+    follower = Follower(out / METRICS)
+    try:
+        torchrun.start()
+        started(torchrun.pid)
+        note(f"{recipe.workers} ranks; what they say is in {out / 'ranks.log'}")
+        while (status := torchrun.status()) is None:
+            time.sleep(_POLL_S)
+            for record in follower.new():
+                observe(record)
+            if (seen := read_progress(out / PROGRESS)) is not None:
+                progress(seen)
+        for record in follower.new():
+            observe(record)
+    finally:
+        torchrun.stop()
+    if status:
+        raise SaddlebagError(_complaint(out / "ranks.log"))
+    result: dict[str, Any] = json.loads((out / RESULT).read_text())
+    return result
+
+
+def _complaint(log: Path) -> str:
+    """The last clear error of a rank, in the midst of what torchrun has to say about it."""
+    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+    return errors[-1].removeprefix("error: ") if errors else f"the ranks died without a word; see {log}"
+
+
+def start_ranks(recipe: Recipe, out: Path, *, timeout_s: float, parent_fd: int | None) -> int:
+    """Be torchrun: start a rank for each worker on this machine; returns the exit status."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    from saddlebag.launch.processes import watch_parent
+
+    if parent_fd is not None:
+        watch_parent(parent_fd)
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "job.toml"
+    file.write_text(recipe.to_toml())
+    agent = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(recipe.workers)]
+    program = ["-m", "saddlebag", "collective", str(file), "--out", str(out), "--timeout", str(timeout_s)]
+    try:
+        torchrun([*agent, "--max-restarts", str(_RESTARTS), *program])
+    except ChildFailedError:  # the rank itself has said why
+        return 1
+    return 0

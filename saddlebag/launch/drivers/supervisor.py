@@ -1,0 +1,205 @@
+"""A whole run on one machine: starts a server and its workers, follows them, and starts again what was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.errors import PeerLost, SaddlebagError
+from saddlebag.launch.results.history import Follower
+from saddlebag.launch.results.progress import PROGRESS, read_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from saddlebag.algorithms import Record
+    from saddlebag.launch.recipe.recipe import Recipe
+    from saddlebag.launch.results.progress import Progress
+
+__all__ = ["ADDRESS_FILE", "PHASES", "Child", "run_grpc"]
+
+ADDRESS_FILE = "address.json"
+"""Where a server says which port it has, in its folder."""
+PHASES = "worker-{}.json"
+"""Where a worker says at its end how its time divided, in its folder."""
+
+_POLL_S = 0.05
+_START_S = 120.0  # loading data and libraries on a slow machine
+_END_S = 15.0  # for workers to leave after the server's end
+_RESTARTS = 100  # of one process, before something is taken to be wrong
+_REFUSED = 2  # exit status of a clear error: starting again would not help
+
+
+class Child:
+    """One child and how to start it again."""
+
+    def __init__(self, name: str, command: Callable[[bool], list[str]], folder: Path) -> None:
+        self.name, self._command, self._log = name, command, folder / f"{name}.log"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._life: int | None = None  # write end of the pipe that the child watches
+        self.starts = 0
+
+    def start(self) -> None:
+        """Start it; a second start resumes."""
+        self.close_pipe()
+        watched, self._life = os.pipe()
+        try:
+            with self._log.open("ab" if self.starts else "wb") as log:
+                self._child = subprocess.Popen(
+                    [*self._command(self.starts > 0), "--parent-fd", str(watched)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(watched,),
+                    start_new_session=True,  # Ctrl-C is the supervisor's business
+                )
+        finally:
+            os.close(watched)
+        self.starts += 1
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    def status(self) -> int | None:
+        """Its exit status, or None while it runs."""
+        assert self._child is not None
+        return self._child.poll()
+
+    def last_words(self) -> str:
+        """The last line it wrote."""
+        with contextlib.suppress(OSError):
+            lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+            if lines:
+                return lines[-1].removeprefix("error: ")
+        return "it wrote nothing"
+
+    def stop(self) -> None:
+        """End it."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()  # state on disk is whole at every moment
+            self._child.wait()
+        self.close_pipe()
+
+    def close_pipe(self) -> None:
+        if self._life is not None:
+            os.close(self._life)
+            self._life = None
+
+
+def run_grpc(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    observe: Callable[[Record], None] = lambda record: None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    note: Callable[[str], None] = lambda text: None,
+    started: Callable[[dict[str, int]], None] = lambda pids: None,
+) -> dict[str, Any]:
+    """Run a recipe's method with a local server and one process for each worker.
+
+    A process that dies is started again and resumes from its checkpoint, on the same trajectory; when this process dies,
+    the others end too. `progress` hears now and then how far the server is, `started` the
+    process ids after every start.
+
+    Raises:
+        SaddlebagError: a process gave up with a clear error, which is passed on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in (ADDRESS_FILE, PROGRESS, *map(PHASES.format, range(recipe.workers))):
+        (out / stale).unlink(missing_ok=True)
+    file = out / "job.toml"
+    file.write_text(recipe.to_toml())
+    server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out)
+    processes = [server]
+    follower = Follower(out / "metrics.jsonl")
+    try:
+        server.start()
+        address = _address(server, out)
+        for rank in range(recipe.workers):
+            command = functools.partial(_worker_command, file, out, rank, address)
+            processes.append(Child(f"worker-{rank}", command, out))
+            processes[-1].start()
+        started({process.name: process.pid for process in processes})
+        while server.status() != 0:
+            time.sleep(_POLL_S)
+            for record in follower.new():
+                observe(record)
+            if (seen := read_progress(out / PROGRESS)) is not None:
+                progress(seen)
+            for process in processes:
+                if _revive(process, note):
+                    started({p.name: p.pid for p in processes})
+        for record in follower.new():
+            observe(record)
+        _await_workers(processes[1:])
+    finally:
+        for process in processes:
+            process.stop()
+    result: dict[str, Any] = json.loads((out / "result.json").read_text())
+    return result | {"phases": list(_phases(out, recipe.workers))}
+
+
+def _phases(out: Path, workers: int) -> Iterator[dict[str, Any]]:
+    """What the workers said of their time."""
+    for rank in range(workers):
+        with contextlib.suppress(OSError, ValueError):  # a worker that was killed at the very end has said nothing
+            yield json.loads((out / PHASES.format(rank)).read_text())
+
+
+def _revive(process: Child, note: Callable[[str], None]) -> bool:
+    """Start a process again if it died; whether it did."""
+    status = process.status()
+    if status is None or status == 0:
+        return False
+    if status == _REFUSED:
+        raise SaddlebagError(process.last_words())
+    if process.starts > _RESTARTS:
+        raise PeerLost(f"{process.name} died {process.starts} times, last with: {process.last_words()}")
+    cause = f"was killed by signal {-status}" if status < 0 else f"exited with {status}: {process.last_words()}"
+    note(f"{process.name} {cause}; starting it again")
+    process.start()
+    return True
+
+
+def _await_workers(workers: list[Child]) -> None:
+    deadline = time.monotonic() + _END_S
+    while any(worker.status() is None for worker in workers) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _base() -> list[str]:
+    return [sys.executable, "-m", "saddlebag"]
+
+
+def _server_command(file: Path, out: Path, recipe: Recipe, resume: bool) -> list[str]:
+    address = recipe.server.address
+    with contextlib.suppress(OSError, ValueError):  # a server that starts again keeps its port
+        address = json.loads((out / ADDRESS_FILE).read_text())["address"]
+    return [*_base(), "server", str(file), "--out", str(out), "--address", address, *(["--resume"] if resume else [])]
+
+
+def _worker_command(file: Path, out: Path, rank: int, address: str, _again: bool) -> list[str]:
+    return [*_base(), "worker", str(file), "--rank", str(rank), "--server", address, "--out", str(out)]
+
+
+def _address(server: Child, out: Path) -> str:
+    """Where the server listens, once it does."""
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        status = server.status()
+        if status is not None:
+            raise SaddlebagError(server.last_words())
+        with contextlib.suppress(OSError, ValueError):
+            return str(json.loads((out / ADDRESS_FILE).read_text())["address"])
+        time.sleep(_POLL_S / 5)
+    raise PeerLost(f"the server did not start within {_START_S:g} s; see {out / 'server.log'}")

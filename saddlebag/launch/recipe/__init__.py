@@ -1,0 +1,1 @@
+"""Recipes: the TOML file, its sections and fields, what plug-ins add."""

@@ -1,0 +1,83 @@
+"""The registries together with what installed packages add to them through entry points."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+from saddlebag import __version__
+from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
+from saddlebag.algorithms.problems.registry import PROBLEMS
+from saddlebag.algorithms.registry import METHODS
+from saddlebag.compression.registry import COMPRESSORS
+from saddlebag.launch.recipe.fields import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["REGISTRIES", "Plugins", "find", "load_plugins"]
+
+REGISTRIES: dict[str, dict[str, Callable[..., Any]]] = {
+    "compressors": COMPRESSORS,
+    "learners": LEARNERS,
+    "methods": METHODS,
+    "mixers": MIXERS,
+    "problems": PROBLEMS,
+}
+"""Kind -> name -> factory. The entry point group of a kind is `saddlebag.` and its name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugins:
+    """What was added.
+
+    Attributes:
+        origins: (kind, name) -> the distribution that brought it, with its version.
+        warnings: one line for each plug-in that could not be used.
+    """
+
+    origins: dict[tuple[str, str], str]
+    warnings: tuple[str, ...]
+
+    def origin(self, kind: str, name: str) -> str:
+        """Who brought an entry of a registry."""
+        return self.origins.get((kind, name), f"saddlebag {__version__}")
+
+
+@functools.cache
+def load_plugins() -> Plugins:
+    """Add the plug-ins of all installed distributions to the registries, once; a broken one becomes a warning."""
+    origins: dict[tuple[str, str], str] = {}
+    warnings: list[str] = []
+    for kind, registry in REGISTRIES.items():
+        for entry in importlib.metadata.entry_points(group=f"saddlebag.{kind}"):
+            origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+            what = f"plug-in {entry.name!r} (saddlebag.{kind}, from {origin})"
+            if entry.name in registry:
+                warnings.append(f"{what} is ignored: the name is taken by {origins.get((kind, entry.name), 'saddlebag')}")
+                continue
+            try:
+                factory = entry.load()
+            except Exception as error:  # whatever a stranger's module does at import
+                warnings.append(f"{what} is broken: {type(error).__name__}: {error}")
+                continue
+            if not callable(factory):
+                warnings.append(f"{what} is broken: {entry.value} is not callable")
+                continue
+            registry[entry.name] = factory
+            origins[kind, entry.name] = origin
+    return Plugins(origins, tuple(warnings))
+
+
+def find(kind: str, name: str, path: str) -> Callable[..., Any]:
+    """The factory of a name.
+
+    Raises:
+        ConfigError: there is none; the message starts with `path`.
+    """
+    load_plugins()
+    if name not in REGISTRIES[kind]:
+        raise unknown(f"{path} {name!r} is no known {kind.removesuffix('s')}", name, REGISTRIES[kind])
+    return REGISTRIES[kind][name]

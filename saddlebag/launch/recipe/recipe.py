@@ -1,0 +1,298 @@
+"""A recipe: everything that determines a run, in one TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from saddlebag.algorithms.registry import takes_compressors
+from saddlebag.algorithms.simulate import Stop
+from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.recipe import toml
+from saddlebag.launch.recipe.fields import at, fit, join, parameters_of, read_table, unknown
+from saddlebag.launch.recipe.plugins import find
+from saddlebag.launch.recipe.sections import (
+    BUNDLED,
+    CheckpointSection,
+    CompressorSection,
+    DataSection,
+    MethodSection,
+    OutputSection,
+    ProblemSection,
+    ServerSection,
+    parse_step_size,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Driver", "Recipe", "load_recipe", "recipe_from_dict"]
+
+Driver = Literal["grpc", "simulate", "collective"]
+
+_SECTIONS = {
+    "data": DataSection,
+    "stop": Stop,
+    "checkpoint": CheckpointSection,
+    "server": ServerSection,
+    "output": OutputSection,
+}
+_PLAIN = ("title", "seed", "workers", "ranks", "driver")
+_ELSEWHERE = "compare"  # a table that `saddlebag compare` reads; a single run has no use for it
+_TOP = (*_PLAIN, "problem", "method", "baseline", *_SECTIONS, _ELSEWHERE)
+_METHOD_KEYS = ("name", "label", "up", "down", "step_size", "probability")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One problem, the method under study, and the baselines beside it.
+
+    Attributes:
+        title: for people.
+        seed: of the run: coins, supports, rounding. A problem has its own, `problem.seed`.
+        workers: ranks 0 to workers - 1 take part.
+        ranks: into how many parts a worker's batch is divided: a worker that is a node of torchrun has so many processes, every
+            other one computes the parts one after the other, to the same bits. A node with `ranks` = 1 may have any number.
+        driver: "grpc" (a server, and a process for each worker), "simulate" (one process), or "collective" (a process for each
+            worker, without a server, over torch.distributed).
+        problem, data, method, stop, checkpoint, server, output: the tables of the same names; no data for some problems.
+        baselines: more methods, run on the same problem, data, seed, stop and driver.
+    """
+
+    title: str = ""
+    seed: int = 0
+    workers: int
+    ranks: int = 1
+    driver: Driver = "grpc"
+    problem: ProblemSection
+    data: DataSection | None = None
+    method: MethodSection
+    baselines: tuple[MethodSection, ...] = ()
+    stop: Stop
+    checkpoint: CheckpointSection = dataclasses.field(default_factory=CheckpointSection)
+    server: ServerSection = dataclasses.field(default_factory=ServerSection)
+    output: OutputSection = dataclasses.field(default_factory=OutputSection)
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {self.workers}")
+        if self.ranks < 1:
+            raise ConfigError(f"ranks must be at least 1, got {self.ranks}")
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"seed must lie in [0, 2^64), got {self.seed}")
+        if self.driver not in get_args(Driver):
+            raise ConfigError(f"driver must be {' or '.join(map(repr, get_args(Driver)))}, got {self.driver!r}")
+        seen: set[str] = set()
+        for path, method in zip(self._method_paths(), self.methods, strict=True):
+            method.check(path)
+            if method.label.casefold() in seen:
+                raise ConfigError(f"{path}.label {method.label!r} is taken by a method above; labels must differ")
+            seen.add(method.label.casefold())
+
+    def _method_paths(self) -> list[str]:
+        return ["method", *(f"baseline.{number}" for number in range(len(self.baselines)))]
+
+    @property
+    def methods(self) -> tuple[MethodSection, ...]:
+        """The method and the baselines."""
+        return (self.method, *self.baselines)
+
+    @property
+    def label(self) -> str:
+        """The label of the method."""
+        return self.method.label
+
+    def jobs(self) -> list[Recipe]:
+        """One recipe for each method, the main one first."""
+        return [dataclasses.replace(self, method=method, baselines=()) for method in self.methods]
+
+    def canonical(self) -> str:
+        """Canonical JSON of what determines the trajectory of the method: what workers and server compare.
+
+        Raises:
+            DataError: the data file, which counts by its SHA-256, cannot be read.
+        """
+        table = self.to_dict()
+        facts = {key: table[key] for key in ("seed", "workers", "problem", "method", "stop", "checkpoint")}
+        del facts["method"]["label"]
+        if self.ranks != 1:  # another order of sums, and of dropout
+            facts["ranks"] = self.ranks
+        if self.data is not None:
+            facts["data"] = self.data.fingerprint()
+        return json.dumps(facts, sort_keys=True, separators=(",", ":"))
+
+    def digest(self) -> str:
+        """SHA-256 of `canonical()`, hexadecimal."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as `recipe_from_dict` reads it, defaults written out."""
+        table: dict[str, Any] = {key: getattr(self, key) for key in _PLAIN}
+        table["problem"] = {"name": self.problem.name, **self.problem.parameters}
+        for key in _SECTIONS:
+            section = getattr(self, key)
+            if section is not None:
+                table[key] = {k: v for k, v in dataclasses.asdict(section).items() if v is not None}
+        table["method"] = _method_table(self.method)
+        if self.baselines:
+            table["baseline"] = [_method_table(method) for method in self.baselines]
+        return table
+
+    def to_toml(self) -> str:
+        """The recipe as a file that `load_recipe` reads back to an equal one."""
+        return toml.dump(self.to_dict())
+
+
+def _method_table(method: MethodSection) -> dict[str, Any]:
+    table: dict[str, Any] = {"name": method.name, "label": method.label}
+    accepted = parameters_of(find("methods", method.name, "method.name"))
+    table |= {key: getattr(method, key) for key in ("step_size", "probability") if key in accepted}
+    table |= method.parameters
+    for side in ("up", "down"):
+        section = getattr(method, side)
+        if section is not None:
+            table[side] = {"name": section.name, **section.parameters}
+    return table
+
+
+def load_recipe(path: str | Path, sets: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: of the file; relative paths inside it start at its folder, or else at the working directory.
+        sets: overrides, `key.path=value`.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type or is out of range; the message names the key's path.
+        DataError: the data file is missing.
+    """
+    path = Path(path)
+    table = toml.read(path)
+    for assignment in sets:
+        toml.override(table, assignment)
+    return recipe_from_dict(table, folder=path.parent, stem=path.stem)
+
+
+def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, stem: str = "run") -> Recipe:
+    """The recipe in a table; see `load_recipe`."""
+    for key in table:
+        if key not in _TOP:
+            raise unknown(f"{key} is no known key", key, _TOP)
+    for key in ("problem", "method", "stop"):
+        if key not in table:
+            raise ConfigError(f"{key} is missing; a recipe needs a table [{key}]")
+    given = [field.name for field in dataclasses.fields(Recipe) if field.name not in _PLAIN]
+    plain = fit(Recipe, {key: table[key] for key in _PLAIN if key in table}, "", given=given)
+    sections: dict[str, Any] = {}
+    for key, section in _SECTIONS.items():
+        if key in table:
+            with at(key):
+                sections[key] = section(**fit(section, read_table(table[key], key), key))
+    if "data" in sections:
+        sections["data"] = _locate(sections["data"], folder)
+    output = sections.get("output", OutputSection())
+    sections["output"] = output if output.directory else dataclasses.replace(output, directory=f"runs/{stem}")
+    baselines = table.get("baseline", [])
+    if not isinstance(baselines, list):
+        raise ConfigError("baseline must be a list of tables; write [[baseline]]")
+    methods = [_read_method(table["method"], "method")]
+    methods += [_read_method(baseline, f"baseline.{number}") for number, baseline in enumerate(baselines)]
+    main, *rest = _label(methods)
+    return Recipe(problem=_read_problem(table["problem"]), method=main, baselines=tuple(rest), **plain, **sections)
+
+
+def _locate(data: DataSection, folder: Path | None) -> DataSection:
+    if data.source in BUNDLED:
+        return data
+    tried = [base / data.source for base in (folder, Path.cwd()) if base is not None]
+    for path in tried:
+        if path.exists():
+            return dataclasses.replace(data, source=str(path.resolve()))
+    folders = " and ".join(dict.fromkeys(str(path.resolve()) for path in tried))
+    raise DataError(
+        f"data.source {data.source!r} is neither {' nor '.join(map(repr, BUNDLED))} nor a file; looked for {folders}"
+    )
+
+
+def _read_name(table: Mapping[str, Any], path: str, default: str | None = None) -> str:
+    name = table.get("name", default)
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}.name must be text, got {name!r}" if "name" in table else f"{path}.name is missing")
+    return name
+
+
+def _read_problem(value: object) -> ProblemSection:
+    table = read_table(value, "problem")
+    name = _read_name(table, "problem")
+    rest = {key: value for key, value in table.items() if key != "name"}
+    given = ("data", "num_workers", "split")  # from the recipe's other tables
+    parameters = fit(find("problems", name, "problem.name"), rest, "problem", given=given, also=("name",))
+    return ProblemSection(name=name, parameters=parameters)
+
+
+def _read_compressor(value: object, path: str) -> CompressorSection:
+    table = read_table(value, path)
+    name = _read_name(table, path, "identity")
+    rest = {key: value for key, value in table.items() if key != "name"}
+    parameters = fit(find("compressors", name, f"{path}.name"), rest, path, also=("name",))
+    return CompressorSection(
+        name=name, parameters={key: _read_inner(value, join(path, key)) for key, value in parameters.items()}
+    )
+
+
+def _read_inner(value: Any, path: str) -> Any:
+    """A parameter of a compressor: a table with a name is another compressor, also in a table of a list."""
+    if isinstance(value, dict) and "name" in value:
+        section = _read_compressor(value, path)
+        return {"name": section.name, **section.parameters}
+    if isinstance(value, list):
+        return [_read_element(element, f"{path}.{number}") for number, element in enumerate(value)]
+    return value
+
+
+def _read_element(element: Any, path: str) -> Any:
+    if not isinstance(element, dict):
+        return element
+    return {key: _read_inner(value, join(path, key)) for key, value in element.items()}
+
+
+def _read_method(value: object, path: str) -> MethodSection:
+    table = read_table(value, path)
+    name = _read_name(table, path)
+    factory = find("methods", name, f"{path}.name")
+    compresses, accepted = takes_compressors(name), parameters_of(factory)
+    absent = {"up", "down"} if not compresses else set()
+    absent |= {key for key in ("step_size", "probability") if key not in accepted}
+    own = [key for key in _METHOD_KEYS if key not in absent]
+    if not compresses and not {"up", "down"}.isdisjoint(table):
+        raise ConfigError(f"{path}: {name} takes no compressors up or down")
+    rest = {key: value for key, value in table.items() if key not in own}
+    values: dict[str, Any] = {key: table[key] for key in ("step_size", "probability") if key in own and key in table}
+    if "step_size" in values:
+        values["step_size"] = parse_step_size(values["step_size"], join(path, "step_size"))
+    if isinstance(values.get("probability"), int) and not isinstance(values["probability"], bool):
+        values["probability"] = float(values["probability"])
+    if compresses:
+        values |= {side: _read_compressor(table.get(side, {}), join(path, side)) for side in ("up", "down")}
+    label = table.get("label", "")
+    if not isinstance(label, str):
+        raise ConfigError(f"{path}.label must be text, got {label!r}")
+    given = ("problem", *own)
+    return MethodSection(name=name, label=label, parameters=fit(factory, rest, path, given=given, also=own), **values)
+
+
+def _label(methods: list[MethodSection]) -> list[MethodSection]:
+    """Give a label to methods without one: the name, numbered where it is taken."""
+    taken = {method.label.casefold() for method in methods}
+    labelled = []
+    for method in methods:
+        label, number = method.label or method.name, 1
+        while not method.label and label.casefold() in taken:
+            number += 1
+            label = f"{method.name}-{number}"
+        taken.add(label.casefold())
+        labelled.append(dataclasses.replace(method, label=label))
+    return labelled

@@ -1,0 +1,152 @@
+"""Merit against bytes up, bytes down and rounds: one line for each method, so that savings are distances on a straight axis."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from saddlebag.errors import DataError
+from saddlebag.launch.results.results import METRICS, RESULT, Line, read_json, read_lines
+from saddlebag.launch.results.units import byte_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from saddlebag.algorithms.simulate import Record
+
+__all__ = ["Curve", "plot", "read_curves"]
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours, told apart by all common kinds of colour blindness; yellow, too pale on white, is left out."""
+_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+_MARKERS = "osD^v"
+_DPI = 150
+_FLOOR = 1e-300  # a merit of exactly 0 has no logarithm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The history of one method."""
+
+    label: str
+    detail: str
+    title: str
+    merit: str
+    target: float | None
+    start: float | None
+    workers: int
+    lines: Sequence[Line]
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """The curves of a run's folder, of one method's folder, or of the `result.json` of either.
+
+    Raises:
+        DataError: there is no result, or its history is missing.
+    """
+    if not (path.is_dir() or path.name == RESULT):
+        raise DataError(f"{path} is neither the folder of a run nor its {RESULT}")
+    folder = path if path.is_dir() else path.parent
+    values = read_json(folder / RESULT)
+    if "jobs" not in values:
+        return [_curve(folder, values, values.get("problem", ""))]
+    folders = [folder / job["label"] for job in values["jobs"]]
+    return [_curve(below, read_json(below / RESULT), values.get("title", "")) for below in folders]
+
+
+def _curve(folder: Path, result: dict[str, Any], title: str) -> Curve:
+    lines = read_lines(folder / METRICS)
+    merit = result.get("merit") or next((name for line in lines for name in line.record.merits), "merit")
+    try:
+        return Curve(
+            label=result["label"],
+            detail=_detail(result.get("method", {})),
+            title=title,
+            merit=merit,
+            target=result.get("target"),
+            start=result["start"][merit] if "start" in result else None,
+            workers=result["workers"],
+            lines=lines,
+        )
+    except KeyError as error:
+        raise DataError(f"{folder / RESULT}: no result of a run: {error} is missing") from error
+
+
+def _detail(method: dict[str, Any]) -> str:
+    """The compressors of a method, for the legend."""
+    return ", ".join(f"{_name(method[side])} {side}" for side in ("up", "down") if side in method) or "uncompressed"
+
+
+def _name(compressor: dict[str, Any]) -> str:
+    fraction = compressor.get("fraction")
+    return f"{compressor['name']} {fraction:.3g}" if fraction else str(compressor["name"])
+
+
+def plot(results: Sequence[Path], out: Path) -> None:
+    """Draw the curves of one or more results into a PNG, PDF or SVG file.
+
+    Raises:
+        DataError: a result cannot be read.
+    """
+    curves = _unique([curve for path in results for curve in read_curves(path)])
+    panels: tuple[tuple[str, Callable[[Curve, Record], float]], ...] = (
+        ("up: sent by each worker", lambda curve, record: record.up_bytes / curve.workers),
+        ("down: received by each worker", lambda curve, record: record.down_bytes / curve.workers),
+        ("rounds", lambda curve, record: record.round),
+    )
+    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(12.5, 4.6), layout="constrained")
+        axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True)
+        for ax, (name, coordinate) in zip(axes, panels, strict=True):
+            xs = [[coordinate(curve, line.record) for line in curve.lines] for curve in curves]
+            _panel(ax, curves, xs, name)
+        axes[0].set_ylabel(curves[0].merit.replace("_", " ") if curves else "merit")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(len(labels), 4) or 1, frameon=False, handlelength=3
+        )
+        figure.suptitle(" · ".join(dict.fromkeys(curve.title for curve in curves)), fontsize=12)
+        try:
+            figure.savefig(out, dpi=_DPI)
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _unique(curves: list[Curve]) -> list[Curve]:
+    """Curves with different names."""
+    labels = [curve.label for curve in curves]
+    return [
+        dataclasses.replace(curve, label=f"{curve.label} ({number})") if labels.count(curve.label) > 1 else curve
+        for number, curve in enumerate(curves, 1)
+    ]
+
+
+def _panel(ax: Axes, curves: Sequence[Curve], xs: Sequence[Sequence[float]], name: str) -> None:
+    scale, unit = (1.0, "") if name == "rounds" else byte_unit(max((x for each in xs for x in each), default=0.0))
+    for number, (curve, x) in enumerate(zip(curves, xs, strict=True)):
+        start = [] if curve.start is None else [curve.start]
+        merits = [max(value, _FLOOR) for value in (*start, *(line.merit for line in curve.lines))]
+        color, style = PALETTE[number % len(PALETTE)], _STYLES[number % len(_STYLES)]
+        width, order = (2.4, 3) if number == 0 else (1.7, 2)
+        ends = [value / scale for value in ([0.0] * len(start) + list(x))]
+        ax.plot(
+            ends, merits, color=color, linestyle=style, linewidth=width, label=f"{curve.label} ({curve.detail})", zorder=order
+        )
+        ax.plot(ends[-1:], merits[-1:], _MARKERS[number % len(_MARKERS)], color=color, markersize=6, zorder=order)
+    for target in dict.fromkeys(curve.target for curve in curves if curve.target):
+        ax.axhline(target, color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+        if name == "rounds":  # once, where the lower left corner is always free
+            text: dict[str, Any] = {"color": "#555555", "fontsize": 8.5, "va": "top"}
+            place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, -3)}
+            ax.annotate(f"target {target:.0e}", (0, target), **place, **text)
+    ax.set_yscale("log")
+    ax.set_xlim(left=0)
+    ax.set_xlabel(f"{name} ({unit})" if unit else name)
+    ax.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
+    ax.set_axisbelow(True)

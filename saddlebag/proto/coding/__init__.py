@@ -1,0 +1,1 @@
+"""Codes of integers, levels and index sets, close to their entropy."""

@@ -1,0 +1,86 @@
+"""Progress between evaluations: pace, what is left, and that a run tells it in both drivers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from saddlebag.algorithms import Stop
+from saddlebag.launch.recipe.recipe import recipe_from_dict
+from saddlebag.launch.results import progress as module
+from saddlebag.launch.results.progress import Pace, Progress, read_progress, throttled, write_progress
+from saddlebag.launch.results.table import Board
+from saddlebag.launch.running import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_pace_counts_from_the_first_word_and_passes_old_ones_over(clock: list[float]) -> None:
+    pace, stop = Pace(), Stop(max_rounds=100, max_iterations=30)
+    assert (pace.rounds_per_s(), pace.left_s(stop), pace.progress) == (None, None, None)
+    pace.tell(Progress(10, 5))
+    assert (pace.rounds_per_s(), pace.left_s(stop)) == (None, None)
+    clock[0] += 10
+    pace.tell(Progress(30, 15))
+    clock[0] += 4
+    pace.tell(Progress(30, 15))
+    pace.tell(Progress(20, 10))
+    assert pace.rounds_per_s() == 2.0
+    assert pace.left_s(stop) == 15 / 1.0 - 4, "the limit on iterations comes first, and 4 s have passed since the last word"
+    assert pace.left_s(Stop(max_rounds=100)) == 70 / 2.0 - 4
+    assert pace.left_s(Stop(merit=1e-3)) is None
+    clock[0] += 1000
+    assert pace.left_s(stop) == 0
+
+
+def test_words_are_spaced(clock: list[float]) -> None:
+    heard: list[Progress] = []
+    tell = throttled(heard.append, 2.0)
+    for round_ in range(8):
+        tell(Progress(round_, round_))
+        clock[0] += 0.75
+    assert [progress.round for progress in heard] == [0, 3, 6]
+
+
+def test_a_file_carries_progress(tmp_path: Path) -> None:
+    path = tmp_path / "progress.json"
+    assert read_progress(path) is None
+    write_progress(path, Progress(7, 3))
+    assert read_progress(path) == Progress(7, 3)
+    path.write_text('{"rounds": 7}')
+    assert read_progress(path) is None
+    write_progress(tmp_path / "gone" / "progress.json", Progress(1, 1))
+
+
+@pytest.mark.parametrize("driver", ["simulate", pytest.param("grpc", marks=pytest.mark.e2e)])
+def test_a_run_whose_merits_are_never_due_tells_how_it_goes(
+    tmp_path: Path, driver: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table: dict[str, Any] = {
+        "workers": 2,
+        "driver": driver,
+        "problem": {"name": "bilinear", "n": 5, "regularisation": 0.5},
+        "method": {"name": "extragradient", "step_size": "1/L"},
+        "stop": {"max_rounds": 400, "every": 1_000_000},
+    }
+    recipe = recipe_from_dict(table)
+    monkeypatch.setattr("saddlebag.launch.results.table._SAY_EVERY_S", 0.0)
+    board = Board(["extragradient"], stop=recipe.stop, workers=2, title="")
+    run(recipe, tmp_path / "out", board)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "extragradient: running"
+    assert "extragradient: round limit, relative_error" in lines[-1]
+    told = [line for line in lines if line.startswith("extragradient: round ") and "rounds/s" in line]
+    assert lines[1].startswith("extragradient: round "), "long before the only evaluation, at the end"
+    if driver == "simulate":
+        assert len(told) == 399
+        assert " left" in told[0]
