@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.version import __version__
+
 if TYPE_CHECKING:
     from saddlebag.launch.api import make_compressor, make_method, make_problem, simulate
 
 __all__ = ["__version__", "make_compressor", "make_method", "make_problem", "simulate"]
-
-__version__ = "0.1.0"
 
 _LAZY = frozenset({"make_compressor", "make_method", "make_problem", "simulate"})
 

@@ -1,6 +1,7 @@
 """Compression: payload layouts, compressors, error feedback, and the draws that machines share. Pure: numpy only."""
 
 from saddlebag.compression.base import Absolute, Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
+from saddlebag.compression.catalogue import CATALOGUE
 from saddlebag.compression.check import check_compressor
 from saddlebag.compression.combinators.budget import budget
 from saddlebag.compression.combinators.compose import Sparsifier, compose
@@ -25,7 +26,7 @@ from saddlebag.compression.compressors.sign import ScaledSign
 from saddlebag.compression.compressors.ternary import Ternary
 from saddlebag.compression.compressors.threshold import HardThreshold, SampledTopK
 from saddlebag.compression.compressors.top_k import TopK
-from saddlebag.compression.draws import EVERYONE, SERVER, Draws, Purpose, Stream, stratified_subset, uniform_subset
+from saddlebag.compression.draws import EVERYONE, SERVER, Draws, stratified_subset, uniform_subset
 from saddlebag.compression.error_feedback import feed_back, track
 from saddlebag.compression.mean import Mean, Sum
 from saddlebag.compression.payload import (
@@ -49,6 +50,7 @@ from saddlebag.compression.payload import (
     require_finite,
 )
 from saddlebag.compression.registry import COMPRESSORS, make_compressor
+from saddlebag.compression.stream import Purpose, Stream
 
 __all__ = [
     "COMPRESSORS",
@@ -127,3 +129,5 @@ __all__ = [
     "track",
     "uniform_subset",
 ]
+
+COMPRESSORS.update(CATALOGUE)

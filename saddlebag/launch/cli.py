@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from saddlebag import __version__
 from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.launch.commands.advise import advise
 from saddlebag.launch.commands.collective import collective
@@ -22,6 +21,7 @@ from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.inspect_compressor import inspect
 from saddlebag.launch.commands.node import node
 from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
+from saddlebag.version import __version__
 
 __all__ = ["cli", "main"]
 

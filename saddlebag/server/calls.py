@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -12,9 +12,24 @@ from saddlebag.proto.endpoint import SERVICE
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 if TYPE_CHECKING:
-    from saddlebag.server.shell import ServerShell
+    from collections.abc import AsyncIterator
 
-__all__ = ["handlers", "status_of"]
+__all__ = ["Calls", "handlers", "status_of"]
+
+
+class Calls(Protocol):
+    """The coroutines behind the calls: `ServerShell` has them."""
+
+    async def join(self, request: pb.JoinRequest, context: Any) -> pb.JoinReply: ...
+
+    async def heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatReply: ...
+
+    async def leave(self, request: pb.LeaveRequest, context: Any) -> pb.LeaveReply: ...
+
+    def snapshot(self, request: bytes, context: Any) -> AsyncIterator[pb.SnapshotChunk]: ...
+
+    async def exchange(self, requests: Any, context: Any) -> None: ...
+
 
 STATUS = {
     RemoteProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -29,7 +44,7 @@ def status_of(error: SaddlebagError) -> grpc.StatusCode:
     return next(code for kind, code in STATUS.items() if isinstance(error, kind))
 
 
-def handlers(shell: ServerShell) -> grpc.GenericRpcHandler:
+def handlers(shell: Calls) -> grpc.GenericRpcHandler:
     """The service for a gRPC server. Frames pass as raw bytes; other requests are parsed here, or refused."""
     return grpc.method_handlers_generic_handler(
         SERVICE,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from saddlebag import __version__
 from saddlebag.launch import cli, doctor, running
 from saddlebag.launch.recipe.recipe import load_recipe
+from saddlebag.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from saddlebag.compression.draws import Purpose
+from saddlebag.compression.stream import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,8 @@ from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.game import ModuleGame, Precision
 from saddlebag.algorithms.networks.local import LocalBlock
 from saddlebag.algorithms.problems.shards import split_rows
-from saddlebag.compression.draws import Draws, Purpose
+from saddlebag.compression.draws import Draws
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:

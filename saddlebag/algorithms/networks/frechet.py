@@ -10,7 +10,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.compression.draws import Draws, Purpose
+from saddlebag.compression.draws import Draws
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError
 
 __all__ = ["Frechet", "frechet_distance", "normals"]

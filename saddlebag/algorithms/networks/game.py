@@ -25,7 +25,8 @@ from saddlebag.algorithms.networks.chance import Chance, seed_of, seeded
 from saddlebag.algorithms.networks.finite import all_finite
 from saddlebag.algorithms.networks.local import Keeper, LocalBlock
 from saddlebag.algorithms.networks.part import Part
-from saddlebag.compression.draws import Draws, Purpose, uniform_subset
+from saddlebag.compression.draws import Draws, uniform_subset
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError, NotFiniteError, check_choice
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from saddlebag.algorithms.networks.digits_gan import Loss
 
 __all__ = ["SHAPES", "GanShape", "critic", "critic_loss", "generator", "generator_loss", "gradient_norms", "players"]
 
@@ -87,7 +86,7 @@ def critic_loss(
     fake_NP: torch.Tensor,
     mix_N1: torch.Tensor,
     *,
-    loss: Loss,
+    loss: str,
     penalty: float,
 ) -> torch.Tensor:
     """What the critic minimises; no gradient flows to the generator.

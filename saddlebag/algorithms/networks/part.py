@@ -6,23 +6,31 @@ Shapes: D = parameters.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
 
-    from saddlebag.algorithms.networks.game import ModuleGame
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Part"]
+__all__ = ["Evaluates", "Part"]
+
+
+class Evaluates(Protocol):
+    """What a part asks of its game: `ModuleGame.value`, and what the modules compute in."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def value(self, worker: int, z_D: Any, draws: Draws, parts: range, total: int) -> torch.Tensor: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
     """The mean of some of the equal parts of a worker's batch; both ways of asking give the same bits."""
 
-    game: ModuleGame
+    game: Evaluates
     worker: int
     parts: range
     total: int

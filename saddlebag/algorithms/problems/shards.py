@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.draws import Draws, Purpose
+from saddlebag.compression.draws import Draws
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, mean_noise
+from saddlebag.compression.registry import make_compressor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ def largest(of: str, parameter: str, params: tuple[tuple[str, Any], ...], d: int
     Raises:
         ConfigError: the compressor cannot be made, or even the value 1 does not fit.
     """
-    from saddlebag.compression.registry import make_compressor  # here, for the registry lists this module
 
     def size(value: int) -> float:
         return make_compressor(of, **{parameter: value}, **dict(params)).bits(d) / 8.0 * SLACK + HEADER_BYTES
@@ -75,8 +75,6 @@ class _Budget:
 
     def at(self, d: int) -> Any:
         """The compressor in dimension `d`."""
-        from saddlebag.compression.registry import make_compressor  # here, for the registry lists this module
-
         name, params = self.resolved(d)
         return make_compressor(name, **params)
 
@@ -158,8 +156,6 @@ def budget(
 
 
 def _least(of: str, parameter: str, params: dict[str, Any]) -> Compressor:
-    from saddlebag.compression.registry import make_compressor  # here, for the registry lists this module
-
     return make_compressor(of, **{parameter: 1}, **params)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
-from saddlebag.compression.combinators.nested import Inner, apart, inner
+from saddlebag.compression.combinators.nested import Inner, as_compressor, independent_draws
 from saddlebag.compression.payload import Flat, Seeded, Sparse
 from saddlebag.errors import ConfigError
 
@@ -56,7 +56,7 @@ class _Composition:
         """The payload with these values, coded by the second compressor."""
         if not len(value_K):
             return payload
-        coded = self.values.encode(value_K, apart(draws, _VALUES))
+        coded = self.values.encode(value_K, independent_draws(draws, _VALUES))
         if not isinstance(coded, Flat):
             raise ConfigError(f"compose.values must give every entry a value, {self.values} gave {type(coded).__name__}")
         return dataclasses.replace(payload, value=coded)
@@ -135,7 +135,7 @@ def compose(*, sparsifier: Inner, values: Inner) -> Compressor:
         >>> round(up.alpha(100), 4)
         0.1
     """
-    outer, coder = inner(sparsifier, "compose.sparsifier"), inner(values, "compose.values")
+    outer, coder = as_compressor(sparsifier, "compose.sparsifier"), as_compressor(values, "compose.values")
     if not isinstance(outer, Sparsifier):
         raise ConfigError(f"compose.sparsifier must choose coordinates (top_k, rand_k, perm_k, ...), got {outer}")
     if isinstance(outer, Unbiased) and isinstance(coder, Unbiased):

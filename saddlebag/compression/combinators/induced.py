@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.compression.base import Contractive, Unbiased, kind_of, mean_noise
-from saddlebag.compression.combinators.nested import Inner, apart, inner
+from saddlebag.compression.combinators.nested import Inner, as_compressor, independent_draws
 from saddlebag.compression.payload import Concat, Payload, Seeded, Total
 from saddlebag.errors import ConfigError
 
@@ -40,7 +40,7 @@ class Induced:
         return int(getattr(self.unbiased, "jointly", 0))
 
     def encode(self, x_D: Vector, draws: Draws) -> Total:
-        first = self.contractive.encode(x_D, apart(draws, _CONTRACTIVE))
+        first = self.contractive.encode(x_D, independent_draws(draws, _CONTRACTIVE))
         if _is_seeded(first):
             raise ConfigError(f"induced.contractive must not draw its coordinates from a seed, {self.contractive} does")
         rest_D = np.subtract(x_D, first.dense(), dtype=np.float64)
@@ -75,7 +75,7 @@ def induced(*, contractive: Inner, unbiased: Inner) -> Induced:
         >>> induced(contractive={"name": "top_k", "k": 25}, unbiased={"name": "rand_k", "k": 25}).omega(100)
         2.25
     """
-    first, second = inner(contractive, "induced.contractive"), inner(unbiased, "induced.unbiased")
+    first, second = as_compressor(contractive, "induced.contractive"), as_compressor(unbiased, "induced.unbiased")
     if not isinstance(first, Contractive):
         raise ConfigError(f"induced.contractive must be contractive, got {first} ({kind_of(first)})")
     if not isinstance(second, Unbiased):

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from saddlebag.compression.base import Absolute, Compressor, Contractive, Unbiased
+from saddlebag.compression.registry import make_compressor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Inner", "apart", "inner"]
+__all__ = ["Inner", "as_compressor", "independent_draws"]
 
 Inner: TypeAlias = Compressor | Mapping[str, Any]
 """A compressor, or a table with `name` and its parameters."""
@@ -20,14 +21,12 @@ Inner: TypeAlias = Compressor | Mapping[str, Any]
 _MULTIPLIER, _INCREMENT = 0x5851_F42D_4C95_7F2D, 0x1405_7B7E_F767_814F  # Knuth's MMIX generator
 
 
-def inner(value: Inner, path: str) -> Compressor:
+def as_compressor(value: Inner, path: str) -> Compressor:
     """The compressor that a table describes, or the one that is given.
 
     Raises:
         ConfigError: it is neither, or cannot be made; the message starts with `path`.
     """
-    from saddlebag.compression.registry import make_compressor  # here, for the registry lists the combinators
-
     if isinstance(value, Mapping):
         if not isinstance(value.get("name"), str):
             raise ConfigError(f"{path}.name is missing; a compressor is a table such as {{ name = 'block_int8' }}")
@@ -40,7 +39,7 @@ def inner(value: Inner, path: str) -> Compressor:
     return value
 
 
-def apart(draws: Draws, number: int) -> Draws:
+def independent_draws(draws: Draws, number: int) -> Draws:
     """Draws whose streams are independent of those of `draws`, and of other numbers: those of another run seed.
 
     Two compressors in one message must not round with the same bits, or what is unbiased alone is biased together. What a

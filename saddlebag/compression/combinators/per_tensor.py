@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
-from saddlebag.compression.combinators.nested import Inner, inner
+from saddlebag.compression.combinators.nested import Inner, as_compressor
 from saddlebag.compression.compressors.low_rank import RankR
 from saddlebag.compression.payload import Concat, require_finite
 from saddlebag.errors import ConfigError
@@ -175,7 +175,7 @@ def _rule(value: Rule | Mapping[str, Any], path: str) -> Rule:
         if not isinstance(given, known[key]) or isinstance(given, bool):
             raise ConfigError(f"{path}.{key} must be {'text' if key == 'match' else 'a whole number'}, got {given!r}")
     use: Inner = value["use"]
-    return Rule(**{**value, "use": inner(use, f"{path}.use")})
+    return Rule(**{**value, "use": as_compressor(use, f"{path}.use")})
 
 
 def choose(tensor: Tensor, rules: Sequence[Rule]) -> Compressor:

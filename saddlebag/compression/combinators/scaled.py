@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.compression.base import Unbiased, kind_of
-from saddlebag.compression.combinators.nested import Inner, inner
+from saddlebag.compression.combinators.nested import Inner, as_compressor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def scaled(*, unbiased: Inner) -> Scaled:
         >>> scaled(unbiased={"name": "rand_k", "k": 25}).alpha(100)
         0.25
     """
-    compressor = inner(unbiased, "scaled.unbiased")
+    compressor = as_compressor(unbiased, "scaled.unbiased")
     if not isinstance(compressor, Unbiased):
         raise ConfigError(f"scaled.unbiased must be unbiased, got {compressor} ({kind_of(compressor)})")
     return Scaled(unbiased=compressor)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
+from saddlebag.compression.registry import make_compressor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,8 +112,6 @@ def schedule(*, pieces: Sequence[Mapping[str, Any]]) -> Compressor:
     Example:
         >>> up = schedule(pieces=[{"round": 0, "name": "top_k", "k": 8}, {"round": 100, "name": "top_k", "k": 2}])
     """
-    from saddlebag.compression.registry import make_compressor  # here, for the registry lists this module
-
     made = []
     for number, piece in enumerate(pieces):
         if not isinstance(piece, Mapping) or not {"round", "name"} <= set(piece):
@@ -146,8 +145,6 @@ def decay(*, of: str, parameter: str, first: float, ratio: float, every: int, la
         >>> [round_ for round_, _ in decay(of="top_k", parameter="k", first=8, ratio=0.5, every=100, last=1).pieces]
         [0, 100, 200, 300]
     """
-    from saddlebag.compression.registry import make_compressor  # here, for the registry lists this module
-
     if not (first > 0 and last > 0 and ratio > 0 and ratio != 1 and (ratio > 1) == (last > first) and first != last):
         raise ConfigError(f"decay needs 0 < ratio that leads from first to last, got first={first}, ratio={ratio}, last={last}")
     if type(every) is not int or every < 1:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from saddlebag.compression.draws import Purpose
 from saddlebag.compression.payload import Dense, Sparse, Vector, require_finite
+from saddlebag.compression.stream import Purpose
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError
 

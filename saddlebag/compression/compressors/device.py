@@ -19,9 +19,10 @@ import torch
 
 from saddlebag.compression.compressors.rand_k import rand_k_at
 from saddlebag.compression.compressors.top_k import TopK
-from saddlebag.compression.draws import Draws, Purpose
+from saddlebag.compression.draws import Draws
 from saddlebag.compression.kernels.magnitude import infinity_of
 from saddlebag.compression.payload import Dense, Seeded, Sparse
+from saddlebag.compression.stream import Purpose
 from saddlebag.compression.support import Scheme, Scope, Support
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError, NotFiniteError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from saddlebag.compression.compressors.rounding import peaks, random_levels, scales
-from saddlebag.compression.draws import Purpose
 from saddlebag.compression.payload import Levels, Vector, require_finite
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

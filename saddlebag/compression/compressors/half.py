@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from saddlebag.compression.compressors.rounding import Words32, peaks, piecewise, round_mantissa, words32
-from saddlebag.compression.draws import Purpose
 from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.compression.payload import Half, Vector, require_finite
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.compression.draws import Draws, Purpose, Stream
 from saddlebag.compression.payload import LowRank, Vector, require_finite
+from saddlebag.compression.stream import Purpose, Stream
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from saddlebag.compression.draws import Draws
 
 __all__ = ["RankR", "aligned", "orthonormal", "start_matrix"]
 

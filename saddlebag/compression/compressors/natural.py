@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.compression.compressors.rounding import peaks, piecewise
-from saddlebag.compression.draws import Draws, Purpose
 from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.compression.payload import PowersOfTwo, Vector, require_finite
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from saddlebag.compression.draws import Draws
 
 __all__ = ["Natural", "natural_at"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from saddlebag.compression.compressors.dithering import check_block, check_levels, euclidean, level_bits, max_norm_omega
 from saddlebag.compression.compressors.rounding import Words32, peaks, piecewise, ratios, round_mantissa, scales, words32
-from saddlebag.compression.draws import Purpose
 from saddlebag.compression.kernels.loader import rounding_for
 from saddlebag.compression.payload import Levels, Spacing, Vector, require_finite
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -21,12 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from saddlebag.compression.compressors.low_rank import orthonormal, start_matrix
-from saddlebag.compression.draws import Draws, Purpose
 from saddlebag.compression.flat import Vector, require_finite
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError, LocalProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from saddlebag.compression.draws import Draws
 
 __all__ = ["Exchanges", "PowerSGD", "PowerState", "in_lockstep", "power_iteration", "revive", "together"]
 

@@ -20,8 +20,8 @@ from saddlebag.errors import NotFiniteError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from saddlebag.compression.draws import Stream
     from saddlebag.compression.flat import Vector
+    from saddlebag.compression.stream import Stream
 
 __all__ = [
     "levels_at",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.compression.compressors.rounding import piecewise
-from saddlebag.compression.draws import Purpose, uniform_subset
+from saddlebag.compression.draws import uniform_subset
 from saddlebag.compression.payload import Dense, Index, Sparse, Vector, require_finite
+from saddlebag.compression.stream import Purpose
 from saddlebag.compression.values import cast, check_kept, kept, sparse_bits
 from saddlebag.errors import ConfigError
 

@@ -12,8 +12,8 @@ from saddlebag.compression.kernels.jit import jit
 from saddlebag.compression.kernels.vectors import product
 
 if TYPE_CHECKING:
-    from saddlebag.compression.draws import Stream
     from saddlebag.compression.kernels.magnitude import Index
+    from saddlebag.compression.stream import Stream
 
 __all__ = ["philox", "strata"]
 

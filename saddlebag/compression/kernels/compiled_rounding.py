@@ -16,7 +16,7 @@ from saddlebag.compression.kernels.magnitude import sign_mask
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from saddlebag.compression.draws import Stream
+    from saddlebag.compression.stream import Stream
 
 __all__ = ["bfloat16", "dyadic_levels", "peaks", "powers", "random_levels"]
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from saddlebag.compression.draws import Stream
     from saddlebag.compression.kernels.magnitude import Bits, Index
+    from saddlebag.compression.stream import Stream
 
 __all__ = ["LARGE", "Kernels", "compiled", "kernels_for", "rounding_for"]
 

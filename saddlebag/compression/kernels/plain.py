@@ -15,7 +15,7 @@ from saddlebag.compression.kernels.magnitude import Bits, Index, magnitudes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from saddlebag.compression.draws import Stream
+    from saddlebag.compression.stream import Stream
 
 __all__ = ["Piece", "add_sparse", "collect", "keep", "strata"]
 

@@ -7,12 +7,12 @@ import functools
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-from saddlebag import __version__
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.problems.registry import PROBLEMS
 from saddlebag.algorithms.registry import METHODS
 from saddlebag.compression.registry import COMPRESSORS
 from saddlebag.launch.recipe.fields import unknown
+from saddlebag.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,8 @@ from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.digits import Images
 from saddlebag.algorithms.networks.digits_gan import digits_gan
 from saddlebag.compression import Draws, Identity
-from saddlebag.compression.draws import Purpose, uniform_subset
+from saddlebag.compression.draws import uniform_subset
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
 

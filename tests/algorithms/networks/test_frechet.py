@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 
 from saddlebag.algorithms.networks.frechet import Frechet, frechet_distance, normals
 from saddlebag.compression import Draws
-from saddlebag.compression.draws import Purpose
+from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError
 
 

@@ -36,7 +36,7 @@ from saddlebag.compression import (
     mean_noise,
 )
 from saddlebag.compression import support as supports
-from saddlebag.compression.combinators.nested import apart
+from saddlebag.compression.combinators.nested import independent_draws
 from saddlebag.errors import ConfigError
 
 SLACK = Fraction(1, 2**20)  # the scale is rounded up to a float32
@@ -136,10 +136,10 @@ def test_the_payload_keeps_the_support_and_codes_the_values() -> None:
 
 
 def test_values_round_with_bits_of_their_own() -> None:
-    seeds = {apart(Draws(7, 1, 2), number).seed for number in range(5)}
+    seeds = {independent_draws(Draws(7, 1, 2), number).seed for number in range(5)}
     assert len(seeds) == 5
     assert 7 not in seeds
-    assert apart(Draws(7, 1, 2), 1).worker == 2
+    assert independent_draws(Draws(7, 1, 2), 1).worker == 2
     x_D = np.random.default_rng(0).standard_normal(50)
     composed = compose(sparsifier=RandK(k=50), values=Ternary()).encode(x_D, Draws(0, 0, 0))
     alone = Ternary().encode(x_D.astype(np.float32), Draws(0, 0, 0))
