@@ -34,6 +34,7 @@ from saddlebag.algorithms.groupwise.sharding import PartialMix, join_mixes, part
 from saddlebag.algorithms.groupwise.shortest_path import ShortestPath, grid_graph
 from saddlebag.algorithms.groupwise.solo import Solo
 from saddlebag.algorithms.groupwise.specialists import Specialists
+from saddlebag.algorithms.groupwise.weights import WeightedLearner
 
 __all__ = [
     "LEARNERS",
@@ -74,6 +75,7 @@ __all__ = [
     "Specialists",
     "SquaredLoss",
     "Sums",
+    "WeightedLearner",
     "add_blocks",
     "add_sums",
     "best_linear_loss",

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from saddlebag.algorithms.groupwise import ledger as accounts
+from saddlebag.algorithms.groupwise import weights
+from saddlebag.algorithms.groupwise.base import copied
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import Loss, interval_width
 from saddlebag.algorithms.groupwise.mixing import distribution
@@ -130,7 +132,7 @@ class Groupwise:
             draws: this round's randomness.
         """
         group_K = np.flatnonzero(awake_G)
-        z_K = self.learner.predict(state.learner, x, group_K, draws)
+        z_K = weights.predict(self.learner, state.learner, x, group_K, awake_G[group_K], draws)
         if self.interval is not None:
             z_K = np.clip(z_K, *self.interval)
         z_G = np.zeros((len(awake_G), *z_K.shape[1:]))
@@ -188,19 +190,22 @@ class Groupwise:
             owned: write into the memory of `state.learner`, which the caller gives up; equal bits.
         """
         group_K: Index = np.flatnonzero(prediction.awake_E[: self.num_groups(state)])
-        learner = state.learner
+        weight_K, learner = prediction.awake_E[group_K], state.learner
         if owned:
-            self.learner.advance(learner, x, y, group_K)
-        else:
+            weights.advance(self.learner, learner, x, y, group_K, weight_K)
+        elif weights.are_whole(weight_K):
             learner = self.learner.update(learner, x, y, group_K)
+        else:
+            learner = copied(learner)
+            weights.advance(self.learner, learner, x, y, group_K, weight_K)
         return dataclasses.replace(self.settle(state, [self.outcome(prediction, y)]), learner=learner)
 
     def learn_block(self, state: GroupwiseState, x_N: Any, y_N: Any, predictions: Sequence[Prediction]) -> GroupwiseState:
         """The state after the labels of a frozen block: all its predictions were made from this same state."""
         outcomes = [self.outcome(prediction, y) for prediction, y in zip(predictions, y_N, strict=True)]
         G = self.num_groups(state)
-        member_NG = np.array([prediction.awake_E[:G] > 0 for prediction in predictions]).reshape(len(predictions), G)
-        sums = self.learner.sums(state.learner, x_N, y_N, member_NG)
+        weight_NG = np.array([prediction.awake_E[:G] for prediction in predictions]).reshape(len(predictions), G)
+        sums = weights.block_sums_of(self.learner, state.learner, x_N, y_N, weight_NG)
         return dataclasses.replace(self.settle(state, outcomes), learner=self.learner.merge(state.learner, sums))
 
     def settle(self, state: GroupwiseState, outcomes: Sequence[Outcome]) -> GroupwiseState:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise import weights
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.mixing import shared_distribution
+from saddlebag.algorithms.groupwise.ridge import Ridge
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,13 +94,14 @@ def _learners(
 ) -> Array:
     """Each awake group's prediction of each row, 0 for sleepers; shape (N, G)."""
     together: Any = getattr(algorithm.learner, "predict_block", None)
-    if together is not None:
+    whole = weights.are_whole(awake_NG)
+    if together is not None and (whole or isinstance(algorithm.learner, Ridge)):
         member_NG = awake_NG > 0
-        return np.where(member_NG, together(state.learner, x_ND, member_NG), 0.0)
+        return np.where(member_NG, together(state.learner, x_ND, member_NG if whole else awake_NG), 0.0)
     z_NG = np.zeros(awake_NG.shape)
     for row, (x_D, awake_G) in enumerate(zip(x_ND, awake_NG, strict=True)):
         group_K = np.flatnonzero(awake_G)
-        z_K = np.asarray(algorithm.learner.predict(state.learner, x_D, group_K, draws(row)))
+        z_K = np.asarray(weights.predict(algorithm.learner, state.learner, x_D, group_K, awake_G[group_K], draws(row)))
         if z_K.ndim != 1:
             raise ConfigError(
                 f"blocks need a learner of scalar predictions, got shape {z_K.shape[1:]} from {algorithm.learner}"

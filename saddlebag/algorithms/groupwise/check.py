@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.groupwise.base import AnyLearner, Array, Index, add_sums, copied
+from saddlebag.algorithms.groupwise.weights import WeightedLearner
 from saddlebag.compression import Draws
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check_learner(learner: AnyLearner, x_N: Sequence[Any], y_N: Sequence[Any], *
     5. `sums` of two parts of a block add up to those of the whole, and `merge` of no rounds changes no prediction; a learner
        whose attribute `additive` is False is excused.
     6. `grow` adds groups that have learned nothing, and leaves the others as they are.
+    7. Of a `WeightedLearner`: weights of 1 are whole rounds, and `sums_weighted` is linear in the weights.
 
     Args:
         learner: the one to check.
@@ -54,6 +56,8 @@ def check_learner(learner: AnyLearner, x_N: Sequence[Any], y_N: Sequence[Any], *
     if getattr(learner, "additive", True):
         _check_blocks(learner, state, x_N, y_N, member_NG, seed)
     _check_growth(learner, state, x_N[0], seed)
+    if isinstance(learner, WeightedLearner):
+        _check_weights(learner, state, x_N, y_N, member_NG, seed)
 
 
 def _predict(learner: AnyLearner, state: Any, x: Any, group_K: Index, draws: Draws) -> Array:
@@ -87,6 +91,22 @@ def _check_blocks(learner: AnyLearner, state: Any, x_N: Any, y_N: Any, member_NG
     same = learner.merge(state, learner.sums(state, x_N[:0], y_N[:0], member_NG[:0]))
     before_G, after_G = (learner.predict(each, x_N[0], group_K, draws) for each in (state, same))
     assert np.allclose(before_G, after_G, rtol=_CLOSE, atol=_CLOSE), f"{learner}: an empty block changed a prediction"
+
+
+def _check_weights(learner: Any, state: Any, x_N: Any, y_N: Any, member_NG: Any, seed: int) -> None:
+    group_K, one_K, draws = np.arange(_GROUPS), np.ones(_GROUPS), Draws(seed, len(x_N))
+    plain, in_part = copied(state), copied(state)
+    learner.advance(plain, x_N[0], y_N[0], group_K)
+    learner.advance_weighted(in_part, x_N[0], y_N[0], group_K, one_K)
+    whole_G = learner.predict(plain, x_N[1], group_K, draws)
+    for z_G in (
+        learner.predict(in_part, x_N[1], group_K, draws),
+        learner.predict_weighted(plain, x_N[1], group_K, one_K, draws),
+    ):
+        assert np.allclose(z_G, whole_G, rtol=_CLOSE, atol=_CLOSE), f"{learner}: a weight of 1 is no whole round"
+    half = learner.sums_weighted(state, x_N, y_N, 0.5 * member_NG)
+    for name, value in learner.sums(state, x_N, y_N, member_NG).items():
+        assert np.allclose(half[name], 0.5 * value, rtol=_CLOSE, atol=_CLOSE), f"{learner}: sums[{name!r}] ignore weights"
 
 
 def _check_growth(learner: AnyLearner, state: Any, x: Any, seed: int) -> None:

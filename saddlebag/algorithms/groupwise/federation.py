@@ -20,6 +20,7 @@ from saddlebag.algorithms.groupwise import ledger as accounts
 from saddlebag.algorithms.groupwise.base import Sums, add_sums
 from saddlebag.algorithms.groupwise.block import predict_block
 from saddlebag.algorithms.groupwise.ledger import Outcome
+from saddlebag.algorithms.groupwise.weights import block_sums_of
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def block_sums(
     block = predict_block(algorithm, state, x_ND, awake_NG, draws)
     outcomes = [algorithm.outcome(block[row], y_N[row]) for row in range(len(block))]
     total = accounts.total(outcomes) if outcomes else _nothing(len(state.ledger.count_E))
-    return BlockSums(total, algorithm.learner.sums(state.learner, x_ND, y_N, awake_NG > 0))
+    return BlockSums(total, block_sums_of(algorithm.learner, state.learner, x_ND, y_N, awake_NG))
 
 
 def add_blocks(first: BlockSums, second: BlockSums) -> BlockSums:

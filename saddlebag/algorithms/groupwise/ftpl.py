@@ -9,7 +9,9 @@ diameter of the decisions, |d . s| <= R, |s|_1 <= A (changing rates as in Hutter
 
     E cost <= min + R A sum_t eps_t + D / eps_T <= min + 2 sqrt(2 D R A T).
 
-Fresh noise makes this hold against adaptive adversaries, which the reduction to groups needs.
+Fresh noise makes this hold against adaptive adversaries, which the reduction to groups needs. A round that counts w times
+has the costs w s, and is w on the clock: sum eps_t w_t^2 R A is then at most sqrt(2 D R A W), W the sum of the weights, and the
+bound for the T rounds, W <= T, stays.
 """
 
 from __future__ import annotations
@@ -94,14 +96,26 @@ class PerturbedLeader(LearnerDefaults):
         scale_K = np.sqrt(2.0 * product * (state.count_G[group_K] + 1.0) / diameter)
         return self.oracle.best(state.cost_GN[group_K] + scale_K[:, None] * noise_KN)
 
+    def predict_weighted(self, state: PerturbedState, x: Any, group_K: Index, weight_K: Array, draws: Draws) -> Array:
+        del weight_K
+        return self.predict(state, x, group_K, draws)
+
     def advance(self, state: PerturbedState, x: Any, y: Array, group_K: Index) -> None:
         del x
         state.cost_GN[group_K] += y
         state.count_G[group_K] += 1.0
 
+    def advance_weighted(self, state: PerturbedState, x: Any, y: Array, group_K: Index, weight_K: Array) -> None:
+        del x
+        state.cost_GN[group_K] += weight_K[:, None] * y
+        state.count_G[group_K] += weight_K
+
     def sums(self, state: PerturbedState, x_N: Any, y_N: Array, member_NG: npt.NDArray[np.bool_]) -> Sums:
-        cost_GN = member_NG.T.astype(np.float64) @ np.asarray(y_N).reshape(len(member_NG), self.oracle.dimension)
-        return {"cost_GN": cost_GN, "count_G": member_NG.sum(axis=0, dtype=np.float64)}
+        return self.sums_weighted(state, x_N, y_N, member_NG.astype(np.float64))
+
+    def sums_weighted(self, state: PerturbedState, x_N: Any, y_N: Array, weight_NG: Array) -> Sums:
+        cost_GN = weight_NG.T @ np.asarray(y_N).reshape(len(weight_NG), self.oracle.dimension)
+        return {"cost_GN": cost_GN, "count_G": weight_NG.sum(axis=0)}
 
     def merge(self, state: PerturbedState, sums: Sums) -> PerturbedState:
         after = copied(state)

@@ -5,7 +5,7 @@ group's own rounds,
 
     theta <- projection of theta - D / sqrt(2 sum |g|^2) g,        regret <= D sqrt(2 sum |g|^2).
 
-A group's sums run on its own clock: sleeping rounds shrink no step.
+A group's sums run on its own clock: sleeping rounds shrink no step. A round that counts w times has the gradient w g.
 """
 
 from __future__ import annotations
@@ -65,13 +65,20 @@ class Gradient(LearnerDefaults):
         del draws
         return predicted(self.loss, state.theta_GD[group_K] @ x)
 
-    def advance(self, state: GradientState, x: Array, y: float, group_K: Index) -> None:
-        slope_K = slope(self.loss, state.theta_GD[group_K] @ x, y)
-        self._step(state, group_K, slope_K[:, None] * x, slope_K**2 * (x @ x), 1.0)
+    def predict_weighted(self, state: GradientState, x: Array, group_K: Index, weight_K: Array, draws: Draws) -> Array:
+        del weight_K
+        return self.predict(state, x, group_K, draws)
 
-    def _step(self, state: GradientState, group_K: Index, gradient_KD: Array, square_K: Array, count: Array | float) -> None:
+    def advance(self, state: GradientState, x: Array, y: float, group_K: Index) -> None:
+        self.advance_weighted(state, x, y, group_K, np.ones(len(group_K)))
+
+    def advance_weighted(self, state: GradientState, x: Array, y: float, group_K: Index, weight_K: Array) -> None:
+        slope_K = weight_K * slope(self.loss, state.theta_GD[group_K] @ x, y)
+        self._step(state, group_K, slope_K[:, None] * x, slope_K**2 * (x @ x), weight_K)
+
+    def _step(self, state: GradientState, group_K: Index, gradient_KD: Array, square_K: Array, count_K: Array) -> None:
         state.square_G[group_K] += square_K
-        state.count_G[group_K] += count
+        state.count_G[group_K] += count_K
         total_K = state.square_G[group_K]
         step_K = 2.0 * self.radius / np.sqrt(2.0 * np.where(total_K > 0, total_K, 1.0))
         theta_KD = state.theta_GD[group_K] - step_K[:, None] * gradient_KD
@@ -81,8 +88,11 @@ class Gradient(LearnerDefaults):
 
     def sums(self, state: GradientState, x_N: Array, y_N: Array, member_NG: npt.NDArray[np.bool_]) -> Sums:
         """Gradients at the frozen models, summed; so the block is one round of a steeper loss."""
-        slope_NG = np.where(member_NG, slope(self.loss, x_N @ state.theta_GD.T, np.asarray(y_N)[:, None]), 0.0)
-        return {"gradient_GD": slope_NG.T @ x_N, "count_G": member_NG.sum(axis=0, dtype=np.float64)}
+        return self.sums_weighted(state, x_N, y_N, member_NG.astype(np.float64))
+
+    def sums_weighted(self, state: GradientState, x_N: Array, y_N: Array, weight_NG: Array) -> Sums:
+        slope_NG = np.where(weight_NG > 0, slope(self.loss, x_N @ state.theta_GD.T, np.asarray(y_N)[:, None]), 0.0)
+        return {"gradient_GD": (weight_NG * slope_NG).T @ x_N, "count_G": weight_NG.sum(axis=0)}
 
     def merge(self, state: GradientState, sums: Sums) -> GradientState:
         after = copied(state)

@@ -7,6 +7,9 @@ A = penalty I + sigma sum g g' over a group's own rounds,
     score s = clip(u' x, -bound, bound),   theta = u - (u' x - s) A^-1 x / (x' A^-1 x),   g = l'(s) x,   u <- theta - A^-1 g,
 
     regret <= (penalty / 2) |theta*|^2 + (1 / (2 sigma)) ln det(A_T / penalty)  to every theta* with |theta*' x_t| <= bound.
+
+A round that counts w <= 1 times has the loss w l, of which g is w l'(s) x, and adds sigma w l'(s)^2 x x' to A: then
+w^2 l'^2 x' A^-1 x is at most w / sigma times what ln det(A) grows by, and the bound stays.
 """
 
 from __future__ import annotations
@@ -80,31 +83,43 @@ class Newton(LearnerDefaults):
         del draws
         return predicted(self.loss, self._scores(state, x, group_K))
 
+    def predict_weighted(self, state: NewtonState, x: Array, group_K: Index, weight_K: Array, draws: Draws) -> Array:
+        del weight_K
+        return self.predict(state, x, group_K, draws)
+
     def advance(self, state: NewtonState, x: Array, y: float, group_K: Index) -> None:
+        self.advance_weighted(state, x, y, group_K, np.ones(len(group_K)))
+
+    def advance_weighted(self, state: NewtonState, x: Array, y: float, group_K: Index, weight_K: Array) -> None:
         score_K = self._scores(state, x, group_K)
         inverse_KDD, theta_KD = state.inverse_GDD[group_K], state.theta_GD[group_K]
         v_KD = inverse_KDD @ x
         q_K = v_KD @ x
         excess_K = theta_KD @ x - score_K
         slope_K = slope(self.loss, score_K, y)
-        shrink_K = 1.0 / (1.0 + self.sigma * slope_K**2 * q_K)  # A^-1 g after the update of A is A^-1 g before it, shrunk
-        theta_KD -= v_KD * (excess_K / np.maximum(q_K, _SMALL) + slope_K * shrink_K)[:, None]
-        w_KD = v_KD * (slope_K * np.sqrt(self.sigma * shrink_K))[:, None]
-        inverse_KDD -= w_KD[:, :, None] * w_KD[:, None, :]
+        shrink_K = 1.0 / (
+            1.0 + weight_K * (self.sigma * slope_K**2 * q_K)
+        )  # A^-1 g after the update of A is A^-1 g before it, shrunk
+        theta_KD -= v_KD * (excess_K / np.maximum(q_K, _SMALL) + weight_K * (slope_K * shrink_K))[:, None]
+        gain_KD = v_KD * (slope_K * np.sqrt(weight_K * (self.sigma * shrink_K)))[:, None]
+        inverse_KDD -= gain_KD[:, :, None] * gain_KD[:, None, :]
         state.inverse_GDD[group_K], state.theta_GD[group_K] = inverse_KDD, theta_KD
-        state.count_G[group_K] += 1.0
+        state.count_G[group_K] += weight_K
 
     def sums(self, state: NewtonState, x_N: Array, y_N: Array, member_NG: npt.NDArray[np.bool_]) -> Sums:
         """Gradients at the frozen models and their outer products, summed."""
+        return self.sums_weighted(state, x_N, y_N, member_NG.astype(np.float64))
+
+    def sums_weighted(self, state: NewtonState, x_N: Array, y_N: Array, weight_NG: Array) -> Sums:
         score_NG = np.clip(x_N @ state.theta_GD.T, -self.bound, self.bound)
-        slope_NG = np.where(member_NG, slope(self.loss, score_NG, np.asarray(y_N)[:, None]), 0.0)
+        slope_NG = np.where(weight_NG > 0, slope(self.loss, score_NG, np.asarray(y_N)[:, None]), 0.0)
+        root_NG = np.sqrt(weight_NG)
         G, D = state.theta_GD.shape
         outer_GDD = np.zeros((G, D, D))
-        for g in np.flatnonzero(member_NG.any(axis=0)):
-            row_ND = x_N * slope_NG[:, g, None]
+        for g in np.flatnonzero(weight_NG.any(axis=0)):
+            row_ND = x_N * (root_NG * slope_NG)[:, g, None]
             outer_GDD[g] = row_ND.T @ row_ND
-        count_G = member_NG.sum(axis=0, dtype=np.float64)
-        return {"gradient_GD": slope_NG.T @ x_N, "outer_GDD": outer_GDD, "count_G": count_G}
+        return {"gradient_GD": (weight_NG * slope_NG).T @ x_N, "outer_GDD": outer_GDD, "count_G": weight_NG.sum(axis=0)}
 
     def merge(self, state: NewtonState, sums: Sums) -> NewtonState:
         after, group_K = copied(state), np.flatnonzero(sums["count_G"])

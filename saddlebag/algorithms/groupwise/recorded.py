@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise import weights
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.loader import compiled
 from saddlebag.algorithms.groupwise.losses import SquaredLoss
 from saddlebag.algorithms.groupwise.mixing import distribution
+from saddlebag.algorithms.groupwise.ridge import Ridge
 from saddlebag.compression import Draws
 
 if TYPE_CHECKING:
@@ -125,24 +127,42 @@ def _mix_compiled(
     return Mixed(played_NS, expected_NS, value_NS, mixer.loss_range * absolute_SE, largest_S, fell_back_S, state)
 
 
-def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, member_NG: npt.NDArray[np.bool_], *, seed: int = 0) -> Array:
+def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt.NDArray[np.bool_], *, seed: int = 0) -> Array:
     """The predictions of every group's learner on its rounds, each before its label; 0 where the group sleeps.
 
     A learner with a method `replay(x_N, y_N)` for one group's rounds is asked for it; others go round by round.
 
+    Args:
+        learner: as configured.
+        x_N: contexts.
+        y_N: labels.
+        awake_NG: memberships in [0, 1]: rounds count in part for the group's learner, too.
+        seed: of the rounds' draws.
+
     Returns:
         float64, shape (N, G).
+
+    Raises:
+        ConfigError: a membership is neither 0 nor 1, and the learner cannot count rounds in part.
     """
-    N, G = member_NG.shape
+    N, G = awake_NG.shape
     z_NG = np.zeros((N, G))
-    replay = getattr(learner, "replay", None)
-    if replay is not None:
+    whole, replay = weights.are_whole(awake_NG), getattr(learner, "replay", None)
+    if not whole:
+        weights.weighted(learner)
+    if replay is not None and (whole or isinstance(learner, Ridge)):
         for g in range(G):
-            z_NG[member_NG[:, g], g] = replay(x_N[member_NG[:, g]], y_N[member_NG[:, g]])
+            member_N = awake_NG[:, g] > 0
+            x_K, y_K, weight_K = x_N[member_N], y_N[member_N], awake_NG[member_N, g]
+            if isinstance(learner, Ridge) and not weights.are_whole(weight_K):
+                z_NG[member_N, g] = learner.replay_weighted(x_K, y_K, weight_K)
+            else:
+                z_NG[member_N, g] = replay(x_K, y_K)
         return z_NG
     state = learner.init(G)
     for t in range(N):
-        group_K = np.flatnonzero(member_NG[t])
-        z_NG[t, group_K] = learner.predict(state, x_N[t], group_K, Draws(seed, t))
-        learner.advance(state, x_N[t], y_N[t], group_K)
+        group_K = np.flatnonzero(awake_NG[t])
+        weight_K = awake_NG[t, group_K]
+        z_NG[t, group_K] = weights.predict(learner, state, x_N[t], group_K, weight_K, Draws(seed, t))
+        weights.advance(learner, state, x_N[t], y_N[t], group_K, weight_K)
     return z_NG

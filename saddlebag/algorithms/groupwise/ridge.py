@@ -12,6 +12,8 @@ Ridge: for every order of the data, exactly,
 so with E the largest |y_t - z_t|, regret <= penalty |theta|^2 + E^2 ln det(A_T / penalty). VAW: the same with the largest
 |y| in place of E, whatever was predicted (Vovk 2001; Azoury, Warmuth 2001).
 
+A round that counts w times is the row (sqrt(w) x, sqrt(w) y): identity and bounds hold of the rows so scaled, word for word.
+
 The inverse is kept by Sherman and Morrison's formula and is computed afresh from A now and then. A itself gathers its rows
 in a buffer, one product of matrices for many rounds; merging blocks needs it, since it adds up where inverses do not.
 """
@@ -19,6 +21,7 @@ in a buffer, one product of matrices for many rounds; merging blocks needs it, s
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,13 +114,22 @@ class Ridge(LearnerDefaults):
             z_K = z_K / (1.0 + np.concatenate([P_KDD @ x @ x for P_KDD in _chunks(state, group_K)]))
         return z_K
 
-    def predict_block(self, state: RidgeState, x_ND: Array, member_NG: npt.NDArray[np.bool_]) -> Array:
+    def predict_weighted(self, state: RidgeState, x: Array, group_K: Index, weight_K: Array, draws: Draws) -> Array:
+        del draws
+        z_K: Array = state.theta_GD[group_K] @ x
+        if self.forward and len(group_K):
+            z_K = z_K / (1.0 + weight_K * np.concatenate([P_KDD @ x @ x for P_KDD in _chunks(state, group_K)]))
+        return z_K
+
+    def predict_block(self, state: RidgeState, x_ND: Array, weight_NG: Array | npt.NDArray[np.bool_]) -> Array:
         """The predictions of N rows, shape (N, G); those of sleeping groups are to be ignored."""
         z_NG: Array = x_ND @ state.theta_GD.T
         if self.forward:
+            member_NG = weight_NG > 0
             for g in np.flatnonzero(member_NG.any(axis=0)):
                 row_N = member_NG[:, g]
-                z_NG[row_N, g] /= 1.0 + ((x_ND[row_N] @ state.inverse_GDD[g]) * x_ND[row_N]).sum(axis=1)
+                square_N = ((x_ND[row_N] @ state.inverse_GDD[g]) * x_ND[row_N]).sum(axis=1)
+                z_NG[row_N, g] /= 1.0 + weight_NG[row_N, g] * square_N
         return z_NG
 
     def advance(self, state: RidgeState, x: Array, y: float, group_K: Index) -> None:
@@ -140,13 +152,32 @@ class Ridge(LearnerDefaults):
             _flush(state)
             self._refresh(state, np.flatnonzero(state.since_G >= self.refresh))
 
+    def advance_weighted(self, state: RidgeState, x: Array, y: float, group_K: Index, weight_K: Array) -> None:
+        """The rows differ from group to group, so they go past the buffer, which holds one row for all."""
+        for g, weight in zip(group_K.tolist(), weight_K.tolist(), strict=True):
+            root = math.sqrt(weight)
+            row_D, label = root * x, root * y
+            _learn_one(state.inverse_GDD[g], state.theta_GD[g], row_D, label)
+            state.gram_GDD[g] += np.multiply.outer(row_D, row_D)
+            state.moment_GD[g] += label * row_D
+        state.count_G[group_K] += weight_K
+        state.since_G[group_K] += 1.0
+        if (state.since_G[group_K] >= self.refresh).any():
+            _flush(state)
+            self._refresh(state, np.flatnonzero(state.since_G >= self.refresh))
+
     def sums(self, state: RidgeState, x_N: Array, y_N: Array, member_NG: npt.NDArray[np.bool_]) -> Sums:
+        return self.sums_weighted(state, x_N, y_N, member_NG.astype(np.float64))
+
+    def sums_weighted(self, state: RidgeState, x_N: Array, y_N: Array, weight_NG: Array) -> Sums:
         G, D = state.theta_GD.shape
         gram_GDD, moment_GD = np.zeros((G, D, D)), np.zeros((G, D))
-        for g in np.flatnonzero(member_NG.any(axis=0)):
-            row_KD, label_K = x_N[member_NG[:, g]], y_N[member_NG[:, g]]
+        for g in np.flatnonzero(weight_NG.any(axis=0)):
+            member_N = weight_NG[:, g] > 0
+            root_K = np.sqrt(weight_NG[member_N, g])
+            row_KD, label_K = x_N[member_N] * root_K[:, None], y_N[member_N] * root_K
             gram_GDD[g], moment_GD[g] = row_KD.T @ row_KD, label_K @ row_KD
-        return {"gram_GDD": gram_GDD, "moment_GD": moment_GD, "count_G": member_NG.sum(axis=0, dtype=np.float64)}
+        return {"gram_GDD": gram_GDD, "moment_GD": moment_GD, "count_G": weight_NG.sum(axis=0)}
 
     def merge(self, state: RidgeState, sums: Sums) -> RidgeState:
         after = copied(state)
@@ -172,13 +203,13 @@ class Ridge(LearnerDefaults):
         _flush(after)
         return after
 
-    def taught(self, state: RidgeState, x_ND: Array, y_N: Array, member_NG: npt.NDArray[np.bool_]) -> RidgeState:
+    def taught(self, state: RidgeState, x_ND: Array, y_N: Array, weight_NG: Array) -> RidgeState:
         """A settled state whose inverses and thetas have learned rounds already, with the sums of these rounds added."""
-        sums = self.sums(state, x_ND, y_N, member_NG)
+        sums = self.sums_weighted(state, x_ND, y_N, weight_NG)
         state.gram_GDD[:] += sums["gram_GDD"]
         state.moment_GD[:] += sums["moment_GD"]
         state.count_G[:] += sums["count_G"]
-        state.since_G[:] += sums["count_G"]
+        state.since_G[:] += np.count_nonzero(weight_NG, axis=0)
         self._refresh(state, np.flatnonzero(state.since_G >= self.refresh))
         return state
 
@@ -190,6 +221,11 @@ class Ridge(LearnerDefaults):
         state.inverse_GDD[group_K] = inverse_KDD
         state.theta_GD[group_K] = (inverse_KDD @ state.moment_GD[group_K][..., None])[..., 0]
         state.since_G[group_K] = 0.0
+
+    def replay_weighted(self, x_ND: Array, y_N: Array, weight_N: Array) -> Array:
+        """`replay` of rounds that count in part."""
+        root_N = np.sqrt(weight_N)
+        return self.replay(x_ND * root_N[:, None], y_N * root_N) / root_N
 
     def replay(self, x_ND: Array, y_N: Array) -> Array:
         """The predictions that one group would make on its rounds, in order, each before its label; shape (N,).
@@ -207,7 +243,8 @@ class Ridge(LearnerDefaults):
     def regret_bound(self, x_ND: Array, y_N: Array, z_N: Array) -> float:
         """The proven bound on one group's regret to the least squares solution of least norm, from what was observed.
 
-        penalty |theta|^2 + E^2 ln det(A_T / penalty), with E the largest error (ridge) or the largest label (VAW).
+        penalty |theta|^2 + E^2 ln det(A_T / penalty), with E the largest error (ridge) or the largest label (VAW). Of rounds
+        that count in part: rows, labels and predictions times the root of the weight.
         """
         theta_D = np.linalg.lstsq(x_ND, y_N, rcond=1e-10)[0]
         gram_DD = np.eye(self.dimension) + x_ND.T @ x_ND / self.penalty

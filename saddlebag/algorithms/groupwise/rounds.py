@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.groupwise import ledger as accounts
-from saddlebag.algorithms.groupwise import loader
+from saddlebag.algorithms.groupwise import loader, weights
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
 from saddlebag.algorithms.groupwise.base import copied
@@ -85,8 +85,14 @@ def _fast(
     z_M, p_M = np.empty(len(group_M)), np.empty(len(group_M))
     order_M = np.argsort(group_M, kind="stable")
     for group, member_K in zip(*_runs(group_M[order_M], order_M), strict=True):
-        z_K = np.empty(len(member_K))
-        kernels.ridge_pass(models.inverse_GDD[group], models.theta_GD[group], x_ND, y_N, round_M[member_K], z_K)
+        z_K, weight_K, row_K = np.empty(len(member_K)), confidence_M[member_K], round_M[member_K]
+        if weights.are_whole(weight_K):
+            kernels.ridge_pass(models.inverse_GDD[group], models.theta_GD[group], x_ND, y_N, row_K, z_K)
+        else:  # rows times the root of their weight
+            root_K = np.sqrt(weight_K)
+            scaled = (x_ND[row_K] * root_K[:, None], y_N[row_K] * root_K, np.arange(len(row_K)))
+            kernels.ridge_pass(models.inverse_GDD[group], models.theta_GD[group], *scaled, z_K)
+            z_K /= root_K
         z_M[member_K] = z_K
     if algorithm.interval is not None:
         z_M = np.clip(z_M, *algorithm.interval)
@@ -95,7 +101,7 @@ def _fast(
     fixed = (state.mixer.prior_E, float(mixer.loss_range), algorithm.charge == "played", float(algorithm.default))
     memberships = (start_N, group_M, confidence_M, z_M)
     kernels.hedge_rounds(regret_G, absolute_G, *fixed, y_N, *memberships, p_M, charged_N, value_N, fell_back_N)
-    models = learner.taught(models, x_ND, y_N, awake_NG > 0)
+    models = learner.taught(models, x_ND, y_N, awake_NG)
     outcome, gap_G = _outcome(y_N, awake_NG, round_M, group_M, z_M, p_M, charged_N, value_N, fell_back_N)
     ledger = accounts.record(state.ledger, outcome)
     ledger = dataclasses.replace(ledger, absolute_E=state.ledger.absolute_E + gap_G)  # round by round, unlike a block's

@@ -133,7 +133,7 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
     streams = [stream.reordered(order_of(seed, N)) for seed in seeds]
     z_NSG = np.empty((N, S, G))
     for s, each in enumerate(streams):
-        z_NSG[:, s] = replay_groups(algorithm.learner, each.x_ND, each.y_N, each.awake_NG > 0)
+        z_NSG[:, s] = replay_groups(algorithm.learner, each.x_ND, each.y_N, each.awake_NG)
     if algorithm.interval is not None:
         z_NSG = np.clip(z_NSG, *algorithm.interval)
     y_NS = np.column_stack([each.y_N for each in streams])
@@ -199,7 +199,7 @@ def _per_group(
             "ours_SG": ours_K[-1],
             "own_SG": own_NG[:, g].sum(),
             "best_SG": best,
-            "learner_bound_SG": _learner_bound(algorithm, x_KD, y_K, z_NG[member_N, g]),
+            "learner_bound_SG": _learner_bound(algorithm, x_KD, y_K, z_NG[member_N, g], weight_K),
             "clock_SGP": clock_P.astype(np.float64),
             "single_curve_SGP": single_K[clock_P - 1] - best_P,
             "ours_curve_SGP": ours_K[clock_P - 1] - best_P,
@@ -230,6 +230,9 @@ def _comparator(
     return prefix_losses(row_KD, label_K, clock_P.tolist()), best_linear_loss(row_KD[fitted], label_K[fitted])
 
 
-def _learner_bound(algorithm: Groupwise, x_KD: Array, y_K: Array, z_K: Array) -> float:
+def _learner_bound(algorithm: Groupwise, x_KD: Array, y_K: Array, z_K: Array, weight_K: Array) -> float:
     bound = getattr(algorithm.learner, "regret_bound", None)
-    return float(bound(x_KD, y_K, z_K)) if bound and algorithm.loss == SquaredLoss() else float("nan")
+    if bound is None or algorithm.loss != SquaredLoss():
+        return float("nan")
+    root_K = np.sqrt(weight_K)  # 1 for whole members
+    return float(bound(x_KD * root_K[:, None], y_K * root_K, z_K * root_K))

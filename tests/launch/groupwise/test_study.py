@@ -148,6 +148,25 @@ def test_memberships_from_a_file(tmp_path: Path) -> None:
     assert study.rounds_SG[0].tolist()[3:] == [40, 80]
 
 
+@pytest.mark.parametrize("learner", ["ridge", "vovk_azoury_warmuth"])
+@pytest.mark.parametrize("clip", [True, False])
+def test_the_bound_holds_for_a_group_of_many_small_memberships(tmp_path: Path, learner: str, clip: bool) -> None:
+    """1,000 rounds of weight 0.001 and label 0, then 20 whole ones of label 1; in full, the former would drown the latter."""
+    (tmp_path / "m.csv").write_text("g\n" + "0.001\n" * 1000 + "1\n" * 20)
+    (tmp_path / "x.csv").write_text("x,y\n" + "1.0,0.0\n" * 1000 + "1.0,1.0\n" * 20)
+    table = {
+        "data": {"source": str(tmp_path / "x.csv"), "membership": str(tmp_path / "m.csv")},
+        "features": {"numeric": ["x"], "scale": "none"},
+        "label": {"column": "y", "scale": "none"},
+        "learner": {"name": learner},
+        "mixing": {"clip": clip},
+    }
+    _, study = run_study(groupwise_from_dict(table))
+    assert (study.own_SG - study.best_SG <= study.learner_bound_SG + 1e-9).all()
+    assert (study.ours_SG - study.own_SG <= study.meta_bound_SG + 1e-9).all()
+    assert study.own_SG[0, 0] - study.best_SG[0, 0] < 3.0  # 18 before rounds counted in part
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
