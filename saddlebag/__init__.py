@@ -1,6 +1,14 @@
 """Saddlebag: min-max games and variational inequalities, trained with compressed communication over gRPC.
 
-The names below load on first use, so that `import saddlebag` costs nothing and imports neither torch nor grpc.
+`dir(saddlebag)` is the index of the product; `help` of each name says what it is for, with an example. The names load on first
+use, so that `import saddlebag` costs nothing and imports neither torch nor grpc.
+
+Example:
+    >>> import saddlebag as sb
+    >>> game = sb.make_problem("bilinear", n=10, workers=2)
+    >>> run = sb.simulate(game, sb.make_method("ogda", game, step_size="auto"))
+    >>> run.reason, run.merits["relative_error"] <= 1e-6
+    ('merit', True)
 """
 
 from __future__ import annotations
@@ -11,18 +19,108 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.version import __version__
 
 if TYPE_CHECKING:
-    from saddlebag.launch.api import make_compressor, make_method, make_problem, simulate
+    from saddlebag.algorithms.base import Constants
+    from saddlebag.algorithms.check import check_method
+    from saddlebag.algorithms.groupwise.algorithm import Groupwise
+    from saddlebag.algorithms.groupwise.check import check_learner
+    from saddlebag.algorithms.networks.game import ModuleGame
+    from saddlebag.algorithms.problems.fixed_point import FixedPoint
+    from saddlebag.algorithms.problems.rows import Dataset
+    from saddlebag.algorithms.problems.torch_game import TorchGame
+    from saddlebag.algorithms.simulate import Record, Stop
+    from saddlebag.client.ddp.hook import attach
+    from saddlebag.client.groupwise.client import GroupwiseClient
+    from saddlebag.client.groupwise.shards import ShardedClient
+    from saddlebag.compression.check import check_compressor
+    from saddlebag.errors import (
+        ConfigError,
+        DataError,
+        LocalProtocolError,
+        NotFiniteError,
+        PeerLost,
+        RemoteProtocolError,
+        SaddlebagError,
+        StateError,
+    )
+    from saddlebag.launch.api import (
+        list_compressors,
+        list_learners,
+        list_methods,
+        list_mixers,
+        list_problems,
+        make_compressor,
+        make_learner,
+        make_method,
+        make_mixer,
+        make_problem,
+        simulate,
+    )
+    from saddlebag.launch.results.outcome import Outcome
 
-__all__ = ["__version__", "make_compressor", "make_method", "make_problem", "simulate"]
+__all__ = [
+    "ConfigError",
+    "Constants",
+    "DataError",
+    "Dataset",
+    "FixedPoint",
+    "Groupwise",
+    "GroupwiseClient",
+    "LocalProtocolError",
+    "ModuleGame",
+    "NotFiniteError",
+    "Outcome",
+    "PeerLost",
+    "Record",
+    "RemoteProtocolError",
+    "SaddlebagError",
+    "ShardedClient",
+    "StateError",
+    "Stop",
+    "TorchGame",
+    "__version__",
+    "attach",
+    "check_compressor",
+    "check_learner",
+    "check_method",
+    "list_compressors",
+    "list_learners",
+    "list_methods",
+    "list_mixers",
+    "list_problems",
+    "make_compressor",
+    "make_learner",
+    "make_method",
+    "make_mixer",
+    "make_problem",
+    "simulate",
+]
 
-_LAZY = frozenset({"make_compressor", "make_method", "make_problem", "simulate"})
+_WHERE = {
+    "Constants": "algorithms.base",
+    "Dataset": "algorithms.problems.rows",
+    "FixedPoint": "algorithms.problems.fixed_point",
+    "Groupwise": "algorithms.groupwise",
+    "GroupwiseClient": "client.groupwise",
+    "ModuleGame": "algorithms.networks.game",
+    "Outcome": "launch.results.outcome",
+    "Record": "algorithms.simulate",
+    "ShardedClient": "client.groupwise",
+    "Stop": "algorithms.simulate",
+    "TorchGame": "algorithms.problems",
+    "attach": "client.ddp",
+    "check_compressor": "compression",
+    "check_learner": "algorithms.groupwise",
+    "check_method": "algorithms",
+}
+"""Public name -> the module that has it; errors are in `errors`, makers, listers and `simulate` in `launch.api`."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from `saddlebag.launch.api` when it is first asked for (PEP 562)."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("saddlebag.launch.api"), name)
+    """Load a public name when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its names are listed by dir({__name__})")
+    default = "launch.api" if name.islower() else "errors"
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE.get(name, default)}"), name)
 
 
 def __dir__() -> list[str]:

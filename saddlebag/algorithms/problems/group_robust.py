@@ -20,7 +20,7 @@ from saddlebag.algorithms.problems.groups import Groups, declare_groups
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance, worst_group
 from saddlebag.algorithms.problems.robust_primal import logistic
 from saddlebag.algorithms.problems.rows import Dataset, Rows, prepare, spectral_bound
-from saddlebag.algorithms.problems.shards import split_rows
+from saddlebag.algorithms.problems.shards import shards_of
 from saddlebag.algorithms.problems.simplex import project_simplex
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError
@@ -94,7 +94,7 @@ class GroupRobust:
             num_workers: M.
             groups: see `declare_groups`.
             min_rows: groups with fewer samples are left out; a mean over a handful is noise.
-            split: see `split_rows`.
+            split: see `shards_of`.
             seed: of the split.
             regularisation: lam.
             group_regularisation: nu.
@@ -110,7 +110,7 @@ class GroupRobust:
             prepare(data.rows),
             data.labels_N,
             declare_groups(groups, data.columns, min_rows=min_rows),
-            split_rows(data.labels_N, num_workers, split=split, seed=seed),
+            shards_of(data, num_workers, split=split, seed=seed),
             regularisation=regularisation,
             group_regularisation=group_regularisation,
             name=f"group_robust on {data.name}",

@@ -17,7 +17,7 @@ from saddlebag.algorithms.problems.group_primal import GroupPrimal
 from saddlebag.algorithms.problems.merits import relative_distance
 from saddlebag.algorithms.problems.robust_primal import logistic
 from saddlebag.algorithms.problems.rows import Dataset, Rows, norm, prepare, spectral_bound
-from saddlebag.algorithms.problems.shards import split_rows
+from saddlebag.algorithms.problems.shards import shards_of
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ class LogisticRegression:
     def build(
         cls, data: Dataset | None, *, num_workers: int, split: str = "even", seed: int = 0, regularisation: float = 1e-3
     ) -> LogisticRegression:
-        """The factory of the registry: prepares the rows and splits them (see `prepare` and `split_rows`).
+        """The factory of the registry: prepares the rows and splits them (see `prepare` and `shards_of`).
 
         Raises:
             ConfigError: there is no data set, or a parameter is out of range.
         """
         if data is None:
-            raise ConfigError("logistic_regression needs a data set; add a data section, for example source = 'breast_cancer'")
-        shards = split_rows(data.labels_N, num_workers, split=split, seed=seed)
+            raise ConfigError("logistic_regression needs data: a bundled set such as 'breast_cancer', a file, or arrays (X, y)")
+        shards = shards_of(data, num_workers, split=split, seed=seed)
         name = f"logistic_regression on {data.name}"
         return cls(prepare(data.rows), data.labels_N, shards, regularisation=regularisation, name=name)
 

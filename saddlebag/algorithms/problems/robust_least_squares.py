@@ -15,7 +15,7 @@ from saddlebag.algorithms.base import Constants, Operator
 from saddlebag.algorithms.problems.affine import require
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance
 from saddlebag.algorithms.problems.rows import Dataset, Rows, prepare
-from saddlebag.algorithms.problems.shards import split_rows
+from saddlebag.algorithms.problems.shards import shards_of
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError
 
@@ -94,7 +94,7 @@ class RobustLeastSquares:
         return cls(
             prepare(data.rows),
             target_N,
-            split_rows(data.labels_N, num_workers, split=split, seed=seed),
+            shards_of(data, num_workers, split=split, seed=seed),
             regularisation=regularisation,
             price=price,
             name=f"robust_least_squares on {data.name}",

@@ -16,7 +16,7 @@ from saddlebag.algorithms.problems.bounds import saddle_bound
 from saddlebag.algorithms.problems.robust_primal import Point, Primal
 from saddlebag.algorithms.problems.robust_rows import RowSum
 from saddlebag.algorithms.problems.rows import Dataset, Rows, norm, prepare, spectral_bound
-from saddlebag.algorithms.problems.shards import split_rows
+from saddlebag.algorithms.problems.shards import shards_of
 from saddlebag.algorithms.problems.simplex import project_simplex
 from saddlebag.errors import ConfigError
 
@@ -82,17 +82,17 @@ class RobustLogisticRegression:
         regularisation: float = 0.05,
         sample_regularisation: float = 0.05,
     ) -> RobustLogisticRegression:
-        """The factory of the registry: prepares the rows and splits them (see `prepare` and `split_rows`).
+        """The factory of the registry: prepares the rows and splits them (see `prepare` and `shards_of`).
 
         Raises:
             ConfigError: there is no data set, or a parameter is out of range.
         """
         if data is None:
-            raise ConfigError("robust_logistic needs a data set; add a data section, for example source = 'breast_cancer'")
+            raise ConfigError("robust_logistic needs data: a bundled set such as 'breast_cancer', a file, or arrays (X, y)")
         return cls(
             prepare(data.rows),
             data.labels_N,
-            split_rows(data.labels_N, num_workers, split=split, seed=seed),
+            shards_of(data, num_workers, split=split, seed=seed),
             regularisation=regularisation,
             sample_regularisation=sample_regularisation,
             name=f"robust_logistic on {data.name}",

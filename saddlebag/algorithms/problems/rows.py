@@ -204,12 +204,18 @@ class Dataset:
         labels_N: -1 or +1, or real numbers to regress on; float64 (N,).
         columns: what a table says of each row, by which groups may be declared: name -> text ("" where missing), or float64
             (NaN where missing); (N,) each. Empty for data without named columns.
+        shards: the rows of each worker, where the data come divided; None to divide them.
+
+    Example:
+        >>> Dataset("pair", DenseRows(np.eye(2)), np.array([-1.0, 1.0])).rows.shape
+        (2, 2)
     """
 
     name: str
     rows: DenseRows | SparseRows
     labels_N: Vector
     columns: Mapping[str, npt.NDArray[np.generic]] = dataclasses.field(default_factory=dict)
+    shards: tuple[Index, ...] | None = None
 
 
 def norm(x_D: Vector) -> float:

@@ -16,9 +16,10 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from saddlebag.algorithms.problems.rows import Dataset
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["SPLITS", "split_rows"]
+__all__ = ["SPLITS", "shards_of", "split_rows"]
 
 
 def _even(labels_N: Vector, seed: int) -> Index:
@@ -60,3 +61,16 @@ def split_rows(labels_N: Vector, num_workers: int, *, split: str = "even", seed:
     if not 1 <= num_workers <= len(labels_N):
         raise ConfigError(f"num_workers must lie in 1..{len(labels_N)}, one row each at least, got {num_workers}")
     return tuple(np.sort(shard) for shard in np.array_split(SPLITS[split](labels_N, seed), num_workers))
+
+
+def shards_of(data: Dataset, num_workers: int, *, split: str = "even", seed: int = 0) -> tuple[Index, ...]:
+    """The rows of each worker: as the data come divided, else by `split_rows`, whose errors it has.
+
+    Raises:
+        ConfigError: the data come divided among another number of workers.
+    """
+    if data.shards is None:
+        return split_rows(data.labels_N, num_workers, split=split, seed=seed)
+    if num_workers != len(data.shards):
+        raise ConfigError(f"the data come in {len(data.shards)} shards, one for each worker, got {num_workers} workers")
+    return data.shards

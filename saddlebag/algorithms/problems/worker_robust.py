@@ -9,7 +9,7 @@ import numpy as np
 from saddlebag.algorithms.problems.group_robust import GroupRobust
 from saddlebag.algorithms.problems.groups import Groups
 from saddlebag.algorithms.problems.rows import prepare
-from saddlebag.algorithms.problems.shards import split_rows
+from saddlebag.algorithms.problems.shards import shards_of
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def worker_robust(
     Args:
         data: labelled rows.
         num_workers: M, the number of groups as well.
-        split: see `split_rows`; workers should differ.
+        split: see `shards_of`; workers should differ.
         seed: of the split.
         regularisation: lam >= 0.
         group_regularisation: nu >= 0.
@@ -44,8 +44,8 @@ def worker_robust(
         ConfigError: there is no data set, or a parameter is out of range.
     """
     if data is None:
-        raise ConfigError("worker_robust needs a data set; add a data section, for example source = 'breast_cancer'")
-    shards = split_rows(data.labels_N, num_workers, split=split, seed=seed)
+        raise ConfigError("worker_robust needs data: a bundled set such as 'breast_cancer', a file, or arrays (X, y)")
+    shards = shards_of(data, num_workers, split=split, seed=seed)
     member_GN = np.zeros((num_workers, len(data.labels_N)), np.bool_)
     for worker, shard in enumerate(shards):
         member_GN[worker, shard] = True

@@ -13,6 +13,7 @@ from saddlebag.launch.results.results import METRICS, RESULT, Line, read_json, r
 from saddlebag.launch.results.units import byte_unit
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.simulate import Record
 
-__all__ = ["Curve", "plot", "read_curves"]
+__all__ = ["Curve", "draw", "plot", "read_curves"]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart by all common kinds of colour blindness; yellow, too pale on white, is left out."""
@@ -95,12 +96,22 @@ def plot(results: Sequence[Path], out: Path) -> None:
         DataError: a result cannot be read.
     """
     curves = _unique([curve for path in results for curve in read_curves(path)])
+    figure = draw(curves)
+    try:
+        with _style():
+            figure.savefig(out, dpi=_DPI)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def draw(curves: Sequence[Curve]) -> Figure:
+    """A figure of the curves: the merit against bytes up, bytes down and rounds."""
     panels: tuple[tuple[str, Callable[[Curve, Record], float]], ...] = (
         ("up: sent by each worker", lambda curve, record: record.up_bytes / curve.workers),
         ("down: received by each worker", lambda curve, record: record.down_bytes / curve.workers),
         ("rounds", lambda curve, record: record.round),
     )
-    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+    with _style():
         figure = Figure(figsize=(12.5, 4.6), layout="constrained")
         axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True)
         for ax, (name, coordinate) in zip(axes, panels, strict=True):
@@ -112,10 +123,11 @@ def plot(results: Sequence[Path], out: Path) -> None:
             handles, labels, loc="outside lower center", ncols=min(len(labels), 4) or 1, frameon=False, handlelength=3
         )
         figure.suptitle(" · ".join(dict.fromkeys(curve.title for curve in curves)), fontsize=12)
-        try:
-            figure.savefig(out, dpi=_DPI)
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+    return figure
+
+
+def _style() -> contextlib.AbstractContextManager[None]:
+    return mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
 
 
 def _unique(curves: list[Curve]) -> list[Curve]:

@@ -69,8 +69,8 @@ def parse_seconds(text: str, name: str) -> float:
         ConfigError: it is none of these; the message names the option.
 
     Example:
-        >>> parse_seconds("50us", "--latency")
-        5e-05
+        >>> parse_seconds("0.5ms", "--latency")
+        0.0005
     """
     match = _SECONDS.fullmatch(text.strip())
     seconds = float(match[1]) * _PARTS[match[2]] if match else float("inf")

@@ -1,0 +1,95 @@
+"""Data that a program holds already: arrays, one pair or a pair for each worker, as rows with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from saddlebag.algorithms.problems.rows import Dataset, DenseRows, SparseRows
+from saddlebag.errors import DataError
+
+__all__ = ["from_memory"]
+
+
+def from_memory(data: Any) -> Any:
+    """Arrays `(X, y)` as labelled rows, a list of such pairs with the rows of each worker kept together; all else as it is.
+
+    Args:
+        data: X of shape (N, F), an array, a sparse matrix of scipy or a DataFrame of numbers; y of shape (N,).
+
+    Raises:
+        DataError: the shapes do not fit, a value is not finite, or is no number.
+
+    Example:
+        >>> from_memory(([[1.0, 2.0], [3.0, 4.0]], ["no", "yes"])).labels_N.tolist()
+        [-1.0, 1.0]
+    """
+    if _is_pair(data):
+        return _joined([data], shards=False)
+    if isinstance(data, Sequence) and not isinstance(data, str | bytes) and data and all(map(_is_pair, data)):
+        return _joined(list(data), shards=True)
+    return data
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether it is (X, y): two parts, of which the first has rows."""
+    if not (isinstance(value, tuple) and len(value) == 2):
+        return False
+    shapes = [getattr(part, "shape", None) or np.shape(part) for part in value]
+    return len(shapes[0]) == 2 and len(shapes[1]) == 1
+
+
+def _joined(pairs: list[tuple[Any, Any]], *, shards: bool) -> Dataset:
+    counts, widths = [], set()
+    for number, (rows, labels) in enumerate(pairs):
+        where = f"data[{number}]" if shards else "data"
+        num_rows, width = getattr(rows, "shape", None) or np.shape(rows)
+        if num_rows != len(labels) or not num_rows:
+            raise DataError(f"{where}: X has {num_rows} rows, y {len(labels)} labels; both need the same number, at least 1")
+        counts.append(num_rows)
+        widths.add(width)
+    if len(widths) != 1:
+        raise DataError(f"data: every X needs the same number of features, got {', '.join(map(str, sorted(widths)))}")
+    label_N = _signs(np.concatenate([np.asarray(labels) for _, labels in pairs]))
+    ends = np.cumsum(counts)
+    index = tuple(np.arange(end - count, end) for count, end in zip(counts, ends, strict=True)) if shards else None
+    return Dataset("arrays", _rows([rows for rows, _ in pairs]), label_N, shards=index)
+
+
+def _rows(parts: list[Any]) -> DenseRows | SparseRows:
+    if all(hasattr(part, "tocsr") for part in parts):
+        from scipy.sparse import vstack  # scikit-learn brings it
+
+        matrix = vstack(parts).tocsr()
+        matrix.sum_duplicates()
+        matrix.sort_indices()
+        values_E = _finite(matrix.data)
+        return SparseRows(values_E, matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64), matrix.shape[1])
+    return DenseRows(_finite(np.concatenate([np.asarray(part) for part in parts])))
+
+
+def _finite(values: Any) -> Any:
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"data: X must hold numbers: {error}") from error
+    if not np.isfinite(numbers).all():
+        raise DataError(f"data: X must be finite, {np.count_nonzero(~np.isfinite(numbers))} of its values are not")
+    return numbers
+
+
+def _signs(label_N: Any) -> Any:
+    """Exactly two different labels as -1 and +1, in their order; others as numbers."""
+    distinct = np.unique(label_N)
+    if len(distinct) == 2:
+        return np.where(label_N == distinct[1], 1.0, -1.0)
+    try:
+        numbers = label_N.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(map(str, distinct[:5]))
+        raise DataError(f"data: y needs numbers or two different labels, got {len(distinct)}: {shown}") from error
+    if not np.isfinite(numbers).all():
+        raise DataError("data: y must be finite")
+    return numbers
