@@ -15,7 +15,7 @@ from saddlebag.algorithms import DIVERGED
 from saddlebag.client.account import ClientLedger, Phases
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError, PeerLost, RemoteProtocolError, StateError
-from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
+from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays, crosses
 from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
@@ -218,6 +218,8 @@ class WorkerShell:
             core.heal(replica)
         else:
             core.begin(reply.epoch, reply.resume, replica)
+            if self._checkpoint_every:  # else a worker that dies before its next checkpoint has none of this epoch
+                self._save()
 
     async def _beat(self, channel: grpc.aio.Channel, metadata: Any, every_s: float) -> None:
         beat = channel.unary_unary(f"/{SERVICE}/Heartbeat", pb.HeartbeatRequest.SerializeToString, pb.HeartbeatReply.FromString)
@@ -268,10 +270,15 @@ class WorkerShell:
         received_s = time.perf_counter()
         core.jump(frame.round, message) if late else core.apply(message)
         every = self._checkpoint_every
-        if self._store is not None and every and (core.round // every > before // every or frame.final):
-            arrays, meta = core.capture()
-            self._store.save(core.round, arrays, {**meta, "recipe": self._recipe})
+        if crosses(before, core.round, every) or (every and frame.final):
+            self._save()
         return frame.final, received_s
+
+    def _save(self) -> None:
+        """Keep the state at this boundary."""
+        if self._store is not None:
+            arrays, meta = self._core.capture()
+            self._store.save(self._core.round, arrays, {**meta, "recipe": self._recipe})
 
     async def _message(self, call: Any, frame: Frame, round_: int, sizes: tuple[int, ...]) -> Message:
         """The message that begins with this frame."""

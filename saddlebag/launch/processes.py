@@ -24,7 +24,7 @@ from saddlebag.launch.build import apply_resolved, build_method, build_problem, 
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE, PHASES
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
-from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
+from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.core import ServerCore
@@ -222,7 +222,7 @@ def run_worker(
     asked = looking_ahead(method, operator or problem.operator(rank))
     core = WorkerCore(method, phases.watched(asked), problem.start(), worker=rank, seed=recipe.seed)
     core.ahead = asked.begin if isinstance(asked, Ahead) else None
-    store = CheckpointStore(out / "checkpoints", f"worker-{rank}") if out is not None else None
+    store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
     if store is not None and store.rounds():
         arrays, meta = store.load(store.rounds()[-1])
         require_same_recipe(meta["recipe"], recipe.canonical())

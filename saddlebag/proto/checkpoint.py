@@ -16,13 +16,16 @@ from safetensors import SafetensorError, safe_open
 from saddlebag.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["CheckpointStore", "arrays_to_bytes", "bytes_to_arrays", "write_atomically"]
+__all__ = ["WORKER_KEEPS", "CheckpointStore", "arrays_to_bytes", "bytes_to_arrays", "crosses", "superfluous", "write_atomically"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 _KEEP = 2  # checkpoints: a peer may be one checkpoint behind, see docs/protocol.md
+WORKER_KEEPS = 3
+"""Checkpoints of a worker: one that was idle saves after a multiple of `checkpoint.every`, so the server's last two leave two
+newer ones behind them, and the server needs one that is not newer than its own."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -63,11 +66,31 @@ def bytes_to_arrays(data: bytes, what: str) -> Arrays:
         raise StateError(f"{what} is damaged: {error}") from error
 
 
-class CheckpointStore:
-    """The checkpoints of one process: a directory of `name-ROUND.safetensors`, the newest two of which are kept."""
+def crosses(before: int, after: int, every: int) -> bool:
+    """Whether a worker that comes from one boundary to another is due to save: it passes a multiple of `every`, or reaches one.
 
-    def __init__(self, directory: Path, name: str) -> None:
-        self._directory, self._name = directory, name
+    Example:
+        >>> crosses(8, 11, every=5), crosses(10, 11, every=5), crosses(8, 11, every=0)
+        (True, False, False)
+    """
+    return every > 0 and after // every > before // every
+
+
+def superfluous(rounds: Iterable[int], newest: int, keep: int) -> list[int]:
+    """The rounds whose checkpoints go when that of `newest` has been written; later ones are another run's business.
+
+    Example:
+        >>> superfluous([10, 20, 30], 30, keep=2)
+        [10]
+    """
+    return sorted(round_ for round_ in rounds if round_ < newest)[: -(keep - 1) or None]
+
+
+class CheckpointStore:
+    """The checkpoints of one process: a directory of `name-ROUND.safetensors`, the newest `keep` of which are kept."""
+
+    def __init__(self, directory: Path, name: str, *, keep: int = _KEEP) -> None:
+        self._directory, self._name, self._keep = directory, name, keep
         self._pattern = re.compile(rf"{re.escape(name)}-(\d{{12}})\.safetensors")
 
     def path(self, round_: int) -> Path:
@@ -81,7 +104,7 @@ class CheckpointStore:
         return sorted(int(match[1]) for match in matches if match)
 
     def save(self, round_: int, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Write one and forget all but the newest two.
+        """Write one and forget all but the newest.
 
         Raises:
             StateError: the disk is full, or the folder cannot be written; the older ones are left as they are.
@@ -91,7 +114,7 @@ class CheckpointStore:
             for torn in self._directory.glob(f".{self._name}-*.tmp"):  # of a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
             write_atomically(self.path(round_), arrays_to_bytes(arrays, meta))
-            for old in [known for known in self.rounds() if known < round_][: -(_KEEP - 1) or None]:
+            for old in superfluous(self.rounds(), round_, self._keep):
                 self.path(old).unlink(missing_ok=True)
         except OSError as error:
             raise StateError(f"cannot write checkpoint {self.path(round_)}: {error.strerror or error}") from error

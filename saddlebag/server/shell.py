@@ -61,6 +61,7 @@ class ServerShell:
         self._turn = Doorbell()  # another round or epoch
         self._progress = Doorbell()  # backlogs may have shrunk
         self._streams = Streams()
+        self._reachable = core.round  # no worker goes past it: the checkpoint before the next one is not on disk yet
         self._saving: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
@@ -134,7 +135,7 @@ class ServerShell:
                 case events.Observe(record):
                     self._observe(record)
                 case events.Broadcast():
-                    self._turn.ring()
+                    self._open(self._core.round)
                 case events.NewEpoch(reason):
                     self._streams.end_all(grpc.StatusCode.ABORTED, reason)
                     self._turn.ring()
@@ -152,6 +153,11 @@ class ServerShell:
                 case events.RoundReady():
                     await self._finish_round()
 
+    def _open(self, round_: int) -> None:
+        """Workers may come to this boundary."""
+        self._reachable = round_
+        self._turn.ring()
+
     async def _finish_large(self) -> None:
         try:
             await self._finish_round(large=True)
@@ -163,8 +169,8 @@ class ServerShell:
 
     async def _finish_round(self, *, large: bool = False) -> None:
         async with self._busy:
-            wake = asyncio.get_running_loop().call_soon_threadsafe
-            finish = functools.partial(self._core.finish_round, time.monotonic(), lambda: wake(self._turn.ring))
+            wake, coming = asyncio.get_running_loop().call_soon_threadsafe, self._core.round + 1
+            finish = functools.partial(self._core.finish_round, time.monotonic(), lambda: wake(self._open, coming))
             begin = time.monotonic()
             effects = await asyncio.to_thread(finish) if large else finish()
             end = time.monotonic()
@@ -265,7 +271,7 @@ class ServerShell:
         core = self._core
         cursor, epoch = core.roster.resume_of(worker), core.epoch
         while core.roster.worker_of(session) == worker and core.epoch == epoch:
-            while (delivery := core.delivery(worker, cursor)) is not None:
+            while (delivery := core.delivery(worker, cursor)) is not None and delivery.end <= self._reachable:
                 for sequence, frame in enumerate(delivery.frames):
                     await context.write(frame)
                     core.delivered(worker, delivery, sequence)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import random
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from saddlebag.compression import Identity, RandK
 from saddlebag.errors import ConfigError, PeerLost, StateError
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity
-from saddlebag.proto.frames import frames_of
+from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server.core import ServerCore
@@ -357,5 +358,55 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_the_reason(
         with pytest.raises(StateError, match="cannot write checkpoint"):
             await asyncio.wait_for(serving, 20)
         assert all(isinstance(end, ConfigError | PeerLost) for end in await asyncio.gather(*workers, return_exceptions=True))
+
+    asyncio.run(main())
+
+
+class _SlowDisk(CheckpointStore):
+    """Takes the first checkpoint only when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "server")
+        self.free = threading.Event()
+
+    def save(self, round_: int, arrays: Any, meta: Any) -> None:
+        assert self.free.wait(20)
+        super().save(round_, arrays, meta)
+
+
+class _Stream:
+    """The context of a stream that keeps the rounds of the downlinks written to it."""
+
+    def __init__(self) -> None:
+        self.rounds: list[int] = []
+
+    async def write(self, frame: bytes) -> None:
+        self.rounds.append(read_frame(frame).round)
+
+
+def test_no_worker_comes_to_a_checkpoint_before_the_one_before_is_on_disk(
+    game: BilinearGame, game_method: AnyMethod, tmp_path: Path
+) -> None:
+    """Nor one whose stream is still busy with older downlinks: killed, the server would come back too far behind it."""
+
+    async def main() -> None:
+        cluster = Cluster(game, game_method, checkpoint_every=5)
+        cluster.server._store = disk = _SlowDisk(tmp_path)
+        serving = await cluster.start()
+        shells = [cluster.worker(rank) for rank in range(4)]
+        running = [asyncio.create_task(shell.run(cluster.address, ClientSecurity())) for shell in shells]
+        while cluster.core.round < 10:
+            await asyncio.sleep(0.01)
+        roster, stream = cluster.core.roster, _Stream()
+        roster.set_resume(0, 0)
+        busy = asyncio.create_task(cluster.server._serve(0, roster._seats[0].session, stream))
+        while 8 not in stream.rounds:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        assert stream.rounds == list(range(9))
+        assert [shell._core.round for shell in shells] == [9] * 4
+        busy.cancel()
+        disk.free.set()
+        await asyncio.gather(*running, serving)
 
     asyncio.run(main())
