@@ -16,7 +16,7 @@ from saddlebag.algorithms import AnyMethod, Judge, Problem, Stop, digest
 from saddlebag.client.core import WorkerCore
 from saddlebag.compression import SERVER, Draws
 from saddlebag.launch.build import build_method, build_problem, resolve
-from saddlebag.launch.recipe import recipe_from_dict
+from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.proto.checkpoint import WORKER_KEEPS, crosses, superfluous
 from saddlebag.proto.codec import decode
 from saddlebag.proto.frames import frames_of, read_frame
