@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["WORKER_KEEPS", "CheckpointStore", "arrays_to_bytes", "bytes_to_arrays", "crosses", "superfluous", "write_atomically"]
+__all__ = [
+    "WORKER_KEEPS",
+    "CheckpointStore",
+    "arrays_to_bytes",
+    "bytes_to_arrays",
+    "crosses",
+    "superfluous",
+    "write_atomically",
+]
 
 Arrays = dict[str, npt.NDArray[Any]]
 _KEEP = 2  # checkpoints: a peer may be one checkpoint behind, see docs/protocol.md
