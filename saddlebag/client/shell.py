@@ -17,7 +17,7 @@ from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError, PeerLost, RemoteProtocolError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays, crosses
 from saddlebag.proto.codec import decode
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, RUN_OVER, SERVICE, ClientSecurity
+from saddlebag.proto.endpoint import FATAL, MESSAGE_OPTIONS, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
 from saddlebag.proto.streaming import Assembly, StreamDecoder
@@ -38,15 +38,6 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _CALL_TIMEOUT_S = 30.0
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
-
-FATAL = (
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.ALREADY_EXISTS,
-    grpc.StatusCode.UNIMPLEMENTED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-)
-"""Answers that another attempt would not change. INTERNAL is none: gRPC itself says it of a stream whose peer has died."""
 
 
 class WorkerShell:

@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["MESSAGE_OPTIONS", "RUN_OVER", "SERVICE", "ClientSecurity", "ServerSecurity", "is_loopback"]
+__all__ = ["FATAL", "MESSAGE_OPTIONS", "RUN_OVER", "SERVICE", "ClientSecurity", "ServerSecurity", "is_loopback"]
 
 SERVICE = "saddlebag.proto.v1.ParameterServer"
 
 RUN_OVER = grpc.StatusCode.OUT_OF_RANGE
 """Status of a stream that ends because the run does, without a final downlink."""
+
+FATAL = (
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
+"""Answers that another attempt would not change. INTERNAL is none: gRPC itself says it of a stream whose peer has died."""
 
 MESSAGE_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_FRAME_BYTES + 1024),  # a frame or a snapshot chunk, and no more

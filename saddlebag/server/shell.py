@@ -27,7 +27,7 @@ from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
 from saddlebag.server.calls import handlers, status_of
 from saddlebag.server.port import open_port
-from saddlebag.server.streams import Doorbell, Streams
+from saddlebag.server.streams import Doorbell, Gate, Streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -58,10 +58,9 @@ class ServerShell:
         self._core, self._store = core, store
         self._observe, self._note = observe, note
         self._busy = asyncio.Lock()  # held while a round is finished in a thread
-        self._turn = Doorbell()  # another round or epoch
+        self._turn = Gate(core.round)  # another round or epoch
         self._progress = Doorbell()  # backlogs may have shrunk
         self._streams = Streams()
-        self._reachable = core.round  # no worker goes past it: the checkpoint before the next one is not on disk yet
         self._saving: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
@@ -135,7 +134,7 @@ class ServerShell:
                 case events.Observe(record):
                     self._observe(record)
                 case events.Broadcast():
-                    self._open(self._core.round)
+                    self._turn.open(self._core.round)
                 case events.NewEpoch(reason):
                     self._streams.end_all(grpc.StatusCode.ABORTED, reason)
                     self._turn.ring()
@@ -153,11 +152,6 @@ class ServerShell:
                 case events.RoundReady():
                     await self._finish_round()
 
-    def _open(self, round_: int) -> None:
-        """Workers may come to this boundary."""
-        self._reachable = round_
-        self._turn.ring()
-
     async def _finish_large(self) -> None:
         try:
             await self._finish_round(large=True)
@@ -170,7 +164,7 @@ class ServerShell:
     async def _finish_round(self, *, large: bool = False) -> None:
         async with self._busy:
             wake, coming = asyncio.get_running_loop().call_soon_threadsafe, self._core.round + 1
-            finish = functools.partial(self._core.finish_round, time.monotonic(), lambda: wake(self._open, coming))
+            finish = functools.partial(self._core.finish_round, time.monotonic(), lambda: wake(self._turn.open, coming))
             begin = time.monotonic()
             effects = await asyncio.to_thread(finish) if large else finish()
             end = time.monotonic()
@@ -271,7 +265,7 @@ class ServerShell:
         core = self._core
         cursor, epoch = core.roster.resume_of(worker), core.epoch
         while core.roster.worker_of(session) == worker and core.epoch == epoch:
-            while (delivery := core.delivery(worker, cursor)) is not None and delivery.end <= self._reachable:
+            while (delivery := core.delivery(worker, cursor)) is not None and self._turn.lets(delivery.end):
                 for sequence, frame in enumerate(delivery.frames):
                     await context.write(frame)
                     core.delivered(worker, delivery, sequence)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import grpc
 
-__all__ = ["Doorbell", "Streams"]
+__all__ = ["Doorbell", "Gate", "Streams"]
 
 
 class Doorbell:
@@ -29,6 +29,23 @@ class Doorbell:
             if not future.done():
                 future.set_result(None)
         self._waiting.clear()
+
+
+class Gate(Doorbell):
+    """A doorbell at the boundary up to which workers may come: past it, the checkpoint before the last is not on disk yet."""
+
+    def __init__(self, boundary: int) -> None:
+        super().__init__()
+        self._boundary = boundary
+
+    def lets(self, boundary: int) -> bool:
+        """Whether workers may come there."""
+        return boundary <= self._boundary
+
+    def open(self, boundary: int) -> None:
+        """They may, from now on."""
+        self._boundary = boundary
+        self.ring()
 
 
 class Streams:
