@@ -17,6 +17,7 @@ __all__ = [
     "SaddlebagError",
     "StateError",
     "check_choice",
+    "explained",
 ]
 
 
@@ -33,7 +34,7 @@ class DataError(SaddlebagError, ValueError):
 
 
 class StateError(SaddlebagError):
-    """A checkpoint is missing, damaged or belongs to another run."""
+    """A checkpoint is missing, damaged or belongs to another run, or a file of a run cannot be read or written."""
 
 
 class NotFiniteError(SaddlebagError, ArithmeticError):
@@ -50,6 +51,34 @@ class RemoteProtocolError(SaddlebagError):
 
 class PeerLost(SaddlebagError):
     """A peer stayed silent for longer than its lease."""
+
+
+_LONGEST_DEFECT = 1000  # characters of a foreign message that are passed on; a gRPC status has room for 8 KiB
+
+
+def explained(error: Exception) -> SaddlebagError:
+    """Any error as one that a person is told in a line: itself, what the system refused, or a defect.
+
+    >>> str(explained(PermissionError(13, "Permission denied", "runs/metrics.jsonl")))
+    'runs/metrics.jsonl: Permission denied'
+    >>> str(explained(KeyError("rows")))
+    "unexpected KeyError: 'rows' (a defect; SADDLEBAG_TRACEBACK=1 shows where, please report it)"
+    """
+    if isinstance(error, SaddlebagError):
+        return error
+    told: SaddlebagError
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{error.filename}: "
+        told = StateError(f"{where}{error.strerror or str(error) or type(error).__name__}")
+    elif isinstance(error, MemoryError):
+        told = SaddlebagError(
+            f"there is not enough memory; take fewer workers or a smaller problem ({error or 'no more is known'})"
+        )
+    else:
+        text = f"unexpected {type(error).__name__}: {str(error)[:_LONGEST_DEFECT]}"
+        told = SaddlebagError(f"{text} (a defect; SADDLEBAG_TRACEBACK=1 shows where, please report it)")
+    told.__cause__ = error
+    return told
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:

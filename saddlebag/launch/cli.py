@@ -1,18 +1,20 @@
 """The command line `saddlebag`: names and options of the commands; what they do is imported when they run.
 
-Exit status: 0 done, 1 a defect or a failed check, 2 a clear error in one line, 130 stopped by Ctrl-C.
+Exit status: 0 done, 1 a failed check, 2 an error in one line, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import click
 
-from saddlebag.errors import ConfigError, SaddlebagError
+from saddlebag.errors import ConfigError, explained
 from saddlebag.launch.commands.advise import advise
 from saddlebag.launch.commands.collective import collective
 from saddlebag.launch.commands.compare import compare
@@ -230,22 +232,27 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
-    except SaddlebagError as error:
-        if os.environ.get(_TRACEBACK) == "1":
-            raise
-        _fail(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # whatever it is: a process that has failed says so and is gone
+        if isinstance(error, OSError):  # perhaps our own output: what of it still waits would fail at the exit once more
+            _drop_output()
         if os.environ.get(_TRACEBACK) == "1":
-            raise
-        _fail(f"unexpected {type(error).__name__}: {error} (a defect; {_TRACEBACK}=1 shows where, please report it)", 1)
+            traceback.print_exception(error)
+        _fail(str(explained(error)), 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo("error: " + " ".join(message.split()), err=True)
+    with contextlib.suppress(OSError):  # a log on a full disk; the status says enough
+        click.echo("error: " + " ".join(message.split()), err=True)
     sys.exit(status)
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere."""
+    with contextlib.suppress(OSError):  # standard output may be no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

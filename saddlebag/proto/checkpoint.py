@@ -27,6 +27,7 @@ __all__ = [
     "crosses",
     "superfluous",
     "write_atomically",
+    "writing",
 ]
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -36,24 +37,38 @@ WORKER_KEEPS = 3
 newer ones behind them, and the server needs one that is not newer than its own."""
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes a file: an error of the system, which may not know the name, becomes a `StateError` that says it."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a crash at any moment leaves the old file or the new one, whole."""
+    """Write a file so that a crash at any moment leaves the old file or the new one, whole.
+
+    Raises:
+        StateError: the disk is full, or the folder cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def arrays_to_bytes(arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
@@ -115,7 +130,8 @@ class CheckpointStore:
         """Write one and forget all but the newest.
 
         Raises:
-            StateError: the disk is full, or the folder cannot be written; the older ones are left as they are.
+            StateError: the disk is full, the folder cannot be written, or the state is too large for a file; the older ones are
+            left as they are.
         """
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -124,8 +140,9 @@ class CheckpointStore:
             write_atomically(self.path(round_), arrays_to_bytes(arrays, meta))
             for old in superfluous(self.rounds(), round_, self._keep):
                 self.path(old).unlink(missing_ok=True)
-        except OSError as error:
-            raise StateError(f"cannot write checkpoint {self.path(round_)}: {error.strerror or error}") from error
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StateError(f"cannot write checkpoint {self.path(round_)}: {reason}") from error
 
     def load(self, round_: int) -> tuple[Arrays, dict[str, Any]]:
         """The arrays and facts of one checkpoint.

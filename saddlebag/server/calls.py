@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError
 
-from saddlebag.errors import PeerLost, RemoteProtocolError, SaddlebagError
+from saddlebag.errors import PeerLost, RemoteProtocolError, SaddlebagError, explained
 from saddlebag.proto.endpoint import SERVICE
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from saddlebag.server.ending import Ending
+
 __all__ = ["Calls", "handlers", "status_of"]
 
 
 class Calls(Protocol):
-    """The coroutines behind the calls: `ServerShell` has them."""
+    """The coroutines behind the calls: `ServerShell` has them.
+
+    Attributes:
+        ending: of the run that they serve.
+    """
+
+    ending: Ending
 
     async def join(self, request: pb.JoinRequest, context: Any) -> pb.JoinReply: ...
 
@@ -46,24 +57,50 @@ def status_of(error: SaddlebagError) -> grpc.StatusCode:
 
 def handlers(shell: Calls) -> grpc.GenericRpcHandler:
     """The service for a gRPC server. Frames pass as raw bytes; other requests are parsed here, or refused."""
+    unary = functools.partial(_unary, shell)
+
+    async def exchange(requests: Any, context: Any) -> None:
+        async with _answering(shell, context):
+            await shell.exchange(requests, context)
+
+    async def snapshot(request: bytes, context: Any) -> AsyncIterator[pb.SnapshotChunk]:
+        async with _answering(shell, context):
+            async for chunk in shell.snapshot(request, context):
+                yield chunk
+
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Join": _unary(shell.join, pb.JoinRequest),
-            "Exchange": grpc.stream_stream_rpc_method_handler(shell.exchange),
-            "Snapshot": grpc.unary_stream_rpc_method_handler(shell.snapshot, None, lambda chunk: chunk.SerializeToString()),
-            "Heartbeat": _unary(shell.heartbeat, pb.HeartbeatRequest),
-            "Leave": _unary(shell.leave, pb.LeaveRequest),
+            "Join": unary(shell.join, pb.JoinRequest),
+            "Exchange": grpc.stream_stream_rpc_method_handler(exchange),
+            "Snapshot": grpc.unary_stream_rpc_method_handler(snapshot, None, lambda chunk: chunk.SerializeToString()),
+            "Heartbeat": unary(shell.heartbeat, pb.HeartbeatRequest),
+            "Leave": unary(shell.leave, pb.LeaveRequest),
         },
     )
 
 
-def _unary(call: Any, request_type: Any) -> Any:
+@contextlib.asynccontextmanager
+async def _answering(shell: Calls, context: Any) -> AsyncIterator[None]:
+    """Around a call: an error that a peer may cause ends the call, any other one the run, and the peer is told of both."""
+    try:
+        yield
+    except grpc.aio.BaseError:  # it has been answered, or the peer is gone
+        raise
+    except Exception as error:
+        told = explained(error)
+        if told is not error:
+            shell.ending.fail(told)
+        await context.abort(status_of(told), str(told))
+
+
+def _unary(shell: Calls, call: Any, request_type: Any) -> Any:
     async def parse(raw: bytes, context: Any) -> Any:
         try:
             request = request_type.FromString(raw)
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"these bytes are no {request_type.__name__}")
-        return await call(request, context)
+        async with _answering(shell, context):
+            return await call(request, context)
 
     return grpc.unary_unary_rpc_method_handler(parse, None, lambda reply: reply.SerializeToString())

@@ -26,6 +26,7 @@ from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAsk
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
 from saddlebag.server.calls import handlers, status_of
+from saddlebag.server.ending import Ending
 from saddlebag.server.port import open_port
 from saddlebag.server.streams import Doorbell, Gate, Streams
 
@@ -63,9 +64,8 @@ class ServerShell:
         self._streams = Streams()
         self._saving: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
+        self.ending = Ending(lambda error: self._streams.end_all(status_of(error), str(error)))
         self._final_sent: set[int] = set()
-        self._over = asyncio.Event()
         self._server: grpc.aio.Server | None = None
         self.work_s = 0.0  # at the ends of rounds: downlink, replay, merits
         self.first_end_s: float | None = None  # when the first round ended, by the monotonic clock
@@ -83,18 +83,21 @@ class ServerShell:
         return port
 
     async def run(self) -> None:
-        """Serve until the run is over and every worker has its last downlink, or until a failure."""
+        """Serve until the run is over and every worker has its last downlink.
+
+        Raises:
+            SaddlebagError: the run cannot go on, and why, whatever it was; it can be resumed from its last checkpoint.
+        """
         assert self._server is not None, "start first"
         if self._core.finished:
-            self._over.set()
-        ticker = asyncio.create_task(self._tick())
+            self.ending.come()
+        ticker = self.ending.beside(self._tick)
         try:
-            await self._over.wait()
+            await self.ending.wait()
             await self._settle()
-            if self._failure is not None:
-                raise self._failure
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained(), self._core.settings.lease_s)
+            await self._settle()
         finally:
             ticker.cancel()
             await self._server.stop(grace=0.5)
@@ -102,10 +105,10 @@ class ServerShell:
     def stop(self) -> None:
         """End `run` now; the run itself can be resumed from its last checkpoint."""
         self._final_sent.update(self._core.members)
-        self._over.set()
+        self.ending.come()
 
     async def _drained(self) -> None:
-        while not self._final_sent.issuperset(self._core.members):
+        while self.ending.failure is None and not self._final_sent.issuperset(self._core.members):
             await asyncio.sleep(0.02)
 
     async def _tick(self) -> None:
@@ -115,51 +118,57 @@ class ServerShell:
                 await self._apply(self._core.tick(time.monotonic()))
 
     async def _settle(self) -> None:
+        """Wait for the checkpoint that is being written; raises what has ended the run, if something has."""
         if self._saving is not None:
-            await self._saving
-            self._saving = None
+            await asyncio.wait([self._saving])  # whoever waits may be cancelled, the writing may not
+        self.ending.check()
 
     # -- effects ---------------------------------------------------------------------------------------------------------
 
     async def _apply(self, effects: list[events.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case events.Save():
-                    await self._settle()
-                    if self._store is not None:
-                        save = asyncio.to_thread(self._store.save, effect.round, effect.arrays, effect.meta)
-                        self._saving = asyncio.create_task(save)
-                        if self._core.finished:
-                            await self._settle()
-                case events.Observe(record):
-                    self._observe(record)
-                case events.Broadcast():
-                    self._turn.open(self._core.round)
-                case events.NewEpoch(reason):
-                    self._streams.end_all(grpc.StatusCode.ABORTED, reason)
-                    self._turn.ring()
-                case events.Close(worker, reason, superseded):
-                    code = grpc.StatusCode.ALREADY_EXISTS if superseded else grpc.StatusCode.ABORTED
-                    self._streams.end(worker, code, reason)
-                case events.Note(text):
-                    self._note(text)
-                case events.Finished(reason, announced):
-                    if not announced:
-                        self._streams.end_all(RUN_OVER, f"the run is over: {reason}")
-                    self._over.set()
-                case events.RoundReady() if len(self._core.replica.z_D) > _THREAD_ABOVE:
-                    self._finishing = asyncio.create_task(self._finish_large())  # its worker's stream goes on
-                case events.RoundReady():
-                    await self._finish_round()
+        """Carry out what the core asks for, all of it even when the worker that led to it goes away meanwhile.
 
-    async def _finish_large(self) -> None:
-        try:
-            await self._finish_round(large=True)
-        except Exception as error:  # whatever it is, no worker can go on, and `run` raises it
-            self._failure = error
-            self._over.set()
-            code = status_of(error) if isinstance(error, SaddlebagError) else grpc.StatusCode.INTERNAL
-            self._streams.end_all(code, str(error))
+        What fails here fails for every worker, and nothing is carried out afterwards.
+        """
+
+        async def all_of_them() -> None:
+            for effect in effects:
+                self.ending.check()
+                await self._carry_out(effect)
+
+        if effects:
+            await asyncio.shield(self.ending.beside(all_of_them))
+            self.ending.check()
+
+    async def _carry_out(self, effect: events.Effect) -> None:
+        match effect:
+            case events.Save():
+                await self._settle()
+                if self._store is not None:
+                    save = functools.partial(self._store.save, effect.round, effect.arrays, effect.meta)
+                    self._saving = self.ending.beside(lambda: asyncio.to_thread(save))
+                    if self._core.finished:
+                        await self._settle()
+            case events.Observe(record):
+                self._observe(record)
+            case events.Broadcast():
+                self._turn.open(self._core.round)
+            case events.NewEpoch(reason):
+                self._streams.end_all(grpc.StatusCode.ABORTED, reason)
+                self._turn.ring()
+            case events.Close(worker, reason, superseded):
+                code = grpc.StatusCode.ALREADY_EXISTS if superseded else grpc.StatusCode.ABORTED
+                self._streams.end(worker, code, reason)
+            case events.Note(text):
+                self._note(text)
+            case events.Finished(reason, announced):
+                if not announced:
+                    self._streams.end_all(RUN_OVER, f"the run is over: {reason}")
+                self.ending.come()
+            case events.RoundReady() if len(self._core.replica.z_D) > _THREAD_ABOVE:
+                self._finishing = self.ending.beside(lambda: self._finish_round(large=True))  # its worker's stream goes on
+            case events.RoundReady():
+                await self._finish_round()
 
     async def _finish_round(self, *, large: bool = False) -> None:
         async with self._busy:
@@ -189,14 +198,9 @@ class ServerShell:
             self._final_sent.add(request.worker)
             await context.abort(RUN_OVER, f"the run is over: {self._core.finished}")
         async with self._busy:
-            try:
-                if request.protocol != PROTOCOL:
-                    raise ConfigError(
-                        f"protocol version {request.protocol} is not the server's {PROTOCOL}; use the same release"
-                    )
-                answer, effects = self._core.join(ask, secrets.token_hex(16), time.monotonic())
-            except SaddlebagError as error:
-                await context.abort(status_of(error), str(error))
+            if request.protocol != PROTOCOL:
+                raise ConfigError(f"protocol version {request.protocol} is not the server's {PROTOCOL}; use the same release")
+            answer, effects = self._core.join(ask, secrets.token_hex(16), time.monotonic())
             await self._apply(effects)
         reply = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))
         self._core.ledger.count_control(down=reply.ByteSize())
@@ -247,8 +251,9 @@ class ServerShell:
         try:
             await self._serve(worker, session, context)
         except SaddlebagError as error:
-            self._note(f"worker {worker} dropped: {error}")
-            await context.abort(status_of(error), str(error))
+            if self.ending.failure is None:
+                self._note(f"worker {worker} dropped: {error}")
+            raise
         except asyncio.CancelledError:
             if not self._streams.ended(task):
                 raise
@@ -290,11 +295,6 @@ class ServerShell:
             return False
         effects = self._core.frame(worker, raw, time.monotonic())
         self._progress.ring()
-        try:
-            await self._apply(effects)
-        except SaddlebagError as error:  # the round itself failed: no worker can go on
-            self._failure = error
-            self._over.set()
-            raise
+        await self._apply(effects)
         task = asyncio.current_task()
         return task is None or not self._streams.ended(task)

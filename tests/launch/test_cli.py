@@ -229,11 +229,33 @@ def test_a_defect_is_one_line_unless_asked_for(
 
     monkeypatch.setattr(running, "run", broken)
     status, _, error = saddlebag("run", recipe, "--out", tmp_path / "out")
-    assert (status, error.count("\n")) == (1, 1)
+    assert (status, error.count("\n")) == (2, 1)
     assert "unexpected ZeroDivisionError: a b" in error
     monkeypatch.setenv("SADDLEBAG_TRACEBACK", "1")
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["run", str(recipe), "--out", str(tmp_path / "out")])
+    status, _, error = saddlebag("run", recipe, "--out", tmp_path / "out")
+    assert status == 2  # else the supervisor would start the process again
+    assert 'raise ZeroDivisionError("a\\nb")' in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("full", ["stdout", "stderr"])
+def test_output_that_cannot_be_written_is_an_error(full: str, tmp_path: Path) -> None:
+    """Not once more when Python flushes at its exit, with a status of its own; what cannot be told is left to the status."""
+    arguments = ["list"] if full == "stdout" else ["run", str(tmp_path / "missing.toml")]
+    with Path("/dev/full").open("wb") as device:
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, full: device}
+        ended = subprocess.run([sys.executable, "-m", "saddlebag", *arguments], **streams, timeout=60, check=False)
+    assert ended.returncode == 2
+    if full == "stdout":
+        assert ended.stderr == b"error: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_folder_that_cannot_be_made_is_no_defect(saddlebag: Any, recipe: Path) -> None:
+    status, _, error = saddlebag("run", recipe, "--out", "/proc/x")
+    assert (status, error.count("\n")) == (2, 1)
+    assert "/proc/x" in error
+    assert "defect" not in error
 
 
 # -- the other commands --------------------------------------------------------------------------------------------------

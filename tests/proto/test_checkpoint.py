@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
+from safetensors import SafetensorError
 
 from saddlebag.errors import StateError
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes, bytes_to_arrays, write_atomically
@@ -153,13 +155,24 @@ def test_a_crash_leaves_the_old_file(point: str, error: BaseException, tmp_path:
     path = tmp_path / "state"
     write_atomically(path, b"old")
     monkeypatch.setattr(*((os, "fsync") if point == "fsync" else (Path, "replace")), crash)
-    with pytest.raises(type(error)):
+    with pytest.raises(StateError if isinstance(error, OSError) else type(error), match=r"cannot write .*state|^$"):
         write_atomically(path, b"new and longer")
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_state_that_is_no_file_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Safetensors refuses headers above 100 MB."""
+
+    def refuse(*arguments: object) -> bytes:
+        raise SafetensorError("Error while serializing: HeaderTooLarge")
+
+    monkeypatch.setattr(safetensors.numpy, "save", refuse)
+    with pytest.raises(StateError, match=r"cannot write checkpoint .*HeaderTooLarge"):
+        CheckpointStore(tmp_path, "server").save(3, ARRAYS, META)
 
 
 def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

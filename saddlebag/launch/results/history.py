@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import Record
-from saddlebag.proto.checkpoint import write_atomically
+from saddlebag.proto.checkpoint import write_atomically, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +37,15 @@ def _parse(data: bytes) -> Iterator[dict[str, Any]]:
 
 
 class History:
-    """Appends records to a file; on resuming, drops those of rounds that will be computed again."""
+    """Appends records to a file; on resuming, drops those of rounds that will be computed again.
+
+    Raises:
+        StateError: the file cannot be written.
+    """
 
     def __init__(self, path: Path, *, upto_round: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         kept = [line for line in read_history(path) if line["round"] <= upto_round]
         write_atomically(path, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
         self._before_s, self._before_evaluate_s = (kept[-1].get(key, 0.0) if kept else 0.0 for key in _SECONDS)
@@ -51,12 +56,16 @@ class History:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        with writing(self._path):  # what a full disk did not take is tried once more
+            self._file.close()
 
     def write(self, record: Record, evaluate_s: float | None = None) -> float:
         """Append a record with the seconds of work so far, those before a resumption included; returns them.
 
         `evaluate_s` of them, where a driver counts those, went to evaluating merits while the workers waited.
+
+        Raises:
+            StateError: the disk does not take it; what stands there in part of a line is no record to `read_history`.
         """
         elapsed_s = round(self._before_s + time.monotonic() - self._begin, 6)
         line = {
@@ -69,7 +78,8 @@ class History:
         }
         if evaluate_s is not None:
             line["evaluate_s"] = round(self._before_evaluate_s + evaluate_s, 6)
-        self._file.write(json.dumps(line) + "\n")
+        with writing(self._path):
+            self._file.write(json.dumps(line) + "\n")
         return elapsed_s
 
 
