@@ -40,12 +40,14 @@ class Way:
         version: number of the reference that it comes to.
         step: the payload; None where the model itself is sent.
         digest: of the reference.
+        relaid: whether the model's schema is another one than that of the base.
     """
 
     base: int
     version: int
     step: Array | None
     digest: int
+    relaid: bool = False
 
 
 class References:
@@ -59,7 +61,7 @@ class References:
 
     def __init__(self, compressor: Compressor, schema: Schema, seed: int) -> None:
         self._compressor, self._schema, self._seed = compressor, schema, seed
-        self._narrow = np.result_type(np.float16, *schema.dtypes)  # holds every reference without loss
+        self._schemas: dict[int, Schema] = {}
         self._values: dict[int, np.ndarray[Any, Any]] = {}
         self._held: dict[int, int] = {}  # node -> number, once it has been heard
         self._sent: dict[int, int] = {}  # node -> number, until then: one that is not heard may hold either
@@ -67,13 +69,16 @@ class References:
         self._target_D: Vector = np.empty(0)
         self._ways: dict[int, Way] = {}  # of this exchange, by base
 
-    def begin(self, target_D: Vector, whole_bytes: int) -> None:
-        """An exchange begins: clients are to come to (nearly) this model, of so many bytes."""
+    def begin(self, target_D: Vector, whole_bytes: int, schema: Schema | None = None) -> None:
+        """An exchange begins: clients are to come to (nearly) this model, of so many bytes; of this schema from now on."""
+        if schema is not None and schema != self._schema:
+            self._schema, self._shortest = schema, whole_bytes
         self._target_D, self._whole_bytes = rounded(target_D, self._schema), whole_bytes
         self._ways.clear()
         self._sent.clear()
         needed = sorted(set(self._held.values()))[-_KEPT:]
         self._values = {number: self._values[number] for number in needed}
+        self._schemas = {number: self._schemas[number] for number in needed}
         self._held = {node: number for node, number in self._held.items() if number in self._values}
 
     def way(self, node: int) -> Way:
@@ -108,11 +113,21 @@ class References:
         return self._new(-1, None, self._target_D)
 
     def _step(self, base: int) -> Way:
-        step, reference_D = self._compressed(self._compressor, self._values[base].astype(np.float64))
+        held = self._schemas[base]
+        if not self._schema.places.keys() <= held.places.keys():  # the model has arrays that this client never had
+            return self._from_zero()
+        held_D = self._schema.project(self._values[base].astype(np.float64), held)
+        try:
+            step, reference_D = self._compressed(self._compressor, held_D)
+        except NotFiniteError:  # a model that has diverged travels as it is
+            return self._from_zero()
         if len(step.data) > self._shortest:
-            self._ways[-1] = self._whole()
-            return self._ways[-1]
+            return self._from_zero()
         return self._new(base, step, reference_D)
+
+    def _from_zero(self) -> Way:
+        self._ways[-1] = self._whole()
+        return self._ways[-1]
 
     def _compressed(self, compressor: Compressor, held_D: Vector) -> tuple[Array, Vector]:
         """The payload that takes a client from what it holds towards the model, and what it holds then."""
@@ -121,5 +136,7 @@ class References:
 
     def _new(self, base: int, step: Array | None, reference_D: Vector) -> Way:
         number, self._next = self._next, self._next + 1
-        self._values[number] = reference_D.astype(self._narrow)
-        return Way(base, number, step, vector_digest(reference_D))
+        narrow = np.result_type(np.float16, *self._schema.dtypes)  # holds every reference without loss
+        self._values[number], self._schemas[number] = reference_D.astype(narrow), self._schema
+        relaid = base >= 0 and self._schemas[base] != self._schema
+        return Way(base, number, step, vector_digest(reference_D), relaid)

@@ -19,10 +19,21 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from saddlebag.compression import Contractive, Draws, Unbiased, kind_of
-from saddlebag.errors import ConfigError, RemoteProtocolError
+from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError
+from saddlebag.flower.compression.dtypes import Dtypes
 from saddlebag.flower.compression.ledger import Ledger, serialised_bytes
 from saddlebag.flower.compression.link import LINK, NO_REFERENCE, STEP, UP, Instruction, Report, build, vector_digest
-from saddlebag.flower.compression.packing import Schema, flatten, recast, unflatten, unpack_payload
+from saddlebag.flower.compression.packing import (
+    NAMES,
+    Schema,
+    array_kind,
+    first_not_finite,
+    flatten,
+    models_in,
+    names_of,
+    unflatten,
+    unpack_payload,
+)
 from saddlebag.flower.compression.references import References, Way
 
 if TYPE_CHECKING:
@@ -86,9 +97,11 @@ class Compressed(Strategy):
                 f"{type(strategy).__name__} orders clients in every coordinate, of which most send nothing: give memory='ef21'",
                 stacklevel=2,
             )
-        self._schema: Schema | None = None
+        self._dtypes = Dtypes()
+        self._schema = Schema.of(ArrayRecord())
         self._target_D: Vector = np.empty(0)  # the model as the strategy gave it, where a payload is to be added to it
         self._whole = ArrayRecord()  # the same as it is sent
+        self._strategys = (self._whole, self._whole)  # the model that the strategy aggregated, as given out and as its own
         self._references: References | None = None  # of the clients, where steps go down
         self._shifts: dict[int, Vector] = {}  # node -> the shift it subtracts
         self._exchanges = 0
@@ -110,22 +123,31 @@ class Compressed(Strategy):
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """The inner strategy's messages, with steps in place of models."""
-        return self._outwards(self.strategy.configure_train(server_round, arrays, config, grid))
+        model = self._inner(arrays)
+        return self._outwards(self.strategy.configure_train(server_round, model, config, grid), model)
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """The inner strategy's messages, with steps in place of models."""
-        return self._outwards(self.strategy.configure_evaluate(server_round, arrays, config, grid))
+        model = self._inner(arrays)
+        return self._outwards(self.strategy.configure_evaluate(server_round, model, config, grid), model)
 
-    def _outwards(self, configured: Iterable[Message]) -> list[Message]:
+    def _inner(self, arrays: ArrayRecord) -> ArrayRecord:
+        """The strategy's own model, means of whole numbers unrounded, where it is what the strategy aggregated last."""
+        given, own = self._strategys
+        return own if arrays is given else arrays
+
+    def _outwards(self, configured: Iterable[Message], arrays: ArrayRecord) -> list[Message]:
         messages = list(configured)
         models = {id(record): (key, record) for m in messages for key, record in m.content.array_records.items()}
         if not models:
             return messages
-        if len(models) > 1:
+        if len(models) > 1 and id(arrays) not in models:
+            names = ", ".join(repr(key) for key, _ in models.values())
             raise ConfigError(
-                f"Compressed needs one model for all clients of a round, got {len(models)} different ArrayRecords"
+                f"Compressed needs one model for all clients of a round, got {len(models)} different ArrayRecords ({names}), "
+                "none of them the strategy's model"
             )
-        (key, model), *_ = models.values()
+        key, model = models.get(id(arrays)) or next(iter(models.values()))
         self._advance(model)
         self._exchanges += 1
         known: dict[str, tuple[int, list[str]]] = {}
@@ -135,37 +157,52 @@ class Compressed(Strategy):
             if id(content) not in plain:
                 plain[id(content)] = serialised_bytes(content, known)
             self.ledger.plain_down += plain[id(content)]
-            message.content = self._addressed(content, key, model, message.metadata.dst_node_id)
+            if content.array_records.get(key) is not model:
+                raise ConfigError(f"Compressed needs one model for all clients of a round; a message has none as {key!r}")
+            message.content = self._addressed(content, key, message.metadata.dst_node_id)
             self.ledger.down += serialised_bytes(message.content, known)
             self.ledger.messages += 1
         return messages
 
     def _advance(self, model: ArrayRecord) -> None:
         """Take the strategy's model as what clients are to come to."""
-        if self._schema is None:
-            self._schema = Schema.of(model)
-            if self._down is not None:
-                self._references = References(self._down, self._schema, self.seed)
-        self._whole = recast(model, self._schema)
+        self._dtypes.learn(model)
+        self._whole = self._dtypes.restored(model)
+        before, schema = self._schema, Schema.of(self._whole, self._dtypes.apart)
+        if not schema.same_arrays(before):
+            self._schema = schema
+            self._shifts = {node: schema.project(shift_D, before) for node, shift_D in self._shifts.items()}
+            if self._down is not None and self._references is None:
+                self._references = References(self._down, schema, self.seed)
+        schema = self._schema
         if self._up is not None or self._references is not None:
-            self._target_D = flatten(self._whole if self._references is None else model, self._schema)
-        if self._references is not None:
-            self._references.begin(self._target_D, sum(len(array.data) for array in self._whole.values()))
+            exact = {name: array for name, array in model.items() if array_kind(array) == "f"}
+            source = self._whole if self._references is None else ArrayRecord({**self._whole, **exact})
+            self._target_D = flatten(source, schema)
+            if found := schema.not_finite(self._target_D):
+                warnings.warn(f"exchange {self._exchanges + 1}: the strategy's model has diverged, {found}", stacklevel=4)
+        if self._steps is not None:
+            self._steps.begin(self._target_D, sum(len(array.data) for array in self._whole.values()), schema)
 
-    def _addressed(self, content: RecordDict, key: str, model: ArrayRecord, node: int) -> RecordDict:
+    @property
+    def _steps(self) -> References | None:
+        """The clients' references; None where whole models go down, as those without floating-point numbers do."""
+        return self._references if self._schema.dimension else None
+
+    def _addressed(self, content: RecordDict, key: str, node: int) -> RecordDict:
         """A copy of the content for one client: the step from the reference it holds, or the model itself."""
-        assert self._schema is not None
-        way = _PLAIN if self._references is None else self._references.way(node)
-        record = self._whole if way.step is None else ArrayRecord({STEP: way.step, **self._schema.others(model)})
+        schema = self._schema
+        way = _PLAIN if self._steps is None else self._steps.way(node)
+        record = self._whole if way.step is None else ArrayRecord({STEP: way.step, **schema.others(self._whole)})
         instruction = Instruction(
             record=key,
             base=way.base,
-            schema=self._schema.to_json() if way.base < 0 else "",
+            schema=schema.to_json() if way.base < 0 or way.relaid else "",
             version=way.version,
             digest=way.digest,
             seed=self.seed,
             round=self._exchanges,
-            up=self._up_spec,
+            up=self._up_spec if schema.dimension else "",
             memory=self.memory,
             shift_step=self._shift_step(),
             shift_digest=self._shift_digest(node),
@@ -175,9 +212,19 @@ class Compressed(Strategy):
     # -- inwards ---------------------------------------------------------------------------------------------------------
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The inner strategy's aggregate of the decoded replies; the metrics gain the ledger's totals."""
-        arrays, metrics = self.strategy.aggregate_train(server_round, self._inwards(replies))
-        return arrays, MetricRecord({**(metrics or {}), **self.ledger.metrics()})
+        """The inner strategy's aggregate of the decoded replies, whole numbers whole; the metrics gain the ledger's totals."""
+        decoded = self._inwards(replies)
+        contents = [reply.content for reply in decoded if reply.has_content()]
+        for name in self._dtypes.listen(record for content in contents for record in content.array_records.values()):
+            warnings.warn(
+                f"round {server_round}: clients return array {name!r} in a dtype that its own cannot hold; it has theirs now",
+                stacklevel=2,
+            )
+        own, metrics = self.strategy.aggregate_train(server_round, decoded)
+        given = None if own is None else self._dtypes.restored(own, only_whole=True)
+        if own is not None and given is not None:
+            self._strategys = (given, own)
+        return given, MetricRecord({**(metrics or {}), **self.ledger.metrics()})
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The inner strategy's aggregate."""
@@ -202,11 +249,12 @@ class Compressed(Strategy):
                 raise ConfigError("a client replied without the mod: give its ClientApp mods=[compression_mod]")
             try:
                 report = Report.from_record(record)
-                known_D = None if self._references is None else self._references.heard(node, report.version)
+                known_D = None if self._steps is None else self._steps.heard(node, report.version)
                 self._decode(reply.content, report, node, known_D)
-            except RemoteProtocolError as error:
+                self._check(reply.content, report)
+            except (RemoteProtocolError, NotFiniteError) as error:
                 self._shifts.pop(node, None)
-                errors.append(reply.__class__(Error(code=_MALFORMED, reason=str(error)), reply_to=reply))
+                errors.append(_refused(reply, str(error)))
                 continue
             self.ledger.plain_up += serialised_bytes(reply.content)
             good.append((report.worker, reply))
@@ -215,36 +263,57 @@ class Compressed(Strategy):
     def _decode(self, content: RecordDict, report: Report, node: int, known_D: Vector | None) -> None:
         """Put models back in the place of payloads: the strategy's own model and the client's difference from its reference.
 
-        Not the reference and the difference: what the steps have not told the client yet would be lost.
+        Not the reference and the difference: what the steps have not told the client yet would be lost. A reply with some of
+        the model's arrays becomes a model with these, and what travelled as it is stays as it is.
         """
-        assert self._schema is not None
         schema = self._schema
+        del content[LINK]
+        whole = models_in(content, schema)
         for key, record in list(content.array_records.items()):
             if UP in record:
-                content[key] = unflatten(self._target_D + self._delta(record[UP], report, node), schema, schema.others(record))
-            elif known_D is not None and set(schema.names) <= set(record):
-                delta_D = flatten(record, schema) - known_D
-                content[key] = unflatten(self._target_D + delta_D, schema, schema.others(record))
-        del content[LINK]
+                part = schema.part(names_of(record, schema))
+                delta_E = self._delta(record[UP], report, node, part)
+            elif known_D is not None and key in whole:
+                part = schema.part(schema.shared(record))
+                delta_E = flatten(record, part) - part.project(known_D, schema)
+            else:
+                continue
+            others = {name: array for name, array in part.others(record).items() if name not in (UP, NAMES)}
+            content[key] = unflatten(part.project(self._target_D, schema) + delta_E, part, others)
 
-    def _delta(self, array: Array, report: Report, node: int) -> Vector:
-        """The difference that a payload stands for, with the client's shift where there is one."""
-        assert self._schema is not None
-        draws = Draws(self.seed, self._exchanges, report.worker)
-        delta_D = unpack_payload(array, self._schema.dimension, draws).dense()
+    def _check(self, content: RecordDict, report: Report) -> None:
+        """Refuse a model that is not finite where the one that was sent is: one such client would make everybody's so."""
+        for record in content.array_records.values():
+            if found := first_not_finite(record, self._whole):
+                raise NotFiniteError(f"exchange {self._exchanges}: client {report.worker} is left out: its {found}")
+
+    def _delta(self, array: Array, report: Report, node: int, part: Schema) -> Vector:
+        """The difference of some arrays that a payload stands for, with the client's shift where there is one."""
+        draws, schema = Draws(self.seed, self._exchanges, report.worker), self._schema
+        delta_E = unpack_payload(array, part.dimension, draws).dense()
         if self._shift_step():
             held_D = self._shifts.get(node)
-            shift_D = np.zeros(self._schema.dimension) if report.shift_reset or held_D is None else held_D
-            self._shifts[node] = shift_D + self._shift_step() * delta_D
-            delta_D = shift_D + delta_D
-        return delta_D
+            shift_D = np.zeros(schema.dimension) if report.shift_reset or held_D is None else held_D
+            shift_E = part.project(shift_D, schema)
+            self._shifts[node] = schema.project(shift_E + self._shift_step() * delta_E, part, shift_D)
+            delta_E = shift_E + delta_E
+        return delta_E
 
     def _shift_step(self) -> float:
         """1 for EF21, 1 / (1 + omega) for DIANA, 0 without a shift."""
-        if self.memory == "diana" and self._schema is not None and isinstance(self._up, Unbiased):
+        if not self._schema.dimension:
+            return 0.0
+        if self.memory == "diana" and isinstance(self._up, Unbiased):
             return 1.0 / (1.0 + self._up.omega(self._schema.dimension))
         return float(self.memory == "ef21")
 
     def _shift_digest(self, node: int) -> int:
         shift_D = self._shifts.get(node)
         return -1 if shift_D is None else vector_digest(shift_D)
+
+
+def _refused(reply: Message, reason: str) -> Message:
+    """An error reply in the place of one that cannot be used, from the same client."""
+    refused = reply.__class__(Error(code=_MALFORMED, reason=reason), reply_to=reply)
+    refused.metadata.__dict__["_src_node_id"] = reply.metadata.src_node_id  # else Flower's log blames the server
+    return refused
