@@ -6,6 +6,11 @@ A row is one method on one problem. "best" is the fewest bytes (both directions,
 gamma L from 0.02 to 16 in ratios of 1.15; "auto" is the worst over the seeds, as a multiple of it. Asked: at most 1.3. A
 constant step is given up when it has taken twice as many iterations as the automatic one, or 1.2 times as many as the best.
 Set OPENBLAS_NUM_THREADS=1 where other processes run.
+
+    python benchmarks/bench_auto.py --sound [--seeds 20] [--smoke]
+
+asks instead whether the step ever throws an error back, see auto_sound.py: 20 seeds take about an hour on two cores, the smoke
+form (one seed, M = 1, 2, 3, two problems) a minute. It ends with 1 where one did.
 """
 
 from __future__ import annotations
@@ -16,6 +21,8 @@ import math
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import auto_sound
 
 from saddlebag.algorithms import Problem, Stop, make_method, simulate
 from saddlebag.algorithms.problems import PROBLEMS, BilinearGame
@@ -105,6 +112,28 @@ def row(name: str, method: str, seeds: int) -> dict[str, Any]:
     }
 
 
+def sound(seeds: int, processes: int, *, smoke: bool) -> int:
+    """Run all cells of auto_sound.py; the number of those that were thrown back."""
+    problems = ("bilinear", "logistic_regression") if smoke else auto_sound.PROBLEM_NAMES
+    found = list(auto_sound.cells(1 if smoke else seeds, problems=problems))
+    found = [cell for cell in found if not smoke or cell.workers <= 3]
+    worst: dict[tuple[str, float], float] = {}
+    bad = []
+    with ProcessPoolExecutor(processes) as pool:
+        for cell, value in zip(found, pool.map(auto_sound.thrown_back, found, chunksize=10), strict=True):
+            if value is not None:
+                key = (cell.method, cell.distance)
+                worst[key] = max(worst.get(key, 0.0), value)
+                if not value <= 1.0:
+                    bad.append((cell, value))
+                    print(f"thrown back: {cell}: {value:.3g} times what is allowed", flush=True)
+    print(f"{'method':20} {'start at':>10} {'largest error, of ten times that of the start':>46}")
+    for (method, distance), value in sorted(worst.items()):
+        print(f"{method:20} {distance:10g} {value:46.3g}")
+    print(f"{len(bad)} of {len(found)} runs were thrown back")
+    return len(bad)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
@@ -112,7 +141,11 @@ def main() -> None:
     parser.add_argument("--problems", default=NAMES)
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--sound", action="store_true", help="whether an error is ever thrown back, instead of bytes")
+    parser.add_argument("--smoke", action="store_true", help="with --sound: a minute's selection")
     args = parser.parse_args()
+    if args.sound:
+        raise SystemExit(min(1, sound(args.seeds, args.workers, smoke=args.smoke)))
     cells = [(p, m) for m in args.methods.split(",") for p in args.problems.split(",")]
     cells = [(p, m) for p, m in cells if METHODS[m][0] != "masha2" or build(p).unconstrained]
     rows = []

@@ -5,10 +5,16 @@ scaled so that rotations become unstable at 1. Below the edge the strain r is we
 changes fastest have died out; beyond it those directions grow until they dominate and r tends to a value above 1, whatever the
 problem, long before they are large beside the error. So one number steers the step:
 
-    waiting     the first memories still fill, or the step is too large: it shrinks by a fifth an iteration, or more
+    waiting     the first memories still fill, or the step is too large: it shrinks by a fifth an iteration, or more.
+                A method whose memories fill from nothing stands still instead (`Strain.news`): before they have settled,
+                what it would step along is mostly the error of its compressors
     searching   gamma jumps to where r would be half of the target, and grows by 10 % an iteration, until r exceeds the target
     tracking    gamma grows by 2 % an iteration while r is below the target (faster in a long calm, up to 10 %), and shrinks by
                 (target / r)^2, at most by half, above it
+
+An iteration in which nothing moved, or in which F did not change at all, shows nothing, and the step stays: compressed
+messages of unlike workers may cancel to exactly 0. A step whose strain is beyond hope (4), or that is not finite, is not
+taken: z stays, and what the round told of F is kept.
 
 r^2 is a ratio of sums that forget 40 % at every iteration. Near the edge the step is now and then a little too large, which
 excites the fast directions up to the size of the steps of the slow ones and lets them decay again.
@@ -50,6 +56,9 @@ _GROWTH, _ACCELERATION, _MOST_GROWTH = 0.02, 0.005, 0.1  # of the step; the seco
 _JUMP, _LEAST_JUMP = 100.0, 1.1
 _HOPELESS = 4.0  # strain beyond which not even filling memories excuse the step
 _DOUBT = 0.8  # the factor while it is open whether the memories or the step are to blame
+_SETTLED = 0.4  # news of a round beside all that is known, below which memories count as filled,
+_SETTLED_ROUNDS = 2  # in so many rounds in a row,
+_LONGEST_FILLING = 256  # or after so many iterations, when the news are noise that will not end
 _WAITING, _SEARCHING, _TRACKING = range(3)
 _NONE = -1.0
 
@@ -67,6 +76,8 @@ class Strain:
         change: |change of F|^2, scaled by the method.
         moved: |displacement|^2 that caused it, or, with `early`, the one that will cause the next change.
         early: optimistic methods see F at the new point an iteration later.
+        news: |what memories learnt of F|^2 beside the |F|^2 that the method steps along, for a method whose memories begin
+            empty and are filled by compressed messages; None for others. It stands still until they have settled.
         patience: iterations, as multiples of an ordinary method's, after which a step shows its effect. Error memories pay
             their debts late: the sums remember longer and the step grows more slowly.
     """
@@ -75,9 +86,15 @@ class Strain:
     moved: float
     early: bool = False
     patience: float = 1.0
+    news: float | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the round went nowhere without bound."""
+        return math.isfinite(self.change) and math.isfinite(self.moved)
 
 
-def optimistic_strain(before: ReplicaState, after: ReplicaState, change_D: Vector) -> Strain | None:
+def optimistic_strain(before: ReplicaState, after: ReplicaState, change_D: Vector) -> Strain:
     """Of z+ = z - gamma (2 F - F_previous), whose edge on rotations is gamma L = 1 / sqrt(3)."""
     if before.iteration == 0:  # F_previous is not an operator value yet
         return Strain(0.0, square(after.z_D - before.z_D), early=True)
@@ -103,26 +120,57 @@ class Pace:
     phase: int
     calm: int
 
-    def learn(self, strain: Strain | None) -> dict[str, Any]:
-        """The fields after an iteration; unchanged when it showed nothing."""
-        if strain is None or not (math.isfinite(strain.change) and math.isfinite(strain.moved)):
-            return {name: getattr(self, name) for name in _NAMES}
+    def learn(self, strain: Strain | None, *, iteration: int = _LONGEST_FILLING) -> Lesson:
+        """What an iteration shows, given how many are complete: the fields after it, and whether its step is to be taken."""
+        if strain is None:
+            return Lesson(self._fields(), taken=True)
+        if not strain.finite:
+            return Lesson(self._fields(step_size=self.step_size / 2.0 or self.step_size, pending=_NONE, calm=0), taken=False)
+        if strain.news is not None and self.phase == _WAITING and iteration < _LONGEST_FILLING:
+            return self._fill(strain)
         new, pending = (self.pending, strain.moved) if strain.early else (strain.moved, _NONE)
         if new < 0:  # the first displacement
-            return {name: getattr(self, name) for name in _NAMES} | {"pending": pending}
+            return Lesson(self._fields(pending=pending), taken=True)
+        if new == 0 or strain.change == 0:  # nothing moved, or compression hides the change
+            return Lesson(self._fields(pending=pending), taken=True)
         memory = 1.0 - (1.0 - _MEMORY) / strain.patience
         change, moved = memory * self.change + strain.change, memory * self.moved + new
-        r = self.step_size * math.sqrt(change / moved) if moved > 0 else 0.0
+        r = self.step_size * math.sqrt(change / moved)
         factor, phase, calm = _next(r, self.phase, self.calm, strain.patience)
         step_size = self.step_size * factor
-        return {
-            "step_size": step_size if 0.0 < step_size < math.inf else self.step_size,
-            "change": change,
-            "moved": moved,
-            "pending": pending,
-            "phase": phase,
-            "calm": calm,
-        }
+        taken = r < _HOPELESS
+        return Lesson(
+            self._fields(
+                step_size=step_size if 0.0 < step_size < math.inf else self.step_size,
+                change=change,
+                moved=moved,
+                pending=pending if taken else _NONE,
+                phase=phase,
+                calm=calm,
+            ),
+            taken,
+        )
+
+    def _fill(self, strain: Strain) -> Lesson:
+        """Stand still until memories have settled, then make the first step."""
+        assert strain.news is not None
+        if strain.moved == 0:  # nothing is known yet, or nothing is left to do
+            return Lesson(self._fields(), taken=False)
+        calm = self.calm + 1 if strain.news < _SETTLED**2 else 0
+        if calm < _SETTLED_ROUNDS:
+            return Lesson(self._fields(calm=calm), taken=False)
+        return Lesson(self._fields(phase=_SEARCHING, calm=0, pending=strain.moved), taken=True)
+
+    def _fields(self, **changes: Any) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _NAMES} | changes
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """The fields of `Pace` after an iteration, and whether its step is taken."""
+
+    pace: dict[str, Any]
+    taken: bool
 
 
 def _next(r: float, phase: int, calm: int, patience: float) -> tuple[float, int, int]:
@@ -130,11 +178,13 @@ def _next(r: float, phase: int, calm: int, patience: float) -> tuple[float, int,
     if phase == _WAITING and r >= _TARGET:
         return min(_DOUBT, _HOPELESS / r), _WAITING, 0
     if phase != _TRACKING and r < _TARGET:
-        return min(_JUMP, max(_LEAST_JUMP, _TARGET / (2.0 * r) if r > 0 else _JUMP)), _SEARCHING, 0
+        return min(_JUMP, max(_LEAST_JUMP, _TARGET / (2.0 * r))), _SEARCHING, 0
     if r < _TARGET:
         growth = min(_MOST_GROWTH, _GROWTH + _ACCELERATION * calm)
         return 1.0 + growth / (patience * patience), _TRACKING, calm + 1
     ratio = _TARGET / r
+    if phase == _SEARCHING and r >= _HOPELESS:  # a jump too far is taken back at once
+        return max(1.0 / _JUMP, ratio), _TRACKING, 0
     return max(0.5, ratio * ratio), _TRACKING, 0
 
 
@@ -149,6 +199,9 @@ class Steerable(Protocol):
 
     def strain(self, before: Any, down: Message, after: Any) -> Strain | None:
         """What a round showed, given the replicas before and after it; None within an iteration."""
+
+    def stay(self, before: Any, after: Any) -> Any:
+        """The replica after a round whose step is not taken: what was learnt of F is kept, z stays."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +246,9 @@ class AutoStep(Wrapped):
     def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
         method = self.at(replica)
         after = method.replay(replica, down, draws)
-        return self._joined(after, replica.learn(method.strain(replica, down, after)))
+        strain = method.strain(replica, down, after)
+        lesson = replica.learn(strain, iteration=replica.iteration)
+        return self._joined(after if lesson.taken else method.stay(replica, after), lesson.pace)
 
 
 class SelectiveAutoStep(AutoStep):

@@ -161,6 +161,11 @@ class Anchored:
         """Gamma |g| / (sqrt(p) |zh - w|), g the compressed difference: the theorem asks for gamma Cq <= sqrt(p) / 2."""
         return Strain(square(change_D) / self.probability, square(half_D - replica.w_D))
 
+    def stay(self, before: AnchoredReplica, after: AnchoredReplica) -> AnchoredReplica:
+        """With z where it was; under the rule "next" a new anchor is there, too."""
+        w_D = before.z_D if self.rule == "next" and after.syncing else after.w_D
+        return dataclasses.replace(after, z_D=before.z_D, w_D=w_D)
+
     def replay_anchor(self, replica: AnchoredReplica, z_D: Vector, down: Message, draws: Draws) -> AnchoredReplica:
         """The replica after a round, given the new iterate."""
         operator_w_D = replica.operator_w_D

@@ -133,6 +133,10 @@ class Extragradient(FullExchange):
             return None
         return Strain(square(after.operator_D - before.operator_D), square(before.point_D - before.z_D))
 
+    def stay(self, before: ExtragradientReplica, after: ExtragradientReplica) -> ExtragradientReplica:
+        """With z where it was."""
+        return dataclasses.replace(after, z_D=before.z_D, point_D=before.z_D)
+
 
 def extragradient(problem: Problem, *, step_size: StepSize = None, wire: WireType = "float32") -> Extragradient | AutoStep:
     """Extragradient for a problem; without a step size 1 / (2 L)."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain
+from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain, square
 from saddlebag.algorithms.base import Message, Operator, Problem
 from saddlebag.algorithms.methods.anchor import known_constants
 from saddlebag.algorithms.methods.one_part import OnePart
@@ -109,9 +109,16 @@ class Innovations(OnePart):
         return InnovationsReplica(z_D, known_D, replica.iteration + 1)
 
     def strain(self, before: InnovationsReplica, down: Message, after: InnovationsReplica) -> Strain | None:
-        """Of the optimistic step, on what is known of F."""
+        """Of the optimistic step, on what is known of F; all of it is news at first."""
         del down
-        return optimistic_strain(before, after, after.known_D - before.known_D)
+        news_D = after.known_D - before.known_D
+        slope = square(after.known_D + news_D)
+        news = square(news_D) / slope if slope > 0 else 0.0
+        return dataclasses.replace(optimistic_strain(before, after, news_D), news=news)
+
+    def stay(self, before: InnovationsReplica, after: InnovationsReplica) -> InnovationsReplica:
+        """With z where it was."""
+        return dataclasses.replace(after, z_D=before.z_D)
 
 
 def proven_step(constants: Constants, alpha: float, alpha_down: float) -> float:

@@ -94,6 +94,10 @@ class Ogda(FullExchange):
         del down
         return optimistic_strain(before, after, after.operator_D - before.operator_D)
 
+    def stay(self, before: OgdaReplica, after: OgdaReplica) -> OgdaReplica:
+        """With z where it was."""
+        return dataclasses.replace(after, z_D=before.z_D)
+
 
 def ogda(problem: Problem, *, step_size: StepSize = None, wire: WireType = "float32") -> Ogda | AutoStep:
     """OGDA for a problem; without a step size 1 / (2 L)."""
