@@ -78,8 +78,14 @@ def test_parameters_reach_the_compressor() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=f"unknown compressor 'randk'; known: {', '.join(sorted(COMPRESSORS))}"):
-        make_compressor("randk")
+    with pytest.raises(ConfigError, match=f"unknown compressor 'xyzzy'; known: {', '.join(sorted(COMPRESSORS))}"):
+        make_compressor("xyzzy")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("topk", "top_k"), ("randk", "rand_k"), ("Block-Int8", "block_int8")])
+def test_an_unknown_name_brings_the_nearest_one(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown compressor '{typed}'; did you mean '{meant}'\\? known: "):
+        make_compressor(typed)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Shapes: D = coordinates of a tensor, N = values of an exchange.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Compressor, Payload, Rule, Vector
 
-__all__ = ["Coded", "Exchange", "Kept", "Piece", "Power", "Ranks"]
+__all__ = ["POWER_SGD", "Coded", "Exchange", "Kept", "Piece", "Power", "PowerRule", "Ranks"]
+
+POWER_SGD = "power_sgd"
+"""The name of what is no compressor of one rank's vector, but of the ranks' mean."""
 
 Kept = dict[str, Any]
 """What outlives a step: "memory.NAME" is what a tensor still owes, "start.NAME" PowerSGD's warm start."""
@@ -50,12 +54,21 @@ class Ranks:
     Attributes:
         bytes_up, bytes_down: handed to the collectives, and taken from them: for a gather the padded messages (this rank's, and
             the others'), for a reduction the vector once each way. What a ring adds inside a collective is not in them.
+        sent: of `bytes_up` what belongs to a parameter, by its name: all but lengths and padding.
     """
 
     def __init__(self, group: Any) -> None:
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self.bytes_up = self.bytes_down = 0
+        self.sent: collections.Counter[str] = collections.Counter()
+
+    def rows(self, own: bytes) -> list[bytes]:
+        """Every rank's bytes, in rank order; all have the same length. Not counted: it is no part of a step."""
+        mine = torch.from_numpy(np.frombuffer(own, np.uint8).copy())
+        out = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(out, mine, group=self._group)
+        return [row.numpy().tobytes() for row in out]
 
     def mean(self, x_N: Vector) -> Vector:
         """The mean over the ranks, in the dtype of `x_N`; the same bits on all of them."""
@@ -101,6 +114,9 @@ class Exchange(Protocol):
     def begin(self) -> Kept:
         """What is kept before the first step."""
 
+    def compressor_of(self, name: str) -> str:
+        """What a parameter goes through, for people."""
+
     def step(self, pieces: Sequence[Piece], kept: Kept, draws: Draws, ranks: Ranks) -> tuple[list[Vector], Kept] | None:
         """The compressed means, each (D,), and what is to be kept of these tensors; None where a rank's is not finite."""
 
@@ -119,6 +135,9 @@ class Coded:
 
     def begin(self) -> Kept:
         return {f"memory.{tensor.name}": np.zeros(tensor.size) for tensor in self._tensors if self._remembers(tensor.name)}
+
+    def compressor_of(self, name: str) -> str:
+        return str(self._compressor[name])
 
     def _remembers(self, name: str) -> bool:
         """A memory needs a contraction (or a bounded error): beside an unbiased compressor it would grow."""
@@ -171,6 +190,7 @@ class Coded:
         mean_N = ranks.mean(sent_N)
         if not np.isfinite(mean_N).all():
             return None
+        ranks.sent.update({p.name: len(value) * sent_N.itemsize for p, value in zip(pieces, values, strict=True)})
         out, at = {}, 0
         for piece, value in zip(pieces, values, strict=True):
             index_K = getattr(shape[piece.name], "index_K", None)
@@ -186,10 +206,14 @@ class Coded:
     ) -> dict[str, Vector] | None:
         """One message of the codec from every rank, added in rank order."""
         sizes = tuple(piece.tensor.size for piece in pieces)
-        data = None if payloads is None else b"".join(encode(Message(tuple(payloads[piece.name] for piece in pieces))))
+        data = None
+        if payloads is not None:
+            parts = {piece.name: b"".join(encode(Message((payloads[piece.name],)))) for piece in pieces}
+            data = b"".join(parts.values())  # a message is its parts one after the other
         messages = ranks.messages(data, max_message_bytes(sizes))
-        if messages is None:
+        if messages is None or payloads is None:
             return None
+        ranks.sent.update({name: len(part) for name, part in parts.items()})
         sums = [Sum(size) for size in sizes]
         for rank, message in enumerate(messages):
             for total, part in zip(sums, decode(message, sizes, draws.of(rank)).parts, strict=True):
@@ -200,6 +224,14 @@ class Coded:
 def _values(payload: Payload) -> Vector:
     """What a reduction adds: the values at common coordinates, or all of them (an identity may leave out zeros)."""
     return payload.value.value_D if isinstance(payload, Seeded) else payload.dense()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PowerRule:
+    """PowerSGD's parameters; see `PowerSGD`."""
+
+    rank: int = 1
+    worth: float = 0.5
 
 
 class Power:
@@ -215,6 +247,11 @@ class Power:
             state = method.begin(Draws(0, 0), np.float32)
             kept |= {f"memory.{name}": state.memory_D, f"start.{name}": state.start_N}
         return kept
+
+    def compressor_of(self, name: str) -> str:
+        method = self._method[name]
+        (_, columns), *_ = method.matrices()
+        return f"power_sgd of rank {method.rank}" if columns else "power_sgd, uncompressed"
 
     def step(self, pieces: Sequence[Piece], kept: Kept, draws: Draws, ranks: Ranks) -> tuple[list[Vector], Kept] | None:
         methods = [self._method[piece.name] for piece in pieces]
@@ -237,6 +274,7 @@ class Power:
             except StopIteration as end:
                 results: list[tuple[Vector, PowerState]] = end.value
                 break
+        ranks.sent.update({p.name: 4 * sum(m.exchange_sizes()) for p, m in zip(pieces, methods, strict=True)})
         after: Kept = {}
         for piece, (_, state) in zip(pieces, results, strict=True):
             after |= {f"memory.{piece.name}": state.memory_D, f"start.{piece.name}": state.start_N}

@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from saddlebag.client.ddp.exchange import Coded, Piece, Power, Ranks
-from saddlebag.compression import Draws, Rule, Tensor, make_compressor
+from saddlebag.client.ddp.checks import agree, check_parameters, named_parameters, timeout_of, unwrapped
+from saddlebag.client.ddp.exchange import POWER_SGD, Coded, Piece, Power, PowerRule, Ranks
+from saddlebag.compression import COMPRESSORS, Draws, Rule, Tensor, make_compressor
+from saddlebag.compression.registry import unknown_compressor
 from saddlebag.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def attach(
     """Register the hook on `model`; every rank calls it, with equal arguments, before the first step.
 
     Args:
-        model: a `DistributedDataParallel`; its process group's ranks get a gloo group of their own for the messages.
+        model: a `DistributedDataParallel`, compiled or not; its process group's ranks get a gloo group of their own for the
+            messages, with the same timeout.
         compressor: a compressor, its registered name, or "power_sgd" (with rank and worth).
         rules: `Rule`s that are tried before `compressor`, by the name of the parameter and its size.
         seed: of the compressors' draws, whose key is (seed, step, rank).
@@ -60,47 +63,93 @@ def attach(
         **params: of a named compressor.
 
     Raises:
-        ConfigError: a compressor does not fit a parameter, the model is no DDP model, or it may leave parameters unused.
+        ConfigError: a compressor does not fit a parameter, the model is no DDP model or has a hook, it may leave parameters
+            unused, a gradient is complex or sparse, or the ranks' arguments differ; then it is raised on all ranks.
     """
+    model = unwrapped(model)
     if not isinstance(model, DistributedDataParallel):
         raise ConfigError(
             f"attach needs a DistributedDataParallel (FSDP shards what the memory needs), got {type(model).__name__}"
         )
-    if type(start_after) is not int or start_after < 0:
-        raise ConfigError(f"start_after must be a whole number from 0, got {start_after!r}")
-    members = dist.get_process_group_ranks(model.process_group)
-    ranks = Ranks(dist.new_group(members, backend="gloo", use_local_synchronization=True))
-    named = {name: value for name, value in model.module.named_parameters() if value.requires_grad}
+    if model._comm_hooks:
+        raise ConfigError("the model has a communication hook already; DDP takes one: make a new DistributedDataParallel")
+    group = model.process_group
+    members = dist.get_process_group_ranks(group)
+    own = dist.new_group(members, timeout=timeout_of(group), backend="gloo", use_local_synchronization=True)
+    ranks = Ranks(own)
+    named = named_parameters(model)
     tensors = [Tensor(name, tuple(value.shape)) for name, value in named.items()]
-    exchange = _exchange_of(compressor, tensors, rules, ranks, params, feedback=feedback)
-    if model.find_unused_parameters and exchange.begin():
-        raise ConfigError("a memory needs every parameter in every step, and find_unused_parameters=True: say feedback=False")
+    made: Any = compressor
+    exchange: Exchange | None = None
+    refusal: Exception | None = None
+    try:
+        made = _made(compressor, params)
+        exchange = _checked(model, made, tensors, rules, ranks, seed=seed, start_after=start_after, feedback=feedback)
+    except Exception as error:  # raised by `agree`, after the other ranks have heard of it
+        refusal = error
+    facts = {
+        "the compressor": made,
+        "rules": list(rules),
+        "seed": seed,
+        "start_after": start_after,
+        "feedback": feedback,
+        "loss_scale": loss_scale is not None,
+        "the parameters' names": list(named),
+        "the parameters' shapes": [tensor.shape for tensor in tensors],
+        "the parameters' types": [str(value.dtype) for value in named.values()],
+    }
+    agree(ranks, facts, refusal)
+    assert exchange is not None
     names = {id(value): tensor for value, tensor in zip(named.values(), tensors, strict=True)}
     state = CompressionState(exchange, names, ranks, seed=seed, start_after=start_after, loss_scale=loss_scale)
     model.register_comm_hook(state, compress)
     return state
 
 
-def _exchange_of(
-    compressor: str | Compressor,
-    tensors: Sequence[Tensor],
-    rules: Sequence[Rule],
-    ranks: Ranks,
-    params: Mapping[str, Any],
-    *,
-    feedback: bool,
-) -> Exchange:
-    if compressor == "power_sgd":
-        if rules or not feedback:
-            raise ConfigError("power_sgd takes all tensors and has a memory: rules and feedback=False do not go with it")
+def _made(compressor: str | Compressor, params: Mapping[str, Any]) -> Compressor | PowerRule:
+    if compressor == POWER_SGD:
         try:
-            return Power(tensors, **params)
+            return PowerRule(**params)
         except TypeError as error:
             raise ConfigError(f"power_sgd takes rank and worth: {error}") from error
     if compressor == "per_tensor":
         raise ConfigError("every compressor works tensor by tensor here: give `rules=[Rule(...)]` in place of per_tensor")
-    made = make_compressor(compressor, **params) if isinstance(compressor, str) else compressor
-    return Coded(tensors, [*rules, Rule(use=made)], ranks.size, feedback=feedback)
+    if isinstance(compressor, str):
+        if compressor not in COMPRESSORS:
+            raise unknown_compressor(compressor, {*COMPRESSORS, POWER_SGD} - {"per_tensor"})
+        return make_compressor(compressor, **params)
+    if params:
+        raise ConfigError(f"{', '.join(params)} goes with a compressor's name, and {compressor} is one that is made")
+    return compressor
+
+
+def _checked(
+    model: DistributedDataParallel,
+    made: Compressor | PowerRule,
+    tensors: Sequence[Tensor],
+    rules: Sequence[Rule],
+    ranks: Ranks,
+    *,
+    seed: int,
+    start_after: int,
+    feedback: bool,
+) -> Exchange:
+    if type(start_after) is not int or start_after < 0:
+        raise ConfigError(f"start_after must be a whole number from 0, got {start_after!r}")
+    Draws(seed, 0)  # refuses a seed that is none
+    check_parameters(model)
+    exchange: Exchange
+    if isinstance(made, PowerRule):
+        if rules or not feedback:
+            raise ConfigError("power_sgd takes all tensors and has a memory: rules and feedback=False do not go with it")
+        exchange = Power(tensors, rank=made.rank, worth=made.worth)
+    else:
+        exchange = Coded(tensors, [*rules, Rule(use=made)], ranks.size, feedback=feedback)
+    if model.find_unused_parameters and exchange.begin():
+        raise ConfigError("a memory needs every parameter in every step, and find_unused_parameters=True: say feedback=False")
+    if model.skip_all_reduce_unused_params:
+        raise ConfigError("skip_all_reduce_unused_params=True may leave out a step's last bucket, which ends it here")
+    return exchange
 
 
 def compress(state: CompressionState, bucket: Bucket) -> torch.futures.Future[torch.Tensor]:
@@ -111,33 +160,45 @@ def compress(state: CompressionState, bucket: Bucket) -> torch.futures.Future[to
 compress.__annotations__ = {}  # DDP compares them with its classes, and here they are text
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Step:
     """What the buckets of one step share.
 
     Attributes:
         number: of the step, from 0.
+        scale: of the loss.
         unit: by what the kept memory is multiplied, for a loss scale that has changed since.
-        works: the buckets' exchanges.
         after: what is kept if the step is finite on all ranks.
-        overflows: empty if it is, so far.
+        finite: whether it is, so far.
     """
 
     number: int
+    scale: float
     unit: float
-    works: list[concurrent.futures.Future[None]] = dataclasses.field(default_factory=list)
     after: Kept = dataclasses.field(default_factory=dict)
-    overflows: list[int] = dataclasses.field(default_factory=list)
+    finite: bool = True
+
+
+def _raised(done: torch.futures.Future[Any]) -> torch.Tensor:
+    """The averaged gradient, or the error in its place: raised here, it is the error of the future that DDP waits for."""
+    outcome: torch.Tensor | Exception = done.value()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 class CompressionState:
     """What the hook keeps between steps; made by `attach`.
 
-    A step in which some rank's gradient is not finite gives NaN to all ranks, so that every `GradScaler` skips it, and leaves
-    the memory as it was.
+    A step ends with its last bucket, whoever asks for it: a backward pass, one inside another (reentrant checkpoints), or
+    `join`, which answers for a rank that has no more inputs. One in which some rank's gradient is not finite gives NaN to all
+    ranks, so that every `GradScaler` skips it, and leaves the memory as it was. One that breaks off before its last bucket
+    counts for nothing.
 
     Attributes:
         step: how many synchronised backward passes there have been; gradient accumulation under `no_sync` counts once.
+        error: what an exchange has raised; None while all is well. `backward` raises it as a RuntimeError, and so does every
+            later one, since the ranks are in the middle of a step.
     """
 
     def __init__(
@@ -154,6 +215,8 @@ class CompressionState:
         self._seed, self._start_after, self._loss_scale = seed, start_after, loss_scale
         self._kept, self._scale = exchange.begin(), 1.0
         self._now: _Step | None = None
+        self._bytes_plain = 0
+        self.error: Exception | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="saddlebag-ddp")
         self.step = 0
 
@@ -167,6 +230,35 @@ class CompressionState:
         """Bytes this rank has taken from collectives; see `Ranks`."""
         return self._ranks.bytes_down
 
+    @property
+    def ratio(self) -> float:
+        """`bytes_up` as a share of the gradients' own bytes, which DDP without a hook hands over; 1 before the first step."""
+        return self.bytes_up / self._bytes_plain if self._bytes_plain else 1.0
+
+    def table(self) -> str:
+        """A line for each parameter: entries, compressor, bytes sent so far and their share of its own, norm of its memory."""
+        rows = [("parameter", "entries", "bytes up", "ratio", "memory", "compressor")]
+        plain = self._bytes_plain / max(1, sum(tensor.size for tensor in self._tensors.values()))
+        for tensor in self._tensors.values():
+            sent, kept = self._ranks.sent[tensor.name], self._kept.get(f"memory.{tensor.name}")
+            ratio = f"{sent / (plain * tensor.size):.2%}" if plain * tensor.size else "-"
+            memory = "-" if kept is None else f"{float(np.linalg.norm(kept)):.3g}"
+            rows.append(
+                (tensor.name, f"{tensor.size:,}", f"{sent:,}", ratio, memory, self._exchange.compressor_of(tensor.name))
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+    def __repr__(self) -> str:
+        entries = sum(tensor.size for tensor in self._tensors.values())
+        return (
+            f"<CompressionState of {len(self._tensors)} parameters ({entries:,} entries), rank {self._ranks.rank} of "
+            f"{self._ranks.size}, step {self.step}: {self.bytes_up:,} bytes up, {self.ratio:.2%} of the gradients>"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise StateError("the hook's state holds a process group: save `state.state_dict()` on every rank instead")
+
     def memory(self, name: str) -> Vector | None:
         """What a parameter still owes, flat, in the unit of the last step's gradients; None where it has no memory."""
         kept: Vector | None = self._kept.get(f"memory.{name}")
@@ -175,44 +267,55 @@ class CompressionState:
     def begin(self, bucket: Bucket) -> torch.futures.Future[torch.Tensor]:
         """Start the exchange of a bucket; DDP hands them over in the same order on all ranks."""
         buffer = bucket.buffer()
-        if bucket.index() == 0 or self._now is None:
+        if bucket.index() == 0 or self._now is None:  # 0 also after a backward pass that broke off
             scale = self._loss_scale() if self._loss_scale else 1.0
-            self._now = _Step(self.step, scale / self._scale)
-            self._scale = scale
-            engine: Any = torch.autograd.Variable._execution_engine
-            engine.queue_callback(self._now_over)
+            self._now = _Step(self.step, scale, scale / self._scale)
+        now, last = self._now, bucket.is_last()
+        if last:
+            self._now = None
+        self._bytes_plain += buffer.nbytes
         host_D = buffer.detach().to("cpu", torch.float64 if buffer.dtype == torch.float64 else torch.float32).numpy()
         pieces, at = [], 0
         for parameter in bucket.parameters():
             tensor = self._tensors[id(parameter)]
-            pieces.append(Piece(tensor, host_D[at : at + tensor.size]))
+            if tensor.size:  # one without entries has nothing to say
+                pieces.append(Piece(tensor, host_D[at : at + tensor.size]))
             at += tensor.size
         devices: list[int | str | torch.device] | None = [buffer.device] if buffer.is_cuda else None
-        future: torch.futures.Future[torch.Tensor] = torch.futures.Future(devices=devices)
-        work = self._thread.submit(self._average, self._now, pieces, buffer, future, last=bucket.is_last())
-        self._now.works.append(work)
-        return future
+        future: torch.futures.Future[Any] = torch.futures.Future(devices=devices)
+        averaged = future.then(_raised)
+        self._thread.submit(self._average, now, pieces, buffer, future, last=last)
+        return averaged
 
     def _average(
-        self, now: _Step, pieces: list[Piece], buffer: torch.Tensor, future: torch.futures.Future[torch.Tensor], *, last: bool
+        self, now: _Step, pieces: list[Piece], buffer: torch.Tensor, future: torch.futures.Future[Any], *, last: bool
     ) -> None:
-        """One bucket, in the thread: the mean goes into DDP's own buffer; after the last one the step's memory is kept."""
-        mean_D: Vector | None = None
+        """One bucket, in the thread: the mean goes into DDP's own buffer; after the last one the step's memory is kept.
+
+        After an error this rank takes part in no exchange: the others' would meet another bucket's.
+        """
+        outcome: torch.Tensor | Exception = buffer
         try:
+            if self.error is not None:
+                raise self.error
             mean_D = self._mean(now, pieces)
             if mean_D is None:
-                now.overflows.append(len(now.works))
-            if last:
-                self._commit(now)
-        finally:  # where it failed, too, or DDP would wait for ever; `_now_over` raises
-            if mean_D is None:
+                now.finite = False
                 buffer.fill_(float("nan"))
             else:
                 buffer.copy_(torch.from_numpy(mean_D))
-            future.set_result(buffer)
+            if last:
+                self._commit(now)
+        except Exception as error:  # of whatever kind: DDP would wait for ever
+            self.error = outcome = error
+            buffer.fill_(float("nan"))
+        future.set_result(outcome)
 
     def _mean(self, now: _Step, pieces: list[Piece]) -> Vector | None:
+        if not pieces:
+            return np.zeros(0)
         if now.number < self._start_after:
+            self._ranks.sent.update({piece.name: piece.x_D.nbytes for piece in pieces})
             return self._ranks.mean(np.concatenate([piece.x_D for piece in pieces]))
         kept: Kept = {}
         for piece in pieces:
@@ -229,17 +332,10 @@ class CompressionState:
         return np.concatenate(means)
 
     def _commit(self, now: _Step) -> None:
-        if now.overflows or now.number < self._start_after:
-            self._scale /= now.unit  # the memory has kept its unit
-        else:
+        if now.finite and now.number >= self._start_after:
             self._kept.update(now.after)
+            self._scale = now.scale  # else the memory has kept its unit
         self.step += 1
-
-    def _now_over(self) -> None:
-        """At the end of the backward pass, before DDP waits for its buckets: raise what an exchange has raised."""
-        now, self._now = self._now, None
-        for work in now.works if now else ():
-            work.result()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """This rank's state as tensors only, for its own checkpoint: every rank saves, since memories differ."""
