@@ -6,10 +6,12 @@ import itertools
 import json
 import os
 import random
+import resource
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,6 +50,7 @@ def cast_and_serve(server: list[str], worker: Callable[[int, int], list[str]], w
     environment = {**os.environ, **ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     deadline = time.monotonic() + timeout_s
     children = [subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=environment)]
+    said = tempfile.TemporaryFile("w+")  # what workers say: when the server has failed, that they have lost it
     try:
         assert children[0].stdout is not None
         first = children[0].stdout.readline()
@@ -55,8 +58,10 @@ def cast_and_serve(server: list[str], worker: Callable[[int, int], list[str]], w
             raise SystemExit(f"the server ended at once: {' '.join(server)}")
         for rank in range(workers):
             command = worker(rank, int(first))
-            children.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment))
+            children.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment))
         out, _ = children[0].communicate(timeout=timeout_s)
+        if children[0].returncode:
+            raise SystemExit(f"the server ended with {children[0].returncode}, see above: {' '.join(server)}")
         for child in children[1:]:
             child.wait(timeout=max(1.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -67,6 +72,8 @@ def cast_and_serve(server: list[str], worker: Callable[[int, int], list[str]], w
                 child.kill()
             child.wait()
     if any(child.returncode for child in children):
+        said.seek(0)
+        print(*said.read().splitlines()[-20:], sep="\n", file=sys.stderr)
         raise SystemExit(f"exit codes {[child.returncode for child in children]}: {' '.join(server)}")
     result: Row = json.loads(out.strip().splitlines()[-1])
     return result
@@ -78,7 +85,10 @@ def say(value: object) -> None:
 
 
 def memory(pid: int | str = "self") -> dict[str, int]:
-    """VmRSS and VmHWM of a process in bytes; empty when it is gone."""
+    """VmRSS and VmHWM of a process in bytes; empty when it is gone, and for others than this one where there is no /proc."""
+    if not Path("/proc/self/status").exists():
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return {"VmRSS": peak, "VmHWM": peak} if pid == "self" else {}
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -88,8 +98,10 @@ def memory(pid: int | str = "self") -> dict[str, int]:
 
 
 def family_cpu_s() -> float:
-    """CPU seconds of this process and its siblings: all processes of a contender."""
+    """CPU seconds of this process and its siblings: all processes of a contender; of this one alone without /proc."""
     parent, total = os.getppid(), 0
+    if not Path("/proc/self/stat").exists():
+        return time.process_time()
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         total += int(fields[11]) + int(fields[12])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import LOOPBACK, Meter, say
 
@@ -17,6 +17,9 @@ from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import Effect, ServerSettings
 from saddlebag.server.shell import ServerShell
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SEED = 0
 
 
@@ -25,8 +28,8 @@ class _MeteredCore(ServerCore):
 
     meter: Meter
 
-    def finish_round(self, now: float) -> list[Effect]:
-        effects = super().finish_round(now)
+    def finish_round(self, now: float, announce: Callable[[], object] = lambda: None) -> list[Effect]:
+        effects = super().finish_round(now, announce)
         self.meter.tick()
         return effects
 

@@ -12,6 +12,8 @@ from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.launch.cores import available_cores
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -83,8 +85,7 @@ def _output() -> str:
 
 
 def _cpus() -> str:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{available} available"
+    return f"{available_cores()} available"
 
 
 def _blas() -> str:

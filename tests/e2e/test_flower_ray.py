@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from saddlebag.launch.cores import available_cores
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -57,7 +59,7 @@ def in_ray() -> None:
             last = result.train_metrics_clientapp[max(result.train_metrics_clientapp)]
             out[name] = {"z": result.arrays["z"].numpy().tobytes().hex(), "up": last["up-bytes"], "down": last["down-bytes"]}
 
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     run_simulation(
         app,
         method_app(),

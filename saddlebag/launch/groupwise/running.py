@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from saddlebag.errors import ConfigError
+from saddlebag.launch.cores import available_cores
 from saddlebag.launch.groupwise.plot import plot_regret
 from saddlebag.launch.groupwise.recipe import load_groupwise
 from saddlebag.launch.groupwise.report import RESULT, summarise, write_result
@@ -32,7 +32,7 @@ def run_recipe(
     recipe, table = load_groupwise(path, sets)
     folder = out or Path(recipe.directory or Path("runs") / path.stem)
     _require_free(folder, force=force)
-    groups, study = run_study(recipe, processes=processes or len(os.sched_getaffinity(0)))
+    groups, study = run_study(recipe, processes=processes or available_cores())
     values = summarise(recipe.title or path.stem, groups, study, charge=recipe.mixing.charge)
     write_all(folder, values, groups, study)
     write_atomically(folder / RECIPE, toml.dump(table).encode())

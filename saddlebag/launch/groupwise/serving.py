@@ -119,7 +119,8 @@ async def _serve(service: GroupwiseService, options: ServeOptions, note: Callabl
     port = await shell.start(options.address, options.security)
     address = f"{options.address.rpartition(':')[0]}:{port}"
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, shell.stop)
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the loop instead
+            loop.add_signal_handler(number, shell.stop)
     with contextlib.ExitStack() as stack:
         if options.metrics:
             stack.callback(serve_metrics(options.metrics, service.report, loop))
