@@ -16,8 +16,8 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import harness
 import numpy as np
-from harness import memory
 
 from saddlebag.algorithms import METHODS, form_means
 from saddlebag.algorithms.optimizers.rules import RULES
@@ -87,7 +87,7 @@ def main() -> None:
     for memory in ("feedback", "innovations"):
         spans = ", ".join(f"{name} {value:.1f}" for name, value in halves(d, memory).items())
         print(f"halves of a round with {memory}, ns/coordinate: {spans}")
-    peak = memory()["VmHWM"]
+    peak = harness.memory()["VmHWM"]
     print(f"peak resident memory of worker, server and replica in one process: {peak / d:.0f} bytes a coordinate")
     for name, value in timed(updates(d), args.repeats, d).items():
         print(f"{name:24s} {value:6.1f} ns/coordinate")

@@ -50,31 +50,31 @@ def cast_and_serve(server: list[str], worker: Callable[[int, int], list[str]], w
     environment = {**os.environ, **ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     deadline = time.monotonic() + timeout_s
     children = [subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=environment)]
-    said = tempfile.TemporaryFile("w+")  # what workers say: when the server has failed, that they have lost it
-    try:
-        assert children[0].stdout is not None
-        first = children[0].stdout.readline()
-        if not first:
-            raise SystemExit(f"the server ended at once: {' '.join(server)}")
-        for rank in range(workers):
-            command = worker(rank, int(first))
-            children.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment))
-        out, _ = children[0].communicate(timeout=timeout_s)
-        if children[0].returncode:
-            raise SystemExit(f"the server ended with {children[0].returncode}, see above: {' '.join(server)}")
-        for child in children[1:]:
-            child.wait(timeout=max(1.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise SystemExit(f"no end within {timeout_s:g} s: {' '.join(server)}") from None
-    finally:
-        for child in children:
-            if child.poll() is None:
-                child.kill()
-            child.wait()
-    if any(child.returncode for child in children):
-        said.seek(0)
-        print(*said.read().splitlines()[-20:], sep="\n", file=sys.stderr)
-        raise SystemExit(f"exit codes {[child.returncode for child in children]}: {' '.join(server)}")
+    with tempfile.TemporaryFile("w+") as said:  # what workers say: when the server has failed, that they have lost it
+        try:
+            assert children[0].stdout is not None
+            first = children[0].stdout.readline()
+            if not first:
+                raise SystemExit(f"the server ended at once: {' '.join(server)}")
+            for rank in range(workers):
+                command = worker(rank, int(first))
+                children.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment))
+            out, _ = children[0].communicate(timeout=timeout_s)
+            if children[0].returncode:
+                raise SystemExit(f"the server ended with {children[0].returncode}, see above: {' '.join(server)}")
+            for child in children[1:]:
+                child.wait(timeout=max(1.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"no end within {timeout_s:g} s: {' '.join(server)}") from None
+        finally:
+            for child in children:
+                if child.poll() is None:
+                    child.kill()
+                child.wait()
+        if any(child.returncode for child in children):
+            said.seek(0)
+            print(*said.read().splitlines()[-20:], sep="\n", file=sys.stderr)
+            raise SystemExit(f"exit codes {[child.returncode for child in children]}: {' '.join(server)}")
     result: Row = json.loads(out.strip().splitlines()[-1])
     return result
 

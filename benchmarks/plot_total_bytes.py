@@ -37,6 +37,7 @@ CURVES: dict[str, tuple[str, dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "docs" / "innovations.png")
+    parser.add_argument("--iterations", type=int, default=20_000, help="at most")
     args = parser.parse_args()
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -45,7 +46,7 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     for label, (name, params) in CURVES.items():
         method = make_method(name, game, step_size="auto", **params)
-        stop = Stop(merit=1e-6, max_iterations=20_000, every=5)
+        stop = Stop(merit=1e-6, max_iterations=args.iterations, every=5)
         end = simulate(game, method, seed=0, stop=stop, wire=LoopbackWire())
         kilobytes = [(r.up_bytes + r.down_bytes) / game.num_workers / 1e3 for r in end.history]
         axes.loglog(kilobytes, [r.merits["relative_error"] for r in end.history], label=label)

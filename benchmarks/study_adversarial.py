@@ -110,12 +110,15 @@ def main() -> None:
     parser.add_argument("--table", choices=TABLES, default="main")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="every run as a line of JSON")
+    parser.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key of every run"
+    )
     arguments = parser.parse_args()
     if not arguments.json:
         print("| | clean accuracy | PGD-20 accuracy | kB up, worker | kB down | bits a value, up | down | CPU s |")
         print("|---|---|---|---|---|---|---|---|")
     for name, sets in TABLES[arguments.table].items():
-        found = [run(sets, seed) for seed in range(arguments.seeds)]
+        found = [run((*sets, *arguments.sets), seed) for seed in range(arguments.seeds)]
         print(json.dumps({"name": name, "runs": found}) if arguments.json else line(name, found), flush=True)
 
 

@@ -179,25 +179,24 @@ MERITS = {"mlm": ("loss", "masked_error"), "sst2": ("loss", "clean_error")}
 ROWS = {"mlm": compressed, "sst2": functools.partial(compressed, both_alone=True), "adversarial": adversarial}
 
 
-def study(task: str, data: Path, seeds: int, only: str, file: Path | None) -> dict[str, Runs]:
+def study(name: str, task: Task, data: Path, seeds: int, only: str, file: Path | None) -> dict[str, Runs]:
     """All runs of a task, two at a time; the table's rows as they come. What `file` holds is not run again."""
-    rows = ROWS[task]()
-    rows = {name: sets for name, sets in rows.items() if name == "none" or only in name}
-    print(HEADINGS[task], "|---" * HEADINGS[task].count(" | ") + "|---|", sep="\n", flush=True)
+    rows = {row: sets for row, sets in ROWS[name]().items() if row == "none" or only in row}
+    print(HEADINGS[name], "|---" * HEADINGS[name].count(" | ") + "|---|", sep="\n", flush=True)
     found: dict[str, Runs] = json.loads(file.read_text()) if file and file.exists() else {}
     context = multiprocessing.get_context("spawn")  # torch's threads do not outlive a fork
     with concurrent.futures.ProcessPoolExecutor(max_workers=2, mp_context=context) as pool:
         asked = {
-            name: [pool.submit(run, TASKS[task], data, sets, seed) for seed in range(seeds)]
-            for name, sets in rows.items()
-            if len(found.get(name, ())) < seeds
+            row: [pool.submit(run, task, data, sets, seed) for seed in range(seeds)]
+            for row, sets in rows.items()
+            if len(found.get(row, ())) < seeds
         }
-        for name in rows:
-            if name in asked:
-                found[name] = [future.result() for future in asked[name]]
+        for row in rows:
+            if row in asked:
+                found[row] = [future.result() for future in asked[row]]
                 if file:
                     file.write_text(json.dumps(found, indent=1) + "\n")
-            print(show(name, task, found), flush=True)
+            print(show(row, name, found), flush=True)
     return found
 
 
@@ -240,6 +239,7 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path, help="WikiText's or SST-2's folder; for `plot` what --json wrote")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="the rows whose names hold this, and the uncompressed one")
+    parser.add_argument("--iterations", type=int, help="instead of the task's own number")
     parser.add_argument("--json", type=Path, help="keep every run's numbers here, and begin with what is there")
     parser.add_argument("--out", type=Path, default=Path("albert.png"), help="of `plot`")
     arguments = parser.parse_args()
@@ -247,12 +247,15 @@ def main() -> None:
         draw([json.loads(path.read_text()) for path in arguments.paths], arguments.out)
         return
     begin = time.monotonic()
-    found = study(arguments.task, arguments.paths[0], arguments.seeds, arguments.only, arguments.json)
+    task = TASKS[arguments.task]
+    if arguments.iterations:
+        task = dataclasses.replace(task, iterations=arguments.iterations)
+    found = study(arguments.task, task, arguments.paths[0], arguments.seeds, arguments.only, arguments.json)
     first = next(iter(found.values()))[0]
     if first["frequencies"]:
         print(f"\nloss of the pieces' frequencies alone: {first['frequencies']:.3f}")
     print(
-        f"\n{first['dimension']:,} parameters, {TASKS[arguments.task].iterations} iterations, "
+        f"\n{first['dimension']:,} parameters, {task.iterations} iterations, "
         f"{arguments.seeds} seeds, {time.monotonic() - begin:.0f} s"
     )
 

@@ -78,13 +78,18 @@ def main() -> None:
     parser.add_argument("--table", choices=("main", "grids"), default="main")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=CONFIG["num-server-rounds"])
+    parser.add_argument("--clients", type=int, default=CONFIG["clients"])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core")
     options = parser.parse_args()
     table = MAIN if options.table == "main" else GRIDS
     spawn = multiprocessing.get_context("spawn")
     started = functools.partial(prepare, chooses=options.table == "grids")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, spawn, started) as pool:
-        runs = [(name, given, seed, options.rounds) for name, given in table.items() for seed in range(options.seeds)]
+        runs = [
+            (name, {**given, "clients": options.clients}, seed, options.rounds)
+            for name, given in table.items()
+            for seed in range(options.seeds)
+        ]
         rows = []
         for row in pool.map(run, *zip(*runs, strict=True)):
             rows.append(row)

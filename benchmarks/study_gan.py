@@ -121,15 +121,24 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--out", type=Path, help="write the figure there")
     parser.add_argument("--json", type=Path, help="write the ends there")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="NAME", help="these rows")
+    parser.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key of every run"
+    )
     arguments = parser.parse_args()
+    if arguments.out and not set(DRAWN) <= set(arguments.only):
+        parser.error("--out draws rows that --only leaves out")
     print("| | Frechet distance, mean (least-most) | MB up, worker | MB down |\n|---|---|---|---|")
     spawn, runs = multiprocessing.get_context("spawn"), {}
     with concurrent.futures.ProcessPoolExecutor(arguments.jobs, mp_context=spawn) as pool:
-        waiting = {name: [pool.submit(run, sets, seed) for seed in range(arguments.seeds)] for name, sets in RUNS.items()}
+        waiting = {
+            name: [pool.submit(run, (*RUNS[name], *arguments.sets), seed) for seed in range(arguments.seeds)]
+            for name in arguments.only
+        }
         for name, each in waiting.items():
             runs[name] = [one.result() for one in each]
             print(line(name, runs[name]), flush=True)
-    print(f"\ntraining pictures: {runs[DRAWN[0]][0].floor:.2f}")
+    print(f"\ntraining pictures: {runs[arguments.only[0]][0].floor:.2f}")
     if arguments.out:
         draw(runs, arguments.out)
     if arguments.json:

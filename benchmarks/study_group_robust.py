@@ -140,8 +140,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--test", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/group_robust_study"))
+    parser.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key of every run"
+    )
     options = parser.parse_args()
-    loaded = load_recipe(RECIPE, [f"data.source={json.dumps(str(options.data.resolve()))}"])
+    loaded = load_recipe(RECIPE, [f"data.source={json.dumps(str(options.data.resolve()))}", *options.sets])
     recipe = dataclasses.replace(loaded, baselines=())
     problem = build_problem(recipe)
     plain = plain_recipe(recipe)
