@@ -46,8 +46,13 @@ def writing(path: Path) -> Iterator[None]:
         raise StateError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file so that a crash at any moment leaves the old file or the new one, whole.
+
+    Args:
+        path: of the file.
+        data: its bytes.
+        mode: its permissions, less the process's umask.
 
     Raises:
         StateError: the disk is full, or the folder cannot be written.
@@ -55,7 +60,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         try:
-            with temporary.open("wb") as file:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -112,8 +117,8 @@ def superfluous(rounds: Iterable[int], newest: int, keep: int) -> list[int]:
 class CheckpointStore:
     """The checkpoints of one process: a directory of `name-ROUND.safetensors`, the newest `keep` of which are kept."""
 
-    def __init__(self, directory: Path, name: str, *, keep: int = _KEEP) -> None:
-        self._directory, self._name, self._keep = directory, name, keep
+    def __init__(self, directory: Path, name: str, *, keep: int = _KEEP, mode: int = 0o600) -> None:
+        self._directory, self._name, self._keep, self._mode = directory, name, keep, mode
         self._pattern = re.compile(rf"{re.escape(name)}-(\d{{12}})\.safetensors")
 
     def path(self, round_: int) -> Path:
@@ -137,7 +142,7 @@ class CheckpointStore:
             self._directory.mkdir(parents=True, exist_ok=True)
             for torn in self._directory.glob(f".{self._name}-*.tmp"):  # of a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
-            write_atomically(self.path(round_), arrays_to_bytes(arrays, meta))
+            write_atomically(self.path(round_), arrays_to_bytes(arrays, meta), mode=self._mode)
             for old in superfluous(self.rounds(), round_, self._keep):
                 self.path(old).unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:

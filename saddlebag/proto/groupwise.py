@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.errors import RemoteProtocolError
+from saddlebag.errors import ConfigError, RemoteProtocolError
 
 __all__ = [
+    "CLIENT_KEY",
     "GROUPWISE_SERVICE",
     "PROTOCOL",
     "TOKEN_KEY",
@@ -24,29 +25,81 @@ GROUPWISE_SERVICE = "saddlebag.proto.v1.Groupwise"
 PROTOCOL = 1
 TOKEN_KEY = "saddlebag-token"
 """Metadata key of the shared secret."""
+CLIENT_KEY = "saddlebag-client"
+"""Metadata key of the identity that tickets belong to."""
 
 Doubles = npt.NDArray[np.float64]
 Members = npt.NDArray[np.bool_]
 _F8, _U8 = np.dtype("<f8"), np.dtype("<u8")
 
 
-def join_rows(x_ND: Doubles, member_NG: Members) -> tuple[bytes, bytes]:
-    """The fields `features` and `groups` of a request."""
-    packed = np.packbits(np.asarray(member_NG, bool), axis=1, bitorder="little")
+def join_rows(x_ND: Any, member_NG: Any) -> tuple[bytes, bytes]:
+    """The fields `features` and `groups` of a request.
+
+    Args:
+        x_ND: finite numbers.
+        member_NG: booleans, or numbers that are all 0 or 1.
+
+    Raises:
+        ConfigError: one is no table of such values, or their rows are not as many.
+
+    Example:
+        >>> features, groups = join_rows([[0.5, 1.0]], [[True, False, True]])
+        >>> len(features), list(groups)
+        (16, [5])
+    """
+    x_ND, member_NG = _table(x_ND, "features"), np.asarray(member_NG)
+    if not np.isfinite(x_ND).all():
+        row, column = np.argwhere(~np.isfinite(x_ND))[0]
+        raise ConfigError(f"features must be finite, got {x_ND[row, column]} in row {row}, column {column}")
+    if member_NG.dtype.kind != "b":
+        number_NG = _table(member_NG, "memberships")
+        other_NG = ~np.isin(number_NG, (0.0, 1.0))
+        if other_NG.any():
+            row, column = np.argwhere(other_NG)[0]
+            raise ConfigError(
+                f"memberships must be booleans, 0 or 1, got {number_NG[row, column]} in row {row}, column {column}; "
+                "a service takes no fractions"
+            )
+        member_NG = number_NG == 1.0
+    if member_NG.ndim != 2 or len(member_NG) != len(x_ND):
+        raise ConfigError(f"memberships must be a table of {len(x_ND)} rows, as the features, got shape {member_NG.shape}")
+    packed = np.packbits(member_NG, axis=1, bitorder="little")
     return np.ascontiguousarray(x_ND, _F8).tobytes(), packed.tobytes()
 
 
-def split_rows(features: bytes, groups: bytes, num_features: int, num_groups: int) -> tuple[Doubles, Members]:
+def _table(values: Any, what: str) -> Doubles:
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or array.ndim != 2:
+        raise ConfigError(f"{what} must be a table of numbers (rows, columns), got {array.dtype} of shape {array.shape}")
+    return array.astype(np.float64)
+
+
+def split_rows(
+    features: bytes, groups: bytes, num_features: int, num_groups: int, told: tuple[int, int, int] = (0, 0, 0)
+) -> tuple[Doubles, Members]:
     """Rows (N, D) and memberships (N, G) of a request.
 
+    Args:
+        features: the field.
+        groups: the field.
+        num_features: D.
+        num_groups: G.
+        told: rows, features and groups as the client counts them; 0 where it does not say.
+
     Raises:
-        RemoteProtocolError: the lengths do not fit each other, or a padding bit is set.
+        RemoteProtocolError: the lengths do not fit each other or what was told, or a padding bit is set.
     """
+    for count, expected, what in ((told[1], num_features, "features"), (told[2], num_groups, "groups")):
+        if count and count != expected:
+            raise RemoteProtocolError(f"rows need {expected} {what}, got {count}")
     width = -(-num_groups // 8)
     rows, rest = divmod(len(features), 8 * num_features)
-    if rest or len(groups) != rows * width:
+    if rest or len(groups) != rows * width or (told[0] and told[0] != rows):
+        said = f"{told[0]} rows" if told[0] else "rows"
         raise RemoteProtocolError(
-            f"{len(features)} bytes of features and {len(groups)} of groups are no rows of {8 * num_features} and {width} bytes"
+            f"{len(features)} bytes of features and {len(groups)} of groups are not {said} of {num_features} features "
+            f"({8 * num_features} bytes) and {num_groups} groups ({width} bytes)"
         )
     bits = np.unpackbits(np.frombuffer(groups, np.uint8).reshape(rows, width), axis=1, bitorder="little")
     if bits[:, num_groups:].any():
@@ -55,8 +108,23 @@ def split_rows(features: bytes, groups: bytes, num_features: int, num_groups: in
 
 
 def join_labels(ticket_N: Any, label_N: Any) -> tuple[bytes, bytes]:
-    """The fields `tickets` and `labels` of a request."""
-    return np.asarray(ticket_N, _U8).tobytes(), np.asarray(label_N, _F8).tobytes()
+    """The fields `tickets` and `labels` of a request.
+
+    Raises:
+        ConfigError: tickets are no whole numbers of 64 bits, labels no finite numbers, or one is no flat list.
+
+    Example:
+        >>> len(join_labels([7], [0.5])[0])
+        8
+    """
+    ticket_N, label_N = np.asarray(ticket_N), np.asarray(label_N)
+    if ticket_N.ndim != 1 or (ticket_N.size and ticket_N.dtype.kind not in "iu"):
+        raise ConfigError(f"tickets must be a list of whole numbers, got {ticket_N.dtype} of shape {ticket_N.shape}")
+    if ticket_N.dtype.kind == "i" and ticket_N.size and ticket_N.min() < 0:
+        raise ConfigError(f"tickets lie in 0 to 2^64 - 1, got {ticket_N.min()}")
+    if label_N.ndim != 1 or (label_N.size and label_N.dtype.kind not in "biuf"):
+        raise ConfigError(f"labels must be a list of numbers, got {label_N.dtype} of shape {label_N.shape}")
+    return ticket_N.astype(_U8).tobytes(), label_N.astype(_F8).tobytes()
 
 
 def split_labels(tickets: bytes, labels: bytes) -> tuple[npt.NDArray[np.uint64], Doubles]:

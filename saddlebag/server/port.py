@@ -26,8 +26,18 @@ async def open_port(
     *,
     has_token: bool,
     warn: Callable[[str], None],
+    servicer: health.aio.HealthServicer | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """Serve a service with health and reflection beside it; returns the started server and its port.
+
+    Args:
+        service: its name.
+        handler: its calls.
+        address: HOST:PORT.
+        security: how.
+        has_token: whether the calls ask for a secret.
+        warn: told what is not secured.
+        servicer: answers questions about health; for services that can say they are ill.
 
     Raises:
         ConfigError: the port is in use, or the address is not loopback and the server not secured.
@@ -35,7 +45,7 @@ async def open_port(
     security.require_safe(address.rpartition(":")[0], has_token, warn)
     server = grpc.aio.server(options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((handler,))
-    servicer = health.aio.HealthServicer()
+    servicer = servicer or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -88,7 +88,7 @@ def test_kill_9_at_random_moments_loses_no_answered_call(tmp_path: Path) -> None
                 return getattr(client, name)(*arguments)
             except PeerLost:
                 client.close()
-                client = GroupwiseClient(served.address)
+                client = GroupwiseClient(served.address, identity=client.identity)
         raise AssertionError("five deaths in a row")
 
     kills = served.process.pid

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import queue
+import re
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,11 +16,11 @@ from saddlebag.algorithms.groupwise import PartialMix
 from saddlebag.algorithms.groupwise.sharding import FIELDS as SHARD_NUMBERS
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ClientSecurity
-from saddlebag.proto.groupwise import GROUPWISE_SERVICE, PROTOCOL, TOKEN_KEY, join_labels, join_rows, numbers
+from saddlebag.proto.groupwise import CLIENT_KEY, GROUPWISE_SERVICE, PROTOCOL, TOKEN_KEY, join_labels, join_rows, numbers
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["GroupwiseClient", "Predicted", "PredictionStream"]
 
 _TIMEOUT_S = 30.0
+_NAMED = 6  # names of columns in a message
+_IDENTITY = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OURS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)
 
 
@@ -54,6 +58,8 @@ class GroupwiseClient:
         address: HOST:PORT.
         security: TLS files; none for plain text.
         token: the server's secret, or empty.
+        identity: whose the tickets are. By default a new random one for each client; give it, or keep `identity`, where labels
+            come from another process than predictions, or after a restart. A certificate goes before it.
         timeout_s: of each call.
 
     Raises:
@@ -62,7 +68,13 @@ class GroupwiseClient:
     """
 
     def __init__(
-        self, address: str, *, security: ClientSecurity | None = None, token: str = "", timeout_s: float = _TIMEOUT_S
+        self,
+        address: str,
+        *,
+        security: ClientSecurity | None = None,
+        token: str = "",
+        identity: str = "",
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
         credentials = (security or ClientSecurity()).credentials()
         options = [*MESSAGE_OPTIONS]
@@ -71,7 +83,10 @@ class GroupwiseClient:
         else:
             self._channel = grpc.secure_channel(address, credentials, options)
         self._address, self._timeout_s = address, timeout_s
-        self._metadata = ((TOKEN_KEY, token),) if token else ()
+        self.identity = identity or secrets.token_hex(16)
+        if not _IDENTITY.fullmatch(self.identity):
+            raise ConfigError(f"identity must be 1 to 128 letters, digits or one of ._-, got {self.identity!r}")
+        self._metadata = ((CLIENT_KEY, self.identity), *(((TOKEN_KEY, token),) if token else ()))
         self.about: pb.DescribeReply = self._call("Describe", pb.DescribeRequest(), pb.DescribeReply)
         if self.about.protocol != PROTOCOL:
             raise ConfigError(f"the server speaks protocol version {self.about.protocol}, not {PROTOCOL}; use the same release")
@@ -95,15 +110,16 @@ class GroupwiseClient:
             weights: whether to fetch the experts' weights.
 
         Raises:
+            ConfigError: the rows are no tables of finite features and of booleans (or 0 and 1), as wide as the service's.
             RemoteProtocolError: the server refuses the rows, and why.
             PeerLost: it does not answer.
         """
-        reply = self._call("Predict", _predict_request(x_ND, member_NG, weights), pb.PredictReply)
+        reply = self._call("Predict", _predict_request(self.about, x_ND, member_NG, weights), pb.PredictReply)
         return _predicted(reply)
 
     def partial(self, x_ND: Vector, member_NG: Members) -> tuple[npt.NDArray[np.uint64], PartialMix]:
         """A shard's part of a prediction, and its tickets. Errors as `predict`."""
-        reply = self._call("Partial", _predict_request(x_ND, member_NG, False), pb.PartialReply)
+        reply = self._call("Partial", _predict_request(self.about, x_ND, member_NG, False), pb.PartialReply)
         try:
             part = PartialMix.from_array(numbers(reply.sums).reshape(-1, SHARD_NUMBERS))
         except ValueError as error:
@@ -130,7 +146,7 @@ class GroupwiseClient:
     @contextlib.contextmanager
     def stream(self) -> Iterator[PredictionStream]:
         """Both calls on one stream, several under way at once; for programs that predict all the time."""
-        call = PredictionStream(self._channel, self._metadata, self._address)
+        call = PredictionStream(self._channel, self._metadata, self._address, self.about)
         try:
             yield call
         finally:
@@ -149,15 +165,15 @@ class GroupwiseClient:
 class PredictionStream:
     """A stream of requests; replies come in their order."""
 
-    def __init__(self, channel: grpc.Channel, metadata: Any, address: str) -> None:
+    def __init__(self, channel: grpc.Channel, metadata: Any, address: str, about: pb.DescribeReply) -> None:
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._address = address
+        self._address, self.about = address, about
         call = channel.stream_stream(f"/{GROUPWISE_SERVICE}/Stream", None, pb.StreamReply.FromString)
         self._replies = call(iter(self._queue.get, None), metadata=metadata)
 
     def send_rows(self, x_ND: Vector, member_NG: Members, *, weights: bool = False) -> None:
         """Ask for predictions; `receive` gives them."""
-        self._queue.put(pb.StreamRequest(predict=_predict_request(x_ND, member_NG, weights)).SerializeToString())
+        self._queue.put(pb.StreamRequest(predict=_predict_request(self.about, x_ND, member_NG, weights)).SerializeToString())
 
     def send_labels(self, ticket_N: Any, label_N: Any) -> None:
         """Give labels; `receive` says what came of them."""
@@ -182,9 +198,18 @@ class PredictionStream:
         self._replies.cancel()
 
 
-def _predict_request(x_ND: Vector, member_NG: Members, weights: bool) -> pb.PredictRequest:
-    features, groups = join_rows(np.asarray(x_ND, np.float64), member_NG)
-    return pb.PredictRequest(features=features, groups=groups, weights=weights)
+def _predict_request(about: pb.DescribeReply, x_ND: Any, member_NG: Any, weights: bool) -> pb.PredictRequest:
+    features, groups = join_rows(x_ND, member_NG)
+    shape = (np.shape(x_ND)[1], np.shape(member_NG)[1])
+    for count, names, what in zip(shape, (about.features, about.groups), ("features", "groups"), strict=True):
+        if count != len(names):
+            raise ConfigError(f"rows need the {len(names)} {what} {_few(names)}, got {count} columns")
+    counts = {"rows": len(x_ND), "num_features": shape[0], "num_groups": shape[1]}
+    return pb.PredictRequest(features=features, groups=groups, weights=weights, **counts)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])}, ..."
 
 
 def _predicted(reply: pb.PredictReply) -> Predicted:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class ShardedClient:
 
     Args:
         addresses: of all shards, in any order.
-        security, token, timeout_s: as `GroupwiseClient`.
+        security, token, identity, timeout_s: as `GroupwiseClient`; one identity for all shards.
 
     Attributes:
         features: names of the features.
@@ -63,9 +64,12 @@ class ShardedClient:
         *,
         security: ClientSecurity | None = None,
         token: str = "",
+        identity: str = "",
         timeout_s: float = 30.0,
     ) -> None:
-        clients = [GroupwiseClient(each, security=security, token=token, timeout_s=timeout_s) for each in addresses]
+        self.identity = identity or secrets.token_hex(16)
+        options: dict[str, Any] = {"security": security, "token": token, "identity": self.identity, "timeout_s": timeout_s}
+        clients = [GroupwiseClient(each, **options) for each in addresses]
         self._clients = sorted(clients, key=lambda client: int(client.about.shard))
         about = [client.about for client in self._clients]
         if [each.shard for each in about] != list(range(len(about))) or any(each.shards != len(about) for each in about):
@@ -96,7 +100,10 @@ class ShardedClient:
 
     def predict(self, x_ND: Vector, member_NG: Members) -> JoinedPrediction:
         """Predict rows; errors as `GroupwiseClient.predict`. Memberships are in the order of `groups`."""
-        shares = np.split(np.asarray(member_NG, bool), self._cuts, axis=1)
+        member_NG = np.asarray(member_NG)
+        if member_NG.ndim != 2 or member_NG.shape[1] != len(self.groups):
+            raise ConfigError(f"memberships must be a table of {len(self.groups)} groups, got shape {member_NG.shape}")
+        shares = np.split(member_NG, self._cuts, axis=1)
         jobs = [self._pool.submit(client.partial, x_ND, share) for client, share in zip(self._clients, shares, strict=True)]
         answers = [job.result() for job in jobs]
         joined = join_mixes([part for _, part in answers], self._default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def report(result: Path, picture: Path | None, as_json: bool) -> None:
 @click.option("--address", default="127.0.0.1:7171", show_default=True, metavar="HOST:PORT", help="Where to listen.")
 @click.option("--out", type=_FILE, help="Folder for checkpoints and the journal.  [default: runs/ and the recipe's name]")
 @click.option("--sync", is_flag=True, help="Wait for the disk at every call: a power cut, too, loses no answered call.")
+@click.option("--mode", default="600", show_default=True, metavar="OCTAL", help="Permissions of checkpoints and journals.")
 @click.option("--checkpoint-every", type=click.IntRange(1), default=4096, show_default=True, help="Calls between checkpoints.")
 @click.option("--max-rows", type=click.IntRange(1, 65536), default=4096, show_default=True, help="Most rows of a request.")
 @click.option("--max-pending", type=click.IntRange(1), default=1_000_000, show_default=True, help="Most tickets that wait.")
@@ -97,8 +99,11 @@ def serve(recipe: Path, sets: tuple[str, ...], data: str | None, address: str, o
     if not (shard.isdecimal() and shards.isdecimal() and 0 <= int(shard) < int(shards)):
         raise ConfigError(f"--shard must read I/N with 0 <= I < N, got {rest['shard']!r}")
     security = ServerSecurity(certificate=rest["tls_cert"], key=rest["tls_key"], ca=rest["tls_ca"], insecure=rest["insecure"])
+    if not re.fullmatch("0?[0-7]{3}", rest["mode"]):
+        raise ConfigError(f"--mode must be three octal digits, got {rest['mode']!r}")
     options = ServeOptions(
         address=address,
+        mode=int(rest["mode"], 8),
         directory=out or Path("runs") / recipe.stem,
         security=security,
         token=token,

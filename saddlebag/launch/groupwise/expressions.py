@@ -59,10 +59,12 @@ class Expression:
 
     Attributes:
         text: as it was written.
+        rule: the same without what does not matter: spaces, kinds of quotes, ways to write a number.
         columns: names of the columns it reads.
     """
 
     text: str
+    rule: str
     columns: frozenset[str]
     _evaluate: Callable[[Columns, npt.NDArray[np.float64]], npt.NDArray[np.bool_]]
 
@@ -93,7 +95,7 @@ def parse(text: str, where: str) -> Expression:
         parser.expect_end()
     except ConfigError as error:
         raise ConfigError(f"{where} = {text!r}: {error}") from error
-    return Expression(text, frozenset(parser.columns), evaluate)
+    return Expression(text, parser.rule(), frozenset(parser.columns), evaluate)
 
 
 _Evaluate = "Callable[[Columns, npt.NDArray[np.float64]], npt.NDArray[np.bool_]]"
@@ -114,6 +116,14 @@ class _Parser:
             at = match.end()
         self._at = 0
         self.columns: set[str] = set()
+
+    def rule(self) -> str:
+        """The tokens, each written in one way."""
+        ways: dict[str, Callable[[str], str]] = {
+            "number": lambda value: repr(float(value)).removesuffix(".0"),
+            "text": lambda value: repr(value[1:-1]),
+        }
+        return " ".join(ways.get(kind, str)(value) for kind, value, _ in self._tokens)
 
     def _peek(self, *values: str) -> bool:
         return self._at < len(self._tokens) and self._tokens[self._at][1] in values and self._tokens[self._at][0] != "quoted"

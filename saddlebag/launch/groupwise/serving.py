@@ -42,6 +42,7 @@ class ServeOptions:
         security, token: see `ServerSecurity`.
         metrics: HOST:PORT for Prometheus, or empty.
         sync: wait for the disk at every call.
+        mode: permissions of checkpoints and journals.
         checkpoint_every: calls between checkpoints.
         max_rows, max_pending: limits of the service.
         shard, shards: serve one of several shares of the groups.
@@ -53,6 +54,7 @@ class ServeOptions:
     token: str = ""
     metrics: str = ""
     sync: bool = False
+    mode: int = 0o600
     checkpoint_every: int = 4096
     max_rows: int = 4096
     max_pending: int = 1_000_000
@@ -69,13 +71,14 @@ def make_core(
         ConfigError: the recipe is wrong, or does not fit its data.
         DataError: the data, which say what features and groups there are, cannot be read.
     """
-    recipe, table = load_groupwise(path, sets)
+    recipe, _ = load_groupwise(path, sets)
     stream = build_stream(recipe)
     groups, features = stream.groups, stream.features
     if shards > len(groups):
         raise ConfigError(f"{len(groups)} groups cannot be divided into {shards} shards")
     prior_G = np.array([recipe.mixing.prior.get(name, 1.0) for name in groups])
     prior_G /= prior_G.sum()
+    rules = [{**rule, "prior": float(prior)} for rule, prior in zip(stream.meaning["groups"], prior_G, strict=True)]
     share = slice(len(groups) * shard // shards, len(groups) * (shard + 1) // shards)
     algorithm = make_algorithm(recipe, len(features), len(groups))
     if shards > 1:
@@ -88,7 +91,7 @@ def make_core(
         groups=groups[share],
         max_rows=max(1, min(max_rows, FRAME_BYTES // largest)),
         max_pending=max_pending,
-        recipe=json.dumps({key: table[key] for key in sorted(table) if key not in ("title", "directory")}, sort_keys=True),
+        meaning={**stream.meaning, "groups": rules[share]},
         shard=shard,
         shards=shards,
     )
@@ -110,7 +113,14 @@ def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[st
         shard=options.shard,
         shards=options.shards,
     )
-    service = GroupwiseService(core, options.directory, checkpoint_every=options.checkpoint_every, sync=options.sync)
+    service = GroupwiseService(
+        core,
+        options.directory,
+        checkpoint_every=options.checkpoint_every,
+        sync=options.sync,
+        mode=options.mode,
+        note=note,
+    )
     asyncio.run(_serve(service, options, note))
 
 

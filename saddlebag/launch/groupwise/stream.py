@@ -15,7 +15,10 @@ from saddlebag.launch.groupwise.recipe import ALWAYS_ON, SYNTHETIC
 from saddlebag.launch.groupwise.synthetic import synthetic_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.launch.groupwise.expressions import Expression
     from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe, LabelTable
 
 __all__ = ["RoundStream", "build_stream"]
@@ -30,6 +33,7 @@ class RoundStream:
         groups: names of the G groups, the always-on group last.
         x_ND, y_N: features and labels.
         awake_NG: memberships in [0, 1].
+        meaning: what features, groups and labels are, as JSON values: see `saddlebag.server.groupwise.meaning`.
     """
 
     features: tuple[str, ...]
@@ -37,6 +41,7 @@ class RoundStream:
     x_ND: Array
     y_N: Array
     awake_NG: Array
+    meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def reordered(self, order_N: Any) -> RoundStream:
         """The rounds in another order."""
@@ -51,13 +56,19 @@ def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
         DataError: a file cannot be read.
     """
     columns = _columns(recipe.data)
-    awake = _expressions(recipe, columns) | _matrix(recipe.data, len(columns), recipe)
+    expressions = _expressions(recipe)
+    awake = {name: each.members(columns, f"groups.{name}").astype(np.float64) for name, each in expressions.items()}
+    awake |= _matrix(recipe.data, len(columns), recipe)
     for name, awake_N in awake.items():
         if not awake_N.any():
             raise ConfigError(f"groups.{name} is empty: no row of {columns.name} belongs to it")
-    names, x_ND = _features(recipe.features, columns, awake)
+    facts, x_ND = _features(recipe.features, columns, awake)
     awake_NG = np.column_stack([*awake.values(), np.ones(len(columns))])
-    return RoundStream(names, (*awake, ALWAYS_ON), x_ND, _labels(recipe.label, columns), awake_NG)
+    label, y_N = _labels(recipe.label, columns)
+    rules = {name: each.rule for name, each in expressions.items()} | {ALWAYS_ON: "all"}
+    groups = [{"name": name, "rule": rules.get(name, "a column of the membership file")} for name in (*awake, ALWAYS_ON)]
+    meaning = {"features": facts, "groups": groups, "label": label}
+    return RoundStream(tuple(each["name"] for each in facts), (*awake, ALWAYS_ON), x_ND, y_N, awake_NG, meaning)
 
 
 def _columns(data: DataTable) -> Columns:
@@ -66,14 +77,14 @@ def _columns(data: DataTable) -> Columns:
     return read_columns(Path(data.source), data.columns, delimiter=data.delimiter, comment=data.comment)
 
 
-def _expressions(recipe: GroupwiseRecipe, columns: Columns) -> dict[str, Array]:
-    awake = {}
+def _expressions(recipe: GroupwiseRecipe) -> dict[str, Expression]:
+    found = {}
     for name, text in recipe.groups.items():
         expression = parse(text, f"groups.{name}")
         if recipe.label.column in expression.columns:
             raise ConfigError(f"groups.{name} depends on the label {recipe.label.column!r}, unknown before the prediction")
-        awake[name] = expression.members(columns, f"groups.{name}").astype(np.float64)
-    return awake
+        found[name] = expression
+    return found
 
 
 def _matrix(data: DataTable, rounds: int, recipe: GroupwiseRecipe) -> dict[str, Array]:
@@ -95,34 +106,42 @@ def _matrix(data: DataTable, rounds: int, recipe: GroupwiseRecipe) -> dict[str, 
     return awake
 
 
-def _features(table: FeatureTable, columns: Columns, awake: dict[str, Array]) -> tuple[tuple[str, ...], Array]:
-    features: dict[str, Array] = {}
+def _features(table: FeatureTable, columns: Columns, awake: dict[str, Array]) -> tuple[list[dict[str, Any]], Array]:
+    """What each feature is, and the features (N, D)."""
+    features: list[tuple[dict[str, Any], Array]] = []
     for name in table.numeric:
         values_N = columns.numbers(name, "features.numeric")
-        features[name] = _min_max(values_N) if table.scale == "min_max" else values_N
+        scale = _range(values_N) if table.scale == "min_max" else {}
+        features.append(({"name": name, "column": name, **scale}, _min_max(values_N) if scale else values_N))
     for name in table.one_hot:
         values = columns.column(name, "features.one_hot")
-        features |= {f"{name}={level}": (values == level).astype(np.float64) for level in np.unique(values)}
+        for level in np.unique(values):
+            facts = {"name": f"{name}={level}", "column": name, "category": str(level)}
+            features.append((facts, (values == level).astype(np.float64)))
     for name in table.groups:
         if name not in awake:
             raise ConfigError(f"features.groups: no group {name!r}; known: {', '.join(awake)}")
-        features[f"in {name}"] = awake[name]
+        features.append(({"name": f"in {name}", "group": name}, awake[name]))
     if table.intercept:
-        features["1"] = np.ones(len(columns))
+        features.append(({"name": "1"}, np.ones(len(columns))))
     if not features:
         raise ConfigError("features: name at least one column or group")
-    return tuple(features), np.column_stack(list(features.values()))
+    unique = {facts["name"]: (facts, values_N) for facts, values_N in features}
+    return [facts for facts, _ in unique.values()], np.column_stack([values_N for _, values_N in unique.values()])
 
 
-def _labels(table: LabelTable, columns: Columns) -> Array:
+def _labels(table: LabelTable, columns: Columns) -> tuple[dict[str, Any], Array]:
+    """What the label is, and the labels."""
     if table.positive:
         values = columns.column(table.column, "label.column")
         label_N: Array = np.where(values.astype(np.str_) == table.positive, 1.0, 0.0)
         if not label_N.any():
             raise ConfigError(f"label.positive {table.positive!r} occurs nowhere; the column has {_some(values)}")
-        return label_N
+        return {"column": table.column, "positive": table.positive}, label_N
     label_N = columns.numbers(table.column, "label.column")
-    return _min_max(label_N) if table.scale == "min_max" else label_N
+    if table.scale == "none":
+        return {"column": table.column}, label_N
+    return {"column": table.column, **_range(label_N)}, _min_max(label_N)
 
 
 def _some(values: Any) -> str:
@@ -133,3 +152,7 @@ def _some(values: Any) -> str:
 def _min_max(values_N: Array) -> Array:
     low, high = values_N.min(), values_N.max()
     return (values_N - low) / (high - low) if high > low else np.zeros(len(values_N))
+
+
+def _range(values_N: Array) -> dict[str, float]:
+    return {"low": float(values_N.min()), "high": float(values_N.max())}

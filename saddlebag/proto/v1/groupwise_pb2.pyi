@@ -11,7 +11,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending", "shard", "shards", "default")
+    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending", "shard", "shards", "default", "meaning")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class DescribeReply(_message.Message):
     SHARD_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    MEANING_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     features: _containers.RepeatedScalarFieldContainer[str]
     groups: _containers.RepeatedScalarFieldContainer[str]
@@ -34,17 +35,24 @@ class DescribeReply(_message.Message):
     shard: int
     shards: int
     default: float
-    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ..., shard: _Optional[int] = ..., shards: _Optional[int] = ..., default: _Optional[float] = ...) -> None: ...
+    meaning: str
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ..., shard: _Optional[int] = ..., shards: _Optional[int] = ..., default: _Optional[float] = ..., meaning: _Optional[str] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
-    __slots__ = ("features", "groups", "weights")
+    __slots__ = ("features", "groups", "weights", "rows", "num_features", "num_groups")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NUM_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    NUM_GROUPS_FIELD_NUMBER: _ClassVar[int]
     features: bytes
     groups: bytes
     weights: bool
-    def __init__(self, features: _Optional[bytes] = ..., groups: _Optional[bytes] = ..., weights: _Optional[bool] = ...) -> None: ...
+    rows: int
+    num_features: int
+    num_groups: int
+    def __init__(self, features: _Optional[bytes] = ..., groups: _Optional[bytes] = ..., weights: _Optional[bool] = ..., rows: _Optional[int] = ..., num_features: _Optional[int] = ..., num_groups: _Optional[int] = ...) -> None: ...
 
 class PredictReply(_message.Message):
     __slots__ = ("first_ticket", "predictions", "weights")

@@ -10,6 +10,7 @@ state is a function of the sequence of calls, so a journal of the calls restores
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from saddlebag.algorithms.groupwise import (
 )
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
+from saddlebag.server.groupwise.meaning import changes, describe
 from saddlebag.server.groupwise.tickets import APPLIED, REPEATED, UNKNOWN, Tickets
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["Account", "GroupwiseCore", "ServiceSettings"]
 
 
+_SHOWN = 5  # changes that a refusal names
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
     """What the service is about and how much it holds.
@@ -50,7 +55,8 @@ class ServiceSettings:
         max_rows: most rows or labels of a request.
         max_pending: most tickets that wait for labels.
         seed: of randomised learners and sampled outputs.
-        recipe: canonical JSON of what the algorithm was built from; a checkpoint of another one is refused.
+        meaning: what features, groups and labels are, as JSON values (`meaning.py`); names alone where it is empty. A
+            checkpoint of another meaning is refused.
         shard, shards: which share of the groups this is, of how many. The prior of a share's groups sums to less than 1.
     """
 
@@ -59,7 +65,7 @@ class ServiceSettings:
     max_rows: int = 4096
     max_pending: int = 1_000_000
     seed: int = 0
-    recipe: str = "{}"
+    meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     shard: int = 0
     shards: int = 1
 
@@ -105,6 +111,15 @@ class GroupwiseCore:
         self.tickets = Tickets(settings.max_pending)
         self.learned = self.repeated = self.unknown = 0
         self._weighed: tuple[Any, Array] | None = None
+        self._max_rows = settings.max_rows
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the numbers of the state mean; see `meaning.py`."""
+        settings = self.settings
+        names = {kind: [{"name": name} for name in getattr(settings, kind)] for kind in ("features", "groups")}
+        share = {"shard": settings.shard, "shards": settings.shards}
+        return {**names, **settings.meaning, **share, "seed": settings.seed, "algorithm": describe(self.algorithm)}
 
     @property
     def expert_names(self) -> list[str]:
@@ -117,9 +132,11 @@ class GroupwiseCore:
     # -- calls -----------------------------------------------------------------------------------------------------------
 
     def predict(
-        self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None] = _nothing
+        self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None] = _nothing, *, owner: int = 0
     ) -> tuple[int, Block]:
         """Predict rows; returns the first ticket and the predictions. `record` is called once the request is known to be valid.
+
+        The tickets belong to the client `owner`, a number of 64 bits; 0 is everybody who shows no identity.
 
         Raises:
             RemoteProtocolError: a feature is not finite, or there are too many rows or columns.
@@ -129,25 +146,25 @@ class GroupwiseCore:
                 f"this server holds shard {self.settings.shard} of {self.settings.shards}: ask for Partial"
             )
         self._check_table(x_ND, member_NG)
-        return self._open(x_ND, member_NG, record)
+        return self._open(x_ND, member_NG, record, owner)
 
     def partial(
-        self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None] = _nothing
+        self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None] = _nothing, *, owner: int = 0
     ) -> tuple[int, PartialMix]:
         """This share's part of a prediction; its tickets want what was played beside the label. Errors as `predict`."""
         self._check_table(x_ND, member_NG)
-        first, block = self._open(x_ND, member_NG, record)
+        first, block = self._open(x_ND, member_NG, record, owner)
         mixer = self.state.mixer
         return first, partial_mix(self._log_weight_E(), mixer.prior_E, block.awake_NE, block.z_NE)
 
-    def _open(self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None]) -> tuple[int, Block]:
+    def _open(self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None], owner: int) -> tuple[int, Block]:
         record()
         first = self.tickets.next
         seed = self.settings.seed
         block = predict_block(
             self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(seed, first + row), self._log_weight_E()
         )
-        return self.tickets.open(x_ND, block), block
+        return self.tickets.open(x_ND, block, owner), block
 
     def _log_weight_E(self) -> Array:
         """The mixer's weights, which change with labels only."""
@@ -172,14 +189,15 @@ class GroupwiseCore:
         record: Callable[[], None] = _nothing,
         *,
         played_N: Array | None = None,
+        owner: int = 0,
     ) -> npt.NDArray[np.uint8]:
         """Learn labels; returns what came of each: APPLIED, REPEATED or UNKNOWN. `record` as in `predict`.
 
         A share of the groups needs `played_N`, the predictions that all shares made together.
 
         Raises:
-            RemoteProtocolError: a label is not finite or lies outside the declared interval, or there are too many. Nothing
-                is learned then.
+            RemoteProtocolError: a label is not finite or lies outside the declared interval, there are too many, or an open
+                ticket was given to another client than `owner`. Nothing is learned then.
         """
         if len(ticket_N) != len(label_N):
             raise RemoteProtocolError(f"{len(ticket_N)} tickets came with {len(label_N)} labels")
@@ -193,6 +211,7 @@ class GroupwiseCore:
             raise RemoteProtocolError("played values come with the labels of a shard, and only there")
         if played_N is not None and (played_N.shape != label_N.shape or not np.isfinite(played_N).all()):
             raise RemoteProtocolError(f"{len(label_N)} labels need as many finite played values")
+        self.tickets.check_owner(map(int, ticket_N), owner)
         record()
         outcome_N = np.empty(len(label_N), np.uint8)
         num_experts = len(self.state.ledger.count_E)
@@ -208,8 +227,8 @@ class GroupwiseCore:
         return outcome_N
 
     def _check_rows(self, rows: int) -> None:
-        if not 1 <= rows <= self.settings.max_rows:
-            raise RemoteProtocolError(f"a request needs 1 to {self.settings.max_rows} rows, got {rows}")
+        if not 1 <= rows <= self._max_rows:
+            raise RemoteProtocolError(f"a request needs 1 to {self._max_rows} rows, got {rows}")
 
     # -- reports ---------------------------------------------------------------------------------------------------------
 
@@ -235,24 +254,38 @@ class GroupwiseCore:
     # -- saving ----------------------------------------------------------------------------------------------------------
 
     def capture(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        """The state for a checkpoint; the arrays are copies, since learners write into theirs."""
+        """The state for a checkpoint; what happens later does not change the arrays."""
         arrays, facts = self.tickets.capture()
         arrays |= pack_state(self.state)
         counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown}
-        return arrays, {"recipe": self.settings.recipe, "tickets": facts, **counts}
+        return arrays, {"meaning": self.meaning, "max_rows": self._max_rows, "tickets": facts, **counts}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint.
+        """Continue from a checkpoint, under the limits of then: what came after it is applied again as it was. Then `limit`.
 
         Raises:
-            StateError: it belongs to another recipe, or does not fit the algorithm.
+            StateError: it means something else, with the names of the changes; or it does not fit the algorithm.
         """
-        if facts.get("recipe") != self.settings.recipe:
-            raise StateError("the checkpoint belongs to another recipe; give --out another folder, or run that recipe")
+        try:
+            found = changes(facts["meaning"], json.loads(json.dumps(self.meaning)))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StateError(f"the checkpoint does not say what it means: {error!r}") from error
+        if found:
+            more = f"; and {len(found) - _SHOWN} more changes" if len(found) > _SHOWN else ""
+            raise StateError(
+                f"what the checkpoint has learned means something else now: {'; '.join(found[:_SHOWN])}{more}. "
+                "Serve the data and recipe of before, or give --out another folder"
+            )
         state = unpack_state(self.state, arrays)
         try:
             self.tickets.restore(arrays, facts["tickets"])
             self.learned, self.repeated, self.unknown = (int(facts[key]) for key in ("learned", "repeated", "unknown"))
+            self._max_rows = int(facts["max_rows"])
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"the checkpoint does not fit: {error}") from error
         self.state = state
+
+    def limit(self) -> None:
+        """Go over to the settings' limits, after what was recorded under those of before."""
+        self._max_rows = self.settings.max_rows
+        self.tickets.limit_to(self.settings.max_pending)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from saddlebag.errors import RemoteProtocolError, StateError
-from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.groupwise import PROTOCOL, numbers, split_labels, split_rows
 from saddlebag.proto.v1 import groupwise_pb2 as pb
-from saddlebag.server.groupwise.journal import FEEDBACK, PARTIAL, PREDICT, Journal
+from saddlebag.server.groupwise.journal import FEEDBACK, PARTIAL, PREDICT
+from saddlebag.server.groupwise.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from saddlebag.proto.groupwise import Doubles, Members
     from saddlebag.server.groupwise.core import GroupwiseCore
+    from saddlebag.server.groupwise.journal import Call
 
 __all__ = ["GroupwiseService"]
 
@@ -31,53 +33,64 @@ class GroupwiseService:
     Args:
         core: the state; it is brought to where the folder's checkpoint and journal lead.
         directory: for both; None keeps nothing.
-        checkpoint_every: calls between checkpoints.
-        sync: see `Journal`.
+        checkpoint_every, sync, mode, note: see `Records`.
+
+    A request comes with the number of the client that its tickets belong to; 0 is everybody who shows no identity.
 
     Raises:
-        StateError: a checkpoint or journal is damaged or of another recipe.
+        StateError: a checkpoint or journal is damaged, of another version or of another meaning.
     """
 
     def __init__(
-        self, core: GroupwiseCore, directory: Path | None = None, *, checkpoint_every: int = 4096, sync: bool = False
+        self,
+        core: GroupwiseCore,
+        directory: Path | None = None,
+        *,
+        checkpoint_every: int = 4096,
+        sync: bool = False,
+        mode: int = 0o600,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.core, self.calls = core, 0
-        self._every, self._begun = checkpoint_every, 0
-        self._store = CheckpointStore(directory, "groupwise") if directory else None
-        self._journal = Journal(directory, sync=sync) if directory else None
-        if self._store is not None:
-            self._recover()
-            self.checkpoint()
+        self.records = (
+            Records(core, directory, every=checkpoint_every, sync=sync, mode=mode, note=note) if directory is not None else None
+        )
+        if self.records is not None:
+            self.calls = self.records.recover(self._again)
+            core.limit()
+            self.records.checkpoint(self.calls)
 
     # -- requests --------------------------------------------------------------------------------------------------------
 
-    def predict(self, raw: bytes) -> pb.PredictReply:
+    def predict(self, raw: bytes, owner: int = 0) -> pb.PredictReply:
         """Answer a PredictRequest.
 
         Raises:
             RemoteProtocolError: it is malformed.
             StateError: the journal cannot be written; the service must end.
         """
-        return self._predict(self._parse(pb.PredictRequest, raw), functools.partial(self._record, PREDICT, raw))
+        return self._predict(self._parse(pb.PredictRequest, raw), functools.partial(self._record, PREDICT, raw, owner), owner)
 
-    def feedback(self, raw: bytes) -> pb.FeedbackReply:
+    def feedback(self, raw: bytes, owner: int = 0) -> pb.FeedbackReply:
         """Answer a FeedbackRequest; errors as `predict`."""
-        return self._feedback(self._parse(pb.FeedbackRequest, raw), functools.partial(self._record, FEEDBACK, raw))
+        return self._feedback(
+            self._parse(pb.FeedbackRequest, raw), functools.partial(self._record, FEEDBACK, raw, owner), owner
+        )
 
-    def partial(self, raw: bytes) -> pb.PartialReply:
+    def partial(self, raw: bytes, owner: int = 0) -> pb.PartialReply:
         """Answer a Partial's PredictRequest; errors as `predict`."""
-        return self._partial(self._parse(pb.PredictRequest, raw), functools.partial(self._record, PARTIAL, raw))
+        return self._partial(self._parse(pb.PredictRequest, raw), functools.partial(self._record, PARTIAL, raw, owner), owner)
 
-    def stream(self, raw: bytes) -> pb.StreamReply:
+    def stream(self, raw: bytes, owner: int = 0) -> pb.StreamReply:
         """Answer a StreamRequest; errors as `predict`."""
         request = self._parse(pb.StreamRequest, raw)
         kind = request.WhichOneof("request")
         if kind == "predict":
-            record = functools.partial(self._record, PREDICT, request.predict)
-            return pb.StreamReply(predict=self._predict(request.predict, record))
+            record = functools.partial(self._record, PREDICT, request.predict, owner)
+            return pb.StreamReply(predict=self._predict(request.predict, record, owner))
         if kind == "feedback":
-            record = functools.partial(self._record, FEEDBACK, request.feedback)
-            return pb.StreamReply(feedback=self._feedback(request.feedback, record))
+            record = functools.partial(self._record, FEEDBACK, request.feedback, owner)
+            return pb.StreamReply(feedback=self._feedback(request.feedback, record, owner))
         raise RemoteProtocolError("a StreamRequest holds neither predict nor feedback")
 
     def describe(self) -> pb.DescribeReply:
@@ -95,11 +108,15 @@ class GroupwiseService:
             shard=settings.shard,
             shards=settings.shards,
             default=self.core.algorithm.default,
+            meaning=json.dumps(self.core.meaning),
         )
 
     def report(self) -> pb.ReportReply:
         """Answer a ReportRequest."""
         core, ledger = self.core, self.core.state.ledger
+        alarms = [alarm.message for alarm in core.alarms()]
+        if self.records is not None and self.records.failure:
+            alarms.append(f"the last checkpoint failed: {self.records.failure}")
         accounts = [
             pb.ExpertAccount(
                 name=account.name,
@@ -123,26 +140,28 @@ class GroupwiseService:
             fell_back=ledger.fell_back,
             orphans=ledger.orphans,
             loss=ledger.played,
-            alarms=[alarm.message for alarm in core.alarms()],
+            alarms=alarms,
         )
 
     def _rows(self, request: pb.PredictRequest) -> tuple[Doubles, Members]:
         settings = self.core.settings
-        return split_rows(request.features, request.groups, len(settings.features), len(settings.groups))
+        told = (request.rows, request.num_features, request.num_groups)
+        return split_rows(request.features, request.groups, len(settings.features), len(settings.groups), told)
 
-    def _predict(self, request: pb.PredictRequest, record: Callable[[], None]) -> pb.PredictReply:
-        first, block = self.core.predict(*self._rows(request), record)
+    def _predict(self, request: pb.PredictRequest, record: Callable[[], None], owner: int) -> pb.PredictReply:
+        first, block = self.core.predict(*self._rows(request), record, owner=owner)
         weights = block.p_NE.tobytes() if request.weights else b""
         return pb.PredictReply(first_ticket=first, predictions=block.value_N.tobytes(), weights=weights)
 
-    def _partial(self, request: pb.PredictRequest, record: Callable[[], None]) -> pb.PartialReply:
-        first, part = self.core.partial(*self._rows(request), record)
+    def _partial(self, request: pb.PredictRequest, record: Callable[[], None], owner: int) -> pb.PartialReply:
+        first, part = self.core.partial(*self._rows(request), record, owner=owner)
         return pb.PartialReply(first_ticket=first, sums=part.to_array().tobytes())
 
-    def _feedback(self, request: pb.FeedbackRequest, record: Callable[[], None]) -> pb.FeedbackReply:
+    def _feedback(self, request: pb.FeedbackRequest, record: Callable[[], None], owner: int) -> pb.FeedbackReply:
         played_N = numbers(request.played) if request.played else None
         labels = split_labels(request.tickets, request.labels)
-        return pb.FeedbackReply(outcomes=self.core.feedback(*labels, record, played_N=played_N).tobytes())
+        outcome_N = self.core.feedback(*labels, record, played_N=played_N, owner=owner)
+        return pb.FeedbackReply(outcomes=outcome_N.tobytes())
 
     def _parse(self, kind: type[T], raw: bytes) -> T:
         try:
@@ -153,51 +172,36 @@ class GroupwiseService:
 
     # -- records ---------------------------------------------------------------------------------------------------------
 
-    def _record(self, kind: int, request: bytes | pb.PredictRequest | pb.FeedbackRequest) -> None:
+    def _record(self, kind: int, request: bytes | pb.PredictRequest | pb.FeedbackRequest, owner: int) -> None:
         """Before a call is applied: put it on record, in a new journal where a checkpoint is due."""
-        if self._journal is not None:
-            if self.calls - self._begun >= self._every:
-                self.checkpoint()
-            self._journal.append(kind, request if isinstance(request, bytes) else request.SerializeToString())
+        if self.records is not None:
+            raw = request if isinstance(request, bytes) else request.SerializeToString()
+            self.records.append(kind, raw, owner, self.calls)
         self.calls += 1
 
     def checkpoint(self) -> None:
-        """Write the state, and begin a journal of the calls after it.
+        """Write the state, and wait for it.
 
         Raises:
-            StateError: the disk does not take it.
+            StateError: the disk does not take it; the journal holds every answered call.
         """
-        if self._store is None or self._journal is None:
-            return
-        arrays, facts = self.core.capture()
-        self._store.save(self.calls, arrays, facts)
-        self._begun = self.calls
-        self._journal.begin(self.calls)
-        self._journal.forget_before(self._store.rounds()[0])
+        if self.records is not None:
+            self.records.checkpoint(self.calls)
 
-    def _recover(self) -> None:
-        assert self._store is not None
-        assert self._journal is not None
-        saved = self._store.rounds()
-        if saved:
-            arrays, facts = self._store.load(saved[-1])
-            self.core.restore(arrays, facts)
-            self.calls = saved[-1]
-        for number in self._journal.numbers():
-            if number < self.calls:
-                continue
-            if number > self.calls:
-                raise StateError(f"calls {self.calls} to {number} are on no journal in {self._journal.path(number).parent}")
-            for kind, raw in self._journal.read(number):
-                self._again(kind, raw)
-                self.calls += 1
+    def _again(self, call: Call) -> None:
+        kind, owner, raw = call
+        try:
+            if kind == PREDICT:
+                self._predict(self._parse(pb.PredictRequest, raw), _nothing, owner)
+            elif kind == PARTIAL:
+                self._partial(self._parse(pb.PredictRequest, raw), _nothing, owner)
+            elif kind == FEEDBACK:
+                self._feedback(self._parse(pb.FeedbackRequest, raw), _nothing, owner)
+            else:
+                raise StateError(f"the journal holds a call of unknown kind {kind}")
+        except RemoteProtocolError as error:
+            raise StateError(f"the journal holds a call that is refused now: {error}") from error
 
-    def _again(self, kind: int, raw: bytes) -> None:
-        if kind == PREDICT:
-            self._predict(self._parse(pb.PredictRequest, raw), lambda: None)
-        elif kind == PARTIAL:
-            self._partial(self._parse(pb.PredictRequest, raw), lambda: None)
-        elif kind == FEEDBACK:
-            self._feedback(self._parse(pb.FeedbackRequest, raw), lambda: None)
-        else:
-            raise StateError(f"the journal holds a call of unknown kind {kind}")
+
+def _nothing() -> None:
+    """It is on record already."""

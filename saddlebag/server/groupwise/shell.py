@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+from grpc_health.v1 import health, health_pb2
 
 from saddlebag.errors import SaddlebagError, StateError
-from saddlebag.proto.groupwise import GROUPWISE_SERVICE, TOKEN_KEY
+from saddlebag.proto.groupwise import CLIENT_KEY, GROUPWISE_SERVICE, TOKEN_KEY
 from saddlebag.server.calls import status_of
 from saddlebag.server.port import open_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from saddlebag.proto.endpoint import ServerSecurity
     from saddlebag.server.groupwise.service import GroupwiseService
 
-__all__ = ["GroupwiseShell"]
+__all__ = ["GroupwiseShell", "owner_of"]
 
 _GRACE_S = 2.0  # for calls under way at the end
 
@@ -33,6 +35,7 @@ class GroupwiseShell:
         self._over = asyncio.Event()
         self._failure: StateError | None = None
         self._server: grpc.aio.Server | None = None
+        self._health = health.aio.HealthServicer()
 
     async def start(self, address: str, security: ServerSecurity) -> int:
         """Open the port; returns its number.
@@ -42,7 +45,13 @@ class GroupwiseShell:
         """
         handler = self._handler()
         self._server, port = await open_port(
-            GROUPWISE_SERVICE, handler, address, security, has_token=bool(self._token), warn=self._note
+            GROUPWISE_SERVICE,
+            handler,
+            address,
+            security,
+            has_token=bool(self._token),
+            warn=self._note,
+            servicer=self._health,
         )
         return port
 
@@ -71,46 +80,63 @@ class GroupwiseShell:
         return grpc.method_handlers_generic_handler(
             GROUPWISE_SERVICE,
             {
-                "Describe": unary(self._unary(lambda raw: service.describe()), None, _serialised),
+                "Describe": unary(self._unary(lambda raw, owner: service.describe()), None, _serialised),
                 "Predict": unary(self._unary(service.predict), None, _serialised),
                 "Feedback": unary(self._unary(service.feedback), None, _serialised),
                 "Partial": unary(self._unary(service.partial), None, _serialised),
-                "Report": unary(self._unary(lambda raw: service.report()), None, _serialised),
+                "Report": unary(self._unary(lambda raw, owner: service.report()), None, _serialised),
                 "Stream": grpc.stream_stream_rpc_method_handler(self._stream, None, _serialised),
             },
         )
 
-    def _unary(self, answer: Callable[[bytes], Any]) -> Any:
+    def _unary(self, answer: Callable[[bytes, int], Any]) -> Any:
         async def call(raw: bytes, context: Any) -> Any:
-            await self._admit(context)
+            owner = await self._admit(context)
             try:
-                return answer(raw)
+                return answer(raw, owner)
             except SaddlebagError as error:
                 await self._refuse(error, context)
 
         return call
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-        await self._admit(context)
+        owner = await self._admit(context)
         async for raw in requests:
             try:
-                reply = self._service.stream(raw)
+                reply = self._service.stream(raw, owner)
             except SaddlebagError as error:
                 await self._refuse(error, context)
             yield reply
 
-    async def _admit(self, context: Any) -> None:
-        if not self._token:
-            return
-        given = str(dict(context.invocation_metadata() or ()).get(TOKEN_KEY, ""))
-        if not hmac.compare_digest(given.encode(), self._token.encode()):
+    async def _admit(self, context: Any) -> int:
+        """Refuse a call without the secret; returns the number of the client whose tickets it may use."""
+        metadata = dict(context.invocation_metadata() or ())
+        if self._token and not hmac.compare_digest(str(metadata.get(TOKEN_KEY, "")).encode(), self._token.encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"metadata {TOKEN_KEY} must hold the server's secret")
+        return owner_of(context.peer_identities() or (), str(metadata.get(CLIENT_KEY, "")))
 
     async def _refuse(self, error: SaddlebagError, context: Any) -> None:
         if isinstance(error, StateError):  # a call that is not on record was not applied, and none may follow
             self._failure = error
+            await self._health.set(GROUPWISE_SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
             self._over.set()
         await context.abort(status_of(error), str(error))
+
+
+def owner_of(certificate: Iterable[bytes], identity: str) -> int:
+    """The number of a client: from the names in its certificate, else from the identity it shows; 0 without both.
+
+    Example:
+        >>> owner_of((), "")
+        0
+        >>> owner_of([b"alice"], "x") == owner_of([b"alice"], "y")
+        True
+    """
+    names = sorted(certificate)
+    if not names and not identity:
+        return 0
+    told = b"certificate\n" + b"\n".join(names) if names else b"identity\n" + identity.encode()
+    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little") or 1
 
 
 def _serialised(reply: Any) -> bytes:

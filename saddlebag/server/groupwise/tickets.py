@@ -1,140 +1,167 @@
-"""Predictions that wait for their labels: a batch keeps only what its awake experts said.
+"""Predictions that wait for their labels: what was known and said of each, until its label comes or it is forgotten.
 
-Shapes: N = rows of a batch, D = features, E = experts, K = awake experts of all rows together.
+Rows lie in pages of bounded size (`pages.py`); a page of which half is done is written anew without the done rows. So the
+rows in memory are at most twice those that wait, and two pages. Of a row stay 8 D + 24 A + E / 8 + 40 bytes, for D features
+and A awake ones among E experts: a million of 25 features and 4 awake groups take 0.35 GB, at worst 0.7.
 """
 
 from __future__ import annotations
 
 import bisect
-import dataclasses
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from saddlebag.algorithms.groupwise import Block, Prediction
+from saddlebag.errors import RemoteProtocolError
+from saddlebag.server.groupwise.pages import FIXED, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
+    from saddlebag.algorithms.groupwise import Block, Prediction
     from saddlebag.algorithms.groupwise.base import Array
 
 __all__ = ["APPLIED", "REPEATED", "UNKNOWN", "Tickets"]
 
 APPLIED, REPEATED, UNKNOWN = 1, 2, 3
 """What came of a label; the numbers of the schema."""
-_RANGES = 4096  # of forgotten tickets that are remembered as such; a label for an older one counts as repeated
-_FIELDS = ("x_ND", "awake_NB", "start_N1", "p_K", "z_K", "value_N", "fell_back_N", "done_N")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Batch:
-    """Rows `first` to `first + N - 1`; row n's awake experts have entries start_N1[n] to start_N1[n + 1] of the K arrays."""
-
-    first: int
-    x_ND: Array
-    awake_NB: npt.NDArray[np.uint8]  # bit e of a row: expert e is awake
-    start_N1: npt.NDArray[np.int64]
-    p_K: Array
-    z_K: Array
-    value_N: Array
-    fell_back_N: npt.NDArray[np.bool_]
-    done_N: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, first: int, x_ND: Array, block: Block) -> _Batch:
-        awake_NE = block.awake_NE > 0
-        start_N1 = np.zeros(len(x_ND) + 1, np.int64)
-        np.cumsum(np.count_nonzero(awake_NE, axis=1), out=start_N1[1:])
-        bits_NB = np.packbits(awake_NE, axis=1, bitorder="little")
-        done_N = np.zeros(len(x_ND), bool)
-        return cls(
-            first, x_ND, bits_NB, start_N1, block.p_NE[awake_NE], block.z_NE[awake_NE], block.value_N, block.fell_back_N, done_N
-        )
-
-    def prediction(self, row: int, num_experts: int) -> Prediction:
-        """The prediction as it was made, among the experts of now: those that came later slept."""
-        kept = slice(self.start_N1[row], self.start_N1[row + 1])
-        awake_E = np.zeros(num_experts)
-        bits_E = np.unpackbits(self.awake_NB[row], bitorder="little")[:num_experts]
-        awake_E[: len(bits_E)] = bits_E
-        p_E, z_E = np.zeros(num_experts), np.zeros(num_experts)
-        expert_K = np.flatnonzero(bits_E)
-        p_E[expert_K], z_E[expert_K] = self.p_K[kept], self.z_K[kept]
-        return Prediction(self.value_N[row], p_E, z_E, awake_E, bool(self.fell_back_N[row]))
+PAGE_ROWS = 8192
+PAGE_BYTES = 1 << 22
+"""A page is full at so many rows, or bytes of features: what a checkpoint writes again each time, and a service at most copies
+at once."""
 
 
 class Tickets:
-    """The open tickets; at most `limit` of them, beyond which the oldest batches are forgotten."""
+    """The open tickets; at most `limit` of them, beyond which the oldest are forgotten."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.next = 0
         self.pending = 0
         self.forgotten = 0
-        self._batches: dict[int, _Batch] = {}  # by first ticket, ascending
+        self._horizon = 0  # tickets below it that do not wait are not told apart: applied, or forgotten
+        self._serial = 0
+        self._pages: list[Page] = []  # ascending; only the last one grows
         self._firsts: list[int] = []
-        self._lost: deque[tuple[int, int]] = deque(maxlen=_RANGES)  # tickets of forgotten batches: from, up to
 
-    def open(self, x_ND: Array, block: Block) -> int:
-        """Keep a batch; returns its first ticket."""
+    @property
+    def rows(self) -> int:
+        """Rows in memory."""
+        return sum(map(len, self._pages))
+
+    def open(self, x_ND: Array, block: Block, owner: int = 0) -> int:
+        """Keep a batch of a client; returns its first ticket."""
         first = self.next
         if len(x_ND):
-            self._batches[first] = _Batch.of(first, x_ND, block)
-            self._firsts.append(first)
+            if not self._pages or _full(self._pages[-1]) or not self._pages[-1].fits(x_ND, block):
+                self._insert(len(self._pages), Page(self._new_serial(), x_ND.shape[1], block.awake_NE.shape[1]), first)
+            self._pages[-1].append(first, x_ND, block, owner)
             self.next += len(x_ND)
             self.pending += len(x_ND)
-        while self.pending > self.limit and len(self._firsts) > 1:
-            oldest = self._remove(0)
-            lost = int(np.count_nonzero(~oldest.done_N))
+        self.limit_to(self.limit)
+        return first
+
+    def limit_to(self, limit: int) -> None:
+        """Forget the oldest, so that at most `limit` wait, from now on."""
+        self.limit = limit
+        while self.pending > limit:
+            before = self._pages[0].open
+            self._horizon = self._pages[0].forget(self.pending - limit) + 1
+            lost = before - self._pages[0].open
             self.pending -= lost
             self.forgotten += lost
-            self._lost.append((oldest.first, oldest.first + len(oldest.x_ND)))
-        return first
+            self._tidy(0)
+
+    def check_owner(self, tickets: Iterable[int], owner: int) -> None:
+        """Raise `RemoteProtocolError` where one of the open tickets was given to another client."""
+        for ticket in tickets:
+            page, row = self._find(ticket)
+            if row is not None and self._pages[page].owner(row) != owner:
+                raise RemoteProtocolError(
+                    f"ticket {ticket} was given to another client; labels need the identity that asked for the prediction"
+                )
 
     def close(self, ticket: int, num_experts: int) -> tuple[int, Array | None, Prediction | None]:
         """Take a ticket back: what came of it, and its row and prediction when it was open."""
-        place = bisect.bisect_right(self._firsts, ticket) - 1
-        batch = self._batches[self._firsts[place]] if place >= 0 else None
-        if batch is None or ticket >= batch.first + len(batch.x_ND):
-            gone = ticket >= self.next or any(start <= ticket < stop for start, stop in self._lost)
-            return (UNKNOWN if gone else REPEATED), None, None
-        row = ticket - batch.first
-        if batch.done_N[row]:
-            return REPEATED, None, None
-        batch.done_N[row] = True
+        page, row = self._find(ticket)
+        if row is None:
+            return (REPEATED if self._horizon <= ticket < self.next else UNKNOWN), None, None
+        x_D, prediction = self._pages[page].take(row, num_experts)
         self.pending -= 1
-        prediction = batch.prediction(row, num_experts)
-        if batch.done_N.all():
-            self._remove(place)
-        return APPLIED, batch.x_ND[row], prediction
+        self._tidy(page)
+        return APPLIED, x_D, prediction
 
-    def _remove(self, place: int) -> _Batch:
-        return self._batches.pop(self._firsts.pop(place))
+    def _find(self, ticket: int) -> tuple[int, int | None]:
+        place = bisect.bisect_right(self._firsts, ticket) - 1
+        return place, self._pages[place].find(ticket) if place >= 0 and ticket < self.next else None
+
+    def _tidy(self, place: int) -> None:
+        """After rows of a page are done: drop it when all are, write it anew when half are, with small neighbours."""
+        page = self._pages[place]
+        if page.open == 0:
+            self._remove(place, place + 1)
+        elif place < len(self._pages) - 1 and 2 * page.open <= len(page):
+            start, stop = place, place + 1
+            if start > 0 and _together(self._pages[start - 1 : stop]):
+                start -= 1
+            if stop < len(self._pages) - 1 and _together(self._pages[start : stop + 1]):
+                stop += 1
+            joined = Page.joined(self._new_serial(), self._pages[start:stop])
+            self._remove(start, stop)
+            self._insert(start, joined, joined.first)
+
+    def _new_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def _insert(self, place: int, page: Page, first: int) -> None:
+        self._pages.insert(place, page)
+        self._firsts.insert(place, first)
+
+    def _remove(self, start: int, stop: int) -> None:
+        del self._pages[start:stop], self._firsts[start:stop]
 
     # -- saving ----------------------------------------------------------------------------------------------------------
 
     def capture(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        """Arrays and facts for a checkpoint; the arrays are copies."""
-        arrays = {
-            f"ticket.{number}.{name}": np.array(getattr(batch, name))
-            for number, batch in enumerate(self._batches.values())
-            for name in _FIELDS
+        """Arrays and facts for a checkpoint. Nothing that happens later changes the arrays.
+
+        The arrays that `facts["sealed"]` names are final: a later checkpoint that names them means the same bytes.
+        """
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for page in self._pages:
+            arrays |= {f"page.{page.serial}.{name}": array for name, array in page.arrays().items()}
+        facts: dict[str, Any] = {name: getattr(self, name) for name in ("limit", "next", "pending", "forgotten")}
+        facts |= {"horizon": self._horizon, "serial": self._serial}
+        facts["pages"] = [[page.serial, page.features, page.experts] for page in self._pages]
+        facts["sealed"] = {
+            str(page.serial): [f"page.{page.serial}.{name}" for name in FIXED]
+            for place, page in enumerate(self._pages)
+            if place < len(self._pages) - 1 or _full(page)
         }
-        facts = {"next": self.next, "pending": self.pending, "forgotten": self.forgotten}
-        return arrays, {**facts, "firsts": list(self._firsts), "lost": list(self._lost)}
+        return arrays, facts
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """Take back what `capture` gave; KeyError, TypeError or ValueError when it is something else."""
-        self.next, self.pending, self.forgotten = (int(facts[key]) for key in ("next", "pending", "forgotten"))
-        self._batches = {batch.first: batch for batch in self._read(arrays, facts)}
-        self._firsts = list(self._batches)
-        self._lost = deque(((int(start), int(stop)) for start, stop in facts["lost"]), maxlen=_RANGES)
-        if sum(int(np.count_nonzero(~batch.done_N)) for batch in self._batches.values()) != self.pending:
+        pages = []
+        for serial, features, experts in facts["pages"]:
+            names = (*FIXED, "done")
+            found = {name: arrays[f"page.{serial}.{name}"] for name in names}
+            pages.append(Page.of(int(serial), int(features), int(experts), found))
+        firsts = [page.first for page in pages]
+        numbers = [int(facts[key]) for key in ("limit", "next", "pending", "forgotten", "horizon", "serial")]
+        if sum(page.open for page in pages) != numbers[2] or firsts != sorted(set(firsts)):
             raise ValueError("the open tickets do not add up")
+        self.limit, self.next, self.pending, self.forgotten, self._horizon, self._serial = numbers
+        self._pages, self._firsts = pages, firsts
 
-    def _read(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> Iterator[_Batch]:
-        for number, first in enumerate(facts["firsts"]):
-            yield _Batch(int(first), **{name: np.array(arrays[f"ticket.{number}.{name}"]) for name in _FIELDS})
+
+def _full(page: Page) -> bool:
+    return len(page) >= min(PAGE_ROWS, max(1, PAGE_BYTES // (8 * page.features)))
+
+
+def _together(pages: list[Page]) -> bool:
+    """Whether the waiting rows of neighbours make at most half a page."""
+    alike = len({(page.features, page.experts) for page in pages}) == 1
+    most = min(PAGE_ROWS, max(1, PAGE_BYTES // (8 * pages[0].features)))
+    return alike and 2 * sum(page.open for page in pages) <= most

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from saddlebag.client.groupwise.client import GroupwiseClient, Predicted
-from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
+from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, StateError
 from saddlebag.proto.endpoint import ServerSecurity
-from saddlebag.proto.groupwise import GROUPWISE_SERVICE
+from saddlebag.proto.groupwise import GROUPWISE_SERVICE, join_rows
+from saddlebag.proto.v1 import groupwise_pb2 as pb
 from saddlebag.server.groupwise.service import GroupwiseService
-from saddlebag.server.groupwise.shell import GroupwiseShell
+from saddlebag.server.groupwise.shell import GroupwiseShell, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Running:
@@ -117,3 +120,76 @@ def test_hostile_bytes_get_a_clean_refusal(running: Any, rows: Any) -> None:
 def test_nobody_there_is_a_clear_error() -> None:
     with pytest.raises(PeerLost, match="no answer"):
         GroupwiseClient("127.0.0.1:1", timeout_s=2.0)
+
+
+def test_a_ticket_belongs_to_the_client_that_got_it(running: Any, rows: Any) -> None:
+    server = running(token="secret")
+    x_ND, member_NG, label_N = rows(np.random.default_rng(0), 2)
+    with GroupwiseClient(server.address, token="secret") as alice, GroupwiseClient(server.address, token="secret") as bob:
+        predicted = alice.predict(x_ND, member_NG)
+        with pytest.raises(RemoteProtocolError, match="ticket 0 was given to another client"):
+            bob.feedback(predicted.ticket_N, label_N)
+        with bob.stream() as stream:
+            stream.send_labels([1], [0.5])
+            with pytest.raises(RemoteProtocolError, match="another client"):
+                stream.receive()
+        assert bob.report().learned == 0
+        with GroupwiseClient(server.address, token="secret", identity=alice.identity) as again:  # after a restart, say
+            assert again.feedback(predicted.ticket_N[:1], label_N[:1]).tolist() == [1]
+        assert alice.feedback(predicted.ticket_N, label_N).tolist() == [2, 1]
+    with pytest.raises(ConfigError, match="identity must be"):
+        GroupwiseClient(server.address, token="secret", identity="new\nline")
+
+
+@pytest.mark.parametrize("through", ["call", "stream"])
+def test_tables_of_another_shape_are_refused_before_they_are_sent(running: Any, through: str) -> None:
+    server = running()
+    with GroupwiseClient(server.address) as client, client.stream() as stream:
+        send = client.predict if through == "call" else stream.send_rows
+        for x_shape, member_shape, message in (
+            ((2, 3), (2, 2), "the 5 groups g0, g1, g2, g3, g4, got 2 columns"),
+            ((2, 3), (2, 8), "got 8 columns"),
+            ((3, 2), (3, 5), "the 3 features a, b, c, got 2 columns"),
+            ((1, 6), (1, 5), "got 6 columns"),
+        ):
+            with pytest.raises(ConfigError, match=message):
+                send(np.ones(x_shape), np.ones(member_shape, bool))
+        assert client.report().predicted == 0
+
+
+def test_a_service_that_cannot_record_says_that_it_does_not_serve(make_core: Any, rows: Any, tmp_path: Path) -> None:
+    service = GroupwiseService(make_core(), tmp_path)
+    ended: list[BaseException] = []
+
+    async def run() -> None:
+        shell = GroupwiseShell(service)
+        port = await shell.start("127.0.0.1:0", ServerSecurity())
+        running = asyncio.create_task(shell.run())
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            health = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+            request = health_pb2.HealthCheckRequest(service=GROUPWISE_SERVICE)
+            assert (await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+            watched = health.Watch(request)
+            assert (await watched.read()).status == health_pb2.HealthCheckResponse.SERVING
+
+            def full(*rest: Any) -> None:
+                raise StateError("cannot write the journal: No space left on device")
+
+            service.records.journal.append = full  # type: ignore[union-attr, method-assign]
+            features, groups = join_rows(*rows(np.random.default_rng(0), 2)[:2])
+            call = channel.unary_unary(f"/{GROUPWISE_SERVICE}/Predict", pb.PredictRequest.SerializeToString)
+            with pytest.raises(grpc.aio.AioRpcError, match="No space left"):
+                await call(pb.PredictRequest(features=features, groups=groups))
+            assert (await watched.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        try:
+            await running
+        except StateError as error:
+            ended.append(error)
+
+    asyncio.run(run())
+    assert "No space left" in str(ended[0])
+
+
+def test_a_client_is_known_by_its_certificate_before_what_it_says() -> None:
+    assert owner_of([b"alice", b"a.example"], "x") == owner_of([b"a.example", b"alice"], "")
+    assert len({owner_of([b"alice"], ""), owner_of([b"bob"], ""), owner_of((), "alice"), owner_of((), "")}) == 4

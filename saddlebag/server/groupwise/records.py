@@ -1,0 +1,146 @@
+"""What a service keeps in its folder: a journal of every call, and checkpoints that are written beside the calls.
+
+A checkpoint begins with a cut: the journal of the calls after it is begun, and the state is captured, which copies little.
+A thread writes what was captured; until it is on disk, the checkpoint before and the journals since lead to the same state.
+A checkpoint that fails is tried again after `RETRY_S`, and harms nobody: the calls are in the journals.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from saddlebag.errors import StateError
+from saddlebag.server.groupwise.journal import Journal
+from saddlebag.server.groupwise.store import ServiceStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    import numpy.typing as npt
+
+    from saddlebag.server.groupwise.core import GroupwiseCore
+    from saddlebag.server.groupwise.journal import Call
+
+__all__ = ["RETRY_S", "Records"]
+
+RETRY_S = 10.0
+"""After a checkpoint that failed, the next is tried no sooner."""
+
+
+class Records:
+    """The folder of one service.
+
+    Args:
+        core: the state.
+        directory: the folder.
+        every: calls between checkpoints.
+        sync, mode: see `Journal`.
+        note: told, in a line, of a checkpoint that failed, from the thread that writes.
+        clock: seconds, monotonic.
+
+    Attributes:
+        failure: why the last checkpoint failed; empty after one that did not.
+    """
+
+    def __init__(
+        self,
+        core: GroupwiseCore,
+        directory: Path,
+        *,
+        every: int = 4096,
+        sync: bool = False,
+        mode: int = 0o600,
+        note: Callable[[str], None] = lambda text: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._core, self._every, self._note, self._clock = core, every, note, clock
+        self.store, self.journal = ServiceStore(directory, mode=mode), Journal(directory, sync=sync, mode=mode)
+        self.failure = ""
+        self._begun = 0
+        self._retry_at = 0.0
+        self._defect: Exception | None = None
+        self._writer: threading.Thread | None = None
+
+    def recover(self, again: Callable[[Call], None]) -> int:
+        """Bring the core to where checkpoint and journals lead; returns how many calls that were.
+
+        Raises:
+            StateError: one is damaged, missing, of another version, or of another meaning.
+        """
+        saved = self.store.numbers()
+        calls = 0
+        if saved:
+            self._core.restore(*self.store.load(saved[-1]))
+            calls = saved[-1]
+        for number in self.journal.numbers():
+            if number < calls:
+                continue
+            if number > calls:
+                raise StateError(f"calls {calls} to {number} are on no journal in {self.journal.path(number).parent}")
+            for call in self.journal.read(number):
+                again(call)
+                calls += 1
+        return calls
+
+    def append(self, kind: int, request: bytes, owner: int, calls: int) -> None:
+        """Put the call after the first `calls` on record; where a checkpoint is due, cut first.
+
+        Raises:
+            StateError: the journal cannot be written; the call must not be applied.
+        """
+        if self._defect is not None:
+            raise StateError(f"a checkpoint failed: {type(self._defect).__name__}: {self._defect}") from self._defect
+        due = calls - self._begun >= (1 if self.failure else self._every)
+        if due and not self.writing and self._clock() >= self._retry_at:
+            self._cut(calls)
+        self.journal.append(kind, request, owner)
+
+    @property
+    def writing(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._writer is not None and self._writer.is_alive()
+
+    def checkpoint(self, calls: int) -> None:
+        """Write the state after `calls` calls, and wait for it.
+
+        Raises:
+            StateError: the disk does not take it.
+        """
+        if self._writer is not None:
+            self._writer.join()
+        self.journal.begin(calls)
+        self._begun = calls
+        self._save(calls, *self._core.capture())
+
+    def _cut(self, calls: int) -> None:
+        try:
+            self.journal.begin(calls)
+        except StateError as error:
+            self._fail(error)
+            return
+        self._begun = calls
+        arrays, facts = self._core.capture()
+        self._writer = threading.Thread(target=self._write, args=(calls, arrays, facts), name="checkpoint")
+        self._writer.start()
+
+    def _write(self, calls: int, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        try:
+            self._save(calls, arrays, facts)
+        except StateError as error:
+            self._fail(error)
+        except Exception as error:  # the next call ends the service
+            self._defect = error
+
+    def _save(self, calls: int, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        self.store.save(calls, arrays, facts)
+        self.journal.forget_before(self.store.numbers()[0])
+        self.failure = ""
+
+    def _fail(self, error: StateError) -> None:
+        self._retry_at = self._clock() + RETRY_S
+        self.failure = str(error)
+        self._note(f"{error}; tried again in {RETRY_S:g} s, the journal keeps every answered call")

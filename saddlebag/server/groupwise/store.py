@@ -1,0 +1,132 @@
+"""Checkpoints of a service: a small file for what changes, and a file for each full page of waiting tickets, written once.
+
+`groupwise-CALLS.safetensors` holds the learners, the mixer, the accounts, the page that still grows and the marks of rows that
+are done; `tickets-PAGE.safetensors` the rows of one full page. A checkpoint names its pages' digests and its own, so a
+damaged, renamed or mixed-up file is refused by name. Pages that no kept checkpoint names are removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.errors import StateError
+from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes, bytes_to_arrays, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+__all__ = ["FORMAT", "ServiceStore"]
+
+FORMAT = 2
+_PAGE = re.compile(r"tickets-(\d{12})\.safetensors")
+
+
+class ServiceStore:
+    """The checkpoints of one folder.
+
+    Args:
+        directory: the folder.
+        mode: permissions of new files.
+    """
+
+    def __init__(self, directory: Path, *, mode: int = 0o600) -> None:
+        self._directory, self._mode = directory, mode
+        self._store = CheckpointStore(directory, "groupwise", mode=mode)
+        self._digests: dict[str, str] = {}  # of pages on disk
+
+    def path(self, page: str) -> Path:
+        return self._directory / f"tickets-{int(page):012d}.safetensors"
+
+    def numbers(self) -> list[int]:
+        """The calls after which there is a checkpoint, ascending."""
+        return self._store.rounds()
+
+    def save(self, number: int, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """Write the state after `number` calls: what `GroupwiseCore.capture` gave.
+
+        Raises:
+            StateError: the disk does not take it; the older checkpoints are left as they are.
+        """
+        sealed = facts["tickets"]["sealed"]
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for torn in self._directory.glob(".tickets-*.tmp"):
+                torn.unlink(missing_ok=True)
+            for page, names in sealed.items():
+                if page not in self._digests:
+                    self._write_page(page, {name: arrays[name] for name in names})
+        except OSError as error:
+            raise StateError(f"cannot write tickets in {self._directory}: {error.strerror or error}") from error
+        apart = {name for names in sealed.values() for name in names}
+        rest = {name: array for name, array in arrays.items() if name not in apart}
+        pages = {page: self._digests[page] for page in sealed}
+        told = {**facts, "format": FORMAT, "number": number, "pages": pages}
+        self._store.save(number, rest, {**told, "digest": _digest(rest, told)})
+        self._forget_pages()
+
+    def load(self, number: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """The arrays and facts of a checkpoint.
+
+        Raises:
+            StateError: it is of another version, or a file is missing, damaged or in another's place.
+        """
+        arrays, facts = self._store.load(number)
+        path, digest = self._store.path(number), facts.pop("digest", None)
+        if facts.get("format") != FORMAT:
+            raise StateError(
+                f"checkpoint {path} is of version {facts.get('format', 1)}, this release reads {FORMAT}; serve it with the "
+                "release that wrote it, or give --out another folder"
+            )
+        if digest != _digest(arrays, facts):
+            raise StateError(f"checkpoint {path} is damaged: its digest differs; remove it to resume from the one before")
+        if facts["number"] != number:
+            raise StateError(f"checkpoint {path} is the one after {facts['number']} calls: the file was renamed")
+        for page, told in facts["pages"].items():
+            arrays |= self._read_page(page, told)
+        self._digests = dict(facts["pages"])
+        return arrays, facts
+
+    def _write_page(self, page: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        data = arrays_to_bytes(arrays, {"page": page})
+        write_atomically(self.path(page), data, mode=self._mode)
+        self._digests[page] = hashlib.blake2b(data, digest_size=16).hexdigest()
+
+    def _read_page(self, page: str, told: str) -> dict[str, npt.NDArray[Any]]:
+        path = self.path(page)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StateError(f"cannot read the waiting tickets {path}: {error.strerror or error}") from error
+        if hashlib.blake2b(data, digest_size=16).hexdigest() != told:
+            raise StateError(f"the waiting tickets {path} are damaged, or another checkpoint's: their digest differs")
+        return bytes_to_arrays(data, str(path))
+
+    def _forget_pages(self) -> None:
+        """Remove pages that no kept checkpoint names; all stay where a checkpoint cannot be read."""
+        try:
+            named = {page for number in self.numbers() for page in self._store.facts(number).get("pages", {})}
+        except StateError:
+            return
+        for path in list(self._directory.iterdir()):
+            match = _PAGE.fullmatch(path.name)
+            if match and str(int(match[1])) not in named:
+                path.unlink(missing_ok=True)
+        self._digests = {page: digest for page, digest in self._digests.items() if page in named}
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]], facts: Any) -> str:
+    """Of names, kinds, shapes and bytes of all arrays, and of the facts."""
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"\n{name} {array.dtype.str} {arrays[name].shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from saddlebag.errors import StateError
+from saddlebag.server.groupwise.journal import Call, Journal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CALLS = [Call(1, 0, b"first"), Call(2, 2**64 - 1, b""), Call(3, 7, bytes(range(40))), Call(1, 7, b"last")]
+HEAD = 32
+
+
+def written(folder: Path, **options: Any) -> Journal:
+    journal = Journal(folder, **options)
+    journal.begin(12)
+    for call in CALLS:
+        journal.append(call.kind, call.request, call.owner)
+    return journal
+
+
+def test_what_was_recorded_is_read(tmp_path: Path) -> None:
+    journal = written(tmp_path, sync=True)
+    assert journal.numbers() == [12]
+    assert list(journal.read(12)) == CALLS
+    assert journal.path(12).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_ends_anywhere_holds_the_calls_before(tmp_path: Path) -> None:
+    journal = written(tmp_path)
+    path, whole = journal.path(12), journal.path(12).read_bytes()
+    ends = [HEAD]
+    for call in CALLS:
+        ends.append(ends[-1] + 12 + 9 + len(call.request))
+    assert ends[-1] == len(whole)
+    for length in range(len(whole) + 1):
+        for tail in (b"", bytes(50)):  # a power cut can leave zeros
+            if tail and length not in (*ends, 0):
+                continue
+            path.write_bytes(whole[:length] + tail)
+            assert list(journal.read(12)) == CALLS[: sum(end <= length for end in ends) - 1 if length >= HEAD else 0]
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+def test_a_flipped_bit_anywhere_is_refused_by_name_and_loses_no_call(bit: int, tmp_path: Path) -> None:
+    journal = written(tmp_path)
+    path, whole = journal.path(12), journal.path(12).read_bytes()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << bit
+        path.write_bytes(damaged)
+        with pytest.raises(StateError, match=r"damaged at byte \d+|no journal|of version"):
+            list(journal.read(12))
+        assert path.read_bytes() == damaged
+
+
+def test_records_cannot_be_moved_left_out_or_taken_from_another_journal(tmp_path: Path) -> None:
+    journal = written(tmp_path)
+    path, whole = journal.path(12), journal.path(12).read_bytes()
+    first = 12 + 9 + len(CALLS[0].request)
+    path.write_bytes(whole[:HEAD] + whole[HEAD + first :])
+    with pytest.raises(StateError, match=f"damaged at byte {HEAD}"):
+        list(journal.read(12))
+    path.write_bytes(whole)
+    path.rename(journal.path(13))
+    with pytest.raises(StateError, match="begins with call 12: the file was renamed"):
+        list(journal.read(13))
+
+
+def test_the_version_before_is_refused_by_name(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.path(0).write_bytes(b"saddlebag journal 1\n" + bytes(30))
+    with pytest.raises(StateError, match="of version 1, this release reads version 2"):
+        list(journal.read(0))
+    journal.path(0).write_bytes(b"something else")
+    with pytest.raises(StateError, match="no journal"):
+        list(journal.read(0))
+
+
+class Disk:
+    """A disk that fills up: the next writes take so many bytes, or raise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room: int | None = None
+        self.truncates = True
+        write, truncate = os.write, os.ftruncate
+
+        def short(file: int, data: bytes) -> int:
+            if self.room is None:
+                return write(file, data)
+            if self.room == 0:
+                raise OSError(28, "No space left on device")
+            return write(file, data[: self.room])
+
+        def cut(file: int, length: int) -> None:
+            if not self.truncates:
+                raise OSError(5, "Input/output error")
+            truncate(file, length)
+
+        monkeypatch.setattr(os, "write", short)
+        monkeypatch.setattr(os, "ftruncate", cut)
+
+
+@pytest.mark.parametrize("room", [0, 1, 12, 20])
+def test_after_a_failed_write_the_journal_is_whole_or_refuses(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, journal = Disk(monkeypatch), written(tmp_path)
+    disk.room, disk.truncates = room, False
+    with pytest.raises(StateError, match="cannot write the journal"):
+        journal.append(1, b"lost")
+    disk.room = None
+    with pytest.raises(StateError, match="half a call that cannot be taken back"):
+        journal.append(1, b"not answered either")
+    assert list(journal.read(12)) == CALLS
+    disk.truncates = True
+    journal.append(1, b"answered")
+    assert list(journal.read(12)) == [*CALLS, Call(1, 0, b"answered")]
+
+
+def test_after_a_failed_fsync_nothing_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = written(tmp_path, sync=True)
+
+    def fail(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(StateError, match="Input/output error"):
+            journal.append(1, b"lost")
+    with pytest.raises(StateError, match="start the service again"):
+        journal.append(1, b"not answered either")
+
+
+def test_a_journal_that_cannot_begin_leaves_the_one_before_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, journal = Disk(monkeypatch), written(tmp_path)
+    disk.room = 3
+    for number in (12, 16):  # the first is open and is not touched
+        if number == 16:
+            with pytest.raises(StateError, match="only 3 of 32 bytes"):
+                journal.begin(number)
+        else:
+            journal.begin(number)
+    disk.room = None
+    journal.append(1, b"more")
+    assert journal.numbers() == [12]
+    assert list(journal.read(12)) == [*CALLS, Call(1, 0, b"more")]
