@@ -19,6 +19,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from saddlebag.algorithms.capabilities import Restartable
 from saddlebag.compression import Draws, Mean, Payload, Vector
 
 __all__ = ["Constants", "Message", "Method", "Operator", "Problem", "Prox", "ReplicaState", "identity_prox", "restarted"]
@@ -159,9 +160,5 @@ AnyMethod = Method[Any, Any, Any]
 
 
 def restarted(method: AnyMethod, replica: Any) -> Any:
-    """The replica with which an epoch begins: all memories are new, on workers and server.
-
-    A method that has more to keep than z (moving means, the place in a schedule) has a function `restart(replica)`.
-    """
-    restart = getattr(method, "restart", None)
-    return method.init_replica(replica.z_D) if restart is None else restart(replica)
+    """The replica with which an epoch begins: all memories are new, on workers and server; see `Restartable`."""
+    return method.restart(replica) if isinstance(method, Restartable) else method.init_replica(replica.z_D)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.capabilities import HasLocalBlocks
 from saddlebag.algorithms.local_blocks import with_local_blocks
 from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
 from saddlebag.algorithms.methods.diana_sgda import diana_sgda
@@ -79,7 +80,7 @@ def make_method(
     Raises:
         ConfigError: the name is unknown, a compressor is missing or of the wrong kind, or a parameter does not fit.
 
-    A problem with an attribute `local` has workers that keep blocks of their own (`local_blocks.py`).
+    Where the problem `HasLocalBlocks`, workers keep blocks of their own (`local_blocks.py`).
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known: {', '.join(sorted(METHODS))}")
@@ -96,4 +97,4 @@ def make_method(
     if isinstance(params.get("step_size"), str) and name not in STEERABLE:
         raise ConfigError(f"method {name!r} has no automatic step size; known for {', '.join(sorted(STEERABLE))}")
     method = METHODS[name](problem, **params)
-    return with_local_blocks(method) if getattr(problem, "local", None) is not None else method
+    return with_local_blocks(method) if isinstance(problem, HasLocalBlocks) and problem.local is not None else method

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from saddlebag.algorithms.capabilities import IsLate
 from saddlebag.algorithms.local_blocks import LocalOperator
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Ahead:
 
 def looking_ahead(method: AnyMethod, operator: Operator) -> Operator:
     """An `Ahead` where the method is late, else the operator; one that moves blocks of samples does so round by round."""
-    late = getattr(method, "late", False) and not isinstance(operator, LocalOperator)
+    late = isinstance(method, IsLate) and method.late and not isinstance(operator, LocalOperator)
     return Ahead(operator) if late else operator
 
 

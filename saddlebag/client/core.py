@@ -18,6 +18,7 @@ from saddlebag.algorithms import (
     participants,
     unpack,
 )
+from saddlebag.algorithms.capabilities import Foresees
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError
 from saddlebag.proto.codec import encode
@@ -92,8 +93,9 @@ class WorkerCore:
 
     def look_ahead(self) -> None:
         """While the downlink is under way, tell `ahead` where the next step will ask, if the method foresees it."""
-        foreseen: Callable[[Any], Vector | None] = getattr(self.method, "foreseen", lambda own: None)
-        if self.ahead is not None and (point_D := foreseen(self._next)) is not None:
+        if self.ahead is None or not isinstance(self.method, Foresees):
+            return
+        if (point_D := self.method.foreseen(self._next)) is not None:
             self.ahead(point_D, Draws(self._seed, self.round + 1, self.worker))
 
     def catch_up_sizes(self) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from saddlebag.algorithms.capabilities import OnDevice
 from saddlebag.algorithms.networks.finite import all_finite
 from saddlebag.algorithms.problems.division import tree_partners
 from saddlebag.compression import Draws
@@ -92,8 +93,7 @@ def _first_line(error: Exception) -> str:
 
 def exact_dtype(part: Operator) -> torch.dtype:
     """In which a part's point and value lose nothing: float64 where it does not say (`part_of`)."""
-    dtype: torch.dtype = getattr(part, "exact_dtype", torch.float64)
-    return dtype
+    return part.exact_dtype if isinstance(part, OnDevice) else torch.float64
 
 
 class NodeGroup:
@@ -234,11 +234,11 @@ class NodeGroup:
 
     def _own(self, part: Operator, z_D: torch.Tensor, draws: Draws) -> torch.Tensor:
         """This rank's part, without a way over the host where it computes on the device (`algorithms/networks/part.py`)."""
-        on_device = getattr(part, "on_device", None)
-        if on_device is None:  # may keep the point that it is given
+        asked: object = part
+        if isinstance(asked, OnDevice):
+            value_D = asked.on_device(z_D, draws)
+        else:  # may keep the point that it is given
             value_D = torch.from_numpy(np.require(part(z_D.numpy(force=True).copy(), draws), np.float64, ["C", "W"]))
-        else:
-            value_D = on_device(z_D, draws)
         return value_D.to(self._device, exact_dtype(part))
 
     def _room(self, whose: int | None, dimension: int, dtype: torch.dtype) -> torch.Tensor:

@@ -1,10 +1,25 @@
 """Compression: payload layouts, compressors, error feedback, and the draws that machines share. Pure: numpy only."""
 
-from saddlebag.compression.base import Absolute, Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
+from saddlebag.compression.base import (
+    Absolute,
+    Adaptive,
+    Compressor,
+    Contractive,
+    HasMeanNoise,
+    HasReference,
+    Joint,
+    SharesDraws,
+    Sparsifier,
+    Unbiased,
+    errors_average,
+    jointly,
+    kind_of,
+    mean_noise,
+)
 from saddlebag.compression.catalogue import CATALOGUE
 from saddlebag.compression.check import check_compressor
 from saddlebag.compression.combinators.budget import budget
-from saddlebag.compression.combinators.compose import Sparsifier, compose
+from saddlebag.compression.combinators.compose import compose
 from saddlebag.compression.combinators.induced import induced
 from saddlebag.compression.combinators.per_tensor import Rule, Tensor, per_tensor
 from saddlebag.compression.combinators.scaled import scaled
@@ -57,6 +72,7 @@ __all__ = [
     "EVERYONE",
     "SERVER",
     "Absolute",
+    "Adaptive",
     "Bernoulli",
     "BlockInt4",
     "BlockInt8",
@@ -72,8 +88,11 @@ __all__ = [
     "Grid",
     "Half",
     "HardThreshold",
+    "HasMeanNoise",
+    "HasReference",
     "Identity",
     "Index",
+    "Joint",
     "Levels",
     "LowRank",
     "Mean",
@@ -95,6 +114,7 @@ __all__ = [
     "Scheme",
     "Scope",
     "Seeded",
+    "SharesDraws",
     "Spacing",
     "Sparse",
     "Sparsifier",
@@ -117,6 +137,7 @@ __all__ = [
     "feed_back",
     "in_lockstep",
     "induced",
+    "jointly",
     "kind_of",
     "make_compressor",
     "mean_noise",

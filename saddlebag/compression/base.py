@@ -5,22 +5,34 @@ The constants are omega and alpha. MASHA's paper writes q = omega + 1 and delta 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Payload, Vector
 
-__all__ = ["Absolute", "Compressor", "Contractive", "Unbiased", "errors_average", "kind_of", "mean_noise"]
+__all__ = [
+    "CAPABILITIES",
+    "Absolute",
+    "Adaptive",
+    "Compressor",
+    "Contractive",
+    "HasMeanNoise",
+    "HasReference",
+    "Joint",
+    "SharesDraws",
+    "Sparsifier",
+    "Unbiased",
+    "errors_average",
+    "jointly",
+    "kind_of",
+    "mean_noise",
+]
 
 
 @runtime_checkable
 class Compressor(Protocol):
-    """Maps a vector to a payload; a frozen dataclass whose fields are its parameters.
-
-    A class may name its source for people in an attribute `reference`, such as "Alistarh et al. 2017", which
-    `saddlebag list` shows.
-    """
+    """Maps a vector to a payload; a frozen dataclass whose fields are its parameters."""
 
     def encode(self, x_D: Vector, draws: Draws) -> Payload:
         """Compress `x_D` (any float dtype, shape (D,)); all randomness comes from `draws`.
@@ -65,6 +77,68 @@ class Absolute(Compressor, Protocol):
         """The smallest proven bound of the error's root mean square, in the units of x."""
 
 
+@runtime_checkable
+class HasReference(Protocol):
+    """Names its source for people, such as "Alistarh et al. 2017"; `saddlebag list` shows it."""
+
+    reference: str
+
+
+@runtime_checkable
+class SharesDraws(Protocol):
+    """The workers of a round share their draws, where it is true, so that their errors do not average out."""
+
+    @property
+    def common_draws(self) -> bool: ...
+
+
+@runtime_checkable
+class Joint(Protocol):
+    """The law is one of so many workers together, such as Perm-k's; 0 for a law of each worker alone."""
+
+    @property
+    def jointly(self) -> int: ...
+
+
+@runtime_checkable
+class HasMeanNoise(Protocol):
+    """Knows the noise of the workers' mean better than `omega` tells."""
+
+    def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
+        """(a, b) of the function `mean_noise`; Perm-k's is (1, 1): no noise where all x_m are equal."""
+
+
+@runtime_checkable
+class Adaptive(Protocol):
+    """Chooses a compressor once the dimension is known."""
+
+    def resolved(self, d: int) -> tuple[str, dict[str, Any]]:
+        """Name and parameters of the compressor in dimension `d`."""
+
+
+@runtime_checkable
+class Sparsifier(Compressor, Protocol):
+    """A compressor whose payload is `Sparse` or `Seeded` with float32 values."""
+
+    def num_kept(self, d: int) -> tuple[float, int]:
+        """How many coordinates travel in dimension d: (in the mean, at most)."""
+
+
+CAPABILITIES = (
+    Compressor,
+    Unbiased,
+    Contractive,
+    Absolute,
+    HasReference,
+    SharesDraws,
+    Joint,
+    HasMeanNoise,
+    Adaptive,
+    Sparsifier,
+)
+"""All that a compressor may have."""
+
+
 def kind_of(compressor: Compressor) -> str:
     """'unbiased', 'contractive', 'absolute' or several of them, for messages to people."""
     classes = (("unbiased", Unbiased), ("contractive", Contractive), ("absolute", Absolute))
@@ -73,27 +147,26 @@ def kind_of(compressor: Compressor) -> str:
 
 
 def errors_average(compressor: Compressor) -> bool:
-    """Whether different workers' errors are independent, so that they shrink in the mean.
+    """Whether different workers' errors are independent, so that they shrink in the mean."""
+    return not (isinstance(compressor, SharesDraws) and compressor.common_draws)
 
-    A compressor whose workers share their draws says so with an attribute `common_draws = True`. One whose law is a law of M
-    workers together, such as Perm-k, has an attribute `jointly = M`, and says what their mean is worth by `mean_noise`.
-    """
-    return not getattr(compressor, "common_draws", False)
+
+def jointly(compressor: object) -> int:
+    """Of how many workers together the law is; 0 for a law of each alone."""
+    return compressor.jointly if isinstance(compressor, Joint) else 0
 
 
 def mean_noise(compressor: Unbiased, d: int, num_workers: int) -> tuple[float, float]:
     """(a, b) with E|mean Q_m(x_m) - xbar|^2 <= a mean|x_m|^2 - b |xbar|^2, xbar the mean of the workers' x_m.
 
     The AB inequality of Szlendak, Tyurin, Richtarik 2022. Independent errors give (omega / M, 0). Workers that
-    share the draws of a map that is linear in x (`common_draws`, Rand-k) give (0, -omega): the mean is Q(xbar). A compressor
-    that knows better has a method `mean_noise(d, num_workers)`; for Perm-k it is (1, 1): no noise where all x_m are equal.
+    share the draws of a map that is linear in x (Rand-k) give (0, -omega): the mean is Q(xbar). See also `HasMeanNoise`.
 
     Raises:
         ConfigError: the compressor is made for another number of workers.
     """
-    own = getattr(compressor, "mean_noise", None)
-    if own is not None:
-        a, b = own(d, num_workers)
+    if isinstance(compressor, HasMeanNoise):
+        a, b = compressor.mean_noise(d, num_workers)
         return float(a), float(b)
     omega = compressor.omega(d)
     return (omega / num_workers, 0.0) if errors_average(compressor) else (0.0, -omega)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.base import Absolute, Compressor, Contractive, Unbiased
+from saddlebag.capabilities import require_known
+from saddlebag.compression.base import CAPABILITIES, Absolute, Compressor, Contractive, Unbiased
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import NotFiniteError
 
@@ -32,12 +33,14 @@ def check_compressor(
        draws lie within six standard errors of the law (deterministic compressors: exactly), and within what so many draws
        need not show of rare events.
     4. NaN and infinities are refused with `NotFiniteError`.
+    5. It has no public attribute but its fields, its contract's and the capabilities of `base.py`.
 
     Compressors that need a minimal dimension are given `dimensions` to suit.
     """
     assert isinstance(compressor, Unbiased | Contractive | Absolute), (
         f"{compressor} declares neither omega(d) nor alpha(d), nor absolute_error(d)"
     )
+    require_known(compressor, CAPABILITIES)
     for d in dimensions:
         for x_D in _hard_vectors(d, seed):
             _check_function(compressor, x_D, seed)

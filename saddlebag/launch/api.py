@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.problems import Dataset
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method as _make_method
 from saddlebag.algorithms.registry import takes_compressors
@@ -72,7 +73,7 @@ def make_problem(name: str, *, workers: int | None = None, seed: int = 0, data: 
     known = parameters_of(factory)
     params |= {"seed": seed} if seed or "seed" in known else {}
     dataset = read_data(factory, DataSection(source=data)) if isinstance(data, str) else from_memory(data)
-    shards = getattr(dataset, "shards", None)
+    shards = dataset.shards if isinstance(dataset, Dataset) else None
     if workers is None and shards is not None:
         workers = len(shards)
     if workers is None and "num_workers" in known and known["num_workers"].default is known["num_workers"].empty:

@@ -7,9 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.auto_step import AutoStep
+from saddlebag.algorithms.capabilities import CompressesBothWays, HasTensors
 from saddlebag.algorithms.problems.division import divided
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
+from saddlebag.compression.base import Adaptive, jointly
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.launch.counted import counted_probability
 from saddlebag.launch.data.cache import CACHE, Cache
@@ -64,9 +66,8 @@ def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:
         ConfigError: a method and a compressor do not fit each other, the problem or its dimension.
     """
     method: AnyMethod = _build(recipe.method, problem, "method")
-    up = getattr(method, "up", None)
-    if recipe.server.on_lost == "drop" and getattr(up, "jointly", False):
-        raise ConfigError(f"method.up: {up} needs all its workers in every round; set server.on_lost to 'pause'")
+    if recipe.server.on_lost == "drop" and isinstance(method, CompressesBothWays) and jointly(method.up):
+        raise ConfigError(f"method.up: {method.up} needs all its workers in every round; set server.on_lost to 'pause'")
     return method
 
 
@@ -92,7 +93,7 @@ def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
 
 def _compressor(section: CompressorSection, problem: Problem, path: str) -> Compressor:
     factory = find("compressors", section.name, f"{path}.name")
-    parameters = _with_tensors(section.name, section.parameters, getattr(problem, "tensors", ()))
+    parameters = _with_tensors(section.name, section.parameters, problem.tensors if isinstance(problem, HasTensors) else ())
     with at(path):
         compressor: Compressor = factory(**parameters)
         compressor.bits(problem.dimension)  # refuses parameters that do not fit the dimension
@@ -113,21 +114,21 @@ def _fill(value: Any, tensors: Sequence[Tensor]) -> Any:
 
 def _check_jointly(compressor: Compressor, side: str, num_workers: int, path: str) -> None:
     """Refuse a compressor whose law is one of all workers together where others, or fewer or more of them, would use it."""
-    jointly = int(getattr(compressor, "jointly", 0))
-    if jointly and side == "down":
+    together = jointly(compressor)
+    if together and side == "down":
         raise ConfigError(f"{path}: {compressor} divides a vector among workers; the server needs another compressor")
-    if jointly and jointly != num_workers:
-        raise ConfigError(f"{path}: {compressor} is for {jointly} workers, the run has {num_workers}")
+    if together and together != num_workers:
+        raise ConfigError(f"{path}: {compressor} is for {together} workers, the run has {num_workers}")
 
 
 def _chosen(section: CompressorSection | None, problem: Problem, path: str) -> CompressorSection | None:
     """The section of the compressor that an adaptive one chooses in this dimension; others stand for themselves."""
     if section is None:
         return None
-    resolved = getattr(_compressor(section, problem, path), "resolved", None)
-    if resolved is None:
+    compressor = _compressor(section, problem, path)
+    if not isinstance(compressor, Adaptive):
         return section
-    name, parameters = resolved(problem.dimension)
+    name, parameters = compressor.resolved(problem.dimension)
     return CompressorSection(name=name, parameters=parameters)
 
 

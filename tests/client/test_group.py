@@ -129,6 +129,8 @@ def test_every_rank_sees_the_point_and_the_key() -> None:
 
 def test_parts_that_compute_on_the_device_are_asked_there() -> None:
     class Part:
+        exact_dtype = torch.float64
+
         def __init__(self, rank: int) -> None:
             self.rank = rank
 

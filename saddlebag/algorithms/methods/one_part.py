@@ -9,6 +9,7 @@ import numpy as np
 
 from saddlebag.algorithms.base import Prox, identity_prox
 from saddlebag.compression import Unbiased, kind_of, mean_noise
+from saddlebag.compression.base import jointly
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def require_unbiased(method: str, up: Compressor, down: Compressor) -> None:
 
 def refuse_joint(method: str, up: Compressor, down: Compressor, *, whole: bool = True) -> None:
     """Raise `ConfigError` where a compressor that is dealt to all workers would be used by a server, or by some of them."""
-    if getattr(down, "jointly", False):
+    if jointly(down):
         raise ConfigError(f"{method} cannot compress the downlink with {down}, which is dealt to the workers; use it for up")
-    if not whole and getattr(up, "jointly", False):
+    if not whole and jointly(up):
         raise ConfigError(f"{method} needs all workers in every round for {up}; leave participants out")
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from saddlebag.algorithms.base import Message
+from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.methods.one_part import Stateless
 from saddlebag.algorithms.optimizers.replica import ReplicaOptimizer, joined, signature_with, split_parameters
 from saddlebag.algorithms.optimizers.rules import make_rule
@@ -228,7 +229,7 @@ def power_sgd(
     """
     if step_size is None:
         raise ConfigError("power_sgd is outside the theory and has no proven step; give method.step_size a number")
-    tensors = getattr(problem, "tensors", None)
+    tensors = problem.tensors if isinstance(problem, HasTensors) else None
     if not tensors:
         raise ConfigError(f"power_sgd needs a problem with tensors, which {problem.name} does not name; use a network")
     layout = PowerSGD(shapes=tuple(tensor.shape for tensor in tensors), rank=rank, worth=worth)

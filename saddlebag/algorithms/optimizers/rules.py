@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from saddlebag.algorithms.auto_step import square
+from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.optimizers.rule import Rule, Vectors
 from saddlebag.compression.kernels.loader import LARGE, compiled
 from saddlebag.errors import ConfigError, check_choice
@@ -249,7 +250,7 @@ def make_rule(name: str, problem: Problem, parameters: Mapping[str, Any]) -> Rul
     for key in parameters:
         if key not in known:
             raise ConfigError(f"rule {name!r} has no parameter {key!r}; known: {', '.join(known)}")
-    tensors = getattr(problem, "tensors", ())
+    tensors = problem.tensors if isinstance(problem, HasTensors) else ()
     decays: Any = None
     if tensors and parameters.get("weight_decay"):
         decays = np.concatenate([np.full(tensor.size, len(tensor.shape) > 1) for tensor in tensors])

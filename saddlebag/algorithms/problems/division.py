@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from saddlebag.algorithms.capabilities import Divisible
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.errors import ConfigError
 
@@ -25,9 +26,8 @@ __all__ = ["divided", "part_of", "tree_mean", "tree_partners"]
 def part_of(problem: Problem, worker: int, rank: int, ranks: int) -> Operator:
     """One rank's part of the worker's operator; the mean of the parts of all ranks is `problem.operator(worker)`.
 
-    A problem brings it as `part(worker, rank, ranks)`; the samples of a finite sum are dealt out, every `ranks`-th to a rank. A
-    part that computes on a GPU may have, beside its call, `on_device(z_D, draws)`: tensors there in and out, same bits; it
-    keeps no point. Their type is its `exact_dtype`, float64 without one: a narrower one says that they lose nothing in it.
+    A problem brings it (`Divisible`), or the samples of a finite sum are dealt out, every `ranks`-th to a rank. A part that
+    computes on a GPU may be `OnDevice`.
 
     Raises:
         ConfigError: the operator cannot be divided, or not among so many.
@@ -36,8 +36,8 @@ def part_of(problem: Problem, worker: int, rank: int, ranks: int) -> Operator:
         raise ConfigError(f"rank must lie in [0, {ranks}), got {rank}")
     if ranks == 1:
         return problem.operator(worker)
-    if hasattr(problem, "part"):
-        return cast("Operator", problem.part(worker, rank, ranks))
+    if isinstance(problem, Divisible):
+        return problem.part(worker, rank, ranks)
     operator = problem.operator(worker)
     if not isinstance(operator, FiniteSum):
         raise ConfigError(f"{problem.name} is neither a mean over samples nor has it a `part`: a node needs one rank for it")

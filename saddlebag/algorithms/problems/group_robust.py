@@ -103,7 +103,7 @@ class GroupRobust:
             ConfigError: there is no data set, or a parameter is out of range.
         """
         if data is None:
-            raise ConfigError("group_robust needs a data set with named columns; add a data section")
+            raise ConfigError("group_robust needs a data set with named columns: the path of a table")
         if not isinstance(groups, list) or not all(isinstance(text, str) for text in groups):
             raise ConfigError(f"group_robust: groups must be a list of texts such as 'race*sex', got {groups!r}")
         return cls(

@@ -88,7 +88,7 @@ class RobustLeastSquares:
             ConfigError: there is no data set, or a parameter is out of range.
         """
         if data is None:
-            raise ConfigError("robust_least_squares needs a data set; add a data section, for example source = 'diabetes'")
+            raise ConfigError("robust_least_squares needs data: a bundled set such as 'diabetes', a file, or arrays (X, y)")
         deviation = float(np.std(data.labels_N))
         target_N = (data.labels_N - data.labels_N.mean()) / (deviation if deviation > 0 else 1.0)
         return cls(

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, mean_noise
+from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, jointly, mean_noise
 from saddlebag.compression.registry import make_compressor
 from saddlebag.errors import ConfigError
 
@@ -73,7 +73,7 @@ class _Budget:
         value = largest(self.of, self.parameter, self.params, d, self.budget_bytes)
         return self.of, {self.parameter: value, **dict(self.params)}
 
-    def at(self, d: int) -> Any:
+    def _at(self, d: int) -> Any:
         """The compressor in dimension `d`."""
         name, params = self.resolved(d)
         return make_compressor(name, **params)
@@ -84,25 +84,25 @@ class _Budget:
         return not errors_average(_least(self.of, self.parameter, dict(self.params)))
 
     def encode(self, x_D: Vector, draws: Draws) -> Payload:
-        payload: Payload = self.at(len(x_D)).encode(x_D, draws)
+        payload: Payload = self._at(len(x_D)).encode(x_D, draws)
         return payload
 
     def bits(self, d: int) -> float:
-        return float(self.at(d).bits(d))
+        return float(self._at(d).bits(d))
 
 
 class _UnbiasedBudget(_Budget):
     def omega(self, d: int) -> float:
-        return float(self.at(d).omega(d))
+        return float(self._at(d).omega(d))
 
     def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
         """That of the compressor chosen."""
-        return mean_noise(self.at(d), d, num_workers)
+        return mean_noise(self._at(d), d, num_workers)
 
 
 class _ContractiveBudget(_Budget):
     def alpha(self, d: int) -> float:
-        return float(self.at(d).alpha(d))
+        return float(self._at(d).alpha(d))
 
 
 class _BothBudget(_UnbiasedBudget, _ContractiveBudget):
@@ -148,7 +148,7 @@ def budget(
         raise ConfigError(f"budget.budget_bytes must be a whole number of at least 1, got {budget_bytes!r}")
     varied = parameter or _parameter_of(of, params)
     least = _least(of, varied, params)
-    if getattr(least, "jointly", False):
+    if jointly(least):
         raise ConfigError(f"budget cannot choose for {of}: the size of its messages follows from the number of workers")
     unbiased, contractive = isinstance(least, Unbiased), isinstance(least, Contractive)
     made = _BothBudget if unbiased and contractive else _UnbiasedBudget if unbiased else _ContractiveBudget

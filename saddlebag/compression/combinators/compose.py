@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
+from saddlebag.compression.base import (
+    Compressor,
+    Contractive,
+    Sparsifier,
+    Unbiased,
+    errors_average,
+    jointly,
+    kind_of,
+    mean_noise,
+)
 from saddlebag.compression.combinators.nested import Inner, as_compressor, independent_draws
 from saddlebag.compression.payload import Flat, Seeded, Sparse
 from saddlebag.errors import ConfigError
@@ -16,17 +25,9 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Sparsifier", "compose"]
+__all__ = ["compose"]
 
 _VALUES = 1  # the number of the values' own draws
-
-
-@runtime_checkable
-class Sparsifier(Compressor, Protocol):
-    """A compressor whose payload is `Sparse` or `Seeded` with float32 values."""
-
-    def num_kept(self, d: int) -> tuple[float, int]:
-        """How many coordinates travel in dimension d: (in the mean, at most)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class _Composition:
     @property
     def jointly(self) -> int:
         """Of how many workers together the law is; 0 for a law of each alone."""
-        return int(getattr(self.sparsifier, "jointly", 0))
+        return jointly(self.sparsifier)
 
     def _chosen(self, x_D: Vector, draws: Draws) -> Sparse | Seeded:
         payload = self.sparsifier.encode(x_D, draws)

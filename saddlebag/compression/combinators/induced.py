@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.base import Contractive, Unbiased, kind_of, mean_noise
+from saddlebag.compression.base import Contractive, Unbiased, jointly, kind_of, mean_noise
 from saddlebag.compression.combinators.nested import Inner, as_compressor, independent_draws
 from saddlebag.compression.payload import Concat, Payload, Seeded, Total
 from saddlebag.errors import ConfigError
@@ -37,7 +37,7 @@ class Induced:
     @property
     def jointly(self) -> int:
         """Of how many workers together the law of Q is; 0 for a law of each alone."""
-        return int(getattr(self.unbiased, "jointly", 0))
+        return jointly(self.unbiased)
 
     def encode(self, x_D: Vector, draws: Draws) -> Total:
         first = self.contractive.encode(x_D, independent_draws(draws, _CONTRACTIVE))

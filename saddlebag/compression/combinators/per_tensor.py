@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
+from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, jointly, kind_of, mean_noise
 from saddlebag.compression.combinators.nested import Inner, as_compressor
 from saddlebag.compression.compressors.low_rank import RankR
 from saddlebag.compression.payload import Concat, require_finite
@@ -64,7 +64,7 @@ class _PerTensor:
     reference = "of its parts"
 
     @property
-    def dimension(self) -> int:
+    def _dimension(self) -> int:
         """D, of all tensors together."""
         return sum(tensor.size for tensor, _ in self.pieces)
 
@@ -76,7 +76,7 @@ class _PerTensor:
     @property
     def jointly(self) -> int:
         """Of how many workers together a law is; 0 for laws of each alone."""
-        return max(int(getattr(compressor, "jointly", 0)) for _, compressor in self.pieces)
+        return max(jointly(compressor) for _, compressor in self.pieces)
 
     def encode(self, x_D: Vector, draws: Draws) -> Concat:
         """Compress tensor by tensor.
@@ -92,8 +92,8 @@ class _PerTensor:
         return Concat(tuple(parts))
 
     def _check(self, d: int) -> None:
-        if d != self.dimension:
-            raise ConfigError(f"per_tensor.tensors have {self.dimension} coordinates together, the vector has {d}")
+        if d != self._dimension:
+            raise ConfigError(f"per_tensor.tensors have {self._dimension} coordinates together, the vector has {d}")
 
     def _each(self, d: int) -> Iterator[tuple[int, Any]]:
         self._check(d)

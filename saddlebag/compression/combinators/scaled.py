@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.base import Unbiased, kind_of
+from saddlebag.compression.base import Unbiased, jointly, kind_of
 from saddlebag.compression.combinators.nested import Inner, as_compressor
 from saddlebag.errors import ConfigError
 
@@ -29,7 +29,7 @@ class Scaled:
     @property
     def jointly(self) -> int:
         """Of how many workers together the law of Q is; 0 for a law of each alone."""
-        return int(getattr(self.unbiased, "jointly", 0))
+        return jointly(self.unbiased)
 
     def encode(self, x_D: Vector, draws: Draws) -> Payload:
         factor = 1.0 / (1.0 + self.unbiased.omega(len(x_D)))

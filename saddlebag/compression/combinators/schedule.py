@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, kind_of, mean_noise
+from saddlebag.compression.base import Compressor, Contractive, Unbiased, errors_average, jointly, kind_of, mean_noise
 from saddlebag.compression.registry import make_compressor
 from saddlebag.errors import ConfigError
 
@@ -35,7 +35,7 @@ class _Scheduled:
 
     reference = "of its pieces"
 
-    def at(self, round_: int) -> Compressor:
+    def _at(self, round_: int) -> Compressor:
         """The compressor of a round."""
         number = bisect.bisect_right(self.pieces, round_, key=lambda piece: piece[0]) - 1
         compressor: Compressor = self.pieces[number][1]
@@ -49,10 +49,10 @@ class _Scheduled:
     @property
     def jointly(self) -> int:
         """The number of workers that some piece's law is about; 0 where each worker is by itself."""
-        return max(int(getattr(compressor, "jointly", 0)) for _, compressor in self.pieces)
+        return max(jointly(compressor) for _, compressor in self.pieces)
 
     def encode(self, x_D: Vector, draws: Draws) -> Payload:
-        return self.at(draws.round).encode(x_D, draws)
+        return self._at(draws.round).encode(x_D, draws)
 
     def bits(self, d: int) -> float:
         """Those of the largest piece."""

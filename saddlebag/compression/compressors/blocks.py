@@ -25,24 +25,24 @@ class _Blocks:
 
     block: int = 512
 
-    levels = 127
+    _levels = 127
     reference = "Alistarh et al. 2017"
 
     def __post_init__(self) -> None:
         check_block(self.block, type(self).__name__)
 
     def bits(self, d: int) -> float:
-        return level_bits(d, self.levels, self.block)
+        return level_bits(d, self._levels, self.block)
 
 
 class _Random(_Blocks):
     """To one of the two nearest levels at random."""
 
     def encode(self, x_D: Vector, draws: Draws) -> Levels:
-        return Dithering(levels=self.levels, norm="max", block=self.block).encode(x_D, draws)
+        return Dithering(levels=self._levels, norm="max", block=self.block).encode(x_D, draws)
 
     def omega(self, d: int) -> float:
-        return max_norm_omega(min(d, self.block), self.levels)
+        return max_norm_omega(min(d, self.block), self._levels)
 
 
 class _Nearest(_Blocks):
@@ -51,12 +51,12 @@ class _Nearest(_Blocks):
     def encode(self, x_D: Vector, draws: Draws) -> Levels:
         del draws
         require_finite(x_D, "a compressor's input")
-        scale_B = scales(peaks(x_D, self.block), self.levels)
+        scale_B = scales(peaks(x_D, self.block), self._levels)
         return Levels(nearest_levels(x_D, scale_B, self.block), scale_B, self.block)
 
     def alpha(self, d: int) -> float:
         others = min(d, self.block) - 1
-        return 4.0 * self.levels**2 / (4.0 * self.levels**2 + others)
+        return 4.0 * self._levels**2 / (4.0 * self._levels**2 + others)
 
 
 class BlockInt8(_Random):
@@ -76,7 +76,7 @@ class BlockInt4(_Random):
 
     block: int = 64
 
-    levels = 7
+    _levels = 7
 
 
 class NearestInt8(_Nearest):
@@ -96,5 +96,5 @@ class NearestInt4(_Nearest):
 
     block: int = 64
 
-    levels = 7
+    _levels = 7
     reference = "Dettmers et al. 2022"

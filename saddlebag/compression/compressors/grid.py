@@ -70,7 +70,7 @@ class Grid:
             raise ConfigError(f"grid.block must be a whole number of at least 1, got {self.block!r}")
 
     @property
-    def largest_level(self) -> int:
+    def _largest_level(self) -> int:
         """The level of the largest entry, n = rint(1 / step)."""
         return round(1.0 / self.step)
 
@@ -87,10 +87,10 @@ class Grid:
     def bits(self, d: int) -> float:
         """log2(2 n + 1) for each level and 16 for each scale: an upper bound, since levels are coded by their frequencies."""
         num_blocks = 1 if self.block is None else -(-d // self.block)
-        return d * math.log2(2 * self.largest_level + 1) + 16.0 * num_blocks
+        return d * math.log2(2 * self._largest_level + 1) + 16.0 * num_blocks
 
     def alpha(self, d: int) -> float:
-        reach, size = self.step * self.largest_level, d if self.block is None else min(self.block, d)
+        reach, size = self.step * self._largest_level, d if self.block is None else min(self.block, d)
         theta = abs(1.0 - reach) + _ROUNDING * reach
         others = (size - 1) * (self.step * (1.0 + _ROUNDING) / 2.0) ** 2
         return (1.0 - theta**2) / (1.0 + others)

@@ -85,7 +85,7 @@ class RankR:
             if not (isinstance(value, int | np.integer) and value >= 1) and not (name == "columns" and value is None):
                 raise ConfigError(f"low_rank.{name} must be a whole number of at least 1, got {value!r}")
 
-    def shape(self, d: int) -> tuple[int, int]:
+    def _shape(self, d: int) -> tuple[int, int]:
         """R and C in dimension d.
 
         Raises:
@@ -101,7 +101,7 @@ class RankR:
 
     def encode(self, x_D: Vector, draws: Draws) -> LowRank:
         require_finite(x_D, "a compressor's input")
-        rows, columns = self.shape(len(x_D))
+        rows, columns = self._shape(len(x_D))
         exponent = int(np.frexp(np.abs(x_D).max())[1])
         if exponent > _LARGEST_EXPONENT:
             raise NotFiniteError(f"low_rank needs magnitudes up to 2^{_LARGEST_EXPONENT}, got {np.abs(x_D).max():g}")
@@ -127,10 +127,10 @@ class RankR:
         return p_RK, x_RC.T @ p_RK
 
     def bits(self, d: int) -> float:
-        return 32.0 * self.rank * sum(self.shape(d))
+        return 32.0 * self.rank * sum(self._shape(d))
 
     def alpha(self, d: int) -> float:
-        return self.rank / min(self.shape(d))
+        return self.rank / min(self._shape(d))
 
 
 def _shift(x: Vector, exponent: int) -> None:

@@ -12,8 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from saddlebag.algorithms.capabilities import Sends
 from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.registry import make_method, takes_compressors
+from saddlebag.compression.base import HasReference
 from saddlebag.compression.compressors.identity import Identity
 from saddlebag.compression.compressors.rand_k import RandK
 from saddlebag.compression.compressors.top_k import TopK
@@ -78,7 +80,7 @@ def _compressor(name: str, factory: Callable[..., Any]) -> dict[str, Any]:
         with contextlib.suppress(Exception):  # a stranger's example need not fit a million coordinates
             row["bits_per_coordinate"] = example.bits(_DIMENSION) / _DIMENSION
             row |= {constant: getattr(example, constant)(_DIMENSION) for constant in map(_CONSTANTS.get, kinds) if constant}
-    row["reference"] = getattr(made, "reference", None)
+    row["reference"] = made.reference if isinstance(made, HasReference) else None
     return row
 
 
@@ -90,7 +92,7 @@ def written(table: Mapping[str, Any]) -> str:
 def _method(name: str, factory: Callable[..., Any]) -> dict[str, str]:
     """Which compressors a method takes, found by trying one of each kind."""
     if not takes_compressors(name):
-        return {"kind": getattr(factory, "sends", "uncompressed")}
+        return {"kind": factory.sends if isinstance(factory, Sends) else "uncompressed"}
     problem, takes = FiniteBilinearGame(n=1, num_workers=1), []
     for kind, probe in _PROBES.items():
         try:

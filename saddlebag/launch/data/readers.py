@@ -1,12 +1,13 @@
 """From `data.source` to data: one reader for each kind of data that problems ask for.
 
-A problem's factory says what it reads by an attribute `reads`, a key of `READERS`; without one it reads labelled rows.
+A problem's factory says what it `Reads`, a key of `READERS`; one that does not reads labelled rows.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.capabilities import Reads
 from saddlebag.errors import ConfigError
 from saddlebag.launch.data.images import read_images
 from saddlebag.launch.data.rows import load_data
@@ -31,7 +32,7 @@ def read_data(factory: Callable[..., Any], data: DataSection) -> Any:
         ConfigError: a key does not fit the source or the reader, or there is no such reader.
         DataError: the file is missing or malformed.
     """
-    kind = getattr(factory, "reads", "rows")
+    kind = factory.reads if isinstance(factory, Reads) else "rows"
     if kind not in READERS:
         raise unknown(f"problem.name: the problem reads {kind!r}, for which there is no reader", kind, READERS)
     if kind != "rows" and (data.target or data.drop or data.num_features is not None):

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.capabilities import RunsOnDevice
 from saddlebag.algorithms.problems.division import part_of
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import build_problem
@@ -108,7 +109,7 @@ def _device(problem: Any, place: Place) -> str:
     """Where the node's vectors are added up: on the GPU of this rank where the problem computes on GPUs."""
     import torch
 
-    if torch.device(getattr(problem, "device", "cpu")).type != "cuda":
+    if torch.device(problem.device if isinstance(problem, RunsOnDevice) else "cpu").type != "cuda":
         return "cpu"
     if place.local_ranks > torch.cuda.device_count():
         raise ConfigError(f"{place.local_ranks} ranks need a GPU each, and this node has {torch.cuda.device_count()}")

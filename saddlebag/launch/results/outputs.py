@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.launch.modules import offers_modules, write_modules
+from saddlebag.algorithms.capabilities import HasModules, HasTexts, ShowsPictures
 from saddlebag.launch.results.history import History
 from saddlebag.launch.results.progress import Progress
 from saddlebag.launch.results.results import METRICS
-from saddlebag.launch.results.shown import draw_pictures, offers_pictures, write_pictures
+from saddlebag.launch.results.shown import draw_pictures, write_modules, write_pictures, write_texts
 from saddlebag.launch.results.tensorboard import Events
-from saddlebag.launch.texts import offers_texts, write_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,22 +75,22 @@ class Outputs:
         self._progress(Progress(rounds, replica.iteration))
         if verdict.merits is None or not np.isfinite(replica.z_D).all():
             return
-        if verdict.reason and offers_modules(self._problem):
+        if verdict.reason and isinstance(self._problem, HasModules):
             write_modules(self._problem, replica.z_D, self._folder)
-        if verdict.reason and offers_texts(self._problem):
+        if verdict.reason and isinstance(self._problem, HasTexts):
             tables = write_texts(self._problem, replica.z_D, self._folder / TEXTS)
             if self._events is not None:
                 self._events.texts(tables, rounds)
-        if offers_pictures(self._problem):
-            self._show(rounds, replica, last=bool(verdict.reason))
+        if isinstance(self._problem, ShowsPictures):
+            self._show(self._problem, rounds, replica, last=bool(verdict.reason))
 
-    def _show(self, rounds: int, replica: ReplicaState, *, last: bool) -> None:
+    def _show(self, problem: ShowsPictures, rounds: int, replica: ReplicaState, *, last: bool) -> None:
         """Pictures at the last round, and at every so many evaluations where asked."""
         self._evaluations += 1
         due = self._every > 0 and self._evaluations % self._every == 0
         if not (due or last):
             return
-        grids, folder = draw_pictures(self._problem, replica.z_D), self._folder / PICTURES
+        grids, folder = draw_pictures(problem, replica.z_D), self._folder / PICTURES
         if due:
             write_pictures(grids, folder, f"-{rounds:08d}")
         pngs = write_pictures(grids, folder)

@@ -1,8 +1,7 @@
-"""Pictures of an iterate: what a problem shows of it (samples of a generator, attacked inputs), as one grid for each name.
+"""What a problem has to show of an iterate, as files: pictures, texts, and its networks, which load into the plain models.
 
-A problem offers them by a method beside those of `Problem`:
-
-    def pictures(self, z_D: Vector) -> Mapping[str, NDArray]:     name -> (N, H, W), grey values in [0, 1]
+It offers them by the capabilities `ShowsPictures` (samples of a generator, attacked inputs: one grid for each name), `HasTexts`
+(guesses at hidden words, classes: tables in Markdown) and `HasModules` (safetensors under the names of their own `state_dict`).
 """
 
 from __future__ import annotations
@@ -14,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.algorithms.capabilities import HasTokenizer, WritesItself
 from saddlebag.errors import ConfigError
 from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from saddlebag.algorithms.base import Problem
+    from saddlebag.algorithms.capabilities import HasModules, HasTexts, ShowsPictures
     from saddlebag.compression.payload import Vector
 
-__all__ = ["draw_pictures", "grid", "offers_pictures", "write_pictures"]
+__all__ = ["draw_pictures", "grid", "write_modules", "write_pictures", "write_texts"]
 
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 _SIDE = 56  # pixels that a small picture is magnified to, at least
@@ -34,23 +34,17 @@ _LINE = 2  # pixels between pictures
 _GREY = 0.5
 
 
-def offers_pictures(problem: Problem) -> bool:
-    """Whether the problem has something to show."""
-    return callable(getattr(problem, "pictures", None))
-
-
-def draw_pictures(problem: Problem, z_D: Vector) -> dict[str, npt.NDArray[np.float64]]:
+def draw_pictures(problem: ShowsPictures, z_D: Vector) -> dict[str, npt.NDArray[np.float64]]:
     """The grids (height, width) of a problem's pictures at z, by name.
 
     Raises:
         ConfigError: the problem offers something else than (N, H, W) in [0, 1] under plain names.
     """
-    shown: Mapping[str, Any] = getattr(problem, "pictures")(z_D)  # noqa: B009 (no part of the protocol)
     grids = {}
-    for name, pictures in shown.items():
+    for name, pictures in problem.pictures(z_D).items():
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"pictures of {problem.name}: a name has letters, digits and _ (64 at most), got {name!r}")
-        grids[name] = grid(np.asarray(pictures, np.float64), f"pictures of {problem.name}: {name}")
+            raise ConfigError(f"pictures: a name has letters, digits and _ (64 at most), got {name!r}")
+        grids[name] = grid(np.asarray(pictures, np.float64), f"pictures: {name}")
     return grids
 
 
@@ -92,3 +86,58 @@ def write_pictures(
     for name, (png, _, _) in pngs.items():
         write_atomically(folder / f"{name}{suffix}.png", png)
     return pngs
+
+
+def write_texts(problem: HasTexts, z_D: Vector, folder: Path) -> dict[str, str]:
+    """Write each table at z as folder/name.md; returns them by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {name: _markdown(rows) for name, rows in problem.texts(z_D).items()}
+    for name, text in written.items():
+        write_atomically(folder / f"{name}.md", text.encode())
+    return written
+
+
+def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(_cell(text) for text in row)} |" for row in rows]
+    lines.insert(1, "|---" * len(rows[0]) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """What a corpus holds must not end a cell or be taken for markup of the page."""
+    for letter in "\\|`*_<>&":
+        text = text.replace(letter, f"\\{letter}")
+    return " ".join(text.split())
+
+
+def write_modules(problem: HasModules, z_D: Vector, folder: Path) -> list[Path]:
+    """Write each module at z: folder/name.safetensors, or the folder that its own `save_pretrained` writes.
+
+    The file holds every name of the module's `state_dict`, tied ones too, so it loads by
+
+        module.load_state_dict(safetensors.torch.load_file(path))
+
+    Returns:
+        What was written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, module in problem.module(z_D).items():
+        if isinstance(module, WritesItself):
+            path = folder / name
+            module.save_pretrained(path)
+            if isinstance(problem, HasTokenizer) and problem.tokenizer is not None:
+                problem.tokenizer.save_pretrained(path)
+        else:
+            path = folder / f"{name}.safetensors"
+            write_atomically(path, _pack(module))
+        written.append(path)
+    return written
+
+
+def _pack(module: Any) -> bytes:
+    import safetensors.torch  # here, for torch
+
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    packed: bytes = safetensors.torch.save(tensors)
+    return packed

@@ -31,5 +31,5 @@ def test_bad_parameters() -> None:
     data = sample()
     with pytest.raises(ConfigError, match="labels must be -1 or"):
         LogisticRegression(data.rows, 2 * data.labels_N, (np.arange(80),))
-    with pytest.raises(ConfigError, match="needs a data set"):
+    with pytest.raises(ConfigError, match="needs data"):
         PROBLEMS["logistic_regression"](None, num_workers=2)

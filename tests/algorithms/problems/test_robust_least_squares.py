@@ -60,5 +60,5 @@ def test_a_dear_adversary_leaves_ridge_regression() -> None:
 def test_bad_parameters(params: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         PROBLEMS["robust_least_squares"](sample(), num_workers=2, **params)
-    with pytest.raises(ConfigError, match="needs a data set"):
+    with pytest.raises(ConfigError, match="needs data"):
         PROBLEMS["robust_least_squares"](None, num_workers=2)

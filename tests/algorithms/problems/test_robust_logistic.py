@@ -253,7 +253,7 @@ def test_bad_parameters(params: dict[str, float], words: str) -> None:
 
 
 def test_data_are_needed() -> None:
-    with pytest.raises(ConfigError, match="robust_logistic needs a data set"):
+    with pytest.raises(ConfigError, match="robust_logistic needs data"):
         PROBLEMS["robust_logistic"](None, num_workers=2)
 
 

@@ -33,7 +33,7 @@ def test_the_first_rule_that_fits_wins() -> None:
         tensors=TENSORS,
         rules=[Rule(match="*.bias", use=Identity()), Rule(min_size=20, use=TopK(k=6)), Rule(use=TopK(fraction=0.5))],
     )
-    assert compressor.dimension == D
+    assert compressor.encode(np.zeros(D), Draws(0, 0)).dimension == D
     assert [type(c) for _, c in compressor.pieces] == [TopK, Identity, TopK, TopK]
     x_D = np.random.default_rng(0).standard_normal(D)
     payload = compressor.encode(x_D, Draws(0, 0))

@@ -33,7 +33,7 @@ def test_the_piece_is_a_function_of_the_round_alone(rounds: list[int], worker: i
     compressor: Any = scheduled([(start, TopK(k=number + 1)) for number, start in enumerate(starts)])
     for round_ in range(42):
         expected = max(number for number, start in enumerate(starts) if start <= round_) + 1
-        assert compressor.at(round_) == TopK(k=expected)
+        assert compressor._at(round_) == TopK(k=expected)
         assert len(compressor.encode(X, Draws(seed, round_, worker)).index_K) == expected
 
 
@@ -92,7 +92,7 @@ def test_every_value_of_a_slow_decay_is_used_once() -> None:
     values = [piece.k for _, piece in slow.pieces]
     assert values == sorted(set(values), reverse=True)
     assert (values[0], values[-1]) == (5, 1)
-    assert [slow.at(2 * j).k for j in range(20)] == [max(1, round(5 * 0.9**j)) for j in range(20)]
+    assert [slow._at(2 * j).k for j in range(20)] == [max(1, round(5 * 0.9**j)) for j in range(20)]
 
 
 @pytest.mark.parametrize(

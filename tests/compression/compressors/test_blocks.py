@@ -28,16 +28,16 @@ def test_the_nearest_level_contracts_every_vector(compressor: NearestInt8, x_D: 
     payload = compressor.encode(x_D, Draws(0, 0, 0))
     error2 = sum(((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(payload.dense(), x_D.tolist(), strict=True)), Fraction(0))
     assert error2 <= (1 - Fraction(compressor.alpha(len(x_D))) + Fraction(1, 2**21)) * square(x_D)
-    assert np.abs(payload.level_D).max() <= compressor.levels
+    assert np.abs(payload.level_D).max() <= compressor._levels
 
 
 @pytest.mark.parametrize("compressor", [NearestInt8(), NearestInt4()], ids=repr)
 def test_alpha_is_attained_by_halves(compressor: NearestInt8) -> None:
     d = compressor.block
     x_D = np.full(d, 0.4999999)  # below one half, and the scale, rounded up, cannot lift it above
-    x_D[0] = compressor.levels
+    x_D[0] = compressor._levels
     payload = compressor.encode(x_D, Draws(0, 0, 0))
-    assert payload.level_D.tolist() == [compressor.levels] + [0] * (d - 1)
+    assert payload.level_D.tolist() == [compressor._levels] + [0] * (d - 1)
     assert math.isclose(float(((payload.dense() - x_D) ** 2).sum() / (x_D @ x_D)), 1 - compressor.alpha(d), rel_tol=1e-5)
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Verdict
+from saddlebag.algorithms.capabilities import HasTexts
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.launch.results.outputs import Outputs
-from saddlebag.launch.texts import offers_texts, write_texts
+from saddlebag.launch.results.shown import write_texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def test_cells_stay_whole(tmp_path: Path) -> None:
     text = write_texts(problem, np.full(4, 0.5), tmp_path / "deep" / "er")["said"]
     assert text == "| a \\| b | value |\n|---|---|\n| x y \\`\\*\\_\\<i\\> | 0.5 |\n"
     assert (tmp_path / "deep" / "er" / "said.md").read_text() == text
-    assert not offers_texts(BilinearGame(n=2, num_workers=2))
+    assert not isinstance(BilinearGame(n=2, num_workers=2), HasTexts)
 
 
 def test_they_come_at_the_end_and_in_tensorboard(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from saddlebag.algorithms import Verdict
 from saddlebag.algorithms.networks.digits import Images, digits_transformer
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.vision import SHAPES, VisionTransformer
-from saddlebag.launch.modules import write_modules
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.launch.results.outputs import Outputs
+from saddlebag.launch.results.shown import write_modules
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,190 @@
+"""What problems, operators, methods and their factories may have beside their contracts; callers ask by `isinstance`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+    import torch
+    from torch import nn
+
+    from saddlebag.algorithms.base import Operator
+    from saddlebag.compression.combinators.per_tensor import Tensor
+    from saddlebag.compression.draws import Draws
+    from saddlebag.compression.payload import Vector
+
+__all__ = [
+    "CompressesBothWays",
+    "Divisible",
+    "Foresees",
+    "HasLocalBlocks",
+    "HasModules",
+    "HasSolution",
+    "HasTensors",
+    "HasTexts",
+    "HasTokenizer",
+    "IsLate",
+    "OnDevice",
+    "Reads",
+    "Restartable",
+    "RunsOnDevice",
+    "Sends",
+    "ShowsPictures",
+    "WritesItself",
+]
+
+
+# -- problems ------------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class HasSolution(Protocol):
+    """The problem knows z*, float64 (D,), or says None."""
+
+    @property
+    def solution(self) -> Vector | None: ...
+
+
+@runtime_checkable
+class HasTensors(Protocol):
+    """z is made of tensors: what `per_tensor`, LAMB and PowerSGD divide it by."""
+
+    @property
+    def tensors(self) -> Sequence[Tensor]: ...
+
+
+@runtime_checkable
+class HasLocalBlocks(Protocol):
+    """Samples have variables of their own, which stay on their worker (`local_blocks.py`); None for none."""
+
+    @property
+    def local(self) -> Any: ...
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A worker's operator as a mean over the ranks of its node."""
+
+    def part(self, worker: int, rank: int, ranks: int) -> Operator:
+        """The part of one rank; `ConfigError` where it does not divide so."""
+
+
+@runtime_checkable
+class RunsOnDevice(Protocol):
+    """Operators compute on a device of torch, by its name: "cpu", "cuda"."""
+
+    @property
+    def device(self) -> str: ...
+
+
+@runtime_checkable
+class ShowsPictures(Protocol):
+    """Something to look at."""
+
+    def pictures(self, z_D: Vector) -> Mapping[str, npt.NDArray[Any]]:
+        """Name -> (N, H, W), grey values in [0, 1]."""
+
+
+@runtime_checkable
+class HasTexts(Protocol):
+    """Something to read: guesses at hidden words, classes of sentences."""
+
+    def texts(self, z_D: Vector) -> Mapping[str, Sequence[tuple[str, ...]]]:
+        """Name -> rows of a table, the heading first."""
+
+
+@runtime_checkable
+class HasModules(Protocol):
+    """Made of torch modules, which it gives away as plain ones."""
+
+    def module(self, z_D: Vector) -> Mapping[str, nn.Module]:
+        """Players by name, at z."""
+
+
+@runtime_checkable
+class HasTokenizer(Protocol):
+    """Models of transformers want their tokenizer beside them; None for none."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+
+@runtime_checkable
+class WritesItself(Protocol):
+    """A module, or a tokenizer, of transformers: it writes its own folder, configuration included."""
+
+    def save_pretrained(self, path: Any) -> Any: ...
+
+
+# -- operators -----------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """An operator that can stay on its device: tensors there in and out, the bits of its call; it keeps no point.
+
+    `exact_dtype` is the type in which point and value lose nothing; an operator without it needs float64.
+    """
+
+    @property
+    def exact_dtype(self) -> torch.dtype: ...
+
+    def on_device(self, z_D: torch.Tensor, draws: Draws) -> torch.Tensor: ...
+
+
+# -- methods -------------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class CompressesBothWays(Protocol):
+    """A method with a compressor for each direction."""
+
+    @property
+    def up(self) -> Any: ...
+
+    @property
+    def down(self) -> Any: ...
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A method that keeps more than z over a new epoch: moving means, the place in a schedule."""
+
+    def restart(self, replica: Any) -> Any:
+        """The replica with which the epoch begins."""
+
+
+@runtime_checkable
+class IsLate(Protocol):
+    """Workers answer for the point of the round before, where it is true."""
+
+    @property
+    def late(self) -> bool: ...
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A worker may know where its next step will ask before the downlink has come."""
+
+    def foreseen(self, own: Any) -> Vector | None:
+        """The point, from the worker's state after its step; None where it does not know."""
+
+
+# -- factories -----------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A problem's factory whose data are no labelled rows: a key of `saddlebag.launch.data.readers.READERS`."""
+
+    reads: str
+
+
+@runtime_checkable
+class Sends(Protocol):
+    """A method's factory without compressors says in a few words what travels; `saddlebag list methods` shows it."""
+
+    sends: str
