@@ -15,7 +15,7 @@ from saddlebag.compression import check_compressor
 from saddlebag.compression.compressors.top_k import TopK
 
 PACKAGE = Path(__file__).parents[1] / "saddlebag"
-FOREIGN = ("strerror", "__globals__", "__module__", "shape", "tocsr", "__name__", "sched_getaffinity", "dtype")
+FOREIGN = ("strerror", "__globals__", "__module__", "shape", "tocsr", "__name__", "__qualname__", "sched_getaffinity", "dtype")
 """What no plug-in of ours has: errors of the system, Python's own, arrays of other libraries, platforms."""
 
 
