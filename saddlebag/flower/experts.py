@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import Strategy
 
 from saddlebag.algorithms.groupwise import AdaNormalHedge, ExpertAggregation
 from saddlebag.errors import ConfigError
+from saddlebag.flower.compression.dtypes import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -108,10 +109,14 @@ class SleepingExperts(Strategy):
     def _mean(self, models: dict[int, ArrayRecord], weight_M: Any) -> ArrayRecord:
         names = list(next(iter(models.values())))
         arrays = {}
+        for client, record in models.items():
+            if odd := set(record) ^ set(names):
+                raise ConfigError(f"clients must send the same arrays; client {client} and the first differ in {min(odd)!r}")
         for name in names:
             parts = [(weight_M[client], record[name].numpy()) for client, record in models.items()]
-            total = sum(weight * part.astype(np.float64) for weight, part in parts)
-            arrays[name] = Array(np.asarray(total).astype(parts[0][1].dtype))
+            total = np.asarray(sum(weight * part.astype(np.float64) for weight, part in parts))
+            dtype = parts[0][1].dtype
+            arrays[name] = Array(nearest(total, dtype) if dtype.kind in "iub" else total.astype(dtype))
         return ArrayRecord(arrays)
 
     # -- the inner strategy's ----------------------------------------------------------------------------------------------

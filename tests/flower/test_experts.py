@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("flwr", reason="Flower is an extra")
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
@@ -70,3 +70,13 @@ def test_replies_that_do_not_say_whose_they_are_are_refused() -> None:
     strategy = SleepingExperts(inner(), num_clients=CLIENTS, loss=Stream())
     with pytest.raises(ConfigError, match="must hold 'partition-id'"):
         strategy.start(InProcessGrid(app_of(key="who"), CLIENTS), ArrayRecord([np.zeros(D, np.float32)]), num_rounds=1)
+
+
+def test_means_of_whole_numbers_are_rounded_and_clients_with_other_arrays_are_named() -> None:
+    strategy = SleepingExperts(FedAvg(), num_clients=3, loss=lambda arrays, round_: 0.5)
+    models = {client: ArrayRecord({"n": Array(np.array([27, 27 + client % 2]))}) for client in range(3)}
+    mean = strategy._mean(models, np.array([0.3, 0.6, 0.1]))
+    assert (mean["n"].dtype, mean["n"].numpy().tolist()) == ("int64", [27, 28])
+    models[2] = ArrayRecord({"m": Array(np.zeros(2))})
+    with pytest.raises(ConfigError, match="client 2 and the first differ in 'm'"):
+        strategy._mean(models, np.array([0.3, 0.6, 0.1]))

@@ -18,7 +18,7 @@ from saddlebag.flower.compression.packing import array_kind, read_array
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Dtypes"]
+__all__ = ["Dtypes", "nearest"]
 
 Whole: TypeAlias = np.ndarray[Any, Any]
 _WHOLE, _NUMBERS = "iub", "fiub"
@@ -101,7 +101,7 @@ class Dtypes:
     def _whole(self, name: str, value: Whole, dtype: np.dtype[Any]) -> Array:
         if not np.isfinite(value).all():
             raise NotFiniteError(f"the strategy's model has nan or inf in array {name!r}, which holds whole numbers ({dtype})")
-        whole = _nearest(value, dtype)
+        whole = nearest(value, dtype)
         first, agree = self._same.get(name, (whole, np.zeros(value.shape, bool)))
         if first.shape != whole.shape or first.dtype != dtype:
             return Array(whole)
@@ -114,11 +114,11 @@ def _fits(name: str, array: Array, dtype: np.dtype[Any]) -> bool:
     if array.dtype == str(dtype) or array_kind(array) not in tuple(_NUMBERS):
         return True
     value = read_array(name, array)
-    return bool(np.isfinite(value).all() and (_nearest(value, dtype) == value).all())
+    return bool(np.isfinite(value).all() and (nearest(value, dtype) == value).all())
 
 
-def _nearest(value: Whole, dtype: np.dtype[Any]) -> Whole:
-    """The nearest numbers of a whole dtype; ties to even."""
+def nearest(value: Whole, dtype: np.dtype[Any]) -> Whole:
+    """The nearest numbers that a dtype of whole numbers or booleans has: ties to even, what is out of range at its end."""
     if dtype.kind == "b":
         return np.asarray(value > 0.5)
     limits = np.iinfo(dtype)

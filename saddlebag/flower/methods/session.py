@@ -25,6 +25,7 @@ from saddlebag.algorithms import Judge, Record
 from saddlebag.errors import ConfigError, PeerLost, SaddlebagError
 from saddlebag.flower.compression.mod import worker_of
 from saddlebag.flower.methods.link import FACTS, SESSION, result_of
+from saddlebag.flower.methods.settings import refuse_in_session
 from saddlebag.launch.build import build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.processes import run_worker, tune_process
 from saddlebag.launch.recipe.recipe import recipe_from_dict
@@ -54,7 +55,7 @@ def run_session(
     grid: Grid,
     recipe: Recipe,
     *,
-    address: str = "127.0.0.1:0",
+    address: str | None = None,
     certificate: Path | None = None,
     key: Path | None = None,
     ca: Path | None = None,
@@ -69,8 +70,9 @@ def run_session(
 
     Args:
         grid: Flower's.
-        recipe: what to run.
-        address: HOST:PORT where this ServerApp can listen and the clients can reach it; port 0 takes a free one.
+        recipe: what to run; its `[server]` and `[stop]` hold as in the gRPC driver.
+        address: HOST:PORT where this ServerApp can listen and the clients can reach it, in place of the recipe's
+            `server.address`; port 0 takes a free one.
         certificate: PEM of this server; needed beyond loopback, with `key`.
         key: its private key.
         ca: PEM that signed the certificate; the clients are told.
@@ -80,11 +82,13 @@ def run_session(
         note: called with what a person should know.
 
     Raises:
-        ConfigError: the address needs TLS, or cannot be used.
+        ConfigError: the address needs TLS, or cannot be used; or the recipe gives `checkpoint.every` or a key of `[output]`,
+            which a session cannot keep to.
         PeerLost: a client gave up, and why; or fewer came than the recipe has workers.
     """
+    refuse_in_session(recipe)
     server = _Server(recipe, ServerSecurity(certificate=certificate, key=key), observe, note)
-    with server.listening(address) as bound:
+    with server.listening(address or recipe.server.address) as bound:
         invitation = {
             "recipe": json.dumps(recipe.to_dict()),
             "address": bound,
@@ -165,7 +169,9 @@ class _Server:
             recipe=recipe.canonical(),
             resolved=resolved_json(resolved),
             token=secrets.token_hex(16),
-            checkpoint_every=recipe.checkpoint.every,
+            lease_s=recipe.server.lease_s,
+            round_deadline_s=recipe.server.round_deadline_s,
+            on_lost=recipe.server.on_lost,
         )
         judge = Judge(problem, recipe.stop)
         self.core = ServerCore(build_method(resolved, problem), judge, problem.start(), settings, time.monotonic())

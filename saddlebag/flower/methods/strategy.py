@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from saddlebag.algorithms import Judge, Record, pack
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.flower.methods.link import DOWN, FACTS, HELLO, REPLICA, ROUND, UPLINK, Orders, frames_from, frames_to, result_of
+from saddlebag.flower.methods.settings import refuse_by_messages
 from saddlebag.launch.build import build_method, build_problem, resolve, resolved_json
 from saddlebag.proto.checkpoint import arrays_to_bytes
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk
@@ -40,10 +41,14 @@ class MethodStrategy(Strategy):
     short, all begin a new epoch, as when a worker of the gRPC driver comes back without its disk.
 
     Args:
-        recipe: what to run; every client builds its share of the problem from it.
+        recipe: what to run; every client builds its share of the problem from it. `[stop]` and `server.round_deadline_s`, for
+            the replies of one exchange, hold; other keys of `[server]`, `checkpoint.every` and `[output]` are refused.
         log_bytes: memory for the downlinks that rebuild a client which lost its state; beyond it, a new epoch begins.
         observe: called with each record of the history.
         note: called with what a person should know.
+
+    Raises:
+        ConfigError: the recipe gives a key that cannot be kept to by Flower's messages.
 
     Attributes:
         core: the server's state; `core.ledger` counts bytes as the gRPC driver does.
@@ -57,6 +62,8 @@ class MethodStrategy(Strategy):
         observe: Callable[[Record], None] = lambda record: None,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
+        refuse_by_messages(recipe)
+        self._deadline_s = recipe.server.round_deadline_s
         problem = build_problem(recipe)
         resolved = resolve(recipe, problem)
         self._recipe, self._resolved = json.dumps(recipe.to_dict()), resolved_json(resolved)
@@ -90,7 +97,7 @@ class MethodStrategy(Strategy):
         for number in range(num_rounds):
             if self.core.finished:
                 break
-            replies = list(grid.send_and_receive(self._messages(number), timeout=timeout))
+            replies = list(grid.send_and_receive(self._messages(number), timeout=min(timeout, self._deadline_s)))
             idle = 0 if self._take(replies) else idle + 1
             if idle >= _IDLE_ROUNDS:
                 raise PeerLost(f"round {self.core.round}: no usable reply in {idle} exchanges; last: {_reason(replies)}")
