@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, participants
 from saddlebag.compression import SERVER, Draws, Mean, Sum
 from saddlebag.errors import ConfigError, NotFiniteError
@@ -77,12 +79,33 @@ class Judge:
         watch: Callable[[int, Any, Verdict], None] = lambda rounds, replica, verdict: None,
     ) -> None:
         self._problem, self._stop, self._watch = problem, stop, watch
-        self._limit = _TOO_LARGE * (next(iter(problem.merits(problem.start()).values())) or 1.0)
+        at_start = problem.merits(problem.start())
+        self._names = tuple(at_start)
+        self._limit = _TOO_LARGE * (next(iter(at_start.values())) or 1.0)
+        self._evaluated = -1
 
     def __call__(self, rounds: int, before: Any, after: Any) -> Verdict:
         """The verdict after `rounds` rounds, the last of which took the replica from `before` to `after`."""
         verdict = self._verdict(rounds, before, after)
+        if verdict.merits is not None:
+            self._evaluated = rounds
         self._watch(rounds, after, verdict)
+        return verdict
+
+    def overflow(self, rounds: int, replica: Any) -> Verdict:
+        """The verdict on a run whose next round cannot be sent: its last boundary's merits, unless they were told already.
+
+        Merits that have no value there are NaN.
+        """
+        merits: Mapping[str, float] | None = None
+        if self._evaluated != rounds:
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    merits = self._problem.merits(replica.z_D)
+            except NotFiniteError:
+                merits = dict.fromkeys(self._names, math.nan)
+        verdict = Verdict(merits, DIVERGED)
+        self._watch(rounds, replica, verdict)
         return verdict
 
     def passes(self, rounds: int, before: Any) -> bool:
@@ -208,7 +231,8 @@ def simulate(
     """Run a method on a problem in this process.
 
     Every message passes through `wire`, so the trajectory is bit for bit that of processes on a network, and the byte
-    counts are lengths of encoded messages. A run whose messages overflow ends as "diverged". `watch` is that of `Judge`.
+    counts are lengths of encoded messages. A run whose messages overflow ends as "diverged"; every run has a last record.
+    `watch` is that of `Judge`.
     """
     judge, run = Judge(problem, stop, watch=watch), _InProcess(problem, method, seed, wire)
     history: list[Record] = []
@@ -218,12 +242,12 @@ def simulate(
         try:
             run.round()
         except NotFiniteError:
-            reason = DIVERGED
-            break
-        verdict = judge(run.rounds, before, run.replica)
+            verdict = judge.overflow(run.rounds, run.replica)
+        else:
+            verdict = judge(run.rounds, before, run.replica)
+            if verdict.reason is not None:
+                run.end()
         reason = verdict.reason
-        if reason is not None:
-            run.end()
         if verdict.merits is not None:
             record = Record(run.rounds, run.replica.iteration, verdict.merits, run.up_bytes, run.down_bytes)
             if keep_history:

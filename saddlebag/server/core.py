@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms import DIVERGED, AnyMethod, Record, Verdict, digest, participants, restarted
+from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Verdict, digest, participants, restarted
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import NotFiniteError, RemoteProtocolError
 from saddlebag.proto.codec import encode
@@ -52,6 +52,7 @@ class ServerCore:
     ) -> None:
         self.method, self.settings = method, settings
         self._judge, self._passes = judge, getattr(judge, "passes", lambda rounds, before: False)
+        self._overflow = judge.overflow if isinstance(judge, Judge) else lambda rounds, replica: Verdict(None, DIVERGED)
         self.epoch = self.epoch_start = self.round = 0
         self.members = tuple(range(settings.num_workers))
         self.replica = method.init_replica(start_D)
@@ -199,12 +200,7 @@ class ServerCore:
         self.finished = verdict.reason
         if self.finished:
             self.down_bytes += self._reach(self.members)
-        effects: list[Effect] = []
-        if verdict.merits is not None:
-            merits = dict(verdict.merits)
-            effects.append(
-                ef.Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes))
-            )
+        effects = self._observe(verdict)
         if self.deliveries.saves(self.round) or (self.finished and self.settings.checkpoint_every):
             effects.append(capture(self))
         self.open_round(now)
@@ -275,7 +271,14 @@ class ServerCore:
             return []
         self._waste_round()
         self.finished, self.cut_short = DIVERGED, True
-        return [ef.Finished(DIVERGED, announced=False)]
+        return [*self._observe(self._overflow(self.round, self.replica)), ef.Finished(DIVERGED, announced=False)]
+
+    def _observe(self, verdict: Verdict) -> list[Effect]:
+        """The record of the present boundary, where merits were due."""
+        if verdict.merits is None:
+            return []
+        merits = dict(verdict.merits)
+        return [ef.Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes))]
 
     def _waste_round(self) -> None:
         abandoned = sum(self._gather.abandon(worker) for worker in self.active)

@@ -227,6 +227,13 @@ def test_no_error_is_thrown_back(method: str, distance: float) -> None:
         assert sound.thrown_back(cell, iterations=40) <= 1.0, cell
 
 
+def test_nor_under_a_prox() -> None:
+    """There F does not vanish at the solution, so news beside it look small too early."""
+    for distance in (1e-5, 1e-9):
+        cell = sound.Cell("robust_logistic", "innovations", 2, distance, 0, hide=False)
+        assert sound.thrown_back(cell, iterations=40) <= 1.0, cell
+
+
 def test_a_new_epoch_near_the_solution_does_not_throw_the_error_back() -> None:
     """Memories begin empty again; those of two workers cancel while they fill."""
     game = BilinearGame(n=6, num_workers=2, regularisation=0.2)

@@ -17,6 +17,7 @@ from saddlebag.algorithms import (
     Problem,
     Record,
     Stop,
+    Verdict,
     compressed_extragradient,
     digest,
     extragradient,
@@ -86,6 +87,27 @@ def test_divergence_ends_a_run(game: BilinearGame, wire: LoopbackWire) -> None:
     errors = [record.merits["relative_error"] for record in outcome.history]
     assert outcome.reason == "diverged"
     assert errors[-1] > 1e6 >= max(errors[:-1])  # a million times the start
+
+
+@pytest.mark.parametrize("step_size", [1e9, 1e300])
+def test_a_run_that_diverges_before_its_first_record_has_a_last_one(
+    game: BilinearGame, wire: LoopbackWire, step_size: float
+) -> None:
+    stop, told = Stop(max_iterations=1000, every=1000), list[Record]()
+    outcome = simulate(game, ogda(game, step_size=step_size), seed=0, stop=stop, wire=wire, observe=told.append)
+    assert outcome.reason == "diverged"
+    assert told == list(outcome.history)
+    (last,) = outcome.history
+    assert (last.round, last.iteration) == (outcome.rounds, outcome.replica.iteration)
+    assert (last.up_bytes, last.down_bytes) == (outcome.up_bytes, outcome.down_bytes)
+    assert set(last.merits) == set(game.merits(game.start()))
+
+
+def test_the_last_record_is_not_told_twice(game: BilinearGame) -> None:
+    judge, point = Judge(game, Stop(max_rounds=9)), Point(game.start(), 1)
+    assert judge(1, Point(game.start(), 0), point).merits is not None
+    assert judge.overflow(1, point) == Verdict(None, "diverged")
+    assert judge.overflow(2, point).merits == game.merits(game.start())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from saddlebag.algorithms import AnyMethod, Judge, Outcome, Stop, digest, extragradient, masha1
+from saddlebag.algorithms import AnyMethod, Judge, Outcome, Record, Stop, digest, extragradient, masha1
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
@@ -46,7 +46,8 @@ class Cluster:
         self.notes: list[str] = []
         settings = {"num_workers": problem.num_workers, "seed": 7, **settings}
         core = ServerCore(method, Judge(problem, stop), problem.start(), ServerSettings(**settings), time.monotonic())
-        self.server = ServerShell(core, note=self.notes.append)
+        self.history: list[Record] = []
+        self.server = ServerShell(core, note=self.notes.append, observe=self.history.append)
         self.core = core
         self.address = ""
 
@@ -336,6 +337,7 @@ def test_divergence_ends_the_run_alike_under_both_drivers(
     cluster = Cluster(game, method, stop)
     asyncio.run(cluster.run())
     assert (cluster.core.finished, cluster.core.round) == (expected.reason, expected.rounds)
+    assert repr(cluster.history) == repr(list(expected.history)) != "[]"  # NaN is not itself
     assert digest(cluster.core.replica) == digest(expected.replica)
     ledger = cluster.core.ledger
     assert (ledger.up.payload, cluster.core.down_bytes) == (expected.up_bytes, expected.down_bytes)

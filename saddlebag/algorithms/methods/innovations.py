@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain, square
-from saddlebag.algorithms.base import Message, Operator, Problem
+from saddlebag.algorithms.base import Message, Operator, Problem, identity_prox
 from saddlebag.algorithms.methods.anchor import known_constants
 from saddlebag.algorithms.methods.one_part import OnePart
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, kind_of, track
@@ -109,12 +109,16 @@ class Innovations(OnePart):
         return InnovationsReplica(z_D, known_D, replica.iteration + 1)
 
     def strain(self, before: InnovationsReplica, down: Message, after: InnovationsReplica) -> Strain | None:
-        """Of the optimistic step, on what is known of F; all of it is news at first."""
+        """Of the optimistic step, on what is known of F; all of it is news at first.
+
+        Under a prox F itself does not vanish at the solution, only the displacement does.
+        """
         del down
         news_D = after.known_D - before.known_D
-        slope = square(after.known_D + news_D)
-        news = square(news_D) / slope if slope > 0 else 0.0
-        return dataclasses.replace(optimistic_strain(before, after, news_D), news=news)
+        strain = optimistic_strain(before, after, news_D)
+        unconstrained = self.prox is identity_prox
+        slope = square(after.known_D + news_D) if unconstrained else strain.moved / self.step_size**2
+        return dataclasses.replace(strain, news=square(news_D) / slope if slope > 0 else 0.0)
 
     def stay(self, before: InnovationsReplica, after: InnovationsReplica) -> InnovationsReplica:
         """With z where it was."""

@@ -172,6 +172,7 @@ class _First(_Rank):
             except NotFiniteError:
                 self.reason = DIVERGED
                 self.talk.announce(b"", NOT_FINITE)
+                yield judge.overflow(self.core.round, self.core.replica)
                 return
             self.core.apply(decode(sent, self.core.downlink_sizes(), self._draws))
             verdict = judge(self.core.round, before, self.core.replica)
@@ -193,15 +194,18 @@ class _First(_Rank):
         own = self.step()
         received = self.talk.collect([worker for worker in active if worker], max_message_bytes(sizes)) | {0: own}
         messages: list[Message] = []
+        up_bytes = 0
         for worker in active:
             data = received[worker]
             if data is None:
                 raise NotFiniteError(f"worker {worker} has no finite message at round {core.round}")
             messages.append(decode(data, sizes, draws.of(worker)))
-            self.up_bytes += len(data)
+            up_bytes += len(data)
         means = form_means(sizes, iter(messages), len(active))
         self._own, down = self.method.server_step(core.replica, self._own, means, draws)
-        return b"".join(encode(down))
+        sent = b"".join(encode(down))
+        self.up_bytes += up_bytes  # of a round that cannot be completed nothing counts
+        return sent
 
     def capture(self) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays, meta = super().capture()

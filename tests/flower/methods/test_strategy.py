@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("flwr", reason="Flower is an extra")
 from flwr.app import Error, Message, RecordDict
 
-from saddlebag.algorithms import digest, simulate
+from saddlebag.algorithms import Record, digest, simulate
 from saddlebag.errors import PeerLost
 from saddlebag.flower import InProcessGrid, MethodStrategy, method_app, run_session
 from saddlebag.launch.build import build_method, build_problem, resolve
@@ -119,9 +119,11 @@ def test_beyond_the_log_a_lost_state_begins_a_new_epoch_and_the_run_converges() 
 
 
 def test_a_diverging_run_ends_as_such() -> None:
-    strategy = MethodStrategy(recipe_for(MASHA1 | {"step_size": 1e4}, max_rounds=4000))
+    recipe, records = recipe_for(MASHA1 | {"step_size": 1e9}, max_rounds=4000, every=4000), list[Record]()
+    strategy = MethodStrategy(recipe, observe=records.append)
     strategy.start(grid=InProcessGrid(method_app(), 4))
     assert strategy.core.finished == "diverged"
+    assert [record.round for record in records] == [strategy.core.round]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -100,7 +100,9 @@ def test_a_run_that_diverges_ends_on_all_ranks(tmp_path: Path, on_ranks: Run) ->
     job = recipe({**MASHA1, "step_size": 1e200})
     result, *others = on_ranks(WORKERS, body(job, tmp_path))
     reference = expected(job)
-    assert (result["reason"], result["rounds"]) == ("diverged", reference.rounds)
+    facts = ("diverged", reference.rounds, reference.up_bytes, reference.down_bytes)
+    assert (result["reason"], result["rounds"], result["up_bytes"], result["down_bytes"]) == facts
+    assert len(history(tmp_path)) == len(reference.history) > 0
     assert others == [None, None]
 
 
