@@ -177,6 +177,7 @@ def test_one_worker_with_the_mean_is_all_workers_without_compression(game: Bilin
         ({"momentum": 0.9}, "rule 'adamw' has no parameter 'momentum'; known: weight_decay, beta1, beta2, eps"),
         ({"late": True, "local_steps": 2, "local_step_size": 0.1}, "late needs local_steps = 1 of the rule sgd, got 2 of sgd"),
         ({"local_steps": 0}, r"local_steps must lie in \[1, 2\^16\), got 0"),
+        ({"local_steps": 2**16, "local_step_size": 0.1}, r"local_steps must lie in \[1, 2\^16\), got 65536"),
         ({"local_steps": 2}, "local_steps = 2 of sgd needs a positive local_step_size, got 0.0"),
     ],
 )

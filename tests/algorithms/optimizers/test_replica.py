@@ -83,3 +83,9 @@ def test_the_schedule_rises_and_falls(game: BilinearGame) -> None:
     assert [build().pace(k) for k in (0, 3, 100)] == [0.25, 1.0, 1.0]
     assert [build(schedule="linear").pace(k) for k in (4, 8, 12, 99)] == [1.0, 0.5, 0.0, 0.0]
     assert build(schedule="cosine").pace(8) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("steps", [1, 2**16 - 1])
+def test_the_least_and_the_most_local_steps_are_taken(game: BilinearGame, steps: int) -> None:
+    method = METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=0.02, local_steps=steps, local_step_size=0.1)
+    assert method.local_steps == steps

@@ -95,3 +95,16 @@ def test_parameters_that_do_not_fit_are_named() -> None:
         SampledTopK(k=1, sample=0)
     with pytest.raises(ConfigError, match="sampled_top_k needs exactly one of k and fraction"):
         SampledTopK()
+
+
+def test_an_entry_of_exactly_the_threshold_is_kept() -> None:
+    x_D = np.array([0.25, -0.5, 0.0, 0.5, -0.75])
+    assert HardThreshold(threshold=0.5).encode(x_D, Draws(0, 0, 0)).index_K.tolist() == [1, 3, 4]
+
+
+def test_a_threshold_of_zero_sends_no_zeros() -> None:
+    """A sample of zeros sets the threshold 0, which every entry would reach."""
+    x_D = np.zeros(50)
+    x_D[[7, 31]] = -1e-300, 2.0
+    assert sampled_top_k_at(x_D, np.array([0, 1, 2]), 2).tolist() == [7, 31]
+    assert sampled_top_k_at(x_D, np.array([0]), 5).tolist() == [7, 31]

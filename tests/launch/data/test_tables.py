@@ -11,7 +11,7 @@ import pytest
 from saddlebag.algorithms.problems import SparseRows
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.readers import build_data
-from saddlebag.launch.data.tables import Encoding, is_table, read_table_file, read_tabular
+from saddlebag.launch.data.tables import Encoding, Table, is_table, read_table_file, read_tabular
 from saddlebag.launch.recipe.sections import DataSection
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -139,3 +139,23 @@ def test_adult_test_file() -> None:
     table = read_table_file(published("adult/adult.test.xz"))
     assert len(table.columns["income"]) == 16_281
     assert set(np.unique(table.columns["income"])) == {"<=50K", ">50K"}
+
+
+def test_a_column_of_one_value_is_not_scaled_by_rounding() -> None:
+    """The mean of three times 0.1 is not 0.1, so the computed deviation is tiny and positive."""
+    value_N = np.full(3, 0.1)
+    assert value_N.std() > 0
+    table = Table("t", {"a": value_N, "gone": np.full(3, np.nan), "b": np.arange(3.0), "label": np.array(["x", "y", "y"])})
+    encoding = Encoding.fit(table)
+    assert encoding.scales["a"] == (pytest.approx(0.1), 0.0)
+    assert encoding.scales["gone"] == (0.0, 0.0)
+    assert encoding.scales["b"] == (1.0, pytest.approx((2 / 3) ** 0.5))
+
+
+def test_a_text_column_with_a_million_values_is_the_last_that_is_a_feature() -> None:
+    """2^20 features are taken, one more is refused: a column that names its rows teaches nothing."""
+    text_N = np.array([f"{n:07d}" for n in range(2**20 + 1)])
+    label_N = np.where(np.arange(len(text_N)) % 2, "x", "y")
+    assert len(Encoding.fit(Table("t", {"id": text_N[1:], "label": label_N[1:]})).levels["id"]) == 2**20
+    with pytest.raises(DataError, match=r"the columns give no feature, or more than 1048576; use data\.drop"):
+        Encoding.fit(Table("t", {"id": text_N, "label": label_N}))

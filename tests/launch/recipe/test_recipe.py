@@ -83,6 +83,7 @@ def test_written_out_it_loads_back_to_an_equal_recipe(file: Path, tmp_path: Path
     ("assignment", "value"),
     [
         ("seed=7", {"seed": 7}),
+        ("seed=18446744073709551615", {"seed": 2**64 - 1}),
         ("driver=grpc", {"driver": "grpc"}),
         ('driver="grpc"', {"driver": "grpc"}),
         ("server.lease_s=5", {"server": {"lease_s": 5.0}}),
@@ -114,6 +115,7 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
         ("workers=true", r"workers must be a whole number, got True"),
         ("workers=0", r"workers must be at least 1, got 0"),
         ("seed=-1", r"seed must lie in \[0, 2\^64\), got -1"),
+        ("seed=18446744073709551616", r"seed must lie in \[0, 2\^64\), got 18446744073709551616"),
         ("driver=mpi", r"driver must be 'grpc' or 'simulate' or 'collective', got 'mpi'"),
         ("title=3", r"title must be text, got 3"),
         ("problem.name=bilinera", r"problem\.name 'bilinera' is no known problem; did you mean 'bilinear'"),

@@ -172,3 +172,13 @@ def test_sums_of_gaps_that_wrap_around_are_refused(monkeypatch: pytest.MonkeyPat
             monkeypatch.setattr(rice, "FEW", few)
             with pytest.raises(RemoteProtocolError, match="an index exceeds"):
                 decode_index(Reader(data), dimension, count)
+
+
+@pytest.mark.parametrize("gap", [253, 254, 255, 256, 257])
+def test_gaps_around_the_escape_are_read_again(gap: int) -> None:
+    """A gap equal to the byte that announces a long one is itself written long."""
+    index_K = np.cumsum([0, *[gap + 1] * 5, 1, gap + 1]).astype(np.int64)
+    data = codings_of(4000, index_K)[GAPS]
+    assert read(data, 4000, len(index_K)).tolist() == index_K.tolist()
+    long = 6 if gap >= 255 else 0
+    assert len(index_coding._gap_bytes(4000, index_K)) == len(index_K) + 4 * long
