@@ -21,6 +21,7 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms.capabilities import Foresees
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError
+from saddlebag.proto.checkpoint import count
 from saddlebag.proto.codec import encode
 
 if TYPE_CHECKING:
@@ -132,13 +133,13 @@ class WorkerCore:
         """Continue from a checkpoint.
 
         Raises:
-            StateError: it does not fit the method or the dimension.
+            StateError: it does not fit the method or the dimension, or is damaged.
         """
         self.replica = unpack(self.method.replica_type, arrays, self.dimension, "replica.")
         self._own, self._next = unpack(self.method.worker_type, arrays, self.dimension, "worker."), None
         if meta.get("stepped"):
             self._next = unpack(self.method.worker_type, arrays, self.dimension, "next.")
-        self.epoch, self.round = meta["epoch"], meta["round"]
+        self.epoch, self.round = count(meta, "epoch"), count(meta, "round")
 
     def unpack_replica(self, arrays: Arrays) -> Any:
         """The replica of a snapshot; `StateError` when it does not fit."""

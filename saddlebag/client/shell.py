@@ -106,8 +106,9 @@ class WorkerShell:
         session = ((SESSION_KEY, reply.session),)
         if reply.heal or (reply.fresh and reply.epoch_start > 0):
             await self._take_snapshot(channel, session, reply)
-        beats = asyncio.create_task(self._beat(channel, session, reply.lease_s / 3))
         call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session)
+        beats = asyncio.create_task(self._beat(channel, session, reply.lease_s / 3))
+        beats.add_done_callback(lambda ended: ended.cancelled() or call.cancel())  # it failed: nobody would renew the lease
         first = True
         try:
             while True:
@@ -141,6 +142,8 @@ class WorkerShell:
                 metadata = (await call.initial_metadata(), await call.trailing_metadata())
                 raise grpc.aio.AioRpcError(code, *metadata, await call.details()) from None
             return False
+        except asyncio.CancelledError as error:
+            raise (beats.exception() if beats.done() else None) or error from None
         finally:
             beats.cancel()
             call.cancel()
@@ -161,9 +164,7 @@ class WorkerShell:
         reply: pb.JoinReply = await join(request, timeout=_CALL_TIMEOUT_S)
         self.ledger.down += reply.ByteSize()
         if reply.protocol != PROTOCOL:
-            raise ConfigError(
-                f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; use the same release"
-            )
+            raise ConfigError(f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; take one release")
         self._configure(reply.resolved)
         core.members = tuple(reply.members)
         self._checkpoint_every = reply.checkpoint_every

@@ -225,7 +225,7 @@ def run_worker(
     store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
     if store is not None and store.rounds():
         arrays, meta = store.load(store.rounds()[-1])
-        require_same_recipe(meta["recipe"], recipe.canonical())
+        require_same_recipe(meta.get("recipe"), recipe.canonical())
         core.restore(arrays, meta)
 
     def configure(resolved: str) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from saddlebag.errors import StateError
+from saddlebag.errors import SaddlebagError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,9 @@ __all__ = [
     "CheckpointStore",
     "arrays_to_bytes",
     "bytes_to_arrays",
+    "count",
     "crosses",
+    "restoring",
     "superfluous",
     "write_atomically",
     "writing",
@@ -32,6 +34,7 @@ __all__ = [
 
 Arrays = dict[str, npt.NDArray[Any]]
 _KEEP = 2  # checkpoints: a peer may be one checkpoint behind, see docs/protocol.md
+_LARGEST_COUNT = 1 << 48  # rounds, of which the draws keep 48 bits; epochs and bytes stay below
 WORKER_KEEPS = 3
 """Checkpoints of a worker: one that was idle saves after a multiple of `checkpoint.every`, so the server's last two leave two
 newer ones behind them, and the server needs one that is not newer than its own."""
@@ -44,6 +47,29 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StateError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def restoring(what: str) -> Iterator[None]:
+    """Around what takes a state from the facts of a checkpoint: whatever somebody made of them, it ends in a `StateError`."""
+    try:
+        yield
+    except SaddlebagError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StateError(f"{what} is damaged: {error!r}") from error
+
+
+def count(facts: Mapping[str, Any], name: str) -> int:
+    """A whole number of a checkpoint's facts that counts something.
+
+    Raises:
+        StateError: it is missing, or no number from 0 to 2^48.
+    """
+    value = facts.get(name)
+    if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
+        raise StateError(f"the checkpoint is damaged: {name} must be a whole number from 0 to 2^48, got {value!r}")
+    return value
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
@@ -156,7 +182,10 @@ class CheckpointStore:
             StateError: the file is missing or damaged; it is left as it is.
         """
         with self._open(round_) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118 (not a dict)
+            arrays, facts = {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118 (not a dict)
+            if facts.get("round", round_) != round_:
+                raise ValueError(f"it says that it is of round {facts['round']!r}")
+            return arrays, facts
 
     def facts(self, round_: int) -> dict[str, Any]:
         """The facts alone, without reading the arrays; errors as `load`."""
@@ -183,4 +212,6 @@ class CheckpointStore:
 
 def _facts(file: Any) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(file.metadata()["saddlebag"])
+    if not isinstance(facts, dict):
+        raise TypeError("its facts are no JSON object")
     return facts

@@ -65,13 +65,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
 
 
-def require_same_recipe(theirs: str, ours: str) -> None:
+def require_same_recipe(theirs: str | None, ours: str) -> None:
     """Raise `ConfigError` naming the first field that differs, unless two canonical recipes agree."""
     if theirs == ours:
         return
     try:
-        found = recipe_difference(json.loads(theirs), json.loads(ours))
-    except (ValueError, RecursionError):
+        found = recipe_difference(json.loads(theirs or ""), json.loads(ours))
+    except (TypeError, ValueError, RecursionError):
         found = "it is no JSON"
     if found is not None:
         raise ConfigError(f"the recipes differ: {found}")

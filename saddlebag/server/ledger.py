@@ -50,4 +50,7 @@ class Ledger:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Ledger:
         rest = {key: value for key, value in values.items() if key not in ("up", "down")}
+        for number in (*values["up"].values(), *values["down"].values(), *rest.values()):
+            if type(number) is not int:
+                raise TypeError(f"the ledger holds {number!r}")
         return cls(Traffic(**values["up"]), Traffic(**values["down"]), **rest)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import pack, unpack
-from saddlebag.errors import StateError
+from saddlebag.proto.checkpoint import count, restoring
 from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.effects import Arrays, Save
 from saddlebag.server.ledger import Ledger
@@ -46,18 +46,23 @@ def restore(core: ServerCore, arrays: Arrays, meta: Mapping[str, Any], now: floa
         ConfigError: it is of another recipe; the message names the field that differs.
         StateError: it does not fit this run, or is damaged.
     """
-    require_same_recipe(meta["recipe"], core.settings.recipe)
+    require_same_recipe(meta.get("recipe"), core.settings.recipe)
     d = len(core.replica.z_D)
     core.replica = unpack(core.method.replica_type, arrays, d, "replica.")
     core.own = unpack(core.method.server_type, arrays, d, "server.")
-    try:
-        core.epoch, core.epoch_start, core.round = meta["epoch"], meta["epoch_start"], meta["round"]
-        core.members = tuple(meta["members"])
-        core.finished = meta["finished"]
+    with restoring(f"the server's checkpoint of round {meta.get('round')}"):
+        core.epoch, core.epoch_start, core.round = (count(meta, name) for name in ("epoch", "epoch_start", "round"))
+        core.members = _members(meta["members"], core.settings.num_workers)
+        core.finished = None if meta["finished"] is None else str(meta["finished"])
         core.ledger = Ledger.from_dict(meta["ledger"])
         core.log.restore(arrays["log"].tobytes(), meta["log"])
         core.deliveries.arrears.restore(meta["arrears"])
-        core.down_bytes = meta["down_bytes"]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StateError(f"the server's checkpoint of round {meta.get('round')} is damaged: {error!r}") from error
-    core.open_round(now)
+        core.down_bytes = count(meta, "down_bytes")
+        core.open_round(now)
+
+
+def _members(ranks: list[int], num_workers: int) -> tuple[int, ...]:
+    """The members of an epoch; ValueError when they are none."""
+    if not ranks or ranks != sorted({*ranks} & {*range(num_workers)}):
+        raise ValueError(f"members must be some of the {num_workers} workers, got {ranks!r}")
+    return tuple(ranks)

@@ -95,7 +95,7 @@ def run_session(
             "token": server.core.settings.token,
             "ca": ca.read_text() if ca is not None else "",
         }
-        _Party(grid, server.core, invitation, note).host(timeout, min(gather, timeout))
+        _Party(grid, server.core, invitation, note).host(timeout, min(gather, timeout), lambda: server.failed)
     return server.result()
 
 
@@ -107,10 +107,10 @@ class _Party:
         self._pending: dict[str, int] = {}  # message -> node
         self._invited: set[int] = set()
 
-    def host(self, timeout: float, gather: float) -> None:
-        """Return when the run is over and the clients have said so; `PeerLost` as `run_session`."""
+    def host(self, timeout: float, gather: float, failed: Callable[[], bool]) -> None:
+        """Return when the run is over and the clients have said so, or the server has failed; `PeerLost` as `run_session`."""
         begin_s, left_s = time.monotonic(), _LAST_WORDS_S
-        while True:
+        while not failed():
             self._invite()
             self._collect()
             waited_s = time.monotonic() - begin_s
@@ -198,6 +198,11 @@ class _Server:
             thread.join(_START_S)
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def failed(self) -> bool:
+        """Whether the server's thread has ended before the run did; `listening` raises why."""
+        return self._failure is not None
 
     def _run(self, address: str) -> None:
         tune_process()

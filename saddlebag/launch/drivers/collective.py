@@ -25,7 +25,7 @@ from saddlebag.launch.drivers.talk import GO_ON, NOT_FINITE, STOP, Talk
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
 from saddlebag.launch.results.results import RESULT, write_json
-from saddlebag.proto.checkpoint import CheckpointStore
+from saddlebag.proto.checkpoint import CheckpointStore, count, restoring
 from saddlebag.proto.codec import decode, encode, max_message_bytes
 from saddlebag.proto.handshake import require_same_recipe
 
@@ -101,7 +101,7 @@ class _Rank:
         self._store.forget_after(-1 if round_ is None else round_)
         if round_ is not None:
             arrays, meta = self._store.load(round_)
-            require_same_recipe(meta["recipe"], self._recipe.canonical())
+            require_same_recipe(meta.get("recipe"), self._recipe.canonical())
             self.restore(arrays, meta)
 
     def run(self) -> None:
@@ -216,8 +216,10 @@ class _First(_Rank):
     def restore(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
         super().restore(arrays, meta)
         self._own = unpack(self.method.server_type, arrays, self.core.dimension, "server.")
-        self.up_bytes, self.down_bytes, self.reason = meta["up_bytes"], meta["down_bytes"], meta["reason"]
-        self.talk.up_bytes, self.talk.down_bytes = meta["transport"]["up"], meta["transport"]["down"]
+        with restoring(f"rank 0's checkpoint of round {self.core.round}"):
+            self.up_bytes, self.down_bytes = count(meta, "up_bytes"), count(meta, "down_bytes")
+            self.reason = None if meta["reason"] is None else str(meta["reason"])
+            self.talk.up_bytes, self.talk.down_bytes = (count(meta["transport"], way) for way in ("up", "down"))
 
 
 def _lead(first: _First, recipe: Recipe, problem: Problem, out: Path, note: Callable[[str], None]) -> dict[str, Any]:

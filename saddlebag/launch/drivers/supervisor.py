@@ -75,12 +75,13 @@ class Child:
         return self._child.poll()
 
     def last_words(self) -> str:
-        """The last line it wrote."""
+        """The last error it told, else the last line it wrote."""
         with contextlib.suppress(OSError):
             lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-            if lines:
-                return lines[-1].removeprefix("error: ")
-        return "it wrote nothing"
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            if errors or (lines and self.status() != _REFUSED):
+                return (errors or lines)[-1]
+        return f"{self.name} ended and could not say why in {self._log}; is the disk full?"
 
     def stop(self) -> None:
         """End it."""

@@ -43,6 +43,7 @@ _SECTIONS = {
 _PLAIN = ("title", "seed", "workers", "ranks", "driver")
 _ELSEWHERE = "compare"  # a table that `saddlebag compare` reads; a single run has no use for it
 _TOP = (*_PLAIN, "problem", "method", "baseline", *_SECTIONS, _ELSEWHERE)
+_MOST_WORKERS = 1 << 16  # each has an operator of its own, and every round goes over all of them
 _METHOD_KEYS = ("name", "label", "up", "down", "step_size", "probability")
 
 
@@ -77,8 +78,8 @@ class Recipe:
     output: OutputSection = dataclasses.field(default_factory=OutputSection)
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ConfigError(f"workers must be at least 1, got {self.workers}")
+        if not 1 <= self.workers <= _MOST_WORKERS:
+            raise ConfigError(f"workers must lie in [1, {_MOST_WORKERS:,}], got {self.workers}")
         if self.ranks < 1:
             raise ConfigError(f"ranks must be at least 1, got {self.ranks}")
         if not 0 <= self.seed < 2**64:

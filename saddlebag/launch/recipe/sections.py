@@ -31,6 +31,7 @@ BUNDLED = ("breast_cancer", "diabetes", "digits")
 
 _STEP = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*/\s*L")
 _AUTO = re.compile(r"auto from (?=[^e]*[1-9])\d+\.?\d*(?:e[+-]?\d{1,2})?")
+_FILES = ("plot.png", "recipe.toml", "result.json")  # of a run, beside the folders of its methods
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 
 
@@ -150,6 +151,8 @@ class MethodSection:
             raise ConfigError(f"{path}.probability must be a number in (0, 1], 'theory' or 'auto', got {p!r}")
         if not _LABEL.fullmatch(self.label):
             raise ConfigError(f"{path}.label names a folder: letters, digits, spaces and ._+- (64 at most), got {self.label!r}")
+        if self.label.casefold() in _FILES:
+            raise ConfigError(f"{path}.label {self.label!r} is the name of a file beside that folder; take another one")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

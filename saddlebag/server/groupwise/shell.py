@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2
 
-from saddlebag.errors import SaddlebagError, StateError
+from saddlebag.errors import SaddlebagError, StateError, explained
 from saddlebag.proto.groupwise import CLIENT_KEY, GROUPWISE_SERVICE, TOKEN_KEY
 from saddlebag.server.calls import status_of
 from saddlebag.server.port import open_port
@@ -33,7 +33,7 @@ class GroupwiseShell:
     def __init__(self, service: GroupwiseService, *, token: str = "", note: Callable[[str], None] = lambda text: None) -> None:
         self._service, self._token, self._note = service, token, note
         self._over = asyncio.Event()
-        self._failure: StateError | None = None
+        self._failure: SaddlebagError | None = None
         self._server: grpc.aio.Server | None = None
         self._health = health.aio.HealthServicer()
 
@@ -64,6 +64,7 @@ class GroupwiseShell:
 
         Raises:
             StateError: the journal or a checkpoint could not be written.
+            SaddlebagError: a call failed in a way that no peer can cause; the journal has it, or it was not applied.
         """
         assert self._server is not None, "start first"
         try:
@@ -94,7 +95,7 @@ class GroupwiseShell:
             owner = await self._admit(context)
             try:
                 return answer(raw, owner)
-            except SaddlebagError as error:
+            except Exception as error:  # of whatever class: see `_refuse`
                 await self._refuse(error, context)
 
         return call
@@ -104,7 +105,7 @@ class GroupwiseShell:
         async for raw in requests:
             try:
                 reply = self._service.stream(raw, owner)
-            except SaddlebagError as error:
+            except Exception as error:  # of whatever class: see `_refuse`
                 await self._refuse(error, context)
             yield reply
 
@@ -115,12 +116,13 @@ class GroupwiseShell:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"metadata {TOKEN_KEY} must hold the server's secret")
         return owner_of(context.peer_identities() or (), str(metadata.get(CLIENT_KEY, "")))
 
-    async def _refuse(self, error: SaddlebagError, context: Any) -> None:
-        if isinstance(error, StateError):  # a call that is not on record was not applied, and none may follow
-            self._failure = error
+    async def _refuse(self, error: Exception, context: Any) -> None:
+        told = explained(error)
+        if isinstance(told, StateError) or told is not error:  # not on record and not applied, or nobody knows: none may follow
+            self._failure = self._failure or told
             await self._health.set(GROUPWISE_SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
             self._over.set()
-        await context.abort(status_of(error), str(error))
+        await context.abort(status_of(told), str(told))
 
 
 def owner_of(certificate: Iterable[bytes], identity: str) -> int:

@@ -5,12 +5,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import grpc.aio
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from saddlebag.client.groupwise.client import GroupwiseClient, Predicted
-from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, StateError
+from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, SaddlebagError, StateError
 from saddlebag.proto.endpoint import ServerSecurity
 from saddlebag.proto.groupwise import GROUPWISE_SERVICE, join_rows
 from saddlebag.proto.v1 import groupwise_pb2 as pb
@@ -73,6 +74,30 @@ def test_predictions_and_labels_over_grpc_are_those_of_the_core(running: Any, ma
         report = client.report()
         assert [(a.name, a.regret, a.bound) for a in report.experts] == [(a.name, a.regret, a.bound) for a in core.accounts()]
         assert (report.predicted, report.learned, report.pending) == (70, 70, 0)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("boom")], ids=["full", "defect"])
+@pytest.mark.parametrize("call", ["predict", "stream", "feedback", "report"])
+def test_an_error_of_any_class_in_a_call_ends_the_service(make_core: Any, rows: Any, call: str, error: Exception) -> None:
+    service = GroupwiseService(make_core())
+
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    setattr(service, call, fail)
+
+    async def main() -> None:
+        shell = GroupwiseShell(service)
+        address = f"127.0.0.1:{await shell.start('127.0.0.1:0', ServerSecurity())}"
+        serving = asyncio.create_task(shell.run())
+        async with grpc.aio.insecure_channel(address) as channel:
+            method = f"/{GROUPWISE_SERVICE}/{call.capitalize()}"
+            answer = channel.unary_stream(method)(b"") if call == "stream" else channel.unary_unary(method)(b"")
+            assert await answer.code() == grpc.StatusCode.FAILED_PRECONDITION
+        with pytest.raises(SaddlebagError, match=r"No space left on device|RuntimeError: boom"):
+            await asyncio.wait_for(serving, 20)
+
+    asyncio.run(main())
 
 
 def test_a_stream_answers_in_order(running: Any, rows: Any) -> None:
