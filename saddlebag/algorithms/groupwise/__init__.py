@@ -6,6 +6,7 @@ from saddlebag.algorithms.groupwise.aggregation import ExpertAggregation, mean_o
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Learner, LearnerDefaults, Mixer, Sums, add_sums, copied
 from saddlebag.algorithms.groupwise.block import Block, predict_block
+from saddlebag.algorithms.groupwise.bounds import FeatureBounds, service_bounds, table_bounds
 from saddlebag.algorithms.groupwise.check import check_learner, states_equal
 from saddlebag.algorithms.groupwise.doubling import Doubling
 from saddlebag.algorithms.groupwise.federation import (
@@ -19,7 +20,9 @@ from saddlebag.algorithms.groupwise.federation import (
 )
 from saddlebag.algorithms.groupwise.ftpl import Oracle, PerturbedLeader
 from saddlebag.algorithms.groupwise.gradient import Gradient
+from saddlebag.algorithms.groupwise.guard import Careful
 from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, best_logistic_losses, prefix_losses
+from saddlebag.algorithms.groupwise.labels import check_labels, wrong_label
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
 from saddlebag.algorithms.groupwise.mixing import Distribution, distribution
@@ -48,9 +51,11 @@ __all__ = [
     "AnyMixer",
     "Block",
     "BlockSums",
+    "Careful",
     "Distribution",
     "Doubling",
     "ExpertAggregation",
+    "FeatureBounds",
     "Gradient",
     "Groupwise",
     "GroupwiseState",
@@ -82,6 +87,7 @@ __all__ = [
     "best_logistic_losses",
     "block_length",
     "block_sums",
+    "check_labels",
     "check_learner",
     "copied",
     "distribution",
@@ -102,9 +108,12 @@ __all__ = [
     "replay_groups",
     "replay_ridge",
     "run_rounds",
+    "service_bounds",
     "shard_bound",
     "states_equal",
+    "table_bounds",
     "to_vector",
     "unpack_state",
     "vovk_azoury_warmuth",
+    "wrong_label",
 ]

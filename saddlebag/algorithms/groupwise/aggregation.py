@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise import guard
 from saddlebag.algorithms.groupwise.mixing import distribution
 from saddlebag.errors import ConfigError
 
@@ -59,13 +60,14 @@ class ExpertAggregation:
 
         Raises:
             ConfigError: a loss of an awake client is not finite.
+            NotFiniteError: the state would not be finite.
         """
         awake_M = np.asarray(awake_M, np.float64)
         loss_M = np.where(awake_M > 0, loss_M, 0.0)
         if not (np.isfinite(loss_M).all() and np.isfinite(played)):
             raise ConfigError(f"losses must be finite, got {loss_M.tolist()} and {played}")
         reference = self.mixer.reference(weight_M, loss_M, played)
-        return self.mixer.absorb(state, awake_M * (reference - loss_M))
+        return guard.checked(self.mixer.absorb(state, awake_M * (reference - loss_M)), state)
 
 
 def mean_of_models(weight_M: Array, model_MD: Array) -> Array:

@@ -19,20 +19,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise import ledger as accounts
-from saddlebag.algorithms.groupwise import weights
-from saddlebag.algorithms.groupwise.base import copied
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import Loss, interval_width
 from saddlebag.algorithms.groupwise.mixing import distribution
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.compression import Draws, Purpose
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Array, Index
+    from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Array, Index, Sums
 
 __all__ = ["Groupwise", "GroupwiseState", "Prediction"]
 
@@ -75,7 +74,8 @@ class Groupwise:
         loss: of a prediction and a label.
         output: "mixture" plays sum p z (for convex losses), "sample" one expert's prediction, drawn from p.
         charge: what experts are compared with: "played", the loss of the mixture, or "expected", p . l.
-        interval: labels lie in it and predictions are clipped to it; None to leave them as they are.
+        interval: predictions are clipped to it; None to leave them as they are.
+        labels: labels lie in it; None for those that lie in `interval`, or anywhere.
         default: the prediction when nobody is awake; such rounds count in nobody's regret.
         always_on: the group that is awake in every round, if there is one.
         shadows: for every other group, add the always-on learner, awake on that group only. Then our loss on the group is
@@ -88,6 +88,7 @@ class Groupwise:
     output: Literal["mixture", "sample"] = "mixture"
     charge: Literal["played", "expected"] = "played"
     interval: tuple[float, float] | None = None
+    labels: tuple[float, float] | None = None
     default: float = 0.0
     always_on: int | None = None
     shadows: bool = False
@@ -101,8 +102,9 @@ class Groupwise:
             raise ConfigError("specialists are proven for the loss of the mixture: output 'mixture', charge 'played'")
         if self.shadows and self.always_on is None:
             raise ConfigError("shadows need an always_on group, whose learner they show")
-        if self.interval is not None:
-            interval_width(self.interval)
+        for interval in (self.interval, self.labels):
+            if interval is not None:
+                interval_width(interval)
 
     def init(self, num_groups: int, prior_G: Array | None = None) -> GroupwiseState:
         """The state before the first round; the prior is uniform unless given. Shadows share their group's prior."""
@@ -118,6 +120,11 @@ class Groupwise:
         mixer = self.mixer.init(prior_E)
         return GroupwiseState(self.learner.init(num_groups), mixer, accounts.open_ledger(len(prior_E)))
 
+    @property
+    def label_interval(self) -> tuple[float, float] | None:
+        """Where labels lie; None for anywhere."""
+        return self.labels or self.interval
+
     def num_experts(self, num_groups: int) -> int:
         """E: the groups, then the shadows of all but the always-on group."""
         return 2 * num_groups - 1 if self.shadows else num_groups
@@ -130,9 +137,14 @@ class Groupwise:
             x: the context, as the learner wants it.
             awake_G: memberships, known before the label: confidences in [0, 1], or booleans. Shape (G,).
             draws: this round's randomness.
+
+        Raises:
+            NotFiniteError: a learner's prediction is not finite.
         """
         group_K = np.flatnonzero(awake_G)
-        z_K = weights.predict(self.learner, state.learner, x, group_K, awake_G[group_K], draws)
+        with np.errstate(over="ignore", invalid="ignore"):
+            z_K = weights.predict(self.learner, state.learner, x, group_K, awake_G[group_K], draws)
+        guard.check_predictions(self.learner, z_K)
         if self.interval is not None:
             z_K = np.clip(z_K, *self.interval)
         z_G = np.zeros((len(awake_G), *z_K.shape[1:]))
@@ -161,23 +173,24 @@ class Groupwise:
     def outcome(self, prediction: Prediction, y: Any) -> Outcome:
         """The accounts of one round, from the predictions as they were made."""
         p_E, awake_E = prediction.p_E, prediction.awake_E
-        loss_E = np.where(awake_E > 0, self.loss.value(prediction.z_E, y), 0.0)
-        played, expected = float(self.loss.value(np.asarray(prediction.value), y)), float(p_E @ loss_E)
-        charged = played if self.charge == "played" else expected
-        reference = self.mixer.reference(p_E, loss_E, charged)
-        excess_E = awake_E * (charged - loss_E)
-        return Outcome(
-            awake_E=awake_E,
-            loss_E=awake_E * loss_E,
-            charged_E=awake_E * charged,
-            regret_E=awake_E * (reference - loss_E),
-            played=played,
-            expected=expected,
-            rounds=1,
-            largest=float(np.abs(excess_E).max()),
-            fell_back=int(prediction.fell_back),
-            orphans=int(not awake_E.any()),
-        )
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # `settle` looks at what comes out
+            loss_E = np.where(awake_E > 0, self.loss.value(prediction.z_E, y), 0.0)
+            played, expected = float(self.loss.value(np.asarray(prediction.value), y)), float(p_E @ loss_E)
+            charged = played if self.charge == "played" else expected
+            reference = self.mixer.reference(p_E, loss_E, charged)
+            excess_E = awake_E * (charged - loss_E)
+            return Outcome(
+                awake_E=awake_E,
+                loss_E=awake_E * loss_E,
+                charged_E=awake_E * charged,
+                regret_E=awake_E * (reference - loss_E),
+                played=played,
+                expected=expected,
+                rounds=1,
+                largest=float(np.abs(excess_E).max()),
+                fell_back=int(prediction.fell_back),
+                orphans=int(not awake_E.any()),
+            )
 
     def learn(self, state: GroupwiseState, x: Any, y: Any, prediction: Prediction, *, owned: bool = False) -> GroupwiseState:
         """The state after the label of a prediction.
@@ -188,32 +201,50 @@ class Groupwise:
             y: the label.
             prediction: what `predict` gave for it.
             owned: write into the memory of `state.learner`, which the caller gives up; equal bits.
+
+        Raises:
+            NotFiniteError: the state would not be finite. Nothing is learned then, also where the memory is given up.
         """
+        settled = self.settle(state, [self.outcome(prediction, y)])
         group_K: Index = np.flatnonzero(prediction.awake_E[: self.num_groups(state)])
         weight_K, learner = prediction.awake_E[group_K], state.learner
         if owned:
-            weights.advance(self.learner, learner, x, y, group_K, weight_K)
-        elif weights.are_whole(weight_K):
-            learner = self.learner.update(learner, x, y, group_K)
+            guard.advance(self.learner, learner, x, y, group_K, weight_K)
         else:
-            learner = copied(learner)
-            weights.advance(self.learner, learner, x, y, group_K, weight_K)
-        return dataclasses.replace(self.settle(state, [self.outcome(prediction, y)]), learner=learner)
+            learner = guard.updated(self.learner, learner, x, y, group_K, weight_K)
+        return dataclasses.replace(settled, learner=learner)
 
     def learn_block(self, state: GroupwiseState, x_N: Any, y_N: Any, predictions: Sequence[Prediction]) -> GroupwiseState:
         """The state after the labels of a frozen block: all its predictions were made from this same state."""
         outcomes = [self.outcome(prediction, y) for prediction, y in zip(predictions, y_N, strict=True)]
         G = self.num_groups(state)
         weight_NG = np.array([prediction.awake_E[:G] for prediction in predictions]).reshape(len(predictions), G)
-        sums = weights.block_sums_of(self.learner, state.learner, x_N, y_N, weight_NG)
-        return dataclasses.replace(self.settle(state, outcomes), learner=self.learner.merge(state.learner, sums))
+        settled = self.settle(state, outcomes)
+        return self.merge(settled, weights.block_sums_of(self.learner, state.learner, x_N, y_N, weight_NG))
+
+    def merge(self, state: GroupwiseState, sums: Sums) -> GroupwiseState:
+        """The state after its learners have merged a block's sums.
+
+        Raises:
+            NotFiniteError: it would not be finite.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                return dataclasses.replace(state, learner=guard.checked(self.learner.merge(state.learner, sums)))
+        except np.linalg.LinAlgError as error:
+            raise NotFiniteError(f"a block's sums leave a model without a solution: {error}; scale the features") from error
 
     def settle(self, state: GroupwiseState, outcomes: Sequence[Outcome]) -> GroupwiseState:
-        """Mixer and ledger after a block of outcomes (one, for a round); the learners are left alone."""
+        """Mixer and ledger after a block of outcomes (one, for a round); the learners are left alone.
+
+        Raises:
+            NotFiniteError: a loss, or the mixer's state after it, is not finite.
+        """
         if not outcomes:
             return state
         total = outcomes[0] if len(outcomes) == 1 else accounts.total(outcomes)
-        mixer = self.mixer.absorb(state.mixer, total.regret_E)
+        guard.check_outcome(total)
+        mixer = guard.checked(self.mixer.absorb(state.mixer, total.regret_E), state.mixer)
         return GroupwiseState(state.learner, mixer, accounts.record(state.ledger, total))
 
     def grow(self, state: GroupwiseState, prior: Array) -> GroupwiseState:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import weights
+from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.mixing import shared_distribution
 from saddlebag.algorithms.groupwise.ridge import Ridge
@@ -67,8 +67,11 @@ def predict_block(
 
     Raises:
         ConfigError: the learner's predictions are no scalars.
+        NotFiniteError: one of them is not finite.
     """
-    z_NG = _learners(algorithm, state, x_ND, awake_NG, draws)
+    with np.errstate(over="ignore", invalid="ignore"):
+        z_NG = _learners(algorithm, state, x_ND, awake_NG, draws)
+    guard.check_predictions(algorithm.learner, z_NG)
     if algorithm.interval is not None:
         z_NG = np.where(awake_NG > 0, np.clip(z_NG, *algorithm.interval), 0.0)
     z_NE, awake_NE = z_NG, np.asarray(awake_NG, np.float64)

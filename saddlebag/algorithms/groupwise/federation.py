@@ -19,6 +19,7 @@ import numpy as np
 from saddlebag.algorithms.groupwise import ledger as accounts
 from saddlebag.algorithms.groupwise.base import Sums, add_sums
 from saddlebag.algorithms.groupwise.block import predict_block
+from saddlebag.algorithms.groupwise.labels import check_labels
 from saddlebag.algorithms.groupwise.ledger import Outcome
 from saddlebag.algorithms.groupwise.weights import block_sums_of
 from saddlebag.errors import ConfigError
@@ -58,7 +59,13 @@ def block_sums(
     awake_NG: Array,
     draws: Callable[[int], Draws],
 ) -> BlockSums:
-    """Predict a machine's rows from the frozen state, and sum up what came of them."""
+    """Predict a machine's rows from the frozen state, and sum up what came of them.
+
+    Raises:
+        DataError: a label lies outside the algorithm's interval.
+        NotFiniteError: a prediction is not finite.
+    """
+    check_labels(y_N, algorithm.label_interval, "a block's rows")
     block = predict_block(algorithm, state, x_ND, awake_NG, draws)
     outcomes = [algorithm.outcome(block[row], y_N[row]) for row in range(len(block))]
     total = accounts.total(outcomes) if outcomes else _nothing(len(state.ledger.count_E))
@@ -75,9 +82,12 @@ def add_blocks(first: BlockSums, second: BlockSums) -> BlockSums:
 
 
 def merge_block(algorithm: Groupwise, state: GroupwiseState, sums: BlockSums) -> GroupwiseState:
-    """The state after a block, given the sums over all its rows."""
-    settled = algorithm.settle(state, [sums.outcome])
-    return dataclasses.replace(settled, learner=algorithm.learner.merge(state.learner, sums.learner))
+    """The state after a block, given the sums over all its rows.
+
+    Raises:
+        NotFiniteError: it would not be finite; `state` is as it was.
+    """
+    return algorithm.merge(algorithm.settle(state, [sums.outcome]), sums.learner)
 
 
 def to_vector(sums: BlockSums) -> Array:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Gradient", "GradientState"]
 
+_USUAL = 1e15  # of |x|^2, labels and the radius: |g|^2 then stays below 1e76, and models lie in their ball
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientState:
@@ -68,6 +70,9 @@ class Gradient(LearnerDefaults):
     def predict_weighted(self, state: GradientState, x: Array, group_K: Index, weight_K: Array, draws: Draws) -> Array:
         del weight_K
         return self.predict(state, x, group_K, draws)
+
+    def is_usual(self, x: Array, y: float) -> bool:
+        return bool(x @ x <= _USUAL) and abs(y) <= _USUAL and self.radius <= _USUAL
 
     def advance(self, state: GradientState, x: Array, y: float, group_K: Index) -> None:
         self.advance_weighted(state, x, y, group_K, np.ones(len(group_K)))

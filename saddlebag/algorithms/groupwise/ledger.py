@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import AnyMixer, Array, Index
 
-__all__ = ["Alarm", "Ledger", "Outcome", "alarms", "open_ledger", "record", "total", "widen"]
+__all__ = ["Alarm", "Ledger", "Outcome", "alarms", "judge", "open_ledger", "record", "total", "widen"]
 
 _ROUNDING = 1e-9  # relative; sums of 1e6 losses carry about 1e-10
 
@@ -82,7 +83,7 @@ class Alarm:
     """Something that the theory rules out, so losses left their range or the accounts are broken.
 
     Attributes:
-        what: "range", "invariant" or "bound".
+        what: "finite", "range", "invariant" or "bound".
         experts: which; empty for all.
         message: one line for people.
     """
@@ -134,23 +135,52 @@ def total(outcomes: Sequence[Outcome]) -> Outcome:
 def alarms(ledger: Ledger, mixer: AnyMixer, state: object) -> tuple[Alarm, ...]:
     """What the theory rules out and has happened all the same; empty in a healthy run.
 
+    * "finite": a loss or a bound is NaN or an infinity;
     * "range": a regret of one round exceeded the mixer's declared range;
     * "invariant": the mixer's potential exceeded its budget (Phi <= B / q for AdaNormalHedge);
     * "bound": a regret exceeded its proven bound.
     """
+    return judge(
+        declared=getattr(mixer, "loss_range", None),
+        largest=ledger.largest,
+        rounds=ledger.rounds,
+        slack=mixer.slack(state),
+        charged_E=ledger.charged_E,
+        own_E=ledger.loss_E,
+        bound_E=mixer.bound(state),
+    )
+
+
+def judge(
+    *, declared: float | None, largest: float, rounds: float, slack: Array, charged_E: Array, own_E: Array, bound_E: Array
+) -> tuple[Alarm, ...]:
+    """The alarms of `alarms`, from numbers: what a running state and a finished study share.
+
+    Every comparison asks whether a number *keeps* its limit: NaN keeps none.
+
+    Args:
+        declared: the mixer's range, if it has one.
+        largest: |regret| of a single round.
+        rounds: how many there were.
+        slack: logarithms of the mixer's invariant.
+        charged_E: our loss on each expert's rounds.
+        own_E: the expert's own.
+        bound_E: on their difference.
+    """
     found = []
-    declared = getattr(mixer, "loss_range", None)
-    if declared is not None and ledger.largest > declared * (1.0 + _ROUNDING):
-        message = f"a round's regret of {ledger.largest:.6g} exceeds the declared loss range {declared:.6g}"
+    excess_E = charged_E - own_E - bound_E
+    broken_E = ~(np.isfinite(charged_E) & np.isfinite(own_E) & np.isfinite(bound_E))
+    if broken_E.any() or not math.isfinite(largest):
+        found.append(Alarm("finite", _ints(np.flatnonzero(broken_E)), "losses or bounds are not finite"))
+    if declared is not None and not largest <= declared * (1.0 + _ROUNDING):
+        message = f"a round's regret of {largest:.6g} exceeds the declared loss range {declared:.6g}"
         found.append(Alarm("range", (), message))
-    slack_E, bound_E = mixer.slack(state), mixer.bound(state)
-    broken = np.flatnonzero(slack_E > _ROUNDING * (1.0 + ledger.rounds**0.5))
+    broken = np.flatnonzero(~(slack <= _ROUNDING * (1.0 + rounds**0.5)))
     if len(broken):
-        found.append(Alarm("invariant", _ints(broken), f"the invariant is broken by e^{slack_E.max():.6g}"))
-    excess_E = ledger.regret_E - bound_E
-    over = np.flatnonzero(excess_E > _ROUNDING * (1.0 + np.abs(ledger.charged_E) + bound_E))
+        found.append(Alarm("invariant", _ints(broken), f"the invariant is broken by e^{slack.max():.6g}"))
+    over = np.flatnonzero(~(excess_E <= _ROUNDING * (1.0 + np.abs(charged_E) + bound_E)))
     if len(over):
-        found.append(Alarm("bound", _ints(over), f"regret exceeds its bound by {excess_E.max():.6g}"))
+        found.append(Alarm("bound", _ints(over), f"regret exceeds its bound by {excess_E[over].max():.6g}"))
     return tuple(found)
 
 

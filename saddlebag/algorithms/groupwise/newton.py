@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Newton", "NewtonState", "logistic"]
 
 _SMALL = 1e-300
+_ROOM, _FAR, _USUAL = 1e10, 1e3, 1e25  # of |x|^2 / penalty, of a label to the bound, of a penalty: far from float64's ends
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +87,9 @@ class Newton(LearnerDefaults):
     def predict_weighted(self, state: NewtonState, x: Array, group_K: Index, weight_K: Array, draws: Draws) -> Array:
         del weight_K
         return self.predict(state, x, group_K, draws)
+
+    def is_usual(self, x: Array, y: float) -> bool:
+        return bool(x @ x <= _ROOM * self.penalty) and abs(y) <= _FAR * max(1.0, self.bound) and self.penalty <= _USUAL
 
     def advance(self, state: NewtonState, x: Array, y: float, group_K: Index) -> None:
         self.advance_weighted(state, x, y, group_K, np.ones(len(group_K)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import weights
+from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.loader import compiled
 from saddlebag.algorithms.groupwise.losses import SquaredLoss
@@ -76,12 +76,17 @@ def mix_recorded(
         charge: what experts are compared with: the loss of the mixture, or the expected loss.
 
     Long streams under AdaNormalHedge and squared loss go through the compiled loop where there is one: the same up to rounding.
+
+    Raises:
+        NotFiniteError: a loss is not finite.
     """
     N, S, E = z_NSE.shape
     long = loss == SquaredLoss() and z_NSE.size >= _LONG
     if long and isinstance(mixer, AdaNormalHedge) and compiled() is not None:
         return _mix_compiled(mixer, prior_E, z_NSE, y_NS, awake_NSE, charge == "played")
-    loss_NSE = np.where(awake_NSE > 0, loss.value(z_NSE, y_NS[..., None]), 0.0)
+    with np.errstate(over="ignore"):
+        loss_NSE = np.where(awake_NSE > 0, loss.value(z_NSE, y_NS[..., None]), 0.0)
+    guard.check_losses(loss_NSE)
     prior_SE = np.broadcast_to(prior_E, (S, E))
     state = mixer.init(prior_SE)
     played_NS, expected_NS, value_NS = np.empty((N, S)), np.empty((N, S)), np.empty((N, S))
@@ -118,7 +123,9 @@ def _mix_compiled(
         fixed = (np.asarray(prior_E, np.float64), float(mixer.loss_range), charge_played, 0.0)
         rows = (y_N, start_N, expert_M, confidence_M, z_M)
         compiled().hedge_rounds(regret_SE[s], absolute_SE[s], *fixed, *rows, p_M, charged_N, value_N, fell_back_N)
-        loss_M = (z_M - y_N[round_M]) ** 2
+        with np.errstate(over="ignore"):
+            loss_M = (z_M - y_N[round_M]) ** 2
+        guard.check_losses(loss_M)
         value_NS[:, s], played_NS[:, s] = value_N, (value_N - y_N) ** 2
         expected_NS[:, s] = np.bincount(round_M, weights=p_M * loss_M, minlength=N)
         largest_S[s] = np.abs(confidence_M * (charged_N[round_M] - loss_M)).max(initial=0.0)
@@ -144,6 +151,7 @@ def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt
 
     Raises:
         ConfigError: a membership is neither 0 nor 1, and the learner cannot count rounds in part.
+        NotFiniteError: a round cannot be learned with finite numbers.
     """
     N, G = awake_NG.shape
     z_NG = np.zeros((N, G))
@@ -158,11 +166,13 @@ def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt
                 z_NG[member_N, g] = learner.replay_weighted(x_K, y_K, weight_K)
             else:
                 z_NG[member_N, g] = replay(x_K, y_K)
+        guard.check_predictions(learner, z_NG)
         return z_NG
     state = learner.init(G)
     for t in range(N):
         group_K = np.flatnonzero(awake_NG[t])
         weight_K = awake_NG[t, group_K]
         z_NG[t, group_K] = weights.predict(learner, state, x_N[t], group_K, weight_K, Draws(seed, t))
-        weights.advance(learner, state, x_N[t], y_N[t], group_K, weight_K)
+        guard.advance(learner, state, x_N[t], y_N[t], group_K, weight_K)
+    guard.check_predictions(learner, z_NG)
     return z_NG

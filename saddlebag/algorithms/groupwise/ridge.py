@@ -30,7 +30,7 @@ import numpy.typing as npt
 from saddlebag.algorithms.groupwise.base import Array, Index, LearnerDefaults, Sums, copied
 from saddlebag.algorithms.groupwise.loader import compiled
 from saddlebag.algorithms.groupwise.mixing import check_positive
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
     from saddlebag.compression import Draws
@@ -41,6 +41,8 @@ _PENDING = 64  # rounds between two products of matrices
 _IN_CACHE = 2**15  # float64 entries of inverses worked on at once: 256 KiB, a part of a core's second cache
 _FEW = 8  # groups that fit at once, below which they go one by one
 _LONG = 1 << 22  # rounds x D^2 from which the loops are compiled; importing numba takes half a second
+_ROOM = 1e10  # of |x|^2 / penalty: 1e6 below the digits of float64
+_USUAL = 1e25  # of labels and penalties; theta stays below 1e10 times that for 1e50 rounds
 _BLOCK = 96  # rounds of a block in a replay: a Cholesky factor of this size costs about what its products do
 
 
@@ -131,6 +133,10 @@ class Ridge(LearnerDefaults):
                 square_N = ((x_ND[row_N] @ state.inverse_GDD[g]) * x_ND[row_N]).sum(axis=1)
                 z_NG[row_N, g] /= 1.0 + weight_NG[row_N, g] * square_N
         return z_NG
+
+    def is_usual(self, x: Array, y: float) -> bool:
+        """X' A^-1 x is at most |x|^2 / penalty; its rounding, 1e-16 times as large, must leave 1 + x' A^-1 x positive."""
+        return bool(x @ x <= _ROOM * self.penalty) and abs(y) <= _USUAL and 1.0 / _USUAL <= self.penalty <= _USUAL
 
     def advance(self, state: RidgeState, x: Array, y: float, group_K: Index) -> None:
         step = _IN_CACHE // self.dimension**2
@@ -297,13 +303,19 @@ def replay_ridge(x_ND: Array, y_N: Array, *, penalty: float = 1.0, forward: bool
 
     Returns:
         float64 (N,).
+
+    Raises:
+        NotFiniteError: 1 + X A^-1 X' is not positive in float64.
     """
     N, D = x_ND.shape
     inverse_DD, theta_D, z_N = np.eye(D) / penalty, np.zeros(D), np.empty(N)
     for at in range(0, N, _BLOCK):
         row_BD, label_B = x_ND[at : at + _BLOCK], y_N[at : at + _BLOCK]
         u_BD = row_BD @ inverse_DD
-        factor_BB = np.linalg.cholesky(u_BD @ row_BD.T + np.eye(len(row_BD)))
+        try:
+            factor_BB = np.linalg.cholesky(u_BD @ row_BD.T + np.eye(len(row_BD)))
+        except np.linalg.LinAlgError as error:
+            raise NotFiniteError("ridge regression loses its numbers on features of this size; scale them") from error
         scale_B = np.diagonal(factor_BB)
         residual_B = label_B - row_BD @ theta_D
         solved = np.linalg.solve(factor_BB, np.column_stack((u_BD, residual_B)))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise import guard, loader, weights
 from saddlebag.algorithms.groupwise import ledger as accounts
-from saddlebag.algorithms.groupwise import loader, weights
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
 from saddlebag.algorithms.groupwise.base import copied
@@ -55,6 +55,7 @@ def run_rounds(
 
     Raises:
         ConfigError: the numbers of rounds or groups differ.
+        NotFiniteError: a round cannot be learned with finite numbers; `state` is as it was.
     """
     awake_NG = np.asarray(awake_NG, np.float64)
     groups = algorithm.num_groups(state)
@@ -101,8 +102,10 @@ def _fast(
     fixed = (state.mixer.prior_E, float(mixer.loss_range), algorithm.charge == "played", float(algorithm.default))
     memberships = (start_N, group_M, confidence_M, z_M)
     kernels.hedge_rounds(regret_G, absolute_G, *fixed, y_N, *memberships, p_M, charged_N, value_N, fell_back_N)
-    models = learner.taught(models, x_ND, y_N, awake_NG)
+    guard.check_predictions(learner, z_M)
+    models = guard.checked(learner.taught(models, x_ND, y_N, awake_NG))
     outcome, gap_G = _outcome(y_N, awake_NG, round_M, group_M, z_M, p_M, charged_N, value_N, fell_back_N)
+    guard.check_outcome(outcome)
     ledger = accounts.record(state.ledger, outcome)
     ledger = dataclasses.replace(ledger, absolute_E=state.ledger.absolute_E + gap_G)  # round by round, unlike a block's
     return GroupwiseState(models, HedgeState(regret_G, absolute_G, state.mixer.prior_E), ledger), value_N

@@ -129,9 +129,9 @@ class GroupwiseClient:
         return _tickets(reply.first_ticket, len(x_ND)), part
 
     def feedback(self, ticket_N: Any, label_N: Any, played_N: Any = None) -> npt.NDArray[np.uint8]:
-        """Give labels, and to a shard what was played; returns what came of each: 1 applied, 2 repeated, 3 unknown.
+        """Give labels, and to a shard what was played; returns what came of each.
 
-        Errors as `predict`.
+        1 applied, 2 repeated, 3 unknown, 4 refused: the service's state would not have been finite. Errors as `predict`.
         """
         tickets, labels = join_labels(ticket_N, label_N)
         played = b"" if played_N is None else join_labels((), played_N)[1]

@@ -73,6 +73,7 @@ def _run(graph: ShortestPath, rounds: int, seed: int) -> dict[str, Array]:
     per_group = [_group(graph, cost_NE[member_N], single_N[member_N], ours_N[member_N]) for member_N in members]
     values = {name: np.array([row[name] for row in per_group]) for name in per_group[0]}
     values["learner_bound_SG"] = np.array([learner.expected_regret_bound(int(count)) for count in state.ledger.count_E])
+    values["learner_excess_SG"] = np.full(G, -np.inf)  # its bound is one on the expected cost
     slack = float(algorithm.mixer.slack(state.mixer).max())
     scalars = {"played_S": played, "expected_S": ours_N.sum(), "fell_back_S": state.ledger.fell_back, "slack": slack}
     return {
@@ -82,6 +83,7 @@ def _run(graph: ShortestPath, rounds: int, seed: int) -> dict[str, Array]:
         "absolute_SG": state.ledger.absolute_E,
         "meta_bound_SG": algorithm.mixer.bound(state.mixer),
         "largest": np.asarray(state.ledger.largest),
+        "declared": np.asarray(mixer.loss_range),
     }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from saddlebag.algorithms.groupwise import LOSSES, Groupwise
-from saddlebag.algorithms.groupwise.losses import interval_width
+from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
+from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
 from saddlebag.launch.recipe import toml
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise import AnyLearner, AnyMixer, Loss
 
-__all__ = ["ALWAYS_ON", "GroupwiseRecipe", "load_groupwise", "make_algorithm"]
+__all__ = ["ALWAYS_ON", "GroupwiseRecipe", "label_interval", "load_groupwise", "make_algorithm"]
 
 ALWAYS_ON = "always_on"
 """The name of the group of all rounds; its learner is the single model that groups are compared with."""
@@ -58,6 +59,8 @@ class FeatureTable:
         groups: groups whose membership is a feature.
         intercept: add a constant feature.
         scale: "min_max" over the whole file (it looks ahead: for studies), or "none".
+        bound: the largest size of a feature, scaled; 0 to learn one for each feature from the table (see `FeatureBounds`).
+        outside: "refuse" a row beyond the bound, or "clip" it.
     """
 
     numeric: list[str] = dataclasses.field(default_factory=list)
@@ -65,6 +68,12 @@ class FeatureTable:
     groups: list[str] = dataclasses.field(default_factory=list)
     intercept: bool = False
     scale: Literal["min_max", "none"] = "min_max"
+    bound: float = 0.0
+    outside: Literal["clip", "refuse"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.bound:
+            FeatureBounds(limit=(self.bound,), outside=self.outside)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,11 +84,18 @@ class LabelTable:
         column: its name.
         positive: for text: the value that counts as 1, all others as 0.
         scale: "min_max" over the whole file, or "none".
+        interval: [low, high] where labels lie, scaled; others are refused. "any" for any number, which needs a mixer whose
+            range is given or not needed.
     """
 
     column: str
     positive: str = ""
     scale: Literal["min_max", "none"] = "min_max"
+    interval: list[float] | Literal["any"] = dataclasses.field(default_factory=lambda: [0.0, 1.0])
+
+    def __post_init__(self) -> None:
+        if self.interval != "any":
+            _interval(self.interval, "label.interval", 'or "any"')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,23 +105,39 @@ class MixingTable:
     Attributes:
         loss: "squared", or "log" for probabilities of labels in [0, 1]; its best model in hindsight is the logistic one.
         charge: experts are compared with the loss of what was "played" (the mixture), or the "expected" loss of sampling.
-        clip: clip predictions to the interval of labels.
-        interval: of labels; also the range of the loss, if clipped.
+        clip: clip predictions to the interval of labels, to another one [low, high], or not at all.
+        interval: the old name of `label.interval` and `mixing.clip` in one (with the log loss: of the latter); goes in 0.3.
         shadows: add the always-on learner as an expert on every group.
         prior: mass of each group, by name; equal for those without.
     """
 
     loss: Literal["log", "squared"] = "squared"
     charge: Literal["played", "expected"] = "played"
-    clip: bool = True
-    interval: list[float] = dataclasses.field(default_factory=lambda: [0.0, 1.0])
+    clip: bool | list[float] = True
+    interval: list[float] = dataclasses.field(default_factory=list)
     shadows: bool = False
     prior: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.interval) != 2:
-            raise ConfigError(f"mixing.interval must be [low, high], got {self.interval}")
-        interval_width((self.interval[0], self.interval[1]))
+        if not isinstance(self.clip, bool):
+            _interval(self.clip, "mixing.clip", "true or false")
+        if self.interval:
+            _interval(self.interval, "mixing.interval")
+
+
+def _interval(value: object, where: str, instead: str = "") -> Interval:
+    """A list as an interval.
+
+    Raises:
+        ConfigError: it is none; with `where`, and what could stand there instead.
+    """
+    numbers = value if isinstance(value, list | tuple) else ()
+    if len(numbers) != 2 or not all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers):
+        raise ConfigError(f"{where} must be [low, high]{', ' + instead if instead else ''}, got {value}")
+    interval = (float(numbers[0]), float(numbers[1]))
+    with at(where):
+        interval_width(interval)
+    return interval
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,8 +228,29 @@ def groupwise_from_dict(table: dict[str, Any]) -> GroupwiseRecipe:
         if not isinstance(plain["shuffles"], list):
             raise ConfigError(f"shuffles must be a list of seeds, got {plain['shuffles']!r}")
         plain["shuffles"] = tuple(plain["shuffles"])
+    values["label"], values["mixing"] = _two_intervals(values["label"], values["mixing"], "interval" in table.get("label", {}))
     given = (*values, "groups")
     return GroupwiseRecipe(**fit(GroupwiseRecipe, plain, "", given=given, also=given), groups=groups, **values)
+
+
+def _two_intervals(label: LabelTable, mixing: MixingTable, given: bool) -> tuple[LabelTable, MixingTable]:
+    """The old `mixing.interval` as the two keys that took its place."""
+    if not mixing.interval:
+        return label, mixing
+    if given:
+        raise ConfigError("mixing.interval is the old name of label.interval, which is given, too; leave it out")
+    if mixing.loss == "log":  # labels are 0 and 1, whatever probabilities are clipped to
+        new, label_interval = f"mixing.clip = {mixing.interval}", [0.0, 1.0]
+        mixing = dataclasses.replace(mixing, clip=mixing.interval if mixing.clip is True else mixing.clip)
+    else:
+        new, label_interval = f"label.interval = {mixing.interval}", mixing.interval
+    warnings.warn(f"mixing.interval is deprecated: write {new}", FutureWarning, stacklevel=2)
+    return dataclasses.replace(label, interval=label_interval), mixing
+
+
+def label_interval(recipe: GroupwiseRecipe) -> Interval | None:
+    """Where labels lie; None for anywhere."""
+    return None if recipe.label.interval == "any" else _interval(recipe.label.interval, "label.interval")
 
 
 def make_algorithm(recipe: GroupwiseRecipe, dimension: int, num_groups: int) -> Groupwise:
@@ -206,19 +259,34 @@ def make_algorithm(recipe: GroupwiseRecipe, dimension: int, num_groups: int) -> 
     Raises:
         ConfigError: a name is unknown or a parameter does not fit.
     """
-    mixing = recipe.mixing
-    interval = (mixing.interval[0], mixing.interval[1])
-    loss = LOSSES[mixing.loss]()
+    mixing, labels = recipe.mixing, label_interval(recipe)
+    if isinstance(mixing.clip, bool):
+        if mixing.clip and labels is None:
+            raise ConfigError('mixing.clip must be false or [low, high] where label.interval is "any"')
+        clip = labels if mixing.clip else None
+    else:
+        clip = _interval(mixing.clip, "mixing.clip")
+    if mixing.loss == "log" and (labels is None or labels[0] < 0.0 or labels[1] > 1.0):
+        raise ConfigError(f"label.interval must lie in [0, 1] for the log loss, got {recipe.label.interval}")
+    loss, middle = LOSSES[mixing.loss](), labels or clip or (0.0, 0.0)
     return Groupwise(
         learner=_learner(recipe.learner, dimension),
-        mixer=_mixer(recipe.mixer, loss, interval, clip=mixing.clip),
+        mixer=_mixer(recipe.mixer, loss, _span(labels, clip), clip=clip is not None),
         loss=loss,
         charge=mixing.charge,
-        interval=interval if mixing.clip else None,
-        default=sum(interval) / 2.0,
+        interval=clip,
+        labels=labels,
+        default=sum(middle) / 2.0,
         always_on=num_groups - 1,
         shadows=mixing.shadows,
     )
+
+
+def _span(labels: Interval | None, clip: Interval | None) -> Interval | None:
+    """Where both labels and predictions lie, as far as that is known: what the range of a loss is taken from."""
+    if labels is None or clip is None:
+        return labels
+    return min(labels[0], clip[0]), max(labels[1], clip[1])
 
 
 def _learner(part: PartTable, dimension: int) -> AnyLearner:
@@ -230,15 +298,20 @@ def _learner(part: PartTable, dimension: int) -> AnyLearner:
     return learner
 
 
-def _mixer(part: PartTable, loss: Loss, interval: tuple[float, float], *, clip: bool) -> AnyMixer:
+def _mixer(part: PartTable, loss: Loss, interval: Interval | None, *, clip: bool) -> AnyMixer:
     """The mixer; a range or rate that the recipe leaves open comes from the loss on the interval."""
     factory = find("mixers", part.name, "mixer.name")
     parameters = dict(part.parameters)
     known = parameters_of(factory)
-    if "loss_range" in known:
-        parameters.setdefault("loss_range", loss.range(interval))
+    if "loss_range" in known and "loss_range" not in parameters:
+        if interval is None:
+            raise ConfigError(
+                f'mixer {part.name} needs the range of the loss: give label.interval in place of "any", or mixer.loss_range; '
+                "or take doubling or solo"
+            )
+        parameters["loss_range"] = loss.range(interval)
     if factory is Specialists and "rate" not in parameters:
-        rate = loss.exp_concavity(interval)
+        rate = loss.exp_concavity(interval) if interval is not None else 0.0
         if not rate or not clip:
             raise ConfigError("mixer: specialists need mixer.rate, or an exp-concave loss (squared, log) and mixing.clip")
         parameters["rate"] = rate

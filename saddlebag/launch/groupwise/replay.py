@@ -9,33 +9,42 @@ One line for each round, in the order of the predictions:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise import wrong_label
 from saddlebag.errors import ConfigError, DataError
-from saddlebag.launch.groupwise.recipe import ALWAYS_ON, groupwise_from_dict
+from saddlebag.launch.groupwise.recipe import ALWAYS_ON, groupwise_from_dict, label_interval
 from saddlebag.launch.groupwise.report import summarise
-from saddlebag.launch.groupwise.stream import RoundStream
+from saddlebag.launch.groupwise.stream import RoundStream, bounded
 from saddlebag.launch.groupwise.study import study_orders
 from saddlebag.launch.recipe import toml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from saddlebag.algorithms.groupwise.losses import Interval
     from saddlebag.launch.groupwise.study import Study
 
 __all__ = ["read_rounds", "replay_file"]
 
 MAX_GROUPS = 10_000
 """Different names of groups in a file; each costs a model."""
-_TABLES = ("learner", "mixer", "mixing", "comparator")
+_TABLES = ("learner", "mixer", "mixing", "comparator", "label", "features")
+_KEYS = {"label": ("interval",), "features": ("bound", "outside")}
+"""Of tables that a replay uses in part: labels and features are recorded as they were, scaled."""
 
 
-def read_rounds(path: Path) -> RoundStream:
+def read_rounds(path: Path, interval: Interval | None = None) -> RoundStream:
     """The rounds in a file.
+
+    Args:
+        path: of the file.
+        interval: the one that labels must lie in; None for any.
 
     Raises:
         DataError: the file cannot be read, or a line is no round; with file, line and reason.
@@ -51,6 +60,9 @@ def read_rounds(path: Path) -> RoundStream:
                     continue
                 try:
                     x, groups, y = _parse(line, len(rows[0]) if rows else None)
+                    wrong = wrong_label([y], interval)
+                    if wrong is not None:
+                        raise ValueError(f"the label {wrong[1]}; give label.interval")
                 except ValueError as error:
                     raise DataError(f"{path}, line {number}: {error}") from None
                 for name in groups:
@@ -96,6 +108,12 @@ def _parse(line: str, width: int | None) -> tuple[list[float], dict[str, float],
     return [float(value) for value in x], {name: float(value) for name, value in groups.items()}, float(values["y"])
 
 
+def _part(key: str, table: Any) -> Any:
+    """What a replay uses of a recipe's table."""
+    names = _KEYS.get(key)
+    return table if names is None or not isinstance(table, dict) else {k: v for k, v in table.items() if k in names}
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -105,21 +123,26 @@ def replay_file(path: Path, recipe_path: Path | None, sets: list[str]) -> tuple[
 
     Args:
         path: of the rounds.
-        recipe_path: where learner, mixer and mixing come from; its data, features and groups are not used.
+        recipe_path: where learner, mixer, mixing, the interval of labels and bounds of features come from; no more is used.
         sets: overrides of these tables.
 
     Raises:
         ConfigError: the recipe is wrong.
         DataError: the file is malformed.
     """
-    stream = read_rounds(path)
     table = toml.read(recipe_path) if recipe_path is not None else {}
-    kept = {key: table[key] for key in _TABLES if key in table}
+    kept = {key: _part(key, table[key]) for key in _TABLES if key in table}
     for assignment in sets:
         toml.override(kept, assignment)
     if not kept.keys() <= set(_TABLES):
         raise ConfigError(f"a replay takes {', '.join(_TABLES)} only, got {', '.join(sorted(kept.keys() - set(_TABLES)))}")
-    given = {"data": {"source": str(path)}, "features": {}, "label": {"column": "y"}, "groups": {"recorded": "all"}}
-    recipe = groupwise_from_dict({**kept, **given})
+    for key, names in _KEYS.items():
+        if not kept.get(key, {}).keys() <= set(names):
+            raise ConfigError(f"a replay takes of [{key}] {', '.join(names)} only, got {', '.join(kept[key])}")
+    given = {"data": {"source": str(path)}, "groups": {"recorded": "all"}}
+    below = {"label": {**kept.pop("label", {}), "column": "y"}, "features": kept.pop("features", {})}
+    recipe = groupwise_from_dict({**kept, **below, **given})
+    stream = read_rounds(path, label_interval(recipe))
+    stream = dataclasses.replace(stream, x_ND=bounded(recipe.features, stream.features, stream.x_ND, str(path)))
     study = study_orders(recipe, stream, [None])
     return summarise(f"Replay of {path.name}", stream.groups, study, charge=recipe.mixing.charge), stream.groups, study

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from saddlebag.algorithms.groupwise.ledger import judge
 from saddlebag.errors import DataError
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.algorithms.groupwise.ledger import Alarm
     from saddlebag.launch.groupwise.study import Study
 
 __all__ = ["CURVES", "GROUPS", "RESULT", "print_report", "read_result", "summarise", "verdict", "write_result"]
@@ -37,10 +39,13 @@ _WIDTH = 124  # of the table; a narrower terminal wraps lines rather than lose d
 def verdict(ours_S: Array, single_S: Array) -> str:
     """Whether a group is better or worse off than under the single model, from losses paired by order.
 
-    "better" or "worse" when the mean difference exceeds two standard errors (with one order: rounding), else "no clear
-    difference". Orders of one data set are no independent samples; the verdict is about the order of arrival.
+    "better" or "worse" when the mean difference exceeds two standard errors (with one order: rounding), "not a number" where
+    a loss is none, else "no clear difference". Orders of one data set are no independent samples; the verdict is about the
+    order of arrival.
     """
     difference_S = ours_S - single_S
+    if not np.isfinite(difference_S).all():
+        return "not a number"
     mean, count = float(difference_S.mean()), len(difference_S)
     error = float(difference_S.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     if abs(mean) <= max(_SIGMAS * error, _ROUNDING * float(np.abs(single_S).max())):
@@ -95,14 +100,30 @@ def _spread(values_S: Array) -> dict[str, float]:
 
 def _alarms(groups: tuple[str, ...], study: Study) -> list[str]:
     """What the theory rules out: then losses left their range, or the accounts are broken."""
-    found = []
-    if study.slack.max() > 1e-6:
-        found.append(f"the mixer's invariant is broken by e^{study.slack.max():.4g}: losses leave the declared range")
-    over_SG = study.ours_SG - study.own_SG - study.meta_bound_SG
-    for g, name in enumerate(groups):
-        if over_SG[:, g].max() > 1e-6 * (1.0 + study.ours_SG[:, g].max()):
-            found.append(f"{name}: regret to its learner exceeds the proven bound by {over_SG[:, g].max():.4g}")
+    judged = judge(
+        declared=float(study.declared.max()),
+        largest=float(study.largest.max()),
+        rounds=float(study.rounds_SG.max()),
+        slack=study.slack,
+        charged_E=study.ours_SG.ravel(),
+        own_E=study.own_SG.ravel(),
+        bound_E=study.meta_bound_SG.ravel(),
+    )
+    found = [_named(alarm, groups) for alarm in judged]
+    over_SG = np.isfinite(study.learner_bound_SG) & ~(study.learner_excess_SG <= 1e-6 * (1.0 + study.own_SG))
+    for g in np.flatnonzero(over_SG.any(axis=0)).tolist():
+        excess = study.learner_excess_SG[:, g].max()
+        found.append(f"{groups[g]}: its learner's regret exceeds the learner's proven bound by {excess:.4g}")
+    totals = np.stack((study.played_S, study.expected_S, study.best_SG.sum(axis=1)))
+    if not np.isfinite(totals).all():
+        found.append("total losses are not finite")
     return found
+
+
+def _named(alarm: Alarm, groups: tuple[str, ...]) -> str:
+    """An alarm whose experts are groups, order after order; those of the invariant are orders."""
+    names = dict.fromkeys(groups[e % len(groups)] for e in alarm.experts) if alarm.what != "invariant" else ()
+    return f"{', '.join(names)}: {alarm.message}" if names else alarm.message
 
 
 def write_result(folder: Path, values: dict[str, Any], groups: tuple[str, ...], study: Study) -> None:
@@ -179,7 +200,7 @@ def print_report(values: dict[str, Any]) -> None:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("than the\nsingle model", no_wrap=True)
-    styles = {"better": "green", "worse": "red"}
+    styles = {"better": "green", "worse": "red", "not a number": "red"}
     for row in values["groups"]:
         cells = [_show(row[key]) for key in ("single_regret", "regret")]
         numbers = [_mean(row[key]) for key in ("best_loss", "meta_regret", "meta_bound", "bound")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise import service_bounds
 from saddlebag.errors import ConfigError
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.groupwise.metrics import serve_metrics
@@ -92,6 +93,7 @@ def make_core(
         max_rows=max(1, min(max_rows, FRAME_BYTES // largest)),
         max_pending=max_pending,
         meaning={**stream.meaning, "groups": rules[share]},
+        bounds=service_bounds(stream.x_ND, recipe.features.bound, recipe.features.outside),
         shard=shard,
         shards=shards,
     )

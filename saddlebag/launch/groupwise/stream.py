@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise import check_labels, table_bounds
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.groupwise.columns import Columns, read_columns
 from saddlebag.launch.groupwise.expressions import parse
-from saddlebag.launch.groupwise.recipe import ALWAYS_ON, SYNTHETIC
+from saddlebag.launch.groupwise.recipe import ALWAYS_ON, SYNTHETIC, label_interval
 from saddlebag.launch.groupwise.synthetic import synthetic_columns
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.expressions import Expression
     from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe, LabelTable
 
-__all__ = ["RoundStream", "build_stream"]
+__all__ = ["RoundStream", "bounded", "build_stream"]
+
+_MOST = 1e100  # of a number that is scaled: differences are finite
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
 
     Raises:
         ConfigError: a column is unknown or of the wrong kind, or a group is empty.
-        DataError: a file cannot be read.
+        DataError: a file cannot be read; a label lies outside `label.interval`, or a feature beyond its bound.
     """
     columns = _columns(recipe.data)
     expressions = _expressions(recipe)
@@ -68,7 +71,27 @@ def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
     rules = {name: each.rule for name, each in expressions.items()} | {ALWAYS_ON: "all"}
     groups = [{"name": name, "rule": rules.get(name, "a column of the membership file")} for name in (*awake, ALWAYS_ON)]
     meaning = {"features": facts, "groups": groups, "label": label}
-    return RoundStream(tuple(each["name"] for each in facts), (*awake, ALWAYS_ON), x_ND, y_N, awake_NG, meaning)
+    check_labels(y_N, label_interval(recipe), columns.name)
+    names = tuple(each["name"] for each in facts)
+    x_ND = bounded(recipe.features, names, x_ND, columns.name)
+    return RoundStream(names, (*awake, ALWAYS_ON), x_ND, y_N, awake_NG, meaning)
+
+
+def bounded(table: FeatureTable, names: tuple[str, ...], x_ND: Array, where: str) -> Array:
+    """The features of a recorded table within their bounds, declared or learned.
+
+    Raises:
+        DataError: a row exceeds them, and `features.outside` is "refuse"; or is not finite.
+    """
+    bounds = table_bounds(x_ND, table.bound, table.outside)
+    found = bounds.wrong(x_ND)
+    if found is not None:
+        row, column, limit = found
+        raise DataError(
+            f"{where}, row {row + 1}: feature {names[column]!r} is {x_ND[row, column]:g}, beyond {limit:g}; "
+            'give features.bound, features.outside = "clip", or features.scale = "min_max"'
+        )
+    return bounds.taken(x_ND)
 
 
 def _columns(data: DataTable) -> Columns:
@@ -112,7 +135,8 @@ def _features(table: FeatureTable, columns: Columns, awake: dict[str, Array]) ->
     for name in table.numeric:
         values_N = columns.numbers(name, "features.numeric")
         scale = _range(values_N) if table.scale == "min_max" else {}
-        features.append(({"name": name, "column": name, **scale}, _min_max(values_N) if scale else values_N))
+        scaled_N = _min_max(values_N, f"features.numeric: column {name!r}") if scale else values_N
+        features.append(({"name": name, "column": name, **scale}, scaled_N))
     for name in table.one_hot:
         values = columns.column(name, "features.one_hot")
         for level in np.unique(values):
@@ -141,7 +165,7 @@ def _labels(table: LabelTable, columns: Columns) -> tuple[dict[str, Any], Array]
     label_N = columns.numbers(table.column, "label.column")
     if table.scale == "none":
         return {"column": table.column}, label_N
-    return {"column": table.column, **_range(label_N)}, _min_max(label_N)
+    return {"column": table.column, **_range(label_N)}, _min_max(label_N, f"label.column: {table.column!r}")
 
 
 def _some(values: Any) -> str:
@@ -149,8 +173,11 @@ def _some(values: Any) -> str:
     return ", ".join(levels)
 
 
-def _min_max(values_N: Array) -> Array:
+def _min_max(values_N: Array, where: str) -> Array:
     low, high = values_N.min(), values_N.max()
+    if not abs(low) <= _MOST or not abs(high) <= _MOST:
+        worst = low if abs(low) > abs(high) else high
+        raise DataError(f"{where} holds {worst:g}; only numbers of at most {_MOST:g} can be scaled")
     return (values_N - low) / (high - low) if high > low else np.zeros(len(values_N))
 
 

@@ -57,6 +57,8 @@ class Study:
         fell_back_S: rounds in which the prior was taken.
         largest: largest |regret| of a round.
         slack: largest logarithm of the mixer's invariant, at most 0.
+        declared: the mixer's range; infinite where it needs none.
+        learner_excess_SG: own - best over all rounds, less the learner's proven bound: at most 0; NaN where there is none.
         clock_SGP: rounds of the group at the points of its curves.
         single_curve_SGP, ours_curve_SGP: regret to the best model for the group's rounds so far.
     """
@@ -74,6 +76,8 @@ class Study:
     fell_back_S: Array
     largest: Array
     slack: Array
+    declared: Array
+    learner_excess_SG: Array
     clock_SGP: Array
     single_curve_SGP: Array
     ours_curve_SGP: Array
@@ -155,6 +159,7 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
         fell_back_S=mixed.fell_back_S,
         largest=mixed.largest_S,
         slack=algorithm.mixer.slack(mixed.state).max(axis=-1),
+        declared=np.full(S, getattr(algorithm.mixer, "loss_range", np.inf)),
         **stacked,
     )
 
@@ -193,13 +198,15 @@ def _per_group(
         clock_P = np.unique(np.linspace(1, len(y_K), POINTS).round().astype(int))
         clock_P = np.concatenate((clock_P, np.full(POINTS - len(clock_P), len(y_K))))
         best_P, best = _comparator(recipe, x_KD, y_K, weight_K, clock_P, fitted)
+        learner_bound = _learner_bound(algorithm, x_KD, y_K, z_NG[member_N, g], weight_K)
         values = {
             "rounds_SG": weight_K.sum(),
             "single_SG": single_K[-1],
             "ours_SG": ours_K[-1],
             "own_SG": own_NG[:, g].sum(),
             "best_SG": best,
-            "learner_bound_SG": _learner_bound(algorithm, x_KD, y_K, z_NG[member_N, g], weight_K),
+            "learner_bound_SG": learner_bound,
+            "learner_excess_SG": own_NG[:, g].sum() - best_P[-1] - learner_bound,
             "clock_SGP": clock_P.astype(np.float64),
             "single_curve_SGP": single_K[clock_P - 1] - best_P,
             "ours_curve_SGP": ours_K[clock_P - 1] - best_P,
@@ -210,7 +217,7 @@ def _per_group(
 
 
 _NAMES = (
-    *("rounds_SG", "single_SG", "ours_SG", "own_SG", "best_SG", "learner_bound_SG"),
+    *("rounds_SG", "single_SG", "ours_SG", "own_SG", "best_SG", "learner_bound_SG", "learner_excess_SG"),
     *("clock_SGP", "single_curve_SGP", "ours_curve_SGP"),
 )
 
@@ -230,9 +237,15 @@ def _comparator(
     return prefix_losses(row_KD, label_K, clock_P.tolist()), best_linear_loss(row_KD[fitted], label_K[fitted])
 
 
+def _clips_towards_labels(algorithm: Groupwise) -> bool:
+    """Whether clipping only brings predictions nearer to labels: a learner's bound is then one on clipped predictions, too."""
+    clip, labels = algorithm.interval, algorithm.label_interval
+    return clip is None or (labels is not None and clip[0] <= labels[0] and labels[1] <= clip[1])
+
+
 def _learner_bound(algorithm: Groupwise, x_KD: Array, y_K: Array, z_K: Array, weight_K: Array) -> float:
     bound = getattr(algorithm.learner, "regret_bound", None)
-    if bound is None or algorithm.loss != SquaredLoss():
+    if bound is None or algorithm.loss != SquaredLoss() or not _clips_towards_labels(algorithm):
         return float("nan")
     root_K = np.sqrt(weight_K)  # 1 for whole members
     return float(bound(x_KD * root_K[:, None], y_K * root_K, z_K * root_K))

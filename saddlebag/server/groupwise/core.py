@@ -18,6 +18,7 @@ import numpy as np
 from saddlebag.algorithms.groupwise import (
     Alarm,
     Block,
+    FeatureBounds,
     Groupwise,
     GroupwiseState,
     PartialMix,
@@ -27,11 +28,13 @@ from saddlebag.algorithms.groupwise import (
     predict_block,
     shard_bound,
     unpack_state,
+    wrong_label,
 )
+from saddlebag.algorithms.groupwise.guard import checked
 from saddlebag.compression import Draws
-from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
+from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError, StateError
 from saddlebag.server.groupwise.meaning import changes, describe
-from saddlebag.server.groupwise.tickets import APPLIED, REPEATED, UNKNOWN, Tickets
+from saddlebag.server.groupwise.tickets import APPLIED, REFUSED, REPEATED, UNKNOWN, Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +58,7 @@ class ServiceSettings:
         max_rows: most rows or labels of a request.
         max_pending: most tickets that wait for labels.
         seed: of randomised learners and sampled outputs.
+        bounds: of features; see `FeatureBounds`.
         meaning: what features, groups and labels are, as JSON values (`meaning.py`); names alone where it is empty. A
             checkpoint of another meaning is refused.
         shard, shards: which share of the groups this is, of how many. The prior of a share's groups sums to less than 1.
@@ -65,6 +69,7 @@ class ServiceSettings:
     max_rows: int = 4096
     max_pending: int = 1_000_000
     seed: int = 0
+    bounds: FeatureBounds = dataclasses.field(default_factory=FeatureBounds)
     meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     shard: int = 0
     shards: int = 1
@@ -109,9 +114,9 @@ class GroupwiseCore:
         self.algorithm, self.settings = algorithm, settings
         self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
         self.tickets = Tickets(settings.max_pending)
-        self.learned = self.repeated = self.unknown = 0
+        self.learned = self.repeated = self.unknown = self.refused = 0
         self._weighed: tuple[Any, Array] | None = None
-        self._max_rows = settings.max_rows
+        self._max_rows, self._bounds = settings.max_rows, settings.bounds
 
     @property
     def meaning(self) -> dict[str, Any]:
@@ -139,31 +144,30 @@ class GroupwiseCore:
         The tickets belong to the client `owner`, a number of 64 bits; 0 is everybody who shows no identity.
 
         Raises:
-            RemoteProtocolError: a feature is not finite, or there are too many rows or columns.
+            RemoteProtocolError: a feature is not finite or beyond its bound, or there are too many rows or columns.
+            NotFiniteError: a prediction is not finite. Nothing is on record then.
         """
         if self.settings.shards > 1:
             raise RemoteProtocolError(
                 f"this server holds shard {self.settings.shard} of {self.settings.shards}: ask for Partial"
             )
-        self._check_table(x_ND, member_NG)
-        return self._open(x_ND, member_NG, record, owner)
+        return self._open(self._check_table(x_ND, member_NG), member_NG, record, owner)
 
     def partial(
         self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None] = _nothing, *, owner: int = 0
     ) -> tuple[int, PartialMix]:
         """This share's part of a prediction; its tickets want what was played beside the label. Errors as `predict`."""
-        self._check_table(x_ND, member_NG)
-        first, block = self._open(x_ND, member_NG, record, owner)
+        first, block = self._open(self._check_table(x_ND, member_NG), member_NG, record, owner)
         mixer = self.state.mixer
         return first, partial_mix(self._log_weight_E(), mixer.prior_E, block.awake_NE, block.z_NE)
 
     def _open(self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None], owner: int) -> tuple[int, Block]:
-        record()
         first = self.tickets.next
         seed = self.settings.seed
         block = predict_block(
             self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(seed, first + row), self._log_weight_E()
         )
+        record()  # last: what is on record is answered
         return self.tickets.open(x_ND, block, owner), block
 
     def _log_weight_E(self) -> Array:
@@ -172,15 +176,19 @@ class GroupwiseCore:
             self._weighed = (self.state.mixer, self.algorithm.mixer.log_weights(self.state.mixer))
         return self._weighed[1]
 
-    def _check_table(self, x_ND: Array, member_NG: npt.NDArray[np.bool_]) -> None:
+    def _check_table(self, x_ND: Array, member_NG: npt.NDArray[np.bool_]) -> Array:
+        """The rows within their bounds."""
         rows, features = x_ND.shape
         if features != len(self.settings.features) or member_NG.shape != (rows, len(self.settings.groups)):
             expected = f"{len(self.settings.features)} features and {len(self.settings.groups)} groups"
             raise RemoteProtocolError(f"rows need {expected}, got {features} and {member_NG.shape[1:]}")
         self._check_rows(rows)
-        if not np.isfinite(x_ND).all():
-            row, column = np.argwhere(~np.isfinite(x_ND))[0]
-            raise RemoteProtocolError(f"feature {self.settings.features[column]!r} of row {row} is {x_ND[row, column]}")
+        found = self._bounds.wrong(x_ND)
+        if found is not None:
+            row, column, limit = found
+            name = self.settings.features[column]
+            raise RemoteProtocolError(f"feature {name!r} of row {row} is {x_ND[row, column]}, beyond its bound {limit:g}")
+        return self._bounds.taken(x_ND)
 
     def feedback(
         self,
@@ -191,7 +199,9 @@ class GroupwiseCore:
         played_N: Array | None = None,
         owner: int = 0,
     ) -> npt.NDArray[np.uint8]:
-        """Learn labels; returns what came of each: APPLIED, REPEATED or UNKNOWN. `record` as in `predict`.
+        """Learn labels; returns what came of each: APPLIED, REPEATED, UNKNOWN or REFUSED. `record` as in `predict`.
+
+        REFUSED is a label after which the state would not be finite: nothing is learned from it, and an alarm counts it.
 
         A share of the groups needs `played_N`, the predictions that all shares made together.
 
@@ -202,11 +212,9 @@ class GroupwiseCore:
         if len(ticket_N) != len(label_N):
             raise RemoteProtocolError(f"{len(ticket_N)} tickets came with {len(label_N)} labels")
         self._check_rows(len(ticket_N))
-        low, high = self.algorithm.interval or (-np.inf, np.inf)
-        wrong_N = ~(np.isfinite(label_N) & (label_N >= low) & (label_N <= high))
-        if wrong_N.any():
-            allowed = "finite" if self.algorithm.interval is None else f"in [{low:g}, {high:g}]"
-            raise RemoteProtocolError(f"label {int(np.argmax(wrong_N))} must be {allowed}, got {label_N[wrong_N][0]}")
+        wrong = wrong_label(label_N, self.algorithm.label_interval)
+        if wrong is not None:
+            raise RemoteProtocolError(f"label {wrong[0]} {wrong[1]}")
         if (played_N is None) != (self.settings.shards == 1):
             raise RemoteProtocolError("played values come with the labels of a shard, and only there")
         if played_N is not None and (played_N.shape != label_N.shape or not np.isfinite(played_N).all()):
@@ -220,7 +228,11 @@ class GroupwiseCore:
             if prediction is not None:
                 if played_N is not None:
                     prediction = dataclasses.replace(prediction, value=played_N[n])
-                self.state = self.algorithm.learn(self.state, x_D, float(label), prediction, owned=True)
+                try:
+                    self.state = self.algorithm.learn(self.state, x_D, float(label), prediction, owned=True)
+                except NotFiniteError:  # nobody's round, then; the call is on record, and will end alike when it is read again
+                    outcome_N[n] = REFUSED
+        self.refused += int(np.count_nonzero(outcome_N == REFUSED))
         self.learned += int(np.count_nonzero(outcome_N == APPLIED))
         self.repeated += int(np.count_nonzero(outcome_N == REPEATED))
         self.unknown += int(np.count_nonzero(outcome_N == UNKNOWN))
@@ -248,7 +260,9 @@ class GroupwiseCore:
         """What the theory rules out and has happened."""
         found = self.algorithm.alarms(self.state)
         if self.settings.shards > 1:  # the others compare with what all experts together may spend
-            return tuple(alarm for alarm in found if alarm.what == "range")
+            found = tuple(alarm for alarm in found if alarm.what in ("finite", "range"))
+        if self.refused:
+            found += (Alarm("finite", (), f"{self.refused} labels were refused: the state would not have been finite"),)
         return found
 
     # -- saving ----------------------------------------------------------------------------------------------------------
@@ -257,8 +271,9 @@ class GroupwiseCore:
         """The state for a checkpoint; what happens later does not change the arrays."""
         arrays, facts = self.tickets.capture()
         arrays |= pack_state(self.state)
-        counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown}
-        return arrays, {"meaning": self.meaning, "max_rows": self._max_rows, "tickets": facts, **counts}
+        counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown, "refused": self.refused}
+        limits = {"max_rows": self._max_rows, "bounds": dataclasses.asdict(self._bounds)}
+        return arrays, {"meaning": self.meaning, **limits, "tickets": facts, **counts}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """Continue from a checkpoint, under the limits of then: what came after it is applied again as it was. Then `limit`.
@@ -278,14 +293,21 @@ class GroupwiseCore:
             )
         state = unpack_state(self.state, arrays)
         try:
+            checked(state.learner)
+            checked(state.mixer)
+        except NotFiniteError as error:
+            raise StateError(f"the checkpoint holds a state that is not finite: {error}; give --out another folder") from error
+        try:
             self.tickets.restore(arrays, facts["tickets"])
             self.learned, self.repeated, self.unknown = (int(facts[key]) for key in ("learned", "repeated", "unknown"))
             self._max_rows = int(facts["max_rows"])
+            self.refused = int(facts["refused"])
+            self._bounds = FeatureBounds(limit=tuple(facts["bounds"]["limit"]), outside=facts["bounds"]["outside"])
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"the checkpoint does not fit: {error}") from error
         self.state = state
 
     def limit(self) -> None:
         """Go over to the settings' limits, after what was recorded under those of before."""
-        self._max_rows = self.settings.max_rows
+        self._max_rows, self._bounds = self.settings.max_rows, self.settings.bounds
         self.tickets.limit_to(self.settings.max_pending)

@@ -95,7 +95,7 @@ class GroupwiseService:
 
     def describe(self) -> pb.DescribeReply:
         """Answer a DescribeRequest."""
-        settings, interval = self.core.settings, self.core.algorithm.interval
+        settings, interval = self.core.settings, self.core.algorithm.label_interval
         return pb.DescribeReply(
             protocol=PROTOCOL,
             features=settings.features,

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise import Block, Prediction
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["APPLIED", "REPEATED", "UNKNOWN", "Tickets"]
+__all__ = ["APPLIED", "REFUSED", "REPEATED", "UNKNOWN", "Tickets"]
 
-APPLIED, REPEATED, UNKNOWN = 1, 2, 3
+APPLIED, REPEATED, UNKNOWN, REFUSED = 1, 2, 3, 4
 """What came of a label; the numbers of the schema."""
 PAGE_ROWS = 8192
 PAGE_BYTES = 1 << 22
