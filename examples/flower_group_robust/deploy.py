@@ -4,7 +4,8 @@
     python deploy.py --mode messages --rounds 12      # a Flower message to each client and round
     python deploy.py --mode messages --kill 20        # one SuperNode is killed after 20 s, and started again
 
-Prints the results as one line of JSON. Certificates and keys are made for this run and live in a temporary folder.
+Shows the rounds' progress and ends with a table, or with one line of JSON by --json. Certificates and keys are made for this
+run and live in a temporary folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from saddlebag.flower.progress import Tail, facts_table
 from saddlebag.flower.trials.deployment import REJOIN_S, Deployment
 
 HERE = Path(__file__).resolve().parent
@@ -23,9 +25,10 @@ HERE = Path(__file__).resolve().parent
 
 def run(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     """One run of the app; returns its results and when it was done."""
-    deployment, output = Deployment(folder, arguments.clients), folder / "result.json"
+    deployment, output, lines = Deployment(folder, arguments.clients), folder / "result.json", folder / "lines.txt"
+    tail = Tail(lines)
     config: dict[str, object] = {"mode": arguments.mode, "clients": arguments.clients, "max-rounds": arguments.rounds}
-    config |= {"output": str(output), "merit": arguments.merit, "every": arguments.every}
+    config |= {"output": str(output), "lines": str(lines), "merit": arguments.merit, "every": arguments.every}
     config |= {f"session-{name}": str(path) for name, path in deployment.files.items()}
     with deployment.up():
         begin_s = time.monotonic()
@@ -34,11 +37,19 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
         faults = [(at_s, lambda: deployment.kill_node(1)), (at_s + REJOIN_S, lambda: deployment.start_node(1))]
 
         def meanwhile() -> None:
+            show(tail)
             if faults and time.monotonic() - begin_s > faults[0][0]:
                 faults.pop(0)[1]()
 
         result = deployment.await_result(output, arguments.timeout, meanwhile)
+        show(tail)
         return {"seconds": round(time.monotonic() - begin_s, 1), **result}
+
+
+def show(lines: Tail) -> None:
+    """Say how far the run has come since the last time."""
+    for line in lines.fresh():
+        sys.stderr.write(line + "\n")
 
 
 def main() -> None:
@@ -51,12 +62,14 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=50, help="rounds between two records")
     parser.add_argument("--kill", type=float, default=0.0, help="seconds after which SuperNode 1 is killed; 0 for never")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds")
+    parser.add_argument("--json", action="store_true", help="the results as one line of JSON, the vector included")
     parser.add_argument("--keep", type=Path, help="an empty folder for certificates and logs, kept afterwards")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        sys.stdout.write(json.dumps(run(arguments, folder.resolve())) + "\n")
+        facts = run(arguments, folder.resolve())
+        sys.stdout.write((json.dumps(facts) if arguments.json else facts_table(facts)) + "\n")
 
 
 if __name__ == "__main__":

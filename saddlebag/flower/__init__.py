@@ -11,6 +11,7 @@ from saddlebag.flower.groupwise import GroupwiseFederation, add_groupwise
 from saddlebag.flower.methods.app import add_method, method_app
 from saddlebag.flower.methods.session import add_session, run_session
 from saddlebag.flower.methods.strategy import MethodStrategy
+from saddlebag.flower.progress import Progress, RecordLines
 from saddlebag.flower.trials.grid import InProcessGrid
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "InProcessGrid",
     "Ledger",
     "MethodStrategy",
+    "Progress",
+    "RecordLines",
     "SleepingExperts",
     "add_groupwise",
     "add_method",

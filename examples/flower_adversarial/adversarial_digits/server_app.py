@@ -12,7 +12,8 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from adversarial_digits.task import accuracies, game, network
-from saddlebag.flower import Compressed
+from saddlebag.flower import Compressed, Progress
+from saddlebag.flower.progress import log_and_file
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -46,12 +47,10 @@ def main(grid: Grid, context: Context) -> None:
             return None
         model = network(seed)
         model.load_state_dict(arrays.to_torch_state_dict())
-        found = accuracies(model, game(seed, float(config["attack"]), int(config["attack-steps"])))
-        log.info("round %d: %s", server_round, json.dumps(found))
-        return MetricRecord(found)
+        return MetricRecord(accuracies(model, game(seed, float(config["attack"]), int(config["attack-steps"]))))
 
     keys = ("clients", "seed", "local-epochs", "learning-rate", "attack", "attack-steps")
-    result = strategy.start(
+    result = Progress(strategy, write=log_and_file(str(config["lines"]))).start(
         grid=grid,
         initial_arrays=ArrayRecord(network(seed).state_dict()),
         num_rounds=rounds,

@@ -12,7 +12,7 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from fedavg_digits.task import accuracy, network
-from saddlebag.flower import Compressed
+from saddlebag.flower import Compressed, Progress
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -41,7 +41,7 @@ def main(grid: Grid, context: Context) -> None:
         return MetricRecord({"accuracy": accuracy(model)})
 
     keys = ("clients", "seed", "local-epochs", "learning-rate")
-    result = strategy.start(
+    result = Progress(strategy).start(
         grid=grid,
         initial_arrays=ArrayRecord(network(seed).state_dict()),
         num_rounds=int(config["num-server-rounds"]),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flwr.serverapp import ServerApp
 
 from saddlebag.errors import ConfigError
-from saddlebag.flower import MethodStrategy, run_session
+from saddlebag.flower import MethodStrategy, RecordLines, run_session
+from saddlebag.flower.progress import log_and_file
 from saddlebag.launch.build import build_problem
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 
@@ -64,10 +65,11 @@ def run(grid: Grid, config: Mapping[str, Any]) -> tuple[Result, list[float]]:
         PeerLost: too few clients came, or one gave up.
     """
     recipe, begin_s, at_s = recipe_of(config), time.monotonic(), list[float]()
+    tell = RecordLines(recipe.stop, recipe.workers, write=log_and_file(str(config["lines"])))
 
     def observe(record: Record) -> None:
         at_s.append(time.monotonic() - begin_s)
-        log.info("round %d: %s", record.round, {name: f"{value:.4g}" for name, value in record.merits.items()})
+        tell(record)
         if config["progress"]:
             with Path(str(config["progress"])).open("a") as file:
                 file.write(json.dumps({"round": record.round, **record.merits}) + "\n")

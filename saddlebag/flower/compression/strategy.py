@@ -65,6 +65,10 @@ class Compressed(Strategy):
             an unbiased one, "none"; "auto" is the first that fits. A shift costs the server a vector for each client.
         seed: of all draws.
 
+    Attributes:
+        ledger: bytes so far, and what they would have been.
+        heard: clients whose replies could be used in the last exchange.
+
     Raises:
         ConfigError: a compressor is unknown, its parameters do not fit, or it is of the wrong kind for its memory.
     """
@@ -105,6 +109,7 @@ class Compressed(Strategy):
         self._references: References | None = None  # of the clients, where steps go down
         self._shifts: dict[int, Vector] = {}  # node -> the shift it subtracts
         self._exchanges = 0
+        self.heard = 0
 
     def _memory_for(self, memory: Memory) -> str:
         up = self._up
@@ -258,6 +263,7 @@ class Compressed(Strategy):
                 continue
             self.ledger.plain_up += serialised_bytes(reply.content)
             good.append((report.worker, reply))
+        self.heard = len(good)
         return [reply for _, reply in sorted(good, key=lambda pair: pair[0])] + errors
 
     def _decode(self, content: RecordDict, report: Report, node: int, known_D: Vector | None) -> None:
