@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn.parameter import UninitializedParameter
 
 from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError
@@ -35,8 +36,7 @@ class FlatModules:
         device: where they compute.
 
     Raises:
-        ConfigError: there is no such device, no parameter to train, or a module keeps running statistics: it would be no
-            function of z.
+        ConfigError: there is no such device, no parameter to train, or one whose shape is not known yet.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], *, dtype: torch.dtype, device: str = "cpu") -> None:
@@ -45,14 +45,18 @@ class FlatModules:
         named: dict[nn.Parameter, str] = {}
         self._owned: dict[str, list[nn.Parameter]] = {name: [] for name in self.modules}
         for player, module in self.modules.items():
-            _refuse_statistics(player, module)
             for name, parameter in module.named_parameters():
+                if isinstance(parameter, UninitializedParameter):
+                    raise ConfigError(
+                        f"modules must know their shapes, got the lazy {player}.{name}; call the module once in build"
+                    )
                 if parameter.requires_grad and parameter not in named:
                     named[parameter] = f"{player}.{name}"
                     self._owned[player].append(parameter)
         if not named:
             raise ConfigError("modules must have a parameter that requires a gradient, got none")
         self.tensors = tuple(Tensor(name, tuple(parameter.shape) or (1,)) for parameter, name in named.items())
+        self._written = {name: (buffer, buffer._version) for name, buffer in self.buffers().items()}
         self._value_D = torch.empty(sum(tensor.size for tensor in self.tensors), dtype=dtype, device=device)
         self._gradient_D = torch.zeros_like(self._value_D)
         start = 0
@@ -70,6 +74,32 @@ class FlatModules:
     def parameters_of(self, player: str) -> list[nn.Parameter]:
         """The parameters of one of the modules."""
         return self._owned[player]
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """All buffers by player and name."""
+        found = (
+            (f"{player}.{name}", buffer) for player, module in self.modules.items() for name, buffer in module.named_buffers()
+        )
+        return dict(found)
+
+    def require_unwritten(self) -> None:
+        """Raise `ConfigError` when a buffer was written since the modules came here: they would be no function of z."""
+        for name, buffer in self.buffers().items():
+            if name not in self._written or self._written[name][0] is not buffer or self._written[name][1] != buffer._version:
+                raise ConfigError(self.refusal(name))
+
+    def refusal(self, name: str) -> str:
+        """Why the modules are refused when a buffer is written by forward."""
+        player, _, inside = name.partition(".")
+        kind = type(self.modules[player].get_submodule(inside.rpartition(".")[0])).__name__
+        return (
+            f"modules must not keep running statistics or other buffers that forward writes, got {name} of {kind}; "
+            "use LayerNorm or GroupNorm, track_running_stats=False, or weight_norm"
+        )
+
+    def point(self) -> torch.Tensor:
+        """A copy of the parameters, (D,), where the modules are."""
+        return self._value_D.clone()
 
     def sizes(self) -> dict[str, int]:
         """How many coordinates each module has, in the order of the vector."""
@@ -110,13 +140,3 @@ def _require(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the second where torch was built without the kind
         raise ConfigError(f"device must be one that torch has here, such as cpu or cuda:0, got {device!r}") from error
-
-
-def _refuse_statistics(player: str, module: nn.Module) -> None:
-    """Batch norm and the like: what they evaluate with depends on the batches that this one process has seen."""
-    for name, part in module.named_modules():
-        if getattr(part, "track_running_stats", False):
-            raise ConfigError(
-                f"modules must not keep running statistics, got {type(part).__name__} at {player}.{name}; "
-                "use LayerNorm or GroupNorm, or track_running_stats=False"
-            )

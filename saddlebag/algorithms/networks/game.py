@@ -16,6 +16,7 @@ import copy
 import dataclasses
 import functools
 import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -30,7 +31,7 @@ from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError, NotFiniteError, check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
     import torch
@@ -91,9 +92,14 @@ class ModuleGame:
         for field in ("accumulate", "replays"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.data:
-            raise ConfigError("data must hold arrays for each worker, got none")
+        names: Any = self.maximises
+        if isinstance(names, str):
+            raise ConfigError(f"maximises must be a set of players' names, got the text {names!r}; write {{{names!r}}}")
+        object.__setattr__(self, "maximises", frozenset(names))
+        if not isinstance(self.data, Sequence) or not self.data:
+            raise ConfigError(f"data must hold arrays for each worker, got {type(self.data).__name__ if self.data else 'none'}")
         for worker, arrays in enumerate(self.data):
+            self._check_arrays(worker, arrays)
             if len(rows := {len(array) for array in arrays}) != 1:
                 raise ConfigError(f"arrays of worker {worker} must have one row a sample each, got {sorted(rows)} rows")
         smallest = min(len(arrays[0]) for arrays in self.data)
@@ -101,6 +107,16 @@ class ModuleGame:
             raise ConfigError(f"batch_size must lie in 1..{smallest}, samples of the smallest worker, got {self.batch_size}")
         for arrays in self.data:
             self._check_parts(self.batch_size or len(arrays[0]), self.accumulate, "accumulate")
+
+    def _check_arrays(self, worker: int, arrays: Any) -> None:
+        if not isinstance(arrays, Sequence) or isinstance(arrays, str):
+            raise ConfigError(
+                f"data of worker {worker} must be a tuple of arrays with one row a sample, got {type(arrays).__name__}; "
+                "collect a loader's batches into arrays first"
+            )
+        for number, array in enumerate(arrays):
+            if isinstance(array, list | tuple | str):
+                raise ConfigError(f"array {number} of worker {worker} must be a numpy array, got {type(array).__name__}")
 
     @property
     def dimension(self) -> int:
@@ -217,7 +233,21 @@ class ModuleGame:
             raise ConfigError(f"maximises must name players of {', '.join(modules)}, got {', '.join(sorted(self.maximises))}")
         flat = FlatModules(modules, dtype=self.dtype, device=self.device)
         flat.train(True)
-        return flat, flat.value()
+        start_D = flat.value()
+        self._probe(flat)
+        return flat, start_D
+
+    def _probe(self, flat: FlatModules) -> None:
+        """Refuse what is no function of z and the key, at worker 0's first batch."""
+        from saddlebag.algorithms.networks.probe import require_function
+
+        block_N = None if self.local is None else np.zeros(self.block_shape(0))
+
+        def value(z_D: torch.Tensor, key: int) -> torch.Tensor:
+            own = None if block_N is None else block_N.copy()
+            return self._evaluate(flat, 0, z_D, Draws(0, key, 0), range(1), self.accumulate, own)
+
+        require_function(self.name, flat, value, bits=self.device == "cpu")
 
     @functools.cached_property
     def _sign_D(self) -> torch.Tensor | None:
@@ -236,8 +266,16 @@ class ModuleGame:
 
     def value(self, worker: int, z_D: Any, draws: Draws, parts: range, total: int, block_N: Any = None) -> torch.Tensor:
         """The mean of some of `total` parts, see `FlatModules.gradient`; moves its samples' variables in `block_N`."""
+        value_D = self._evaluate(self._flat, worker, z_D, draws, parts, total, block_N)
+        self._flat.require_unwritten()
+        if not all_finite(value_D):
+            raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")
+        return value_D if self._sign_D is None else value_D * self._sign_D
+
+    def _evaluate(
+        self, flat: FlatModules, worker: int, z_D: Any, draws: Draws, parts: range, total: int, block_N: Any
+    ) -> torch.Tensor:
         row_B, seed = self.rows(worker, draws), seed_of(draws)
-        flat = self._flat
         with self._lock, seeded(seed, self.device), self.autocast():
             flat.load(z_D)
             for part in parts:
@@ -245,36 +283,41 @@ class ModuleGame:
                 batch = tuple(self.tensor(array[row_B[here]]) for array in self.data[worker])
                 chance = Chance(seed, len(row_B), here)
                 if block_N is None:
-                    self._backward(self.loss(flat.modules, batch, chance))
+                    self._backward(flat, self.loss(flat.modules, batch, chance))
                 else:
                     kept = here if self.local and self.local.by_place else row_B[here]
-                    block_N[kept] = self._raised(batch, block_N[kept], chance)
-            value_D = flat.gradient(len(parts))
-        if not all_finite(value_D):
-            raise NotFiniteError(f"{self.name}: the gradient of worker {worker} is not finite")
-        return value_D if self._sign_D is None else value_D * self._sign_D
+                    block_N[kept] = self._raised(flat, batch, block_N[kept], chance)
+            return flat.gradient(len(parts))
 
-    def _raised(self, batch: tuple[torch.Tensor, ...], block_B: Any, chance: Chance) -> npt.NDArray[np.float64]:
+    def _raised(
+        self, flat: FlatModules, batch: tuple[torch.Tensor, ...], block_B: Any, chance: Chance
+    ) -> npt.NDArray[np.float64]:
         """Add the gradients at the samples' variables, and return the variables after their own step."""
         assert self.local is not None
         leaf = self.tensor(block_B).requires_grad_()
-        self._backward(self.loss(self._flat.modules, (*batch, leaf), chance), leaf)
+        self._backward(flat, self.loss(flat.modules, (*batch, leaf), chance), leaf)
         assert leaf.grad is not None
         moved: npt.NDArray[np.float64] = self.local.move(leaf.detach(), leaf.grad, batch).double().cpu().numpy()
         return moved
 
-    def _backward(self, losses: Any, *leaves: torch.Tensor) -> None:
+    def _backward(self, flat: FlatModules, losses: Any, *leaves: torch.Tensor) -> None:
         """Add each player's gradient of its own loss to the flat one, and that of the first loss to the leaves."""
         import torch
 
-        flat = self._flat
+        if not isinstance(losses, torch.Tensor | Mapping):
+            raise ConfigError(
+                f"loss must return a tensor, or one for each player by name, got {type(losses).__name__}; "
+                "return the tensor itself, without .item()"
+            )
         if isinstance(losses, torch.Tensor):
+            _require_scalar(losses)
             parameters = [p for player in flat.modules for p in flat.parameters_of(player)]
             torch.autograd.backward(losses, inputs=[*parameters, *leaves])
             return
         if not losses or not set(losses) <= set(flat.modules):
             raise ConfigError(f"loss must be of players among {', '.join(flat.modules)}, got {', '.join(losses) or 'none'}")
         for number, (player, loss) in enumerate(losses.items()):
+            _require_scalar(loss)
             inputs = [*flat.parameters_of(player), *(() if number else leaves)]
             if inputs:  # a frozen player has none
                 torch.autograd.backward(loss, inputs=inputs, retain_graph=number < len(losses) - 1)
@@ -298,3 +341,15 @@ class ModuleGame:
     def _check_parts(self, count: int, parts: int, what: str) -> None:
         if count % parts:
             raise ConfigError(f"a batch of {count} does not divide into {parts} equal parts ({what}); change batch_size")
+
+
+def _require_scalar(loss: Any) -> None:
+    import torch
+
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise ConfigError(
+            f"loss must be one number as a tensor that depends on the parameters, got {what}"
+            f"{' without a gradient' if isinstance(loss, torch.Tensor) and not loss.requires_grad else ''}; "
+            "return the mean over the batch, without .item() or .detach()"
+        )

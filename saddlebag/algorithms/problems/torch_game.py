@@ -55,6 +55,9 @@ class TorchGame:
             raise ConfigError("objectives must hold a function for each worker, got none")
         if self.solution is not None and len(self.solution) != self.dimension:
             raise ConfigError(f"solution must have {self.dimension} coordinates, got {len(self.solution)}")
+        start_D = self.start()
+        if (shape := np.shape(self.prox(start_D.copy(), 1.0))) != start_D.shape:
+            raise ConfigError(f"prox must return the whole point, of shape {start_D.shape}, got one of shape {shape}")
 
     @property
     def dimension(self) -> int:

@@ -62,6 +62,7 @@ def test_freelb_averages_the_gradients_along_the_ascent(images: Images) -> None:
 
     def watched(players: Any, batch: Any, chance: Any) -> torch.Tensor:
         x, y = batch
+        seen.clear()
 
         def loss(point: torch.Tensor) -> torch.Tensor:
             seen.append(point.detach().clone())

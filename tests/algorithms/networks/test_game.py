@@ -64,8 +64,8 @@ def test_parameters_live_in_the_vector_and_tied_ones_count_once() -> None:
     assert np.array_equal(flat.value(), z_D)
     with pytest.raises(ConfigError, match="modules must have a parameter"):
         FlatModules({"model": nn.Identity()}, dtype=torch.float64)
-    with pytest.raises(ConfigError, match=r"running statistics, got BatchNorm1d at critic\.1; use LayerNorm"):
-        FlatModules({"critic": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))}, dtype=torch.float64)
+    with pytest.raises(ConfigError, match=r"must know their shapes, got the lazy model\.weight; call the module once"):
+        FlatModules({"model": nn.LazyLinear(2)}, dtype=torch.float64)
 
 
 def test_the_operator_is_autograds_gradient() -> None:
@@ -242,3 +242,115 @@ def test_any_method_trains_it() -> None:
     problem = game(batch_size=6)
     method = METHODS["innovations"](problem, up=Identity(), down=Identity(), step_size=0.05)
     assert simulate(problem, method, seed=0, stop=Stop(max_iterations=3, every=3), wire=LoopbackWire()).replica.iteration == 3
+
+
+class Counting(nn.Module):
+    """A module that writes a buffer, by one of the ways there are."""
+
+    def __init__(self, write: Any) -> None:
+        super().__init__()
+        self.inner, self.write = Tied(), write
+        self.seen: torch.Tensor
+        self.register_buffer("seen", torch.zeros(4), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.write(self, x.detach())
+        out: torch.Tensor = self.inner(x)
+        return out
+
+
+def _in_place(module: Any, x: torch.Tensor) -> None:
+    module.seen.mul_(0.9).add_(x.mean(0))
+
+
+def _another(module: Any, x: torch.Tensor) -> None:
+    module.seen = module.seen + 1
+
+
+def _behind_its_back(module: Any, x: torch.Tensor) -> None:
+    module.seen.data.add_(1)
+
+
+def normed(norm: Any) -> Any:
+    return lambda: {"model": nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 4))}
+
+
+@pytest.mark.parametrize("write", [_in_place, _another, _behind_its_back])
+def test_a_module_whose_forward_writes_a_buffer_is_refused_by_the_buffers_name(write: Any) -> None:
+    with pytest.raises(ConfigError, match=r"other buffers that forward writes, got model\.seen of Counting; use LayerNorm"):
+        game(build=lambda: {"model": Counting(write)}).start()
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (normed(nn.utils.spectral_norm), r"model\.0\.weight_u of Linear"),
+        (normed(nn.utils.parametrizations.spectral_norm), r"model\.0\.parametrizations\.weight\.0\._u of _SpectralNorm"),
+        (lambda: {"model": nn.Sequential(Tied(), nn.BatchNorm1d(4))}, r"model\.1\.running_mean of BatchNorm1d"),
+    ],
+)
+def test_known_norms_that_write_buffers_are_refused(build: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"running statistics or other buffers that forward writes, got {name}"):
+        game(build=build).start()
+
+
+def test_a_buffer_that_is_written_only_later_is_noticed_then() -> None:
+    calls: list[int] = []
+
+    def late(module: Any, x: torch.Tensor) -> None:
+        calls.append(1)
+        if len(calls) > 4:
+            _in_place(module, x)
+
+    problem = game(build=lambda: {"model": Counting(late)})
+    z_D, operator = problem.start(), problem.operator(0)
+    operator(z_D, Draws(0, 0, 0))
+    with pytest.raises(ConfigError, match=r"got model\.seen of Counting"):
+        operator(z_D, Draws(0, 1, 0))
+
+
+def test_what_a_loss_remembers_is_refused() -> None:
+    calls: list[int] = []
+
+    def loss(players: Any, batch: Any, chance: Any) -> torch.Tensor:
+        calls.append(1)
+        return len(calls) * squares(players, batch, chance)
+
+    with pytest.raises(ConfigError, match="must be a function of the point and the round's key, got two gradients"):
+        game(loss=loss).start()
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, lambda layer: layer])
+def test_buffers_and_norms_that_nobody_writes_are_welcome(norm: Any) -> None:
+    layers = nn.Sequential(norm(nn.Linear(4, 4)), nn.BatchNorm1d(4, track_running_stats=False))
+    layers.register_buffer("scale", torch.ones(1))
+    problem = game(build=lambda: {"model": layers})
+    z_D, draws = problem.start(), Draws(0, 3, 0)
+    first_D = problem.operator(0)(z_D, draws)
+    problem.operator(0)(z_D + 1.0, Draws(0, 4, 0))
+    assert np.array_equal(problem.operator(0)(z_D, draws), first_D)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"maximises": "model"}, "maximises must be a set of players' names, got the text 'model'"),
+        ({"loss": lambda *given: squares(*given).item()}, r"loss must return a tensor, .* got float; return the tensor itself"),
+        (
+            {"loss": lambda *given: squares(*given).detach()},
+            r"depends on the parameters, got a tensor of shape \(\) without a gradi",
+        ),
+        ({"loss": lambda players, batch, chance: players["model"](batch[0])}, r"one number as a tensor .* shape \(12, 4\)"),
+        ({"loss": lambda *given: {"model": 1.0}}, "loss must be one number as a tensor .* got float"),
+        ({"data": (([[1.0]], [[2.0]]),)}, "array 0 of worker 0 must be a numpy array, got list"),
+        ({"data": iter(())}, "data must hold arrays for each worker, got tuple_iterator"),
+        ({"data": (torch.utils.data.DataLoader([1, 2]),)}, "data of worker 0 must be a tuple of arrays .* got DataLoader"),
+    ],
+)
+def test_common_slips_are_said_in_a_line(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        game(**keys).start()
+
+
+def test_a_list_of_players_is_a_set_of_them() -> None:
+    assert game(maximises=["model"]).maximises == frozenset({"model"})

@@ -73,3 +73,8 @@ def test_bad_arguments() -> None:
         TorchGame(objectives=(), x=np.zeros(1), y=np.zeros(1))
     with pytest.raises(ConfigError, match="solution must have 2"):
         TorchGame(objectives=(lambda x, y: (x * y).sum(),), x=np.zeros(1), y=np.zeros(1), solution=np.zeros(3))
+
+
+def test_a_prox_of_another_length_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"prox must return the whole point, of shape \(8,\), got one of shape \(3,\)"):
+        TorchGame(objectives=(lambda x, y: x.sum() + y.sum(),), x=np.ones(3), y=np.ones(5), prox=lambda v_D, step: v_D[:3])
