@@ -147,6 +147,9 @@ def test_the_gradient_under_attack_moves_the_embeddings_too(text: Text) -> None:
     watched_problem = dataclasses.replace(problem, loss=watched)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EmbeddingAttack, "worst", keep)
+        watched_problem.start()  # which asks the loss, too
+        losses.clear()
+        found.clear()
         watched_problem.operator(0)(z_D, draws)
         step_D = np.zeros_like(z_D)
         words = next(tensor.size for tensor in problem.tensors if "word_embeddings" in tensor.name)
