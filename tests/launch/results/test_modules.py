@@ -71,7 +71,9 @@ def test_a_transformer_comes_back_at_the_end_of_a_run(tmp_path: Path) -> None:
 
 def test_tied_weights_buffers_and_models_that_save_themselves(tmp_path: Path) -> None:
     game = ModuleGame(
-        build=lambda: {"a": Tied(), "b": Pretrained(2, 1)}, loss=lambda players, batch, chance: None, data=((np.ones(2),),)
+        build=lambda: {"a": Tied(), "b": Pretrained(2, 1)},
+        loss=lambda players, batch, chance: sum(p.square().sum() for player in players.values() for p in player.parameters()),
+        data=((np.ones(2),),),
     )
     paths = write_modules(game, game.start(), tmp_path)
     assert [path.name for path in paths] == ["a.safetensors", "b"]
