@@ -57,13 +57,13 @@ def rows_of(args: argparse.Namespace, rank: int) -> tuple[Any, Any]:
 # -- servers -------------------------------------------------------------------------------------------------------------
 
 
-def core_of(args: argparse.Namespace) -> GroupwiseCore:
+def core_of(args: argparse.Namespace, max_pending: int = 100_000) -> GroupwiseCore:
     algorithm = Groupwise(
         learner=Ridge(dimension=args.features), mixer=AdaNormalHedge(), loss=SquaredLoss(), interval=(0.0, 1.0), always_on=0
     )
     names = (tuple(f"{kind}{n}" for n in range(count)) for kind, count in (("x", args.features), ("g", args.groups)))
     features, groups = names
-    return GroupwiseCore(algorithm, ServiceSettings(features=features, groups=groups, max_pending=100_000))
+    return GroupwiseCore(algorithm, ServiceSettings(features=features, groups=groups, max_pending=max_pending))
 
 
 async def serve_groupwise(args: argparse.Namespace, directory: Path | None) -> None:

@@ -52,6 +52,7 @@ SMOKE = {
     "bench_round.py": Smoke(f"--dimension 5000 --workers 2 --rounds 3 --dense-rounds 3 {ONCE}"),
     "bench_rounds.py": Smoke(f"--workers 2 --dimension 20 --rounds 20 --flower-python {{none}} {ONCE}"),
     "bench_service.py": Smoke(f"--clients 1 --batch 4 --groups 3 --awake 2 --features 3 --seconds 0.2 {ONCE}"),
+    "bench_service_checkpoints.py": Smoke(f"--waiting 3000 --groups 3 --awake 2 --features 3 --seconds 1.5 {ONCE}"),
     "bench_sketch.py": Smoke("--dimension 20000"),
     "study_adversarial.py": Smoke("--seeds 1 --set stop.max_iterations=1 --set problem.batch_size=4"),
     "study_albert.py": Smoke("mlm {text} --iterations 2 --only nothing --json {out}/albert.json", ("transformers",)),

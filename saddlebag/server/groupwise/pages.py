@@ -77,6 +77,7 @@ class Page:
         ticket_N, row_N, entry_K = parts
         self._ticket, self._row, self._entry = _Growing(ticket_N), _Growing(row_N), _Growing(entry_K)
         self._done = _Growing(np.zeros(len(ticket_N), bool) if done_N is None else done_N)
+        self._fixed: dict[str, Records] = {}
         self.open = int(np.count_nonzero(~self._done.view))
 
     def __len__(self) -> int:
@@ -166,8 +167,10 @@ class Page:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The page's arrays by name; records as bytes. All are views but the marks, which are copied."""
-        fixed = (self._ticket.view, _as_bytes(self._row.view), _as_bytes(self._entry.view))
-        return {**dict(zip(FIXED, fixed, strict=True)), "done": self._done.view.copy()}
+        if len(self._fixed.get("ticket", ())) != len(self):
+            fixed = (self._ticket.view, _as_bytes(self._row.view), _as_bytes(self._entry.view))
+            self._fixed = dict(zip(FIXED, fixed, strict=True))
+        return {**self._fixed, "done": self._done.view.copy()}
 
     @classmethod
     def of(cls, serial: int, features: int, experts: int, arrays: dict[str, npt.NDArray[Any]]) -> Page:
