@@ -80,3 +80,9 @@ def test_the_app_trains_the_problems_network_against_the_problems_attack(monkeyp
     assert 0 <= found["robust-accuracy"] <= found["accuracy"]
     shards = task.shards(20, 0)
     assert np.array_equal(np.sort(np.concatenate(shards)), np.arange(len(attacked.data[0][1])))
+
+
+@pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("flower_*")), ids=lambda folder: folder.name)
+def test_flwr_run_has_nothing_to_install_for_an_app(folder: Path) -> None:
+    """It installs an app's dependencies anew for every run, and fails where an index does not have them."""
+    assert tomllib.loads((folder / "pyproject.toml").read_text())["project"]["dependencies"] == []

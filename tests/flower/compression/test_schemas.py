@@ -445,3 +445,47 @@ def test_means_are_rounded_to_even_kept_in_range_and_true_above_one_half() -> No
     assert restored["n"].numpy().tolist() == [0, 2, 0, 255, 2]
     assert restored["b"].numpy().tolist() == [False, True, True]
     assert restored["n"].dtype == "uint8"
+
+
+class ByKey(FedAvg):
+    """Means of whoever returned an array, over the strategy's own model: clients of different sizes."""
+
+    def configure_train(self, server_round: int, arrays: ArrayRecord, *rest: Any) -> Any:
+        self.full = {name: array.numpy() for name, array in arrays.items()}
+        return super().configure_train(server_round, arrays, *rest)
+
+    def aggregate_train(self, server_round: int, replies: Any) -> Any:
+        records = [reply.content["arrays"] for reply in replies if reply.has_content()]
+        for name in self.full:
+            if parts := [record[name].numpy() for record in records if name in record]:
+                self.full[name] = np.mean(parts, axis=0)
+        return ArrayRecord({name: Array(value) for name, value in self.full.items()}), MetricRecord({"clients": len(records)})
+
+
+@pytest.mark.parametrize("ways", WAYS)
+def test_clients_that_return_different_arrays_in_one_round(ways: dict[str, Any]) -> None:
+    start = {name: np.zeros(400, np.float32) for name in "abc"} | {"n": np.zeros(2, np.int16)}
+
+    def train(model: Model, client: int, number: int) -> Model:
+        kept = ("abc"[client], "a", "n") if client else ("a",)
+        return {name: model[name] + model[name].dtype.type(client + 1) for name in dict.fromkeys(kept)}
+
+    results = [
+        run(
+            start,
+            train,
+            inner=ByKey(fraction_evaluate=0.0, min_available_nodes=CLIENTS),
+            plain=plain,
+            **({} if plain else ways),
+        )
+        for plain in (True, False)
+    ]
+    expected, final = (values(result) for result, _, _ in results)
+    for name in "abc":
+        np.testing.assert_allclose(final[name], expected[name], atol=0.05)
+    assert final["n"].tolist() == [8, 8]  # the strategy has 2.5, 4.5, 6.5, 8.5; clients and the result the nearest even ones
+    assert final["n"].dtype == np.int16
+    with pytest.raises(Exception, match="same keys"):  # what FedAvg itself says
+        run(start, train, plain=True)
+    with pytest.raises(Exception, match="same keys"):
+        run(start, train, **ways)
