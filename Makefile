@@ -3,7 +3,7 @@ PROTO := $(wildcard proto/saddlebag/proto/v1/*.proto)
 PROTOC = $(PYTHON) -m grpc_tools.protoc --proto_path=proto --python_out=$(1) --pyi_out=$(1) $(PROTO)
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto format check check-proto test e2e bench comparison
+.PHONY: help install lock audit coverage proto format check check-proto test e2e bench smoke comparison
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -11,6 +11,15 @@ help: ## list the targets
 install: ## make .venv with everything development needs
 	python3 -m venv .venv
 	.venv/bin/pip install -q -c constraints.txt -e ".[dev]"
+
+lock: ## write requirements.lock, the versions of constraints.txt with the digests of their files
+	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra coverage -c constraints.txt --generate-hashes --universal \
+	  --python-version 3.11 --no-annotate --no-header -q -o requirements.lock.new
+	@sed -n '/^#/p' requirements.lock | cat - requirements.lock.new > requirements.lock.both
+	@mv requirements.lock.both requirements.lock && rm requirements.lock.new
+
+audit: ## compare requirements.lock with known weaknesses; fails on findings only
+	$(PYTHON) .ci/audit.py
 
 proto: ## regenerate saddlebag/proto/v1/*_pb2.py from proto/
 	$(call PROTOC,.)
@@ -35,11 +44,17 @@ check-proto: ## the committed *_pb2.py are what proto/ generates
 test: ## all tests but the end-to-end ones
 	$(PYTHON) -m pytest -m "not e2e"
 
+coverage: ## all tests but the end-to-end ones, measured; fails below .ci/coverage-floor, which only rises
+	$(PYTHON) .ci/coverage.py
+
 e2e: ## the end-to-end tests
 	$(PYTHON) -m pytest -m e2e
 
 bench: ## run every benchmarks/bench_*.py
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(PYTHON) "$$file" || exit 1; done
+
+smoke: ## run every benchmark in its smoke form
+	$(PYTHON) benchmarks/smoke.py
 
 comparison: ## write docs/comparison.md from the results in docs/comparison/
 	$(PYTHON) benchmarks/comparison.py
