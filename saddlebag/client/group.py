@@ -118,6 +118,8 @@ class NodeGroup:
         self._turn = threading.Lock()  # one conversation with the followers at a time
         self._ended = threading.Event()
         self._heart: threading.Thread | None = None
+        self._heart_failure: Exception | None = None
+        self._whole = True  # a conversation that broke off cannot be taken up again
         self.evaluations, self.evaluate_s, self.exchange_s = 0, 0.0, 0.0
 
     # -- the leader ------------------------------------------------------------------------------------------------------
@@ -132,6 +134,8 @@ class NodeGroup:
 
         def ask(z_D: Vector, draws: Draws) -> Vector:
             with self._turn:
+                if self._heart_failure is not None:
+                    raise self._heart_failure
                 return self._ask(part, z_D, draws)
 
         if self.ranks > 1 and self._heart is None:
@@ -140,9 +144,12 @@ class NodeGroup:
         return ask
 
     def stop(self, status: int = 0) -> None:
-        """Tell the followers that the run is over, and how they should end; those that are gone need not know."""
+        """Tell the followers that the run is over, and how they should end; those that are gone need not know.
+
+        After an error in the midst of an evaluation nobody listens: the followers learn from the end of this process.
+        """
         self._ended.set()
-        if self.rank == 0 and self.ranks > 1:
+        if self.rank == 0 and self.ranks > 1 and self._whole:
             with self._turn, contextlib.suppress(PeerLost):
                 self._command(_Command.STOP, status)
 
@@ -156,9 +163,11 @@ class NodeGroup:
         point_D = self._room(None, len(z_D), exact_dtype(part)).copy_(
             torch.from_numpy(np.require(z_D, requirements=["C", "W"]))
         )
+        self._whole = False
         self._command(_Command.EVALUATE, draws.seed, draws.round, draws.worker)
         self._broadcast(point_D)
         total_D, spent_s = self._sum(part, point_D, draws)
+        self._whole = True
         if not all_finite(total_D):
             raise NotFiniteError(f"the operator of worker {draws.worker} is not finite at round {draws.round}")
         total_D /= self.ranks
@@ -170,9 +179,14 @@ class NodeGroup:
     def _beat(self) -> None:
         """Say now and then that there is nothing to do, for followers wait no longer than the group's timeout."""
         while not self._ended.wait(self._beat_s):
-            with self._turn, contextlib.suppress(PeerLost):  # the operator, or torchrun, will find out, too
-                if not self._ended.is_set():
+            with self._turn:
+                if self._ended.is_set() or not self._whole:
+                    return
+                try:
                     self._command(_Command.WAIT)
+                except Exception as error:  # the operator, asked next, raises it
+                    self._heart_failure, self._whole = error, False
+                    return
 
     # -- a follower ------------------------------------------------------------------------------------------------------
 

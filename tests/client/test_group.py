@@ -225,6 +225,41 @@ def test_a_rank_that_died_is_noticed_and_ends_the_others() -> None:
     )
 
 
+def test_an_error_in_the_leaders_part_is_not_followed_by_a_wait() -> None:
+    """The followers are in the midst of a sum: a word to end would be heard by nobody, until the group's timeout."""
+
+    def mortal(rank: int) -> Operator:
+        def ask(z_D: Any, draws: Draws) -> Any:
+            if rank == 0:
+                raise RuntimeError("boom")
+            return z_D
+
+        return ask
+
+    node = Node(3, mortal, timeout_s=8.0)
+    with pytest.raises(RuntimeError, match="boom"):
+        node.operator(GAME.start(), Draws(0, 0, 0))
+    begin = time.monotonic()
+    node.leader.stop(2)
+    assert time.monotonic() - begin < 4
+    assert [type(end).__name__ for end in node.stop(2)] == ["PeerLost"] * 2
+
+
+def test_a_heart_that_stops_is_told_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread does not die in silence."""
+    node = Node(2, lambda rank: part(rank, 2), timeout_s=0.4)
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(node.leader, "_command", fail)
+    assert node.leader._heart is not None
+    node.leader._heart.join(20)
+    with pytest.raises(RuntimeError, match="boom"):
+        node.operator(GAME.start(), Draws(0, 0, 0))
+    assert [type(end).__name__ for end in node.stop()] == ["PeerLost"]
+
+
 def test_only_the_first_rank_leads() -> None:
     node = Node(2, lambda rank: part(rank, 2))
     node.leader.rank = 1

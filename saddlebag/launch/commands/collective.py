@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 
+from saddlebag.errors import PeerLost
 from saddlebag.launch.commands.options import data_option, overrides, set_option, timeout_option
 
 __all__ = ["collective"]
 
+_AFTER_OTHERS_S = 2.0
+_ANOTHER_START_MAY_HELP = 1
 _FILE = click.Path(path_type=Path)
 
 
@@ -38,7 +42,12 @@ def collective(
     folder = out or Path(loaded.output.directory) / loaded.label
     if "LOCAL_RANK" not in os.environ:
         return start_ranks(loaded, folder, timeout_s=timeout_s, parent_fd=parent_fd)
-    result = run_rank(loaded, folder, timeout_s=timeout_s, note=lambda text: click.echo(text, err=True))
+    try:
+        result = run_rank(loaded, folder, timeout_s=timeout_s, note=lambda text: click.echo(text, err=True))
+    except PeerLost as error:  # whoever failed is to be the first that torchrun sees, and the one that says why
+        time.sleep(_AFTER_OTHERS_S)
+        click.echo(f"error: {error}", err=True)
+        return _ANOTHER_START_MAY_HELP
     if result is not None:
         name, value = next(iter(result["merits"].items()))
         click.echo(f"finished ({result['reason']}): {name} {value:.2e} after {result['rounds']:,} rounds", err=True)

@@ -84,7 +84,7 @@ def run_node(
         try:
             run_worker(recipe, worker, address, problem=problem, operator=group.operator(part), **ways)
             status = 0
-        except ConfigError:
+        except Exception:  # that of this process, which has told it
             status = _REFUSED
             raise
         finally:

@@ -9,10 +9,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import SaddlebagError
-from saddlebag.launch.drivers.supervisor import Child
+from saddlebag.launch.drivers.supervisor import REFUSED, Child
 from saddlebag.launch.results.history import Follower
 from saddlebag.launch.results.progress import PROGRESS, read_progress
 from saddlebag.launch.results.results import METRICS, RESULT
+from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ def run_collective(
     if not resume:
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     file = out / "job.toml"
-    file.write_text(recipe.to_toml())
+    write_atomically(file, recipe.to_toml().encode())
     command = [sys.executable, "-m", "saddlebag", "collective", str(file), "--out", str(out)]
     torchrun = Child("ranks", lambda again: command, out)
     follower = Follower(out / METRICS)
@@ -76,13 +77,17 @@ def run_collective(
 
 
 def _complaint(log: Path) -> str:
-    """The last clear error of a rank, in the midst of what torchrun has to say about it."""
+    """The last error of a rank, in the midst of what torchrun has to say about it."""
     errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
     return errors[-1].removeprefix("error: ") if errors else f"the ranks died without a word; see {log}"
 
 
 def start_ranks(recipe: Recipe, out: Path, *, timeout_s: float, parent_fd: int | None) -> int:
-    """Be torchrun: start a rank for each worker on this machine; returns the exit status."""
+    """Be torchrun: start a rank for each worker on this machine; returns the exit status.
+
+    Ranks that die are started again, all of them, but not after an error that one has told: it would come again. torchrun
+    itself does not know the difference, so it is asked for one start at a time.
+    """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
@@ -92,11 +97,15 @@ def start_ranks(recipe: Recipe, out: Path, *, timeout_s: float, parent_fd: int |
         watch_parent(parent_fd)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "job.toml"
-    file.write_text(recipe.to_toml())
-    agent = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(recipe.workers)]
+    write_atomically(file, recipe.to_toml().encode())
+    agent = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(recipe.workers), "--max-restarts", "0"]
     program = ["-m", "saddlebag", "collective", str(file), "--out", str(out), "--timeout", str(timeout_s)]
-    try:
-        torchrun([*agent, "--max-restarts", str(_RESTARTS), *program])
-    except ChildFailedError:  # the rank itself has said why
-        return 1
-    return 0
+    for _ in range(1 + _RESTARTS):
+        try:
+            torchrun([*agent, *program])
+        except ChildFailedError as error:
+            if any(failure.exitcode == REFUSED for failure in error.failures.values()):
+                return REFUSED  # the rank itself has said why
+        else:
+            return 0
+    return 1

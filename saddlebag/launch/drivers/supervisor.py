@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.errors import PeerLost, SaddlebagError
 from saddlebag.launch.results.history import Follower
 from saddlebag.launch.results.progress import PROGRESS, read_progress
+from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,18 +24,20 @@ if TYPE_CHECKING:
     from saddlebag.launch.recipe.recipe import Recipe
     from saddlebag.launch.results.progress import Progress
 
-__all__ = ["ADDRESS_FILE", "PHASES", "Child", "run_grpc"]
+__all__ = ["ADDRESS_FILE", "PHASES", "REFUSED", "Child", "run_grpc"]
 
 ADDRESS_FILE = "address.json"
 """Where a server says which port it has, in its folder."""
 PHASES = "worker-{}.json"
 """Where a worker says at its end how its time divided, in its folder."""
 
+REFUSED = 2
+"""Exit status of a process that has told an error: starting it again would not help."""
+
 _POLL_S = 0.05
 _START_S = 120.0  # loading data and libraries on a slow machine
 _END_S = 15.0  # for workers to leave after the server's end
 _RESTARTS = 100  # of one process, before something is taken to be wrong
-_REFUSED = 2  # exit status of a clear error: starting again would not help
 
 
 class Child:
@@ -79,7 +82,7 @@ class Child:
         with contextlib.suppress(OSError):
             lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            if errors or (lines and self.status() != _REFUSED):
+            if errors or (lines and self.status() != REFUSED):
                 return (errors or lines)[-1]
         return f"{self.name} ended and could not say why in {self._log}; is the disk full?"
 
@@ -119,7 +122,7 @@ def run_grpc(
     for stale in (ADDRESS_FILE, PROGRESS, *map(PHASES.format, range(recipe.workers))):
         (out / stale).unlink(missing_ok=True)
     file = out / "job.toml"
-    file.write_text(recipe.to_toml())
+    write_atomically(file, recipe.to_toml().encode())
     server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out)
     processes = [server]
     follower = Follower(out / "metrics.jsonl")
@@ -162,7 +165,7 @@ def _revive(process: Child, note: Callable[[str], None]) -> bool:
     status = process.status()
     if status is None or status == 0:
         return False
-    if status == _REFUSED:
+    if status == REFUSED:
         raise SaddlebagError(process.last_words())
     if process.starts > _RESTARTS:
         raise PeerLost(f"{process.name} died {process.starts} times, last with: {process.last_words()}")

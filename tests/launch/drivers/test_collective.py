@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
+import pkgutil
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -163,3 +166,47 @@ def test_every_rank_is_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, str(value))
     with pytest.raises(ConfigError, match="3 workers and torchrun started 2 ranks"):
         run_rank(recipe(MASHA1), tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("boom")], ids=["full", "defect"])
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "saddlebag.proto.checkpoint.CheckpointStore.save",
+        "saddlebag.client.core.WorkerCore.step",
+        "saddlebag.client.core.WorkerCore.apply",
+        "saddlebag.launch.results.history.History.write",
+    ],
+)
+def test_an_error_on_a_rank_ends_all_and_they_resume_on_the_same_bits(
+    tmp_path: Path, on_ranks: Run, monkeypatch: pytest.MonkeyPatch, place: str, rank: int, error: Exception
+) -> None:
+    if rank and place.endswith("History.write"):
+        pytest.skip("rank 0 alone writes the history")
+    job, here = recipe(MASHA1), threading.local()
+    owner: Any = pkgutil.resolve_name(place.rpartition(".")[0])
+    name = place.rpartition(".")[2]
+    call, calls = getattr(owner, name), collections.Counter[int]()
+
+    def fail(*arguments: Any, **rest: Any) -> Any:
+        calls[here.rank] += 1
+        if here.rank == rank and calls[rank] > 2:
+            raise type(error)(*error.args)  # without the frames of another case: they would keep connections open
+        return call(*arguments, **rest)
+
+    def one(group: dist.ProcessGroup) -> Any:
+        here.rank = group.rank()
+        return take_part(job, build_problem(job), Talk(group), tmp_path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        ends = on_ranks(WORKERS, one)
+    told = [str(end) for end in ends]
+    assert all(isinstance(end, Exception) for end in ends), ends
+    assert "No space left on device" in told[rank] or "boom" in told[rank]
+    assert all(isinstance(end, PeerLost) for other, end in enumerate(ends) if other != rank), ends
+    result, *_ = on_ranks(WORKERS, body(job, tmp_path))
+    reference = expected(job)
+    assert result["digest"] == f"{digest(reference.replica):016x}"
+    assert (result["up_bytes"], result["down_bytes"]) == (reference.up_bytes, reference.down_bytes)
