@@ -23,7 +23,7 @@ _WIRE_ROUNDING = 1e-6  # relative; float32 values
 
 
 def check_compressor(
-    compressor: Compressor, *, dimensions: tuple[int, ...] = (1, 2, 7, 64), num_draws: int = 4000, seed: int = 0
+    compressor: Compressor, *, dimensions: tuple[int, ...] = (0, 1, 2, 7, 64), num_draws: int = 4000, seed: int = 0
 ) -> None:
     """Check the laws of a compressor on hard vectors; raises `AssertionError` with the law that is broken.
 
@@ -34,6 +34,8 @@ def check_compressor(
        need not show of rare events.
     4. NaN and infinities are refused with `NotFiniteError`.
     5. It has no public attribute but its fields, its contract's and the capabilities of `base.py`.
+    6. The empty vector (d = 0, as of a parameter without entries) is one like others: a payload of 0 coordinates and 0 bits,
+       with constants that are finite, omega and the error not negative, alpha in (0, 1].
 
     Compressors that need a minimal dimension are given `dimensions` to suit.
     """
@@ -42,11 +44,26 @@ def check_compressor(
     )
     require_known(compressor, CAPABILITIES)
     for d in dimensions:
+        if d == 0:
+            _check_empty(compressor, seed)
+            continue
         for x_D in _hard_vectors(d, seed):
             _check_function(compressor, x_D, seed)
             _check_constants(compressor, x_D, num_draws, seed)
         for bad in (math.nan, math.inf, -math.inf):
             _check_refused(compressor, d, bad)
+
+
+def _check_empty(compressor: Compressor, seed: int) -> None:
+    for dtype in (np.float32, np.float64):
+        _check_function(compressor, np.empty(0, dtype), seed)
+    assert compressor.bits(0) == 0, f"{compressor}: an empty vector takes {compressor.bits(0)} bits"
+    if isinstance(compressor, Unbiased):
+        assert 0 <= compressor.omega(0) < math.inf, f"{compressor}: omega = {compressor.omega(0)} for d = 0"
+    if isinstance(compressor, Contractive):
+        assert 0 < compressor.alpha(0) <= 1, f"{compressor}: alpha = {compressor.alpha(0)} for d = 0"
+    if isinstance(compressor, Absolute):
+        assert 0 <= compressor.absolute_error(0) < math.inf, f"{compressor}: error = {compressor.absolute_error(0)} for d = 0"
 
 
 def _hard_vectors(d: int, seed: int) -> list[Vector]:

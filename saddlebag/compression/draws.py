@@ -122,6 +122,8 @@ def stratified_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[
     Raises:
         ConfigError: dimension x size or a run is too long for 64-bit arithmetic.
     """
+    if size == 0:
+        return np.empty(0, np.int64)
     if dimension * size >= 2**63 or size >= 2**31 or dimension >= size << 31:
         raise ConfigError(f"a stratified support of {size} of {dimension} coordinates exceeds 64-bit arithmetic")
     return kernels_for(dimension).strata(stream, dimension, size)

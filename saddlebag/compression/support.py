@@ -77,16 +77,17 @@ class Support:
         Raises:
             ConfigError: the sender is none of the workers.
         """
-        place = _place(draws, workers) % dimension
+        place = _place(draws, workers) % max(dimension, 1)
         return cls(dimension, len(range(place, dimension, workers)), Scope.OWN, Scheme.PERMUTATION, workers)
 
     def owners(self, draws: Draws) -> int:
         """How many workers hold the sender's share of a permutation: 1, but for fewer coordinates than workers."""
-        return len(range(_place(draws, self.workers) % self.dimension, self.workers, self.dimension))
+        d = max(self.dimension, 1)
+        return len(range(_place(draws, self.workers) % d, self.workers, d))
 
     def _dealt(self, draws: Draws) -> Index:
         """Place m takes positions m, m + M, m + 2 M, ... of the permutation; with M > D, position m mod D."""
-        place = _place(draws, self.workers) % self.dimension
+        place = _place(draws, self.workers) % max(self.dimension, 1)
         share: Index = np.sort(_permutation(draws.seed, draws.round, self.dimension)[place :: self.workers])
         if len(share) != self.size:
             raise ConfigError(

@@ -31,11 +31,13 @@ def cast(x_D: Vector, dtype: type[np.float32] | type[np.float64] = np.float32) -
 
 
 def kept(k: int | None, fraction: float | None, d: int, name: str) -> int:
-    """How many of `d` coordinates are kept: `k`, or `fraction` of them but at least one.
+    """How many of `d` coordinates are kept: `k`, or `fraction` of them but at least one; of none, none.
 
     Raises:
         ConfigError: `k` does not lie in [1, d].
     """
+    if d == 0:
+        return 0
     size = k if k is not None else max(1, round((fraction or 0.0) * d))
     if not 1 <= size <= d:
         raise ConfigError(f"{name} needs 1 <= k <= d, got k={size} for d={d}; lower k or give a fraction")

@@ -157,7 +157,7 @@ def _decode_part(reader: Reader, dimension: int, draws: Draws, limits: _Limits |
         index_K = decode_index(reader, dimension, count)
         return Sparse(dimension, index_K, decode_flat(reader, reader.byte(), count))
     if layout in _SUPPORTS:
-        count = reader.size(1, dimension, "the number of kept coordinates")
+        count = reader.size(min(1, dimension), dimension, "the number of kept coordinates")
         value = decode_flat(reader, reader.byte(), count)
         scheme, scope = _SUPPORTS[layout]
         support = Support(dimension, count, scope, scheme)
@@ -178,7 +178,7 @@ def _decode_part(reader: Reader, dimension: int, draws: Draws, limits: _Limits |
 def _decode_share(reader: Reader, dimension: int, draws: Draws) -> Seeded:
     """A worker's share of a permutation; its size follows from D, the number of workers and the sender."""
     workers = reader.size(1, _MOST_WORKERS, "the workers of a permutation")
-    if not dimension or not 0 <= draws.worker < workers:
+    if not 0 <= draws.worker < workers:
         raise RemoteProtocolError(f"sender {draws.worker} has no share of {dimension} coordinates dealt to {workers} workers")
     support = Support.share(dimension, workers, draws)
     value = decode_flat(reader, reader.byte(), support.size)
@@ -186,9 +186,10 @@ def _decode_share(reader: Reader, dimension: int, draws: Draws) -> Seeded:
 
 
 def _decode_low_rank(reader: Reader, dimension: int) -> LowRank:
-    columns = reader.size(1, dimension, "the columns of a matrix")
-    rows = -(-dimension // columns)
-    rank = reader.size(1, min(rows, columns), "the rank of a matrix")
+    least = min(1, dimension)  # no vector is a matrix of 0 x 0
+    columns = reader.size(least, dimension, "the columns of a matrix")
+    rows = -(-dimension // max(columns, 1))
+    rank = reader.size(least, min(rows, columns), "the rank of a matrix")
     p_RK, q_CK = (finite(reader.array(lines * rank, _F4)).reshape(lines, rank) for lines in (rows, columns))
     return LowRank(dimension, p_RK, q_CK)
 

@@ -64,7 +64,7 @@ class _Composition:
 
     def bits(self, d: int) -> float:
         mean, _ = self.sparsifier.num_kept(d)
-        return self.sparsifier.bits(d) - 32.0 * mean + self.values.bits(max(1, round(mean)))
+        return self.sparsifier.bits(d) - 32.0 * mean + self.values.bits(max(min(d, 1), round(mean)))
 
 
 class _UnbiasedComposition(_Composition):

@@ -99,23 +99,27 @@ class _PerTensor:
         self._check(d)
         return ((tensor.size, compressor) for tensor, compressor in self.pieces)
 
+    def _laws(self, d: int) -> list[tuple[int, Any]]:
+        """Those of the tensors that have entries: a law says nothing of the others."""
+        return [(size, compressor) for size, compressor in self._each(d) if size]
+
     def bits(self, d: int) -> float:
         return float(sum(compressor.bits(size) for size, compressor in self._each(d)))
 
 
 class _Unbiased(_PerTensor):
     def omega(self, d: int) -> float:
-        return float(max(compressor.omega(size) for size, compressor in self._each(d)))
+        return float(max((compressor.omega(size) for size, compressor in self._laws(d)), default=0.0))
 
     def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
         """The worst of the tensors, for the bound is a sum over them."""
-        each = [mean_noise(compressor, size, num_workers) for size, compressor in self._each(d)]
+        each = [mean_noise(compressor, size, num_workers) for size, compressor in self._laws(d)] or [(0.0, 0.0)]
         return max(a for a, _ in each), min(b for _, b in each)
 
 
 class _Contractive(_PerTensor):
     def alpha(self, d: int) -> float:
-        return float(min(compressor.alpha(size) for size, compressor in self._each(d)))
+        return float(min((compressor.alpha(size) for size, compressor in self._laws(d)), default=1.0))
 
 
 class _Both(_Unbiased, _Contractive):
@@ -158,8 +162,8 @@ def _tensor(value: Tensor | Mapping[str, Any], path: str) -> Tensor:
     if not isinstance(value, Mapping) or set(value) != {"name", "shape"} or not isinstance(value["name"], str):
         raise ConfigError(f"{path} must be a table with name and shape, got {value!r}")
     shape = value["shape"]
-    if not isinstance(shape, Sequence) or not all(type(length) is int and length >= 1 for length in shape):
-        raise ConfigError(f"{path}.shape must be a list of whole numbers of at least 1, got {shape!r}")
+    if not isinstance(shape, Sequence) or not all(type(length) is int and length >= 0 for length in shape):
+        raise ConfigError(f"{path}.shape must be a list of whole numbers from 0, got {shape!r}")
     return Tensor(value["name"], tuple(shape))
 
 
@@ -187,7 +191,7 @@ def choose(tensor: Tensor, rules: Sequence[Rule]) -> Compressor:
     for rule in rules:
         if rule.fits(tensor):
             use = rule.use
-            if isinstance(use, RankR) and use.columns is None and len(tensor.shape) > 1:
+            if isinstance(use, RankR) and use.columns is None and len(tensor.shape) > 1 and tensor.size:
                 use = dataclasses.replace(use, columns=tensor.size // tensor.shape[0])
             try:
                 use.bits(tensor.size)

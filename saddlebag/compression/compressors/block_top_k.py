@@ -58,7 +58,7 @@ class BlockTopK:
     def encode(self, x_D: Vector, draws: Draws) -> Sparse:
         del draws
         require_finite(x_D, "a compressor's input")
-        found, start = [], 0
+        found, start = [np.empty(0, np.int64)], 0
         for rows, length in self._shapes(len(x_D)):
             step, k = max(1, _PIECE // length), self._kept(length)
             for first in range(0, rows, step):
@@ -89,4 +89,4 @@ class BlockTopK:
         return float(k), k
 
     def alpha(self, d: int) -> float:
-        return min(self._kept(length) / length for _, length in self._shapes(d))
+        return min((self._kept(length) / length for _, length in self._shapes(d)), default=1.0)

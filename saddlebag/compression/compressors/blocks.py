@@ -55,7 +55,7 @@ class _Nearest(_Blocks):
         return Levels(nearest_levels(x_D, scale_B, self.block), scale_B, self.block)
 
     def alpha(self, d: int) -> float:
-        others = min(d, self.block) - 1
+        others = max(min(d, self.block) - 1, 0)
         return 4.0 * self._levels**2 / (4.0 * self._levels**2 + others)
 
 

@@ -76,10 +76,10 @@ def top_k_feedback(x_D: Tensor, memory_D: Tensor, k: int) -> Sparse:
     fused = _fused_for(memory_D)
     if memory_D.dtype != torch.float32 or x_D.shape != memory_D.shape or not (x_D.is_contiguous() and memory_D.is_contiguous()):
         raise ConfigError(f"top_k_feedback needs contiguous vectors and a float32 memory, got {x_D.shape} and {memory_D.dtype}")
-    if fused is None:
+    if fused is None or not len(memory_D):
         memory_D += x_D
-        payload = TopK(k=k).encode(memory_D.numpy(), Draws(0, 0))
-        memory_D[torch.from_numpy(payload.index_K)] = 0.0
+        payload = TopK(k=k).encode(memory_D.cpu().numpy(), Draws(0, 0))
+        memory_D[torch.from_numpy(payload.index_K).to(memory_D.device)] = 0.0
         return payload
     d = len(memory_D)
     low, grid = _threshold(x_D, memory_D, k), fused.runs(d, fused.BLOCK)
@@ -137,7 +137,7 @@ def rand_k(x_D: Tensor, k: int, draws: Draws, *, scaled: bool = True) -> Seeded:
 
     Args:
         x_D: any float type.
-        k: 1 <= k <= D.
+        k: 1 <= k <= D; of an empty vector nothing is kept, whatever k.
         draws: whose support it is.
         scaled: times D / K, which makes it unbiased where K divides D.
 
@@ -145,10 +145,11 @@ def rand_k(x_D: Tensor, k: int, draws: Draws, *, scaled: bool = True) -> Seeded:
         NotFiniteError: a kept value is not finite, or overflows float32.
     """
     d, fused = len(x_D), _fused_for(x_D)
+    k = k if d else 0
     support = Support(d, k, Scope.OWN, Scheme.STRATA)
     index_K = support.index_K(draws)
-    if fused is None:
-        return Seeded(support, index_K, Dense(rand_k_at(x_D.numpy(), index_K, d / k if scaled else 1.0)))
+    if fused is None or d == 0:
+        return Seeded(support, index_K, Dense(rand_k_at(x_D.cpu().numpy(), index_K, d / k if scaled and k else 1.0)))
     key, counter = draws.own(Purpose.SUPPORT).skip(0)
     place_K = torch.empty(k, dtype=torch.int64, device=x_D.device)
     value_K = torch.empty(k, dtype=torch.float32, device=x_D.device)

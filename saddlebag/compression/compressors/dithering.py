@@ -36,7 +36,7 @@ def check_block(block: int | None, name: str) -> None:
 
 def num_blocks(d: int, block: int | None) -> int:
     """How many scales travel."""
-    return -(-d // block) if block else 1
+    return -(-d // block) if block else min(d, 1)
 
 
 def level_bits(d: int, levels: int, block: int | None) -> float:
@@ -45,9 +45,9 @@ def level_bits(d: int, levels: int, block: int | None) -> float:
 
 
 def euclidean(x_D: Vector) -> Vector:
-    """The Euclidean norm of the whole vector, at least its largest magnitude, float64, shape (1,)."""
-    peak_B = peaks(x_D, len(x_D))
-    if peak_B[0] == 0.0 or not np.isfinite(peak_B[0]):
+    """The Euclidean norm of the whole vector, at least its largest magnitude, float64, shape (1,); of no vector (0,)."""
+    peak_B = peaks(x_D, max(1, len(x_D)))
+    if not len(peak_B) or peak_B[0] == 0.0 or not np.isfinite(peak_B[0]):
         return peak_B
     wide_D = x_D.astype(np.float64, copy=False)
     with np.errstate(over="ignore"):
@@ -66,7 +66,7 @@ def max_norm_omega(d: int, levels: float) -> float:
     a concave function of r^2, so all equal is worst, and (d - 1)(r - r^2) / (s^2 + (d - 1) r^2) is largest at
     r = s / (s + sqrt(s^2 + d - 1)).
     """
-    return (math.sqrt(1.0 + (d - 1) / levels**2) - 1.0) / 2.0
+    return (math.sqrt(1.0 + max(d - 1, 0) / levels**2) - 1.0) / 2.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ class Grid:
     def encode(self, x_D: Vector, draws: Draws) -> Levels:
         del draws
         require_finite(x_D, "a compressor's input")
-        block = len(x_D) if self.block is None else self.block
+        block = max(1, len(x_D)) if self.block is None else self.block
         starts = np.arange(0, len(x_D), block)
         scale_B = round_to_bfloat16(self.step * np.maximum.reduceat(np.abs(x_D), starts).astype(np.float64))
         inverse_B = np.divide(1.0, scale_B, out=np.zeros(len(scale_B)), where=scale_B > 0, dtype=np.float64)
@@ -86,11 +86,11 @@ class Grid:
 
     def bits(self, d: int) -> float:
         """log2(2 n + 1) for each level and 16 for each scale: an upper bound, since levels are coded by their frequencies."""
-        num_blocks = 1 if self.block is None else -(-d // self.block)
+        num_blocks = min(d, 1) if self.block is None else -(-d // self.block)
         return d * math.log2(2 * self._largest_level + 1) + 16.0 * num_blocks
 
     def alpha(self, d: int) -> float:
         reach, size = self.step * self._largest_level, d if self.block is None else min(self.block, d)
         theta = abs(1.0 - reach) + _ROUNDING * reach
-        others = (size - 1) * (self.step * (1.0 + _ROUNDING) / 2.0) ** 2
+        others = max(size - 1, 0) * (self.step * (1.0 + _ROUNDING) / 2.0) ** 2
         return (1.0 - theta**2) / (1.0 + others)

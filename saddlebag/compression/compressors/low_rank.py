@@ -86,11 +86,13 @@ class RankR:
                 raise ConfigError(f"low_rank.{name} must be a whole number of at least 1, got {value!r}")
 
     def _shape(self, d: int) -> tuple[int, int]:
-        """R and C in dimension d.
+        """R and C in dimension d; 0 and 0 where it is 0.
 
         Raises:
             ConfigError: the rank exceeds one of them.
         """
+        if d == 0:
+            return 0, 0
         columns = min(self.columns or math.isqrt(d - 1) + 1, d)
         rows = -(-d // columns)
         if self.rank > min(rows, columns):
@@ -102,6 +104,8 @@ class RankR:
     def encode(self, x_D: Vector, draws: Draws) -> LowRank:
         require_finite(x_D, "a compressor's input")
         rows, columns = self._shape(len(x_D))
+        if not rows:
+            return LowRank(0, *np.empty((2, 0, 0), np.float32))
         exponent = int(np.frexp(np.abs(x_D).max())[1])
         if exponent > _LARGEST_EXPONENT:
             raise NotFiniteError(f"low_rank needs magnitudes up to 2^{_LARGEST_EXPONENT}, got {np.abs(x_D).max():g}")
@@ -130,7 +134,7 @@ class RankR:
         return 32.0 * self.rank * sum(self._shape(d))
 
     def alpha(self, d: int) -> float:
-        return self.rank / min(self._shape(d))
+        return self.rank / min(self._shape(d)) if d else 1.0
 
 
 def _shift(x: Vector, exponent: int) -> None:

@@ -80,7 +80,7 @@ class NaturalDithering:
         require_finite(x_D, "a compressor's input")
         block = self.block or max(1, len(x_D))
         scale_B = scales(euclidean(x_D) if self.norm == "l2" else peaks(x_D, block), 1)
-        scale = scale_B[0]
+        scale = scale_B[0] if len(scale_B) else np.float32(1.0)
         if len(scale_B) > 1:
             x_D, scale = ratios(x_D, scale_B, block), np.float32(1.0)
         stream, level_D = draws.own(Purpose.ROUNDING), np.empty(len(x_D), np.int8)

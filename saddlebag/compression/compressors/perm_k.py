@@ -62,15 +62,17 @@ class PermK:
         return Seeded(support, index_K, Dense(rand_k_at(x_D, index_K, self.workers / support.owners(draws))))
 
     def bits(self, d: int) -> float:
-        return 32.0 * max(1.0, d / self.workers)
+        return 32.0 * self.num_kept(d)[0]
 
     def num_kept(self, d: int) -> tuple[float, int]:
         """How many coordinates travel: (in the mean, at most)."""
-        return max(1.0, d / self.workers), -(-d // self.workers)
+        return max(min(d, 1.0), d / self.workers), -(-d // self.workers)
 
     def omega(self, d: int) -> float:
         if d >= self.workers:
             return self.workers - 1.0
+        if d == 0:
+            return 0.0
         fewer, extra = divmod(self.workers, d)
         return self.workers * ((d - extra) / fewer + extra / (fewer + 1)) / d - 1.0
 

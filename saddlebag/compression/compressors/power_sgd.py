@@ -96,8 +96,8 @@ class PowerSGD:
             raise ConfigError(f"power_sgd.rank must be a whole number of at least 1, got {self.rank!r}")
         if not 0 < self.worth < 1:  # below 1 the rank is less than R and C
             raise ConfigError(f"power_sgd.worth must lie in (0, 1), got {self.worth}")
-        if not self.shapes or any(side < 1 for shape in self.shapes for side in shape):
-            raise ConfigError(f"power_sgd.shapes must list shapes of at least one entry each, got {self.shapes}")
+        if not self.shapes or any(side < 0 for shape in self.shapes for side in shape):
+            raise ConfigError(f"power_sgd.shapes must list shapes of sides from 0, got {self.shapes}")
 
     @property
     def dimension(self) -> int:
@@ -145,7 +145,7 @@ class PowerSGD:
         """R and C of each tensor; C = 0 for one that travels uncompressed, as R values."""
         for shape in self.shapes:
             size = math.prod(shape)
-            rows = shape[0] if len(shape) > 1 else size
+            rows = shape[0] if len(shape) > 1 and size else max(size, 1)
             columns = size // rows
             yield (rows, columns) if self.rank * (rows + columns) <= self.worth * size else (size, 0)
 

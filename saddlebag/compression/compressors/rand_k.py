@@ -72,6 +72,8 @@ class _Sparsifier:
 
     def _scale(self, d: int, k: int) -> float | Vector:
         """1 / (probability of each kept coordinate): d/k, or the length of its stratum."""
+        if d == 0:
+            return 1.0
         if self.draw == "subset" or d % k == 0:
             return d / k
         return np.diff(np.arange(k + 1, dtype=np.int64) * d // k).astype(np.float64)
@@ -86,6 +88,8 @@ class _Sparsifier:
 
     def _largest_scale(self, d: int) -> float:
         k = kept(self.k, self.fraction, d, "rand_k")
+        if d == 0:
+            return 1.0
         return d / k if self.draw == "subset" else float(-(-d // k))
 
 

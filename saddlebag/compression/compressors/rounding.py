@@ -57,6 +57,8 @@ def piecewise(d: int) -> Iterator[slice]:
 def peaks(x_D: Vector, block: int) -> Vector:
     """The largest magnitude of each block, float64, shape (ceil(D / block),)."""
     d = len(x_D)
+    if d == 0:
+        return np.empty(0)
     if (fast := rounding_for(x_D)) is not None:
         return fast.peaks(x_D, block)  # type: ignore[no-any-return]
     if block >= d:

@@ -42,7 +42,7 @@ class ScaledSign:
         start_B = np.arange(0, len(x_D), block)
         length_B = np.minimum(block, len(x_D) - start_B)
         with np.errstate(over="ignore"):
-            mean_B = np.add.reduceat(np.abs(x_D, dtype=np.float64), start_B) / length_B if len(x_D) else np.zeros(1)
+            mean_B = np.add.reduceat(np.abs(x_D, dtype=np.float64), start_B) / length_B if len(x_D) else np.zeros(0)
             scale_B = mean_B.astype(np.float32)
         if not np.isfinite(scale_B).all():
             raise NotFiniteError(f"a compressor's input overflows float32: mean magnitude {mean_B.max():g}")
@@ -53,4 +53,4 @@ class ScaledSign:
         return d + 32.0 * num_blocks(d, self.block)
 
     def alpha(self, d: int) -> float:
-        return 1.0 / min(d, self.block or d)
+        return 1.0 / max(1, min(d, self.block or d))

@@ -70,7 +70,7 @@ class HardThreshold:
 
 def sampled_top_k_at(x_D: Vector, sample_M: Index, rank: int) -> Index:
     """The coordinates whose magnitude reaches the rank-th largest of those at `sample_M`; all non-zero ones if M < rank."""
-    if rank > len(sample_M):
+    if rank > len(sample_M) or not len(sample_M):
         return _at_least(x_D, 0.0)
     magnitude_M = np.abs(x_D[sample_M])
     return _at_least(x_D, float(np.partition(magnitude_M, len(magnitude_M) - rank)[len(magnitude_M) - rank]))
@@ -127,4 +127,4 @@ class SampledTopK:
         return self._kept(d), d
 
     def alpha(self, d: int) -> float:
-        return self._kept(d) / d
+        return self._kept(d) / d if d else 1.0

@@ -65,4 +65,4 @@ class TopK:
         return float(k), k
 
     def alpha(self, d: int) -> float:
-        return kept(self.k, self.fraction, d, "top_k") / d
+        return kept(self.k, self.fraction, d, "top_k") / d if d else 1.0

@@ -83,6 +83,8 @@ def strata(stream: Stream, dimension: int, size: int) -> Index:
     if sys.byteorder == "big":  # the lower half of a word would come second
         return plain.strata(stream, dimension, size)
     out_K = np.empty(size, np.int64)
+    if not size:
+        return out_K
     key, counter = stream.skip(-(-size // 2))
     block, seed, tag = (np.uint64(value) for value in (counter[0], *key))
     _strata(block, np.array(counter[1:], np.uint64), seed, tag, dimension, out_K)

@@ -37,7 +37,7 @@ def _peaks(bits_D: Any, mask: Any, block: Any, peak_B: Any) -> None:
 def peaks(x_D: npt.NDArray[Any], block: int) -> npt.NDArray[np.float64]:
     """The largest magnitude of each block of finite numbers, which are ordered as whole numbers, float64 (B,)."""
     bits_D = x_D.view(np.int32 if x_D.dtype == np.float32 else np.int64)
-    peak_B = np.empty(-(-len(x_D) // block), bits_D.dtype)
+    peak_B = np.empty(-(-len(x_D) // block) if len(x_D) else 0, bits_D.dtype)
     _peaks(bits_D, sign_mask(bits_D.dtype), block, peak_B)
     return peak_B.view(x_D.dtype).astype(np.float64)
 

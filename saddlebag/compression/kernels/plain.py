@@ -119,6 +119,8 @@ def strata(stream: Stream, dimension: int, size: int) -> Index:
     Needs dimension x size < 2^63 and runs shorter than 2^31.
     """
     out_K = np.empty(size, np.int64)
+    if not size:
+        return out_K
     whole, part = divmod(dimension, size)
     step_S, edge_S, length_S = (np.arange(min(size, _STRATA) + 1) for _ in range(3))
     step_S *= whole  # the edges of the first runs, where all have one length

@@ -36,11 +36,13 @@ _BLOCK = 1 << 16  # entries whose magnitudes stay in the cache
 def largest(x_D: npt.NDArray[np.floating[Any]], k: int, kernels: Kernels | None = None) -> Index | None:
     """The k coordinates of largest magnitude, int64, ascending; of equal magnitudes the lowest coordinates. 1 <= k <= D.
 
-    None when an entry is not finite: all such entries are among the candidates, so the check needs no pass of its own.
+    Of an empty vector none, whatever k. None when an entry is not finite: all such entries are among the candidates, so the check needs no pass of its own.
     """
     bits_D = bits_of(x_D)
     kernels = kernels or kernels_for(len(bits_D))
     d = len(bits_D)
+    if d == 0:
+        return np.empty(0, np.int64)
     if d <= _SMALL or 2 * k > d:
         return _by_partition(bits_D, k, kernels)
     low, high = _quantiles(bits_D, k)

@@ -283,7 +283,43 @@ def what_it_says() -> None:
     assert state.ratio == state.bytes_up / (3 * 83 * 4)
 
 
+class WithEmpty(torch.nn.Module):
+    """A network with parameters of no entries, first, last and in a bucket of their own."""
+
+    def __init__(self, *, empty: bool) -> None:
+        super().__init__()
+        self.a = torch.nn.ParameterList([torch.nn.Parameter(torch.empty(shape)) for shape in ((0, 4), (4, 0), (0,)) if empty])
+        self.net = torch.nn.Linear(6, 3)
+        self.b = torch.nn.ParameterList([torch.nn.Parameter(torch.empty(0, 2)) for _ in range(empty)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.net(x)
+        return out + sum(value.sum() for value in (*self.a, *self.b))
+
+
+def parameters_without_entries() -> None:
+    for name, params in EXAMPLES.items():
+        found = []
+        for empty in (False, True):
+            model = wrapped(lambda empty=empty: WithEmpty(empty=empty))
+            state = attach(model, name, **params)
+            for step in range(2):
+                backward(model, step)
+            kept = gradients(model)
+            assert all(grad.shape == value.shape for grad, value in zip(kept.values(), model.parameters(), strict=True))
+            found.append((kept["net.weight"], kept["net.bias"], state.bytes_up))
+            second = attach(wrapped(lambda empty=empty: WithEmpty(empty=empty)), name, **params)
+            second.load_state_dict(state.state_dict())
+            assert "net.weight" in state.table()
+        assert torch.equal(found[0][0], found[1][0]), name
+        assert torch.equal(found[0][1], found[1][1]), name
+        assert found[0][2] == found[1][2], name  # nothing is sent for them
+    only = DistributedDataParallel(torch.nn.ParameterList([torch.nn.Parameter(torch.empty(0, 3))]))
+    assert attach(only, "top_k", k=3).ratio == 1.0
+
+
 CHECKS = [
+    parameters_without_entries,
     checkpoints_lose_nothing,
     every_memory_telescopes,
     checkpoints_keep_the_trajectory,

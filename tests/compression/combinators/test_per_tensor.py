@@ -87,7 +87,7 @@ W = {"name": "w", "shape": [2, 3]}
     [
         ([], [{"use": {"name": "natural"}}], r"per_tensor.tensors must name at least one tensor"),
         ([{"name": "w"}], [{"use": {"name": "natural"}}], r"per_tensor.tensors.0 must be a table with name and shape"),
-        ([{"name": "w", "shape": [0]}], [], r"per_tensor.tensors.0.shape must be a list of whole numbers of at least 1"),
+        ([{"name": "w", "shape": [-1]}], [], r"per_tensor.tensors.0.shape must be a list of whole numbers from 0, got \[-1\]"),
         ([W], [], r"per_tensor.rules: none fits tensor 'w' of 6; end with a rule without match"),
         ([W], [{"match": "*"}], r"per_tensor.rules.0 must be a table with use"),
         ([W], [{"mach": "*", "use": {"name": "natural"}}], r"per_tensor.rules.0.mach is no known key; known: use, match"),

@@ -159,7 +159,7 @@ def test_refusals() -> None:
         ({"rank": 0}, "rank must be a whole number of at least 1, got 0"),
         ({"worth": 1.0}, r"worth must lie in \(0, 1\), got 1.0"),
         ({"shapes": ()}, "shapes must list shapes"),
-        ({"shapes": ((3, 0),)}, "shapes must list shapes"),
+        ({"shapes": ((3, -1),)}, "shapes must list shapes of sides from 0"),
     ):
         with pytest.raises(ConfigError, match=message):
             PowerSGD(**({"shapes": SHAPES} | params))
