@@ -35,7 +35,7 @@ class Compressor(Protocol):
     """Maps a vector to a payload; a frozen dataclass whose fields are its parameters."""
 
     def encode(self, x_D: Vector, draws: Draws) -> Payload:
-        """Compress `x_D` (any float dtype, shape (D,), D from 0: a tensor may have no entries); all randomness comes from `draws`.
+        """Compress `x_D` (any float dtype, shape (D,), D from 0); all randomness comes from `draws`.
 
         Raises:
             NotFiniteError: an entry is NaN or infinite, or overflows the type it travels in.

@@ -36,7 +36,9 @@ _BLOCK = 1 << 16  # entries whose magnitudes stay in the cache
 def largest(x_D: npt.NDArray[np.floating[Any]], k: int, kernels: Kernels | None = None) -> Index | None:
     """The k coordinates of largest magnitude, int64, ascending; of equal magnitudes the lowest coordinates. 1 <= k <= D.
 
-    Of an empty vector none, whatever k. None when an entry is not finite: all such entries are among the candidates, so the check needs no pass of its own.
+    Of an empty vector none, whatever k.
+
+    None when an entry is not finite: all such entries are among the candidates, so the check needs no pass of its own.
     """
     bits_D = bits_of(x_D)
     kernels = kernels or kernels_for(len(bits_D))
