@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
@@ -84,8 +85,16 @@ def updated(learner: AnyLearner, state: S, x: Any, y: Any, group_K: Index, weigh
 
 
 def _is_usual(learner: AnyLearner, x: Any, y: Any) -> bool:
+    if not _is_careful(type(learner)):
+        return False
     with np.errstate(over="ignore", invalid="ignore"):
-        return isinstance(learner, Careful) and learner.is_usual(x, y)
+        return cast("Careful", learner).is_usual(x, y)
+
+
+@functools.cache
+def _is_careful(kind: type) -> bool:
+    """Whether learners of this class are `Careful`; kept, for asking takes as long as a round of a small learner."""
+    return issubclass(kind, Careful)
 
 
 def _touched(state: Any, group_K: Index) -> Iterator[tuple[str, npt.NDArray[Any], Any]]:
@@ -143,7 +152,12 @@ def check_predictions(learner: AnyLearner, z: Array) -> None:
 
 
 def _in_range(value: npt.NDArray[Any]) -> bool:
-    return value.dtype.kind != "f" or not value.size or bool(np.abs(value).max() <= LARGEST)
+    if value.dtype.kind != "f" or not value.size:
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        if value.ndim == 1 and value @ value <= LARGEST:  # the usual case, in one pass
+            return True
+        return bool(np.abs(value).max() <= LARGEST)
 
 
 def _is_finite(value: Any) -> bool:

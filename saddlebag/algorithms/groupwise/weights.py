@@ -52,7 +52,7 @@ def are_whole(weight: Any) -> bool:
         ConfigError: one is NaN, negative or more than 1.
     """
     weight = np.asarray(weight)
-    if weight.dtype == np.bool_:
+    if weight.dtype == np.bool_ or (weight == 1.0).all():
         return True
     whole = (weight == 0.0) | (weight == 1.0)
     if whole.all():
