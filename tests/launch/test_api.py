@@ -88,6 +88,7 @@ def test_shards_stay_where_they_are() -> None:
     [
         ((ROWS_NF, LABEL_N[:-1]), "X has 30 rows, y 29 labels"),
         ((ROWS_NF * np.inf, LABEL_N), "X must be finite"),
+        ((ROWS_NF * 1e200, LABEL_N), r"X must hold numbers of size 1e\+50 at most"),
         ((np.full((3, 2), "a"), LABEL_N[:3]), "X must hold numbers"),
         ((ROWS_NF[:3], ["a", "b", "c"]), "y needs numbers or two different labels, got 3: a, b, c"),
         ([(ROWS_NF, LABEL_N), (ROWS_NF[:, :2], LABEL_N)], "same number of features, got 2, 4"),

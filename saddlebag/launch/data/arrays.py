@@ -9,6 +9,7 @@ import numpy as np
 
 from saddlebag.algorithms.problems.rows import Dataset, DenseRows, SparseRows
 from saddlebag.errors import DataError
+from saddlebag.launch.data.rows import LARGEST
 
 __all__ = ["from_memory"]
 
@@ -77,6 +78,9 @@ def _finite(values: Any) -> Any:
         raise DataError(f"data: X must hold numbers: {error}") from error
     if not np.isfinite(numbers).all():
         raise DataError(f"data: X must be finite, {np.count_nonzero(~np.isfinite(numbers))} of its values are not")
+    if numbers.size and np.abs(numbers).max() > LARGEST:
+        place = np.unravel_index(int(np.abs(numbers).argmax()), numbers.shape)
+        raise DataError(f"data: X must hold numbers of size {LARGEST:g} at most, got {numbers[place]:g}; scale the data")
     return numbers
 
 
@@ -90,6 +94,6 @@ def _signs(label_N: Any) -> Any:
     except (TypeError, ValueError) as error:
         shown = ", ".join(map(str, distinct[:5]))
         raise DataError(f"data: y needs numbers or two different labels, got {len(distinct)}: {shown}") from error
-    if not np.isfinite(numbers).all():
-        raise DataError("data: y must be finite")
+    if not (np.abs(numbers) <= LARGEST).all():
+        raise DataError(f"data: y must be finite, and of size {LARGEST:g} at most")
     return numbers

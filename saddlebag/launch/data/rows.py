@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.payload import Vector
 
-__all__ = ["SOURCES", "lines_of", "load_data", "read_libsvm"]
+__all__ = ["LARGEST", "SOURCES", "lines_of", "load_data", "read_libsvm"]
 
 SOURCES = ("breast_cancer", "diabetes", "libsvm")
 
+LARGEST = 1e50
+"""Of a value: Lipschitz constants are sums of squares of values, and steps divide by their products; these stay finite."""
 MAX_FEATURES = 2**27
 """Largest index of a feature: a vector of so many float64 takes 1 GiB; the widest public LIBSVM sets have half of it."""
 
@@ -138,7 +140,7 @@ def _parse_features(tokens: list[bytes], limit: int) -> tuple[list[int], list[fl
     try:
         indices = [int(index) for index, _ in pairs]
         values = [float(value) for _, value in pairs]
-        well_formed = all(map(math.isfinite, values)) and not any(b"_" in token for token in tokens)
+        well_formed = all(-LARGEST <= value <= LARGEST for value in values) and not any(b"_" in token for token in tokens)
     except ValueError:
         well_formed = False
     if not well_formed:  # the same once more, to say where
@@ -146,7 +148,7 @@ def _parse_features(tokens: list[bytes], limit: int) -> tuple[list[int], list[fl
             if len(pair) != 2:
                 raise ValueError(f"a feature must read index:value, got {_quote(b':'.join(pair))}")
             _parse_index(pair[0])
-            _parse_number(pair[1], "value")
+            _parse_number(pair[1], "value", f" (feature {int(pair[0])})")
     if indices and indices[0] < 1:
         raise ValueError(f"indices count from 1, got {indices[0]}")
     if not all(map(operator.lt, indices, indices[1:])):
@@ -166,13 +168,15 @@ def _parse_index(token: bytes) -> None:
         raise ValueError(f"index must be a whole number, got {_quote(token)}")
 
 
-def _parse_number(token: bytes, what: str) -> float:
+def _parse_number(token: bytes, what: str, where: str = "") -> float:
     try:
         value = float(token)
     except ValueError:
         value = math.nan
     if b"_" in token or not math.isfinite(value):  # Python reads 1_0 as 10
-        raise ValueError(f"{what} must be a finite number, got {_quote(token)}")
+        raise ValueError(f"{what} must be a finite number, got {_quote(token)}{where}")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{what} must be a number of size {LARGEST:g} at most, got {_quote(token)}{where}; scale the data")
     return value
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from saddlebag.algorithms.problems import Dataset, SparseRows
 from saddlebag.errors import ConfigError, DataError
-from saddlebag.launch.data.rows import lines_of
+from saddlebag.launch.data.rows import LARGEST, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,6 +126,8 @@ def _typed(path: Path, name: str, column: list[str], numbers: Sequence[int]) -> 
         if value is None:
             shown = repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "...")
             raise DataError(f"{path}, line {numbers[row]}: column {name!r} holds numbers, got {shown}")
+        if abs(value) > LARGEST:
+            raise DataError(f"{path}, line {numbers[row]}: column {name!r} holds {text}, more than {LARGEST:g}")
         values[row] = value
     return values
 

@@ -126,12 +126,15 @@ def _show(algorithm: Groupwise, stream: RoundStream, state: GroupwiseState, as_j
         }
         for g, name in enumerate(stream.groups)
     ]
+    alarms = [alarm.message for alarm in algorithm.alarms(state)]
     if as_json:
-        click.echo(json.dumps({"played": ledger.played, "groups": rows}, indent=2))
+        click.echo(json.dumps({"played": ledger.played, "groups": rows, "alarms": alarms}, indent=2))
         return
     click.echo(f"{'group':20} {'rounds':>9} {'our loss':>12} {'own model':>12} {'bound':>10}")
     for row in rows:
         click.echo(f"{row['group']:20} {row['rounds']:9,.0f} {row['loss']:12.4f} {row['own_loss']:12.4f} {row['bound']:10.2f}")
+    for alarm in alarms:
+        click.echo(f"alarm: {alarm}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from saddlebag.algorithms.problems import DenseRows, SparseRows
 from saddlebag.errors import ConfigError, DataError
-from saddlebag.launch.data.rows import MAX_FEATURES, load_data, read_libsvm
+from saddlebag.launch.data.rows import LARGEST, MAX_FEATURES, load_data, read_libsvm
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
@@ -71,6 +71,8 @@ def test_compressed_files(tmp_path: Path, suffix: str, compress: type[bytes]) ->
         (b"1 1:1 2:nan", "value must be a finite number, got 'nan'"),
         (b"1 1:1 2:-inf", "value must be a finite number, got '-inf'"),
         (b"1 1:1 2:1e999", "value must be a finite number, got '1e999'"),
+        (b"1 1:1 7:1e300", r"value must be a number of size 1e\+50 at most, got '1e300' \(feature 7\)"),
+        (b"1e300 1:1", r"label must be a number of size 1e\+50 at most, got '1e300'"),
         (b"1 1:1_0", "value must be a finite number, got '1_0'"),
         (b"1 1.5:1", "index must be a whole number, got '1.5'"),
         (b"1 1_0:1", "index must be a whole number, got '1_0'"),
@@ -145,7 +147,7 @@ def test_width(tmp_path: Path) -> None:
         read_libsvm(path, num_features=0)
 
 
-numbers = st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.floats(-LARGEST, LARGEST)
 features = st.dictionaries(st.integers(1, 50), numbers, max_size=6)
 
 

@@ -86,6 +86,7 @@ def test_compressed_and_bundled(tmp_path: Path) -> None:
         (b"a,b\n1,2\n1\n", "line 3: 2 values are expected, got 1"),
         (b"a,b\n1,2\n\nx,2\n", "line 4: column 'a' holds numbers, got 'x'"),
         (b"a,b\n1,2\ninf,2\n", "line 3: column 'a' holds numbers, got 'inf'"),
+        (b"a,b\n1,2\n-1e300,2\n", r"line 3: column 'a' holds -1e300, more than 1e\+50"),
         (b"a,b\n1,2\n1_0,2\n", "line 3: column 'a' holds numbers, got '1_0'"),
         (b"a,a\n1,2\n", "line 1: the header must give each column a name of its own"),
         (b'a,b\n"1,2\n', "line 2: unexpected end of data"),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from saddlebag.errors import ConfigError, DataError, NotFiniteError, RemoteProtocolError
+from saddlebag.launch.groupwise import parallel
 from saddlebag.launch.groupwise.parallel import learn_in_blocks
 from saddlebag.launch.groupwise.recipe import groupwise_from_dict, make_algorithm
 from saddlebag.launch.groupwise.replay import replay_file
@@ -228,6 +230,14 @@ def test_blocks_of_processes_refuse_the_same(tmp_path: Path) -> None:
     stream.y_N[7] = 5.0
     with pytest.raises(DataError, match=r"must be in \[0, 1\], got 5"):
         learn_in_blocks(algorithm, stream, 8)
+
+
+def test_alarms_are_told_by_blocks_of_processes_too(tmp_path: Path) -> None:
+    path = tmp_path / "blocks.toml"
+    path.write_bytes(toml.dump(recipe_of(tmp_path, ROWS, mixer={"loss_range": 1e-4})).encode())
+    shown = CliRunner().invoke(parallel.main, [str(path), "--block", "4", "--json"], catch_exceptions=False)
+    assert any("exceeds the declared loss range" in alarm for alarm in json.loads(shown.output)["alarms"])
+    assert "alarm: " in CliRunner().invoke(parallel.main, [str(path), "--block", "4"], catch_exceptions=False).output
 
 
 def test_a_column_too_wide_to_be_scaled_is_named(tmp_path: Path) -> None:
