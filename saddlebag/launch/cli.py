@@ -101,15 +101,14 @@ def run(recipe: Path, sets: tuple[str, ...], data: str | None, driver: str | Non
 @click.option("--address", metavar="HOST:PORT", help="Where to listen.  [default: the recipe's server.address]")
 @click.option("--out", type=_FILE, help="Folder for results and checkpoints.  [default: the recipe's output.directory]")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in that folder.")
+@click.option("--force", is_flag=True, help="Replace the run in that folder.")
 @token_option
 @certificate_option
 @key_option
 @click.option("--tls-ca", type=_FILE, help="CA (PEM) that must have signed the workers' certificates.")
 @click.option("--insecure", is_flag=True, help="Serve other machines without TLS and authentication.")
 @_parent
-def server(
-    recipe: Path, sets: tuple[str, ...], address: str | None, out: Path | None, resume: bool, insecure: bool, **rest: Any
-) -> None:
+def server(recipe: Path, sets: tuple[str, ...], address: str | None, out: Path | None, insecure: bool, **rest: Any) -> None:
     """Serve the main method of RECIPE to workers on this or other machines."""
     from saddlebag.launch.remote import serve
 
@@ -120,7 +119,8 @@ def server(
         sets,
         address=address,
         out=out,
-        resume=resume,
+        resume=rest["resume"],
+        force=rest["force"],
         insecure=insecure,
         token=token,
         tls=tls,

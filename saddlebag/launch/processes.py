@@ -22,19 +22,24 @@ from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE, PHASES
+from saddlebag.launch.ownership import owned, require_no_run
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
+from saddlebag.launch.results.results import RESULT
+from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
+from saddlebag.server.port import require_free
 from saddlebag.server.saved import restore
 from saddlebag.server.shell import ServerShell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from types import TracebackType
 
     import numpy.typing as npt
 
@@ -90,44 +95,79 @@ def run_server(
     token: str = "",
     security: ServerSecurity | None = None,
     resume: bool = False,
+    force: bool = False,
     note: Callable[[str], None] = lambda text: None,
     observe: Callable[[Record], None] = lambda record: None,
     listening: Callable[[str], None] = lambda address: None,
 ) -> dict[str, Any]:
-    """Serve the recipe's method until its end; writes metrics, checkpoints and the result under `out`.
+    """Serve the recipe's method until its end; writes metrics, checkpoints and the result under `out`, which it owns meanwhile.
 
-    `listening` is told the address once the port is open.
+    `listening` is told the address once the port is open. Nothing is written or deleted before that.
 
     Raises:
-        ConfigError: the recipe, address or security do not allow it.
+        ConfigError: the recipe, address or security do not allow it; another process owns `out`, or it holds a run and neither
+            `resume` nor `force` is set.
         StateError: `resume` is set and the checkpoint is damaged or of another run.
     """
-    tune_process()
-    problem = build_problem(recipe, out=out)
-    judge = _TimedJudge(Judge(problem, recipe.stop, watch=lambda *seen: outputs.watch(*seen)))  # opened below
-    core = _server_core(recipe, problem, token, judge)
-    store = _TidyStore(out / "checkpoints", "server")
-    if resume and store.rounds():
-        restore(core, *store.load(store.rounds()[-1]), time.monotonic())
-    store.forget_after(core.round if resume else -1)
-    begin = time.monotonic()
-    tell = throttled(functools.partial(write_progress, out / PROGRESS))
-    with Outputs(recipe, problem, out, upto_round=core.round if resume else 0, progress=tell) as outputs:
+    with owned(out, "saddlebag server"):
+        require_no_run(out, resume=resume, force=force)
+        address, security = address or recipe.server.address, security or ServerSecurity()
+        require_free(address, security, has_token=bool(token))
+        tune_process()
+        problem = build_problem(recipe, out=out)
+        judge = _TimedJudge(Judge(problem, recipe.stop, watch=lambda *seen: kept.outputs.watch(*seen)))  # opened below
+        core = _server_core(recipe, problem, token, judge)
+        kept = _Kept(recipe, problem, core, out, resume=resume)
+        begin = time.monotonic()
 
         def record(line: Record) -> None:
-            outputs.record(line, evaluate_s=judge.seconds)
+            kept.outputs.record(line, evaluate_s=judge.seconds)
             observe(line)
 
-        shell = ServerShell(core, store=store, observe=record, note=note)
-        asyncio.run(_serve(shell, address or recipe.server.address, security or ServerSecurity(), out, listening))
-    result = _result(recipe, problem, core, begin)
-    result |= {
-        "start_s": (shell.first_end_s or begin) - begin,
-        "server_s": shell.work_s - judge.seconds,
-        "evaluate_s": judge.seconds,
-    }
-    write_atomically(out / "result.json", (json.dumps(result, indent=2) + "\n").encode())
-    return result
+        shell = ServerShell(core, store=kept.store, observe=record, note=note)
+        with kept:
+            asyncio.run(_serve(shell, address, security, kept, listening))
+        result = _result(recipe, problem, core, begin)
+        result |= {
+            "start_s": (shell.first_end_s or begin) - begin,
+            "server_s": shell.work_s - judge.seconds,
+            "evaluate_s": judge.seconds,
+        }
+        write_atomically(out / RESULT, (json.dumps(result, indent=2) + "\n").encode())
+        return result
+
+
+class _Kept:
+    """A server's checkpoints and outputs: read at once, changed from `begin` on, when the port is open.
+
+    Raises:
+        StateError: `resume` is set and the checkpoint is damaged or of another run.
+    """
+
+    outputs: Outputs
+
+    def __init__(self, recipe: Recipe, problem: Problem, core: ServerCore, out: Path, *, resume: bool) -> None:
+        self._given, self._core, self.out, self._resume = (recipe, problem), core, out, resume
+        self.store = _TidyStore(out / "checkpoints", "server")
+        self._stack = contextlib.ExitStack()
+        if resume and self.store.rounds():
+            restore(core, *self.store.load(self.store.rounds()[-1]), time.monotonic())
+
+    def __enter__(self) -> _Kept:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def begin(self, address: str) -> None:
+        """Drop what came after the round to go on from, or everything, and say where the server is."""
+        if not self._resume:
+            (self.out / RESULT).unlink(missing_ok=True)
+        self.store.forget_after(self._core.round if self._resume else -1)
+        tell = throttled(functools.partial(write_progress, self.out / PROGRESS))
+        upto = self._core.round if self._resume else 0
+        self.outputs = self._stack.enter_context(Outputs(*self._given, self.out, upto_round=upto, progress=tell))
+        write_atomically(self.out / ADDRESS_FILE, json.dumps({"address": address, "pid": os.getpid()}).encode())
 
 
 class _TimedJudge:
@@ -164,12 +204,11 @@ def _server_core(recipe: Recipe, problem: Problem, token: str, judge: _TimedJudg
 
 
 async def _serve(
-    shell: ServerShell, address: str, security: ServerSecurity, out: Path, listening: Callable[[str], None]
+    shell: ServerShell, address: str, security: ServerSecurity, kept: _Kept, listening: Callable[[str], None]
 ) -> None:
     port = await shell.start(address, security)
-    bound = f"{address.rpartition(':')[0]}:{port}"
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / ADDRESS_FILE, json.dumps({"address": bound, "pid": os.getpid()}).encode())
+    bound = str(parse_address(address, listening=True).at(port))
+    kept.begin(bound)
     listening(bound)
     await shell.run()
 
@@ -211,36 +250,46 @@ def run_worker(
     `problem` is the recipe's, where it has been built; `operator` computes in place of its own, for example on several ranks.
 
     Raises:
-        ConfigError: the server refuses the worker, and why.
+        ConfigError: the server refuses the worker, and why, or another process keeps this worker's checkpoints in `out`.
         PeerLost: there is no server at the address.
     """
-    tune_process()
     if not 0 <= rank < recipe.workers:
         raise ConfigError(f"rank must lie in [0, {recipe.workers}), got {rank}")
-    problem = problem or build_problem(recipe, out=out)
+    with contextlib.ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(owned(out, f"worker {rank}", name=f"worker-{rank}"))
+        problem = problem or build_problem(recipe, out=out)
+        core, phases, configure = _worker_core(recipe, rank, problem, operator or problem.operator(rank))
+        store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
+        if store is not None and store.rounds():
+            arrays, meta = store.load(store.rounds()[-1])
+            require_same_recipe(meta.get("recipe"), recipe.canonical())
+            core.restore(arrays, meta)
+        ways: dict[str, Any] = {"store": store, "give_up_s": give_up_s, "configure": configure, "note": note, "phases": phases}
+        shell = WorkerShell(core, recipe=recipe.canonical(), token=token, **ways)
+        asyncio.run(shell.run(address, security or ClientSecurity()))
+        note(f"worker {rank}: {phases.rounds:,} rounds, {phases}")
+        if out is not None:
+            facts = {"worker": rank, **phases.as_dict(), "up_bytes": shell.ledger.up, "down_bytes": shell.ledger.down}
+            write_atomically(out / PHASES.format(rank), (json.dumps(facts, indent=2) + "\n").encode())
+
+
+def _worker_core(
+    recipe: Recipe, rank: int, problem: Problem, operator: Operator
+) -> tuple[WorkerCore, Phases, Callable[[str], None]]:
+    """A worker, where its time goes, and what gives it the numbers that the server has resolved."""
+    tune_process()
     phases, method = Phases(), _provisional(recipe, problem)
-    asked = looking_ahead(method, operator or problem.operator(rank))
+    asked = looking_ahead(method, operator)
     core = WorkerCore(method, phases.watched(asked), problem.start(), worker=rank, seed=recipe.seed)
     core.ahead = asked.begin if isinstance(asked, Ahead) else None
-    store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
-    if store is not None and store.rounds():
-        arrays, meta = store.load(store.rounds()[-1])
-        require_same_recipe(meta.get("recipe"), recipe.canonical())
-        core.restore(arrays, meta)
 
     def configure(resolved: str) -> None:
         core.method = build_method(apply_resolved(recipe, resolved), problem)
         if (core.epoch, core.round) == (0, 0):  # the first step of an automatic rule is part of the replica
             core.begin_run(0)
 
-    ways: dict[str, Any] = {"store": store, "give_up_s": give_up_s, "configure": configure, "note": note, "phases": phases}
-    shell = WorkerShell(core, recipe=recipe.canonical(), token=token, **ways)
-    asyncio.run(shell.run(address, security or ClientSecurity()))
-    note(f"worker {rank}: {phases.rounds:,} rounds, {phases}")
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)  # no checkpoint may have made it
-        facts = {"worker": rank, **phases.as_dict(), "up_bytes": shell.ledger.up, "down_bytes": shell.ledger.down}
-        write_atomically(out / PHASES.format(rank), (json.dumps(facts, indent=2) + "\n").encode())
+    return core, phases, configure
 
 
 def _provisional(recipe: Recipe, problem: Problem) -> AnyMethod:

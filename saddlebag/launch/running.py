@@ -11,6 +11,7 @@ from saddlebag.algorithms.simulate import Record, simulate
 from saddlebag.algorithms.state import digest
 from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.launch.build import build_method, build_problem, resolve
+from saddlebag.launch.ownership import contents, owned
 from saddlebag.launch.recipe.recipe import Recipe, load_recipe
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.results import (
@@ -45,7 +46,7 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
     """Run all methods of a recipe; returns the summary that is also in `out`/result.json.
 
     Raises:
-        ConfigError: the recipe does not fit together, or `out` holds something else.
+        ConfigError: the recipe does not fit together, another process owns `out`, or it holds something else.
         DataError: the data are missing or malformed.
     """
     if recipe.output.tensorboard:
@@ -53,17 +54,25 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
     problem = build_problem(recipe)
     resolved = resolve(recipe, problem)
     start = problem.merits(problem.start())
-    continues = prepare(recipe, out, resume=resume, force=force)
-    write_recipe(resolved, recipe, out / RECIPE)
+    with owned(out, "saddlebag run"):
+        continues = prepare(recipe, out, resume=resume, force=force)
+        write_recipe(resolved, recipe, out / RECIPE)
+        return _run_all(recipe, resolved, problem, start, out, board, resume=continues)
+
+
+def _run_all(
+    recipe: Recipe, resolved: Recipe, problem: Problem, start: Mapping[str, float], out: Path, board: Board, *, resume: bool
+) -> dict[str, Any]:
+    """All methods, in a folder that this process owns."""
     results: list[dict[str, Any]] = []
     histories: list[list[Line]] = []
     with board.shown():
         for job, numbers in zip(recipe.jobs(), resolved.jobs(), strict=True):
             folder = out / job.label
-            facts: Mapping[str, Any] | None = _finished(folder, job.digest()) if continues else None
+            facts: Mapping[str, Any] | None = _finished(folder, job.digest()) if resume else None
             if facts is None:
                 board.begin(job.label, start)
-                facts = _drive(job, problem, folder, resume=continues, board=board)
+                facts = _drive(job, problem, folder, resume=resume, board=board)
             lines = read_lines(folder / METRICS)
             result = job_result(numbers, job.digest(), problem, start, facts, lines)
             write_json(folder / RESULT, result)
@@ -96,7 +105,7 @@ def _simulate(
     job: Recipe, problem: Problem, folder: Path, *, observe: Callable[[Record], None], progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
     method = build_method(job, problem)
-    with Outputs(job, problem, folder, progress=progress) as outputs:
+    with owned(folder, "saddlebag run"), Outputs(job, problem, folder, progress=progress) as outputs:
 
         def keep(record: Record) -> None:
             outputs.record(record)
@@ -139,7 +148,7 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, force: bool) -> bool:
         ConfigError: the folder holds a run and neither `resume` nor `force` is given, or another recipe's run is to be
             resumed, or it is no folder of a run.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not contents(out):
         return False
     if not (out / RECIPE).is_file():
         raise ConfigError(f"{out} exists and holds no run; give another folder with --out")
@@ -153,7 +162,9 @@ def prepare(recipe: Recipe, out: Path, *, resume: bool, force: bool) -> bool:
         labels |= {job.label for job in load_recipe(out / RECIPE).jobs()}
     for label in labels:
         if (out / label).is_dir():
-            shutil.rmtree(out / label)
+            with owned(out / label, "saddlebag run"):  # a server may be at work there
+                for path in contents(out / label):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for name in (RESULT, PLOT):
         (out / name).unlink(missing_ok=True)
     return False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from typing import TYPE_CHECKING
 
 import grpc
 
 from saddlebag.errors import ConfigError
+from saddlebag.proto.address import is_loopback
 from saddlebag.proto.frames import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
@@ -41,17 +41,6 @@ MESSAGE_OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.bdp_probe", 0),  # windows stay at a frame, not at what a fast link would allow: they are memory
     ("grpc.http2.lookahead_bytes", 1 << 20),
 ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    host = host.strip("[]")
-    if host == "localhost" or host.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _read(path: Path | None, what: str) -> bytes | None:

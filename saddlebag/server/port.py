@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING
 
 import grpc
@@ -10,12 +12,40 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from saddlebag.errors import ConfigError
+from saddlebag.proto.address import parse_address
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ServerSecurity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["open_port"]
+__all__ = ["open_port", "require_free"]
+
+_REFUSED = "the port is in use or the address is not of this machine"
+
+
+def require_free(
+    address: str, security: ServerSecurity, *, has_token: bool, warn: Callable[[str], None] = lambda text: None
+) -> None:
+    """Refuse an address that `open_port` would refuse, before anything is done for it.
+
+    Raises:
+        ConfigError: as `open_port`.
+    """
+    place = parse_address(address, listening=True)
+    security.require_safe(place.name, has_token, warn)
+    security.credentials()
+    if place.path:
+        return
+    try:
+        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, where in found[:1]:
+            with socket.socket(family, kind, protocol) as probe:
+                if os.name != "nt":  # as gRPC does: a port whose connections are winding down is free
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+                probe.listen(1)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {place}: {_REFUSED}") from error
 
 
 async def open_port(
@@ -42,7 +72,8 @@ async def open_port(
     Raises:
         ConfigError: the port is in use, or the address is not loopback and the server not secured.
     """
-    security.require_safe(address.rpartition(":")[0], has_token, warn)
+    place = parse_address(address, listening=True)
+    security.require_safe(place.name, has_token, warn)
     server = grpc.aio.server(options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((handler,))
     servicer = servicer or health.aio.HealthServicer()
@@ -51,10 +82,12 @@ async def open_port(
     reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     credentials = security.credentials()
     try:
-        port: int = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+        port: int = (
+            server.add_insecure_port(str(place)) if credentials is None else server.add_secure_port(str(place), credentials)
+        )
     except RuntimeError:
         port = 0
     if port == 0:
-        raise ConfigError(f"cannot listen on {address}: the port is in use or the address is not of this machine")
+        raise ConfigError(f"cannot listen on {place}: {_REFUSED}")
     await server.start()
     return server, port

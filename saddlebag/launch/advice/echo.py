@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 
 from saddlebag.errors import ConfigError, PeerLost
+from saddlebag.proto.address import parse_address
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ClientSecurity, ServerSecurity
 
 if TYPE_CHECKING:
@@ -88,10 +89,8 @@ def serve_echo(
         ConfigError: the address is malformed or taken, or is no loopback and `security` does not allow for that; a file of
             TLS is missing.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"--address must read HOST:PORT, got {address!r}")
-    security.require_safe(host, has_token=False, warn=note)
+    place = parse_address(address, "--address", listening=True)
+    security.require_safe(place.name, has_token=False, warn=note)
     credentials = security.credentials()
     server = grpc.server(
         futures.ThreadPoolExecutor(_THREADS),
@@ -105,11 +104,11 @@ def serve_echo(
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     try:
-        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        bound = server.add_secure_port(str(place), credentials) if credentials else server.add_insecure_port(str(place))
     except RuntimeError as error:
         raise ConfigError(f"cannot listen at {address}: {error}") from error
     server.start()
-    listening(f"{host}:{bound}")
+    listening(str(place.at(bound)))
     try:
         server.wait_for_termination(seconds)
     finally:

@@ -22,14 +22,22 @@ _FILE = click.Path(path_type=Path)
 @set_option
 @data_option
 @click.option("--out", type=_FILE, help="Folder for results and checkpoints, of all ranks.  [default: the recipe's]")
+@click.option("--resume", is_flag=True, help="Continue the run in that folder.")
+@click.option("--force", is_flag=True, help="Replace the run in that folder.")
 @timeout_option
 @click.option("--parent-fd", type=int, hidden=True, help="End when this pipe closes.")
 def collective(
-    recipe: Path, sets: tuple[str, ...], data: str | None, out: Path | None, timeout_s: float, parent_fd: int | None
+    recipe: Path,
+    sets: tuple[str, ...],
+    data: str | None,
+    out: Path | None,
+    timeout_s: float,
+    parent_fd: int | None,
+    **flags: bool,
 ) -> int:
     """Run the main method of RECIPE on the ranks of torchrun's job, each of them a worker; without torchrun, start it here.
 
-    torchrun --nproc-per-node 4 --max-restarts 10 -m saddlebag collective RECIPE --out DIR
+    torchrun --nproc-per-node 4 --max-restarts 10 -m saddlebag collective RECIPE --out DIR --resume
     """
     import os
 
@@ -41,9 +49,9 @@ def collective(
     loaded = load_recipe(recipe, overrides(sets, data, bundled=BUNDLED))
     folder = out or Path(loaded.output.directory) / loaded.label
     if "LOCAL_RANK" not in os.environ:
-        return start_ranks(loaded, folder, timeout_s=timeout_s, parent_fd=parent_fd)
+        return start_ranks(loaded, folder, timeout_s=timeout_s, parent_fd=parent_fd, **flags)
     try:
-        result = run_rank(loaded, folder, timeout_s=timeout_s, note=lambda text: click.echo(text, err=True))
+        result = run_rank(loaded, folder, timeout_s=timeout_s, **flags, note=lambda text: click.echo(text, err=True))
     except PeerLost as error:  # whoever failed is to be the first that torchrun sees, and the one that says why
         time.sleep(_AFTER_OTHERS_S)
         click.echo(f"error: {error}", err=True)

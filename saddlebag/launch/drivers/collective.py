@@ -9,6 +9,7 @@ All ranks keep checkpoints, and come back to the newest that they have in common
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -20,12 +21,13 @@ from saddlebag.client.core import WorkerCore
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
-from saddlebag.launch.drivers.place import end_with_agent, here
+from saddlebag.launch.drivers.place import Place, end_with_agent, here
 from saddlebag.launch.drivers.talk import GO_ON, NOT_FINITE, STOP, Talk
+from saddlebag.launch.ownership import FOLDER, owned, require_no_run
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
 from saddlebag.launch.results.results import RESULT, write_json
-from saddlebag.proto.checkpoint import CheckpointStore, count, restoring
+from saddlebag.proto.checkpoint import CheckpointStore, count, restoring, write_atomically
 from saddlebag.proto.codec import decode, encode, max_message_bytes
 from saddlebag.proto.handshake import require_same_recipe
 
@@ -39,15 +41,23 @@ if TYPE_CHECKING:
 __all__ = ["run_rank", "take_part"]
 
 _LONGEST_RECIPE = 1 << 24
+_JOB = "job-of-rank-{}"
 
 
 def run_rank(
-    recipe: Recipe, out: Path, *, timeout_s: float = 600.0, note: Callable[[str], None] = lambda text: None
+    recipe: Recipe,
+    out: Path,
+    *,
+    timeout_s: float = 600.0,
+    resume: bool = False,
+    force: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any] | None:
     """Take part as one rank of torchrun's job until the end of the run; on rank 0 returns the result that is in `out`, too.
 
     Raises:
-        ConfigError: torchrun did not start this, the ranks are not as many as the workers, or their recipes differ.
+        ConfigError: torchrun did not start this, the ranks are not as many as the workers, or their recipes differ; another job
+            owns `out`, or it holds a run and neither `resume` nor `force` is set (what torchrun starts again resumes).
         PeerLost: a rank is gone.
     """
     place = here()
@@ -56,12 +66,28 @@ def run_rank(
     end_with_agent()
     if place.nodes == 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
-    problem = build_problem(recipe, out=out)
+    with owned(out, "saddlebag collective", name=f"rank-{place.rank}" if place.rank else FOLDER):
+        _begin(place, out, resume=resume, force=force)
+        problem = build_problem(recipe, out=out)
 
-    from saddlebag.client.group import process_group  # here, for torch
+        from saddlebag.client.group import process_group  # here, for torch
 
-    with process_group(place.job_store(timeout_s), rank=place.rank, ranks=place.ranks, timeout_s=timeout_s) as group:
-        return take_part(recipe, problem, Talk(group), out, note)
+        with process_group(place.job_store(timeout_s), rank=place.rank, ranks=place.ranks, timeout_s=timeout_s) as group:
+            return take_part(recipe, problem, Talk(group), out, note)
+
+
+def _begin(place: Place, out: Path, *, resume: bool, force: bool) -> None:
+    """Refuse a folder with another job's run; what torchrun starts again, in the same job, goes on."""
+    mark = out / "checkpoints" / _JOB.format(place.rank)
+    with contextlib.suppress(OSError):
+        if mark.read_text() == place.job:
+            return
+    if place.rank == 0:
+        require_no_run(out, resume=resume, force=force)
+    if force:
+        CheckpointStore(out / "checkpoints", f"rank-{place.rank}").forget_after(-1)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(mark, place.job.encode())
 
 
 def take_part(

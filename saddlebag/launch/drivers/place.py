@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import os
 import secrets
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ class Place:
         node, nodes: number of the node in the job; a torchrun of its own on every node makes each of them node 0 of 1.
         host, port: of the job's store.
         agent_serves: whether torchrun's agent holds that store; else rank 0 does.
+        job: what stays the same when torchrun starts the ranks again, and is another in its next job.
     """
 
     rank: int
@@ -46,6 +48,7 @@ class Place:
     host: str
     port: int
     agent_serves: bool
+    job: str = ""
 
     def store(self, timeout_s: float) -> Store:
         """The job's store.
@@ -134,7 +137,9 @@ def here(environment: Mapping[str, str] | None = None) -> Place:
     host = given.get("MASTER_ADDR", "")
     if not host:
         raise ConfigError("MASTER_ADDR is missing; start this with torchrun")
-    return Place(host=host, agent_serves=given.get("TORCHELASTIC_USE_AGENT_STORE") == "True", **numbers)
+    name = given.get("TORCHELASTIC_RUN_ID", "none")  # "none" where nobody has given it a name: then it is the agent
+    job = name if name not in ("", "none") else f"{socket.gethostname()}/{os.getppid()}"
+    return Place(host=host, agent_serves=given.get("TORCHELASTIC_USE_AGENT_STORE") == "True", job=job, **numbers)
 
 
 def end_with_agent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import SaddlebagError
 from saddlebag.launch.drivers.supervisor import REFUSED, Child
+from saddlebag.launch.ownership import forget_run, lend, owned, require_no_run
 from saddlebag.launch.results.history import Follower
 from saddlebag.launch.results.progress import PROGRESS, read_progress
 from saddlebag.launch.results.results import METRICS, RESULT
@@ -47,13 +49,26 @@ def run_collective(
     Raises:
         SaddlebagError: a rank gave up with a clear error, which is passed on, or died too often.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with owned(out, "saddlebag run"):
+        return _supervise(recipe, out, resume, observe, progress, note, started)
+
+
+def _supervise(
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    observe: Callable[[Record], None],
+    progress: Callable[[Progress], None],
+    note: Callable[[str], None],
+    started: Callable[[int], None],
+) -> dict[str, Any]:
+    """The run in a folder that this process owns."""
     (out / PROGRESS).unlink(missing_ok=True)
     if not resume:
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     file = out / "job.toml"
     write_atomically(file, recipe.to_toml().encode())
-    command = [sys.executable, "-m", "saddlebag", "collective", str(file), "--out", str(out)]
+    command = [sys.executable, "-m", "saddlebag", "collective", str(file), "--out", str(out), "--resume"]
     torchrun = Child("ranks", lambda again: command, out)
     follower = Follower(out / METRICS)
     try:
@@ -82,11 +97,16 @@ def _complaint(log: Path) -> str:
     return errors[-1].removeprefix("error: ") if errors else f"the ranks died without a word; see {log}"
 
 
-def start_ranks(recipe: Recipe, out: Path, *, timeout_s: float, parent_fd: int | None) -> int:
+def start_ranks(
+    recipe: Recipe, out: Path, *, timeout_s: float, parent_fd: int | None, resume: bool = False, force: bool = False
+) -> int:
     """Be torchrun: start a rank for each worker on this machine; returns the exit status.
 
     Ranks that die are started again, all of them, but not after an error that one has told: it would come again. torchrun
     itself does not know the difference, so it is asked for one start at a time.
+
+    Raises:
+        ConfigError: another process owns the folder, or it holds a run and neither `resume` nor `force` is set.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -95,17 +115,21 @@ def start_ranks(recipe: Recipe, out: Path, *, timeout_s: float, parent_fd: int |
 
     if parent_fd is not None:
         watch_parent(parent_fd)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "job.toml"
-    write_atomically(file, recipe.to_toml().encode())
-    agent = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(recipe.workers), "--max-restarts", "0"]
-    program = ["-m", "saddlebag", "collective", str(file), "--out", str(out), "--timeout", str(timeout_s)]
-    for _ in range(1 + _RESTARTS):
-        try:
-            torchrun([*agent, *program])
-        except ChildFailedError as error:
-            if any(failure.exitcode == REFUSED for failure in error.failures.values()):
-                return REFUSED  # the rank itself has said why
-        else:
-            return 0
+    with owned(out, "saddlebag collective"):
+        require_no_run(out, resume=resume, force=force)
+        if force:
+            forget_run(out)
+        file = out / "job.toml"
+        write_atomically(file, recipe.to_toml().encode())
+        agent = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(recipe.workers), "--max-restarts", "0"]
+        program = ["-m", "saddlebag", "collective", str(file), "--out", str(out), "--timeout", str(timeout_s), "--resume"]
+        os.environ.update(lend(out))
+        for _ in range(1 + _RESTARTS):
+            try:
+                torchrun([*agent, *program])
+            except ChildFailedError as error:
+                if any(failure.exitcode == REFUSED for failure in error.failures.values()):
+                    return REFUSED  # the rank itself has said why
+            else:
+                return 0
     return 1

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import PeerLost, SaddlebagError
+from saddlebag.launch.ownership import lend, owned
 from saddlebag.launch.results.history import Follower
 from saddlebag.launch.results.progress import PROGRESS, read_progress
 from saddlebag.proto.checkpoint import write_atomically
@@ -44,7 +45,7 @@ class Child:
     """One child and how to start it again."""
 
     def __init__(self, name: str, command: Callable[[bool], list[str]], folder: Path) -> None:
-        self.name, self._command, self._log = name, command, folder / f"{name}.log"
+        self.name, self._command, self._folder, self._log = name, command, folder, folder / f"{name}.log"
         self._child: subprocess.Popen[bytes] | None = None
         self._life: int | None = None  # write end of the pipe that the child watches
         self.starts = 0
@@ -61,6 +62,7 @@ class Child:
                     stdout=log,
                     stderr=log,
                     pass_fds=(watched,),
+                    env={**os.environ, **lend(self._folder)},
                     start_new_session=True,  # Ctrl-C is the supervisor's business
                 )
         finally:
@@ -118,7 +120,20 @@ def run_grpc(
     Raises:
         SaddlebagError: a process gave up with a clear error, which is passed on.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with owned(out, "saddlebag run"):
+        return _supervise(recipe, out, resume, observe, progress, note, started)
+
+
+def _supervise(
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    observe: Callable[[Record], None],
+    progress: Callable[[Progress], None],
+    note: Callable[[str], None],
+    started: Callable[[dict[str, int]], None],
+) -> dict[str, Any]:
+    """The run in a folder that this process owns."""
     for stale in (ADDRESS_FILE, PROGRESS, *map(PHASES.format, range(recipe.workers))):
         (out / stale).unlink(missing_ok=True)
     file = out / "job.toml"

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError
-from saddlebag.proto.endpoint import is_loopback
+from saddlebag.proto.address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,13 +69,13 @@ def serve_metrics(address: str, report: Callable[[], pb.ReportReply], loop: asyn
         from prometheus_client import CollectorRegistry, start_http_server
     except ImportError as error:
         raise ConfigError("--metrics needs the package prometheus-client: pip install 'saddlebag[metrics]'") from error
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not is_loopback(host):
+    place = parse_address(address, "--metrics", listening=True)
+    if not place.is_local or place.path:
         raise ConfigError(f"--metrics must be HOST:PORT on loopback, for scrapes have no authentication; got {address!r}")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(report, loop))  # type: ignore[arg-type, unused-ignore]
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"), registry)
+        server, thread = start_http_server(place.port, place.host, registry)
     except OSError as error:
         raise ConfigError(f"cannot serve metrics at {address}: {error.strerror}") from error
 

@@ -11,6 +11,7 @@ from saddlebag.launch.groupwise.plot import plot_regret
 from saddlebag.launch.groupwise.recipe import load_groupwise
 from saddlebag.launch.groupwise.report import RESULT, summarise, write_result
 from saddlebag.launch.groupwise.study import Study, run_study
+from saddlebag.launch.ownership import contents, holds_service, owned
 from saddlebag.launch.recipe import toml
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -31,18 +32,23 @@ def run_recipe(
     """
     recipe, table = load_groupwise(path, sets)
     folder = out or Path(recipe.directory or Path("runs") / path.stem)
-    _require_free(folder, force=force)
-    groups, study = run_study(recipe, processes=processes or available_cores())
-    values = summarise(recipe.title or path.stem, groups, study, charge=recipe.mixing.charge)
-    write_all(folder, values, groups, study)
-    write_atomically(folder / RECIPE, toml.dump(table).encode())
+    with owned(folder, "saddlebag groupwise run"):
+        _require_free(folder, force=force)
+        groups, study = run_study(recipe, processes=processes or available_cores())
+        values = summarise(recipe.title or path.stem, groups, study, charge=recipe.mixing.charge)
+        write_result(folder, values, groups, study)
+        plot_regret(folder, folder / PLOT)
+        write_atomically(folder / RECIPE, toml.dump(table).encode())
     return folder, values
 
 
 def _require_free(folder: Path, *, force: bool) -> None:
     """Refuse a folder whose files would be overwritten, before the study takes its time."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    found = {path.name for path in contents(folder)}
+    if not found:
         return
+    if holds_service(folder):
+        raise ConfigError(f"{folder} holds the state of 'saddlebag groupwise serve'; give another folder with --out")
     if not all((folder / name).is_file() for name in (RECIPE, RESULT)):
         raise ConfigError(f"{folder} exists and holds no study; give another folder with --out")
     if not force:
@@ -50,6 +56,13 @@ def _require_free(folder: Path, *, force: bool) -> None:
 
 
 def write_all(folder: Path, values: dict[str, Any], groups: tuple[str, ...], study: Study) -> None:
-    """Write result.json, groups.csv, curves.csv and plot.png."""
-    write_result(folder, values, groups, study)
-    plot_regret(folder, folder / PLOT)
+    """Write result.json, groups.csv, curves.csv and plot.png.
+
+    Raises:
+        ConfigError: another process owns the folder, or a service keeps its state there.
+    """
+    with owned(folder, "saddlebag groupwise"):
+        if holds_service(folder):
+            raise ConfigError(f"{folder} holds the state of 'saddlebag groupwise serve'; give another folder with --out")
+        write_result(folder, values, groups, study)
+        plot_regret(folder, folder / PLOT)

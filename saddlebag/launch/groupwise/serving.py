@@ -17,12 +17,16 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.groupwise.metrics import serve_metrics
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.report import RESULT
 from saddlebag.launch.groupwise.stream import build_stream
+from saddlebag.launch.ownership import contents, holds_service, owned
+from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import write_atomically
 from saddlebag.proto.frames import FRAME_BYTES
 from saddlebag.server.groupwise.core import GroupwiseCore, ServiceSettings
 from saddlebag.server.groupwise.service import GroupwiseService
 from saddlebag.server.groupwise.shell import GroupwiseShell
+from saddlebag.server.port import require_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +105,23 @@ def make_core(
 
 
 def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str], None]) -> None:
+    """As `_run`, as the owner of its folder; nothing is kept there before the address has been found good and free.
+
+    Raises:
+        ConfigError: the recipe, address or security do not allow it; another process owns the folder, or it holds a study.
+        StateError: the folder's checkpoint is damaged or of another recipe.
+    """
+    folder = options.directory
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(owned(folder, "saddlebag groupwise serve"))
+            if contents(folder) and not holds_service(folder) and (folder / RESULT).exists():
+                raise ConfigError(f"{folder} holds results of 'saddlebag groupwise run'; give another folder with --out")
+        require_free(options.address, options.security, has_token=bool(options.token), warn=note)
+        _run(path, sets, options, note)
+
+
+def _run(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; the last state is on disk then.
 
     Raises:
@@ -129,7 +150,7 @@ def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[st
 async def _serve(service: GroupwiseService, options: ServeOptions, note: Callable[[str], None]) -> None:
     shell, loop = GroupwiseShell(service, token=options.token, note=note), asyncio.get_running_loop()
     port = await shell.start(options.address, options.security)
-    address = f"{options.address.rpartition(':')[0]}:{port}"
+    address = str(parse_address(options.address, listening=True).at(port))
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the loop instead
             loop.add_signal_handler(number, shell.stop)

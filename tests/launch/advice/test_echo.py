@@ -85,8 +85,8 @@ def test_nobody_there() -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("localhost", "--address must read HOST:PORT, got 'localhost'"),
-        ("localhost:99999", "--address must read HOST:PORT"),
+        ("localhost", "--address must be HOST:PORT"),
+        ("localhost:99999", "--address must be HOST:PORT"),
         ("0.0.0.0:0", "can be reached from other machines"),
     ],
 )
