@@ -166,19 +166,26 @@ class Page:
     # -- saving ----------------------------------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The page's arrays by name; records as bytes. All are views but the marks, which are copied."""
+        """The page's arrays by name, as views; records as bytes."""
         if len(self._fixed.get("ticket", ())) != len(self):
             fixed = (self._ticket.view, _as_bytes(self._row.view), _as_bytes(self._entry.view))
             self._fixed = dict(zip(FIXED, fixed, strict=True))
-        return {**self._fixed, "done": self._done.view.copy()}
+        return self._fixed
+
+    @property
+    def done_N(self) -> npt.NDArray[np.bool_]:
+        """The marks of rows that are done, as a view."""
+        return self._done.view
 
     @classmethod
-    def of(cls, serial: int, features: int, experts: int, arrays: dict[str, npt.NDArray[Any]]) -> Page:
-        """The page that `arrays` gave; ValueError when they are something else."""
+    def of(
+        cls, serial: int, features: int, experts: int, arrays: dict[str, npt.NDArray[Any]], done_N: npt.NDArray[np.bool_]
+    ) -> Page:
+        """The page that `arrays` and `done_N` gave; ValueError when they are something else."""
         kinds = (np.dtype("<u8"), row_type(features, experts), _ENTRY)
         parts = [arrays["ticket"], *(_as_records(arrays[name], kind) for name, kind in zip(FIXED[1:], kinds[1:], strict=True))]
         ticket_N, row_N, entry_K = parts
-        if ticket_N.dtype != kinds[0] or arrays["done"].shape != ticket_N.shape or arrays["done"].dtype != bool:
+        if ticket_N.dtype != kinds[0] or done_N.shape != ticket_N.shape:
             raise ValueError("a page's tickets and marks do not fit each other")
         awake_N = np.count_nonzero(np.unpackbits(row_N["awake"], axis=1), axis=1)
         if len(row_N) != len(ticket_N) or not len(row_N) or not np.array_equal(np.diff(row_N["stop"], prepend=0), awake_N):
@@ -187,7 +194,7 @@ class Page:
             raise ValueError("a page's rows and entries do not fit each other")
         if np.any(ticket_N[1:] <= ticket_N[:-1]):
             raise ValueError("a page's tickets do not ascend")
-        return cls(serial, features, experts, parts, arrays["done"].copy())
+        return cls(serial, features, experts, parts, done_N.copy())
 
 
 def _as_bytes(records: Records) -> Records:

@@ -41,6 +41,7 @@ class ServiceStore:
         self._directory, self._mode = directory, mode
         self._store = CheckpointStore(directory, "groupwise", mode=mode)
         self._digests: dict[str, str] = {}  # of pages on disk
+        self._files: set[str] | None = None  # pages with a file, once looked up
 
     def path(self, page: str) -> Path:
         return self._directory / f"tickets-{int(page):012d}.safetensors"
@@ -58,8 +59,8 @@ class ServiceStore:
         sealed = facts["tickets"]["sealed"]
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            for torn in self._directory.glob(".tickets-*.tmp"):
-                torn.unlink(missing_ok=True)
+            if self._files is None:
+                self._files = self._look_up()
             for page, names in sealed.items():
                 if page not in self._digests:
                     self._write_page(page, {name: arrays[name] for name in names})
@@ -97,6 +98,8 @@ class ServiceStore:
     def _write_page(self, page: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         data = arrays_to_bytes(arrays, {"page": page})
         write_atomically(self.path(page), data, mode=self._mode)
+        assert self._files is not None
+        self._files.add(page)
         self._digests[page] = hashlib.blake2b(data, digest_size=16).hexdigest()
 
     def _read_page(self, page: str, told: str) -> dict[str, npt.NDArray[Any]]:
@@ -109,16 +112,23 @@ class ServiceStore:
             raise StateError(f"the waiting tickets {path} are damaged, or another checkpoint's: their digest differs")
         return bytes_to_arrays(data, str(path))
 
+    def _look_up(self) -> set[str]:
+        """The pages with a file; what a killed process left half written is removed."""
+        for torn in self._directory.glob(".tickets-*.tmp"):
+            torn.unlink(missing_ok=True)
+        matches = (_PAGE.fullmatch(path.name) for path in self._directory.iterdir())
+        return {str(int(match[1])) for match in matches if match}
+
     def _forget_pages(self) -> None:
         """Remove pages that no kept checkpoint names; all stay where a checkpoint cannot be read."""
         try:
             named = {page for number in self.numbers() for page in self._store.facts(number).get("pages", {})}
         except StateError:
             return
-        for path in list(self._directory.iterdir()):
-            match = _PAGE.fullmatch(path.name)
-            if match and str(int(match[1])) not in named:
-                path.unlink(missing_ok=True)
+        assert self._files is not None
+        for page in self._files - named:
+            self.path(page).unlink(missing_ok=True)
+        self._files &= named
         self._digests = {page: digest for page, digest in self._digests.items() if page in named}
 
 

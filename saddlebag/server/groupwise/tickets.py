@@ -10,6 +10,8 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saddlebag.errors import RemoteProtocolError
 from saddlebag.server.groupwise.pages import FIXED, Page
 
@@ -131,6 +133,7 @@ class Tickets:
         arrays: dict[str, npt.NDArray[Any]] = {}
         for page in self._pages:
             arrays |= {f"page.{page.serial}.{name}": array for name, array in page.arrays().items()}
+        arrays["ticket.done"] = np.packbits(np.concatenate([page.done_N for page in self._pages] or [np.empty(0, bool)]))
         facts: dict[str, Any] = {name: getattr(self, name) for name in ("limit", "next", "pending", "forgotten")}
         facts |= {"horizon": self._horizon, "serial": self._serial}
         facts["pages"] = [[page.serial, page.features, page.experts] for page in self._pages]
@@ -143,11 +146,12 @@ class Tickets:
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """Take back what `capture` gave; KeyError, TypeError or ValueError when it is something else."""
-        pages = []
+        pages, done_N = [], np.unpackbits(np.asarray(arrays["ticket.done"], np.uint8)).astype(bool)
         for serial, features, experts in facts["pages"]:
-            names = (*FIXED, "done")
-            found = {name: arrays[f"page.{serial}.{name}"] for name in names}
-            pages.append(Page.of(int(serial), int(features), int(experts), found))
+            found = {name: arrays[f"page.{serial}.{name}"] for name in FIXED}
+            rows = len(found["ticket"])
+            pages.append(Page.of(int(serial), int(features), int(experts), found, done_N[:rows]))
+            done_N = done_N[rows:]
         firsts = [page.first for page in pages]
         numbers = [int(facts[key]) for key in ("limit", "next", "pending", "forgotten", "horizon", "serial")]
         if sum(page.open for page in pages) != numbers[2] or firsts != sorted(set(firsts)):
