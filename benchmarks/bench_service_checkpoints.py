@@ -1,6 +1,6 @@
 """The prediction service with a million waiting tickets: what calls wait for while a checkpoint is written, and a restart.
 
-One client asks for predictions, one row after the other. Half a second long one checkpoint follows the other, half a second
+One client asks for predictions, one row after the other. Half a second long one checkpoint follows the other, then as
 long there is none, and so on: both kinds of calls see the same machine. Two contenders:
 
     beside    checkpoints as they are: the page that grows, and pages that have become full
@@ -88,14 +88,17 @@ async def serve(args: argparse.Namespace, folder: Path) -> None:
 async def measured(args: argparse.Namespace, service: GroupwiseService) -> Row:
     """Turn checkpoints on and off until the client is done; returns the quantiles of both kinds of calls."""
     assert service.records is not None
-    found, turns, on = Path(args.folder) / "0.npy", [], False
+    found, turns, lasted_s = Path(args.folder) / "0.npy", [], TURN_S
     while not found.exists():
-        turns.append((time.monotonic(), on))
-        service.records._every = 1 if on else NEVER
-        on = not on
-        await asyncio.sleep(TURN_S)
-        while on is False and service.records.writing:  # a checkpoint belongs to the turn in which it began
-            await asyncio.sleep(0.01)
+        for on in (False, True):
+            begin = time.monotonic()
+            turns.append((begin, on))
+            service.records._every = 1 if on else NEVER
+            await asyncio.sleep(TURN_S if on else lasted_s)
+            service.records._every = NEVER
+            while service.records.writing:  # a checkpoint belongs to the turn in which it began
+                await asyncio.sleep(0.01)
+            lasted_s = time.monotonic() - begin if on else lasted_s
     start_N, took_N = np.load(found)
     begin_T = np.array([begin for begin, _ in turns])
     turn_N = np.searchsorted(begin_T, start_N) - 1
@@ -104,7 +107,9 @@ async def measured(args: argparse.Namespace, service: GroupwiseService) -> Row:
     result: Row = {}
     for name, chosen_N in (("on", settled_N & on_N), ("off", settled_N & ~on_N)):
         for quantile in (50, 99):
-            result[f"{name}_p{quantile}_ms"] = 1e3 * float(np.percentile(took_N[chosen_N], quantile))
+            result[f"{name}_p{quantile}_ms"] = (
+                1e3 * float(np.percentile(took_N[chosen_N], quantile)) if chosen_N.any() else float("nan")
+            )
     return result
 
 
@@ -173,7 +178,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--awake", type=int, default=4, help="groups of a row, in the mean")
     parser.add_argument("--features", type=int, default=25)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of one contender in one repetition")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of one contender in one repetition")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--disk", default=None, help="folder for the service's files; else a temporary one")
     add_output_options(parser)
