@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Payload, Vector
 
@@ -17,6 +19,7 @@ __all__ = [
     "Adaptive",
     "Compressor",
     "Contractive",
+    "HasExamples",
     "HasMeanNoise",
     "HasReference",
     "Joint",
@@ -78,6 +81,13 @@ class Absolute(Compressor, Protocol):
 
 
 @runtime_checkable
+class HasExamples(Protocol):
+    """Knows parameters to be shown with, tables that `saddlebag list` and plots take: a plug-in, for those here are known."""
+
+    examples: Sequence[Mapping[str, Any]]
+
+
+@runtime_checkable
 class HasReference(Protocol):
     """Names its source for people, such as "Alistarh et al. 2017"; `saddlebag list` shows it."""
 
@@ -130,6 +140,7 @@ CAPABILITIES = (
     Contractive,
     Absolute,
     HasReference,
+    HasExamples,
     SharesDraws,
     Joint,
     HasMeanNoise,

@@ -295,3 +295,10 @@ def test_wrong_ones_fail(wrong: type[_Wrong], law: str) -> None:
 
 def test_the_default_is_right_or_the_tests_above_prove_nothing() -> None:
     check_compressor(_Wrong(), num_draws=10)
+
+
+def test_a_plug_in_may_bring_examples_of_its_parameters() -> None:
+    class Shown(_Wrong):
+        examples = ({},)
+
+    check_compressor(Shown(), num_draws=10)
