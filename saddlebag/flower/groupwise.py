@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from saddlebag.algorithms.groupwise import (
     BlockSums,
+    FeatureBounds,
     Groupwise,
     GroupwiseState,
     block_sums,
@@ -23,7 +24,7 @@ from saddlebag.algorithms.groupwise import (
     unpack_state,
 )
 from saddlebag.compression import Draws
-from saddlebag.errors import PeerLost, RemoteProtocolError
+from saddlebag.errors import DataError, PeerLost, RemoteProtocolError
 from saddlebag.flower.compression.mod import worker_of
 from saddlebag.flower.compression.packing import read_array
 
@@ -100,7 +101,9 @@ class GroupwiseFederation:
         return block_sums(self.algorithm, self.state, x_ND, y_N, awake_NG, lambda row: Draws(0, row))
 
 
-def add_groupwise(app: ClientApp, algorithm: Groupwise, num_groups: int, rows: Rows) -> None:
+def add_groupwise(
+    app: ClientApp, algorithm: Groupwise, num_groups: int, rows: Rows, *, bounds: FeatureBounds | None = None
+) -> None:
     """The client's half, as a phase of an app.
 
     Args:
@@ -108,14 +111,24 @@ def add_groupwise(app: ClientApp, algorithm: Groupwise, num_groups: int, rows: R
         algorithm: the same as the server's.
         num_groups: G.
         rows: (context, block) -> features (N, D), labels (N,) and memberships (N, G) of this client in that block.
+        bounds: of features; by default each is at most 1e4 in size, for one row far beyond the others ruins everybody's models.
+
+    A label outside the algorithm's interval or a feature beyond its bound is an error: the client has no part in the block.
     """
-    like = algorithm.init(num_groups)
+    like, bounds = algorithm.init(num_groups), bounds or FeatureBounds()
 
     def handle(message: Message, context: Context) -> Message:
         arrays = {name: read_array(name, array) for name, array in message.content.array_records[_STATE].items()}
         state = unpack_state(like, arrays)
         block = _whole(message, "block")
-        sums = block_sums(algorithm, state, *rows(context, block), lambda row: Draws(worker_of(context), row))
+        x_ND, y_N, awake_NG = rows(context, block)
+        wrong = bounds.wrong(x_ND)
+        if wrong is not None:
+            row, column, limit = wrong
+            raise DataError(
+                f"block {block}, row {row + 1}: feature {column} is {x_ND[row, column]:g}, beyond its bound {limit:g}"
+            )
+        sums = block_sums(algorithm, state, bounds.taken(x_ND), y_N, awake_NG, lambda row: Draws(worker_of(context), row))
         record = ArrayRecord({"sums": Array(to_vector(sums)), "largest": Array(np.array(sums.outcome.largest))})
         facts = ConfigRecord({"worker": worker_of(context)})
         return Message(RecordDict({_SUMS: record, _FACTS: facts}), reply_to=message)

@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 
 from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Ridge, SquaredLoss, block_sums, merge_block
 from saddlebag.compression import Draws
-from saddlebag.errors import PeerLost, RemoteProtocolError
+from saddlebag.errors import DataError, NotFiniteError, PeerLost, RemoteProtocolError
 from saddlebag.flower import GroupwiseFederation, InProcessGrid, add_groupwise
 
 D, G, CLIENTS, ROWS = 3, 4, 5, 6
@@ -65,6 +65,42 @@ def test_absent_clients_have_no_part_and_nobody_is_an_error() -> None:
     assert federation.round(grid, list(grid.get_node_ids()))["clients"] == CLIENTS - 1
     with pytest.raises(PeerLost, match="none of 2"):
         federation.round(InProcessGrid(app_of(), 2, lost=lambda number, partition: True), [2, 3])
+
+
+@pytest.mark.parametrize(("place", "value"), [("feature", 1e10), ("feature", np.nan), ("label", 5.0)])
+def test_a_row_out_of_range_never_leaves_its_client(place: str, value: float) -> None:
+    """What failed: its sums entered everybody's models."""
+
+    def spoiled(context: Any, block: int) -> tuple[Any, Any, Any]:
+        x_ND, y_N, awake_NG = rows(0, block)
+        if place == "feature":
+            x_ND[2, 1] = value
+        else:
+            y_N[2] = value
+        return x_ND, y_N, awake_NG
+
+    app, federation = ClientApp(), GroupwiseFederation(algorithm(), G)
+    add_groupwise(app, algorithm(), G, spoiled)
+    grid, before = InProcessGrid(app, 1), federation.state
+    with pytest.raises((DataError, PeerLost), match=r"beyond its bound|must be in|none of 1"):
+        federation.round(grid, list(grid.get_node_ids()))
+    assert federation.state is before
+
+
+def test_sums_too_large_for_the_state_are_refused_and_it_stays() -> None:
+    federation, grid = GroupwiseFederation(algorithm(), G), InProcessGrid(app_of(), 1)
+    before, original = federation.state, grid._reply
+
+    def forge(message: Any) -> Any:
+        reply = original(message)
+        record = reply.content.array_records["saddlebag.sums"]
+        record["sums"] = Array(np.full(len(record["sums"].numpy()), 1e300))
+        return reply
+
+    grid._reply = forge  # type: ignore[method-assign]
+    with pytest.raises(NotFiniteError, match=r"nothing was learned|cannot be booked"):
+        federation.round(grid, list(grid.get_node_ids()))
+    assert federation.state is before
 
 
 def test_malformed_sums_are_refused() -> None:
