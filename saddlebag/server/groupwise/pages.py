@@ -204,4 +204,4 @@ def _as_bytes(records: Records) -> Records:
 def _as_records(array: npt.NDArray[Any], kind: np.dtype[Any]) -> Records:
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != kind.itemsize:
         raise ValueError(f"a page's records are {array.dtype} {array.shape}, not of {kind.itemsize} bytes")
-    return np.frombuffer(array.tobytes(), kind)
+    return np.ascontiguousarray(array).reshape(-1).view(kind)
