@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import json
 import os
+import platform
 import random
 import resource
 import socket
@@ -27,6 +29,7 @@ _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "GRPC_VERBOSITY": "NONE"}  # nothing le
 _NAMES = ("load", "cores", "python")
 
 Row = dict[str, Any]
+_record: Path | None = None
 T = TypeVar("T")
 
 
@@ -181,6 +184,9 @@ def verdict(values: Sequence[float], goal: float, *, at_least: bool) -> str:
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every measurement to this file")
     parser.add_argument("--markdown", action="store_true", help="print the tables as markdown")
+    parser.add_argument(
+        "--record", metavar="FILE", type=_keep_record, help="append them to this file as a line, with machine and commit"
+    )
 
 
 def environment() -> dict[str, str]:
@@ -206,7 +212,53 @@ def show(title: str, header: Sequence[str], lines: Sequence[Sequence[str]], *, m
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
+def machine() -> dict[str, str | int | None]:
+    """What a figure depends on beside the code: processor, cores, system, versions."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    packages = {name: importlib.metadata.version(name) for name in ("numpy", "torch", "grpcio", "protobuf")}
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def commit() -> str:
+    """The commit that was measured; with a plus if files differ from it, empty outside a repository."""
+    told = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": False}
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **told).stdout.strip()  # type: ignore[call-overload]
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **told).stdout  # type: ignore[call-overload]
+    except OSError:
+        return ""
+    return f"{head}+" if changed else str(head)
+
+
+def _keep_record(file: str) -> Path:
+    """Parse --record: `save`, which every benchmark calls at its end, reads it from here."""
+    global _record
+    _record = Path(file)
+    return _record
+
+
+def _arguments() -> list[str]:
+    """The command line without what says where results go."""
+    given = iter(sys.argv[1:])
+    return [each for each in given if not (each in ("--record", "--json") and next(given, ""))]
+
+
 def save(path: Path | None, rows: Sequence[Row]) -> None:
+    """Keep the measurements where --json and --record say."""
+    if _record is not None:
+        line = {"script": Path(sys.argv[0]).name, "arguments": _arguments(), "commit": commit(), "load": os.getloadavg()[0]}
+        line |= {"machine": machine(), "measurements": list(rows)}
+        with _record.open("a") as file:
+            file.write(json.dumps(line) + "\n")
     if path is not None:
         path.write_text(json.dumps({"environment": environment(), "measurements": list(rows)}, indent=1) + "\n")
 
