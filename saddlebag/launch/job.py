@@ -1,0 +1,174 @@
+"""A job: one method of a recipe, with its problem and the numbers that all machines agree on. The one way to cores and results.
+
+    Job.lead(recipe)            works out the numbers: the server, or whoever is alone
+    Job.join(recipe, agreed)    takes them from the one that leads: a worker
+
+    job.judge(), job.server_core(now), job.worker_core(rank), job.result(...)
+
+Every driver carries the same halves; what it cannot keep of a recipe's settings is refused here, by name (`settings.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.algorithms import AnyMethod, Judge, Operator, Problem, digest
+from saddlebag.client.core import WorkerCore
+from saddlebag.errors import ConfigError
+from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.settings import require_kept
+from saddlebag.server.core import ServerCore
+from saddlebag.server.effects import ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from saddlebag.algorithms import ReplicaState, Verdict
+    from saddlebag.launch.recipe.recipe import Recipe
+
+__all__ = ["Job"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every driver runs.
+
+    Attributes:
+        recipe: of one method, as it was written.
+        problem: with its data.
+        method: with the agreed numbers.
+        agreed: these numbers, as JSON, for those who join.
+    """
+
+    recipe: Recipe
+    problem: Problem
+    method: AnyMethod
+    agreed: str
+
+    @classmethod
+    def lead(cls, recipe: Recipe, driver: str, *, problem: Problem | None = None, out: Path | None = None) -> Job:
+        """The job of a recipe's main method, whose numbers are worked out here.
+
+        Args:
+            recipe: what to run.
+            driver: that will carry it, a key of `saddlebag.launch.settings.DRIVERS`.
+            problem: the recipe's, where it has been built.
+            out: a folder whose cache keeps what is worked out from the data.
+
+        Raises:
+            ConfigError: the recipe does not fit together, or sets what the driver cannot keep.
+            DataError: the data are missing or malformed.
+        """
+        require_kept(recipe, driver)
+        problem = problem or build_problem(recipe, out=out)
+        resolved = resolve(recipe, problem)
+        return cls(recipe=recipe, problem=problem, method=build_method(resolved, problem), agreed=resolved_json(resolved))
+
+    @classmethod
+    def join(cls, recipe: Recipe, agreed: str | None = None, *, problem: Problem | None = None, out: Path | None = None) -> Job:
+        """The same for one who takes the numbers from the leader; errors as `lead`.
+
+        Args:
+            recipe: the leader's.
+            agreed: the numbers; None while they are still to come (`agreeing`), with placeholders meanwhile.
+            problem: the recipe's, where it has been built.
+            out: as in `lead`.
+
+        Raises:
+            RemoteProtocolError: `agreed` is no such text.
+        """
+        problem = problem or build_problem(recipe, out=out)
+        if agreed is None:
+            return cls(recipe=recipe, problem=problem, method=_provisional(recipe, problem), agreed="")
+        method = build_method(apply_resolved(recipe, agreed), problem)
+        return cls(recipe=recipe, problem=problem, method=method, agreed=agreed)
+
+    def agreeing(self, agreed: str) -> Job:
+        """This job with the leader's numbers; errors as `join`."""
+        return Job.join(self.recipe, agreed, problem=self.problem)
+
+    def judge(self, watch: Callable[[int, Any, Verdict], None] = lambda rounds, replica, verdict: None) -> Judge:
+        """Who decides when the run ends; `watch` is that of `Judge`."""
+        return Judge(self.problem, self.recipe.stop, watch=watch)
+
+    def server_core(
+        self, now: float, *, judge: Callable[[int, Any, Any], Verdict] | None = None, token: str = "", **settings: Any
+    ) -> ServerCore:
+        """The server's half at the start, with the recipe's settings; `settings` are further ones of `ServerSettings`."""
+        recipe, server = self.recipe, self.recipe.server
+        return ServerCore(
+            self.method,
+            judge or self.judge(),
+            self.problem.start(),
+            ServerSettings(
+                num_workers=recipe.workers,
+                seed=recipe.seed,
+                recipe=recipe.canonical(),
+                resolved=self.agreed,
+                token=token,
+                lease_s=server.lease_s,
+                round_deadline_s=server.round_deadline_s,
+                on_lost=server.on_lost,
+                checkpoint_every=recipe.checkpoint.every,
+                **settings,
+            ),
+            now,
+        )
+
+    def worker_core(self, rank: int, operator: Operator | None = None) -> WorkerCore:
+        """A worker's half at the start; `operator` computes in place of the problem's, for example on several ranks.
+
+        Raises:
+            ConfigError: there is no such worker.
+        """
+        if not 0 <= rank < self.recipe.workers:
+            raise ConfigError(f"rank must lie in [0, {self.recipe.workers}), got {rank}")
+        asked = operator or self.problem.operator(rank)
+        return WorkerCore(self.method, asked, self.problem.start(), worker=rank, seed=self.recipe.seed)
+
+    def result(
+        self,
+        *,
+        driver: str,
+        reason: str | None,
+        rounds: int,
+        replica: ReplicaState,
+        up_bytes: int,
+        down_bytes: int,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """What is kept of a run that has ended, for result.json.
+
+        Args:
+            driver: that carried it.
+            reason: why it ended.
+            rounds: exchanges.
+            replica: at the end.
+            up_bytes: encoded uplinks, of all workers together.
+            down_bytes: encoded downlinks, times those who received them.
+            **more: what only this driver knows.
+        """
+        return {
+            "label": self.recipe.label,
+            "driver": driver,
+            "reason": reason,
+            "rounds": rounds,
+            "iterations": replica.iteration,
+            "merits": dict(self.problem.merits(replica.z_D)),
+            "up_bytes": up_bytes,
+            "down_bytes": down_bytes,
+            "workers": self.recipe.workers,
+            "digest": f"{digest(replica):016x}",
+            "recipe_digest": self.recipe.digest(),
+            **more,
+        }
+
+
+def _provisional(recipe: Recipe, problem: Problem) -> AnyMethod:
+    """The method with placeholders for the numbers that the leader will send, so that nobody else computes constants."""
+    section = recipe.method
+    if not isinstance(section.step_size, int | float):
+        section = dataclasses.replace(section, step_size="auto from 1.0" if section.step_size.startswith("auto") else 1.0)
+    return build_method(dataclasses.replace(recipe, method=section), problem)
