@@ -36,7 +36,7 @@ from shells import SEED, serve, work
 from saddlebag.algorithms import AnyMethod, Message, Problem, Stop, digest, form_means, masha1, simulate
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import SERVER, Draws, Identity, RandK
-from saddlebag.launch.processes import tune_process
+from saddlebag.launch.drivers.process import tune_process
 from saddlebag.proto.codec import LoopbackWire, decode, encode
 
 FLOWER = Path(__file__).with_name("contender_flower.py")

@@ -11,7 +11,7 @@ from harness import LOOPBACK, Meter, say
 from saddlebag.algorithms import AnyMethod, Judge, Problem, Stop
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
-from saddlebag.launch.processes import tune_process
+from saddlebag.launch.drivers.process import tune_process
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import Effect, ServerSettings

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from saddlebag.launch.processes import tune_process
+from saddlebag.launch.drivers.process import tune_process
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ClientSecurity, ServerSecurity
 from saddlebag.proto.frames import FRAME_BYTES
 

@@ -66,8 +66,8 @@ def cli(debug: bool) -> None:
 def run(recipe: Path, sets: tuple[str, ...], data: str | None, driver: str | None, out: Path | None, **flags: bool) -> None:
     """Run the methods of RECIPE on this machine and compare them."""
     from saddlebag.launch.recipe.recipe import load_recipe
+    from saddlebag.launch.results.folder import RECIPE
     from saddlebag.launch.results.table import Board, print_summary
-    from saddlebag.launch.running import RECIPE
     from saddlebag.launch.running import run as run_recipe
 
     if flags["resume"] and flags["force"]:

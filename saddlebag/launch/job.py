@@ -96,36 +96,36 @@ class Job:
     def server_core(
         self, now: float, *, judge: Callable[[int, Any, Any], Verdict] | None = None, token: str = "", **settings: Any
     ) -> ServerCore:
-        """The server's half at the start, with the recipe's settings; `settings` are further ones of `ServerSettings`."""
+        """The server's half at the start, with the recipe's settings; `settings` replace some of `ServerSettings`."""
         recipe, server = self.recipe, self.recipe.server
+        given = {
+            "num_workers": recipe.workers,
+            "seed": recipe.seed,
+            "recipe": recipe.canonical(),
+            "resolved": self.agreed,
+            "token": token,
+            "lease_s": server.lease_s,
+            "round_deadline_s": server.round_deadline_s,
+            "on_lost": server.on_lost,
+            "checkpoint_every": recipe.checkpoint.every,
+        }
         return ServerCore(
-            self.method,
-            judge or self.judge(),
-            self.problem.start(),
-            ServerSettings(
-                num_workers=recipe.workers,
-                seed=recipe.seed,
-                recipe=recipe.canonical(),
-                resolved=self.agreed,
-                token=token,
-                lease_s=server.lease_s,
-                round_deadline_s=server.round_deadline_s,
-                on_lost=server.on_lost,
-                checkpoint_every=recipe.checkpoint.every,
-                **settings,
-            ),
-            now,
+            self.method, judge or self.judge(), self.problem.start(), ServerSettings(**{**given, **settings}), now
         )
 
-    def worker_core(self, rank: int, operator: Operator | None = None) -> WorkerCore:
-        """A worker's half at the start; `operator` computes in place of the problem's, for example on several ranks.
+    def operator(self, rank: int) -> Operator:
+        """What one worker computes.
 
         Raises:
             ConfigError: there is no such worker.
         """
         if not 0 <= rank < self.recipe.workers:
             raise ConfigError(f"rank must lie in [0, {self.recipe.workers}), got {rank}")
-        asked = operator or self.problem.operator(rank)
+        return self.problem.operator(rank)
+
+    def worker_core(self, rank: int, operator: Operator | None = None) -> WorkerCore:
+        """A worker's half at the start; `operator` computes in place of the problem's, for example on several ranks."""
+        asked = operator or self.operator(rank)
         return WorkerCore(self.method, asked, self.problem.start(), worker=rank, seed=self.recipe.seed)
 
     def result(

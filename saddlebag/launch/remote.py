@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saddlebag.launch.processes import run_server, run_worker, watch_parent
+from saddlebag.launch.drivers.process import watch_parent
+from saddlebag.launch.drivers.server import run_server
+from saddlebag.launch.drivers.worker import run_worker
 from saddlebag.launch.recipe.recipe import load_recipe
 from saddlebag.launch.results.units import format_bytes
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity

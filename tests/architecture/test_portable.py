@@ -14,7 +14,7 @@ POSIX_ONLY = {"fork", "forkpty", "getuid", "geteuid", "getloadavg", "killpg", "s
 UNIX_MODULES = {"fcntl", "grp", "pwd", "resource", "termios", "tty"}
 GUARDED = {  # each with its guard
     "saddlebag/launch/cores.py": "hasattr",
-    "saddlebag/launch/processes.py": "contextlib.suppress",
+    "saddlebag/launch/drivers/process.py": "contextlib.suppress",
     "saddlebag/launch/data/cache.py": "except ImportError",
     "saddlebag/flower/trials/deployment.py": "for studies on Linux: it starts Flower's processes in a session of their own",
 }

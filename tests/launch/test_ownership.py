@@ -17,10 +17,11 @@ from saddlebag.launch import ownership
 from saddlebag.launch.drivers.collective import _begin
 from saddlebag.launch.drivers.place import Place
 from saddlebag.launch.drivers.ranks import start_ranks
+from saddlebag.launch.drivers.server import run_server
 from saddlebag.launch.drivers.supervisor import run_grpc
+from saddlebag.launch.drivers.worker import run_worker
 from saddlebag.launch.groupwise.serving import ServeOptions, serve
 from saddlebag.launch.ownership import contents, forget_run, lend, owned, require_no_run
-from saddlebag.launch.processes import run_server, run_worker
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.proto.endpoint import ServerSecurity
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from saddlebag.client.core import WorkerCore
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import NotFiniteError, RemoteProtocolError, StateError
 from saddlebag.flower.compression.mod import worker_of
 from saddlebag.flower.methods.link import DOWN, FACTS, HELLO, REPLICA, ROUND, UPLINK, Orders, frames_from, frames_to
 from saddlebag.flower.methods.session import add_session
-from saddlebag.launch.build import apply_resolved, build_method, build_problem
+from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.proto.checkpoint import arrays_to_bytes, bytes_to_arrays
 from saddlebag.proto.frames import frames_of, read_frame
@@ -29,7 +28,7 @@ from saddlebag.proto.streaming import StreamDecoder, assemble
 if TYPE_CHECKING:
     from flwr.app import Context
 
-    from saddlebag.algorithms import AnyMethod, Problem
+    from saddlebag.client.core import WorkerCore
     from saddlebag.proto.frames import Frame
 
 __all__ = ["add_method", "method_app"]
@@ -52,11 +51,9 @@ def add_method(app: ClientApp) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _objects(recipe: str, resolved: str) -> tuple[Problem, AnyMethod, int]:
-    """The problem, the method and the seed; kept while a process serves one run, for data are read here."""
-    parsed = apply_resolved(recipe_from_dict(json.loads(recipe)), resolved)
-    problem = build_problem(parsed)
-    return problem, build_method(parsed, problem), parsed.seed
+def _job(recipe: str, agreed: str) -> Job:
+    """The job; kept while a process serves one run, for data are read here."""
+    return Job.join(recipe_from_dict(json.loads(recipe)), agreed)
 
 
 def _hello(message: Message, context: Context) -> Message:
@@ -69,9 +66,8 @@ def _hello(message: Message, context: Context) -> Message:
 def _round(message: Message, context: Context) -> Message:
     """Replay the downlinks that came, compute the next uplink."""
     orders = Orders.from_record(message.content.config_records[FACTS])
-    problem, method, seed = _objects(orders.recipe, orders.resolved)
     worker = worker_of(context)
-    core = WorkerCore(method, problem.operator(worker), problem.start(), worker=worker, seed=seed)
+    core = _job(orders.recipe, orders.resolved).worker_core(worker)
     core.members = tuple(orders.members)
     facts: dict[str, Any] = {"worker": worker, "lost": False, "diverged": False}
     content = RecordDict()

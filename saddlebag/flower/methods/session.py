@@ -21,17 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from saddlebag.algorithms import Judge, Record
 from saddlebag.errors import ConfigError, PeerLost, SaddlebagError
 from saddlebag.flower.compression.mod import worker_of
 from saddlebag.flower.methods.link import FACTS, SESSION, result_of
-from saddlebag.flower.methods.settings import refuse_in_session
-from saddlebag.launch.build import build_method, build_problem, resolve, resolved_json
-from saddlebag.launch.processes import run_worker, tune_process
+from saddlebag.launch.drivers.process import tune_process
+from saddlebag.launch.drivers.worker import run_worker
+from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
-from saddlebag.server import effects as ef
-from saddlebag.server.core import ServerCore
 from saddlebag.server.shell import ServerShell
 
 if TYPE_CHECKING:
@@ -41,7 +38,9 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Result
 
+    from saddlebag.algorithms import Record
     from saddlebag.launch.recipe.recipe import Recipe
+    from saddlebag.server.core import ServerCore
 
 __all__ = ["add_session", "run_session"]
 
@@ -86,8 +85,7 @@ def run_session(
             which a session cannot keep to.
         PeerLost: a client gave up, and why; or fewer came than the recipe has workers.
     """
-    refuse_in_session(recipe)
-    server = _Server(recipe, ServerSecurity(certificate=certificate, key=key), observe, note)
+    server = _Server(Job.lead(recipe, "session"), ServerSecurity(certificate=certificate, key=key), observe, note)
     with server.listening(address or recipe.server.address) as bound:
         invitation = {
             "recipe": json.dumps(recipe.to_dict()),
@@ -156,25 +154,12 @@ class _Server:
 
     def __init__(
         self,
-        recipe: Recipe,
+        job: Job,
         security: ServerSecurity,
         observe: Callable[[Record], None],
         note: Callable[[str], None],
     ) -> None:
-        problem = build_problem(recipe)
-        resolved = resolve(recipe, problem)
-        settings = ef.ServerSettings(
-            num_workers=recipe.workers,
-            seed=recipe.seed,
-            recipe=recipe.canonical(),
-            resolved=resolved_json(resolved),
-            token=secrets.token_hex(16),
-            lease_s=recipe.server.lease_s,
-            round_deadline_s=recipe.server.round_deadline_s,
-            on_lost=recipe.server.on_lost,
-        )
-        judge = Judge(problem, recipe.stop)
-        self.core = ServerCore(build_method(resolved, problem), judge, problem.start(), settings, time.monotonic())
+        self.core = job.server_core(time.monotonic(), token=secrets.token_hex(16), checkpoint_every=0)  # there is no folder
         self._history: list[Record] = []
         self._observe, self._note, self._security = observe, note, security
         self._bound: str | None = None

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Result, Strategy
 
-from saddlebag.algorithms import Judge, Record, pack
+from saddlebag.algorithms import Record, pack
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.flower.methods.link import DOWN, FACTS, HELLO, REPLICA, ROUND, UPLINK, Orders, frames_from, frames_to, result_of
-from saddlebag.flower.methods.settings import refuse_by_messages
-from saddlebag.launch.build import build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.job import Job
 from saddlebag.proto.checkpoint import arrays_to_bytes
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk
 from saddlebag.server import effects as ef
-from saddlebag.server.core import ServerCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,15 +60,11 @@ class MethodStrategy(Strategy):
         observe: Callable[[Record], None] = lambda record: None,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        refuse_by_messages(recipe)
+        job = Job.lead(recipe, "messages")
         self._deadline_s = recipe.server.round_deadline_s
-        problem = build_problem(recipe)
-        resolved = resolve(recipe, problem)
-        self._recipe, self._resolved = json.dumps(recipe.to_dict()), resolved_json(resolved)
+        self._recipe, self._resolved = json.dumps(recipe.to_dict()), job.agreed
         self._observe, self._note = observe, note
-        settings = ef.ServerSettings(num_workers=recipe.workers, seed=recipe.seed, log_bytes=log_bytes)
-        start_D = problem.start()
-        self.core = ServerCore(build_method(resolved, problem), Judge(problem, recipe.stop), start_D, settings, 0.0)
+        self.core = job.server_core(0.0, log_bytes=log_bytes, checkpoint_every=0)  # Flower keeps the clients' state
         self._answers: dict[int, JoinAnswer] = {}  # worker -> how it comes in; until its first reply
         self._nodes: dict[int, int] = {}  # worker -> node
         self._history: list[Record] = []

@@ -16,13 +16,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import DIVERGED, Judge, Message, Record, Verdict, digest, form_means, pack, participants, unpack
-from saddlebag.client.core import WorkerCore
+from saddlebag.algorithms import DIVERGED, Judge, Message, Record, Verdict, form_means, pack, participants, unpack
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError
-from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.build import build_problem
 from saddlebag.launch.drivers.place import Place, end_with_agent, here
 from saddlebag.launch.drivers.talk import GO_ON, NOT_FINITE, STOP, Talk
+from saddlebag.launch.job import Job
 from saddlebag.launch.ownership import FOLDER, owned, require_no_run
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from saddlebag.algorithms import AnyMethod, Problem
+    from saddlebag.algorithms import Problem
     from saddlebag.launch.recipe.recipe import Recipe
 
 __all__ = ["run_rank", "take_part"]
@@ -94,31 +94,31 @@ def take_part(
     recipe: Recipe, problem: Problem, talk: Talk, out: Path, note: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any] | None:
     """The run of one rank that has met the others; errors as `run_rank`."""
-    method = _agreed_method(recipe, problem, talk)
+    job = _agreed(recipe, problem, talk)
     store = CheckpointStore(out / "checkpoints", f"rank-{talk.rank}")
     if talk.rank:
-        _Rank(recipe, problem, method, talk, store).run()
+        _Rank(job, talk, store).run()
         return None
-    return _lead(_First(recipe, problem, method, talk, store), recipe, problem, out, note)
+    return _lead(_First(job, talk, store), out, note)
 
 
-def _agreed_method(recipe: Recipe, problem: Problem, talk: Talk) -> AnyMethod:
-    """The method with the numbers that rank 0 found, after everybody has compared recipes."""
+def _agreed(recipe: Recipe, problem: Problem, talk: Talk) -> Job:
+    """The job with the numbers that rank 0 found, after everybody has compared recipes."""
     if talk.rank == 0:
-        resolved = resolve(recipe, problem)
-        talk.announce(json.dumps([recipe.canonical(), resolved_json(resolved)]).encode())
-        return build_method(resolved, problem)
+        job = Job.lead(recipe, "collective", problem=problem)
+        talk.announce(json.dumps([recipe.canonical(), job.agreed]).encode())
+        return job
     theirs, numbers = json.loads(talk.hear(_LONGEST_RECIPE)[0])
     require_same_recipe(theirs, recipe.canonical())
-    return build_method(apply_resolved(recipe, numbers), problem)
+    return Job.join(recipe, numbers, problem=problem)
 
 
 class _Rank:
     """A worker: its half of every round, and its checkpoints."""
 
-    def __init__(self, recipe: Recipe, problem: Problem, method: AnyMethod, talk: Talk, store: CheckpointStore) -> None:
-        self._recipe, self.method, self.talk, self._store = recipe, method, talk, store
-        self.core = WorkerCore(method, problem.operator(talk.rank), problem.start(), worker=talk.rank, seed=recipe.seed)
+    def __init__(self, job: Job, talk: Talk, store: CheckpointStore) -> None:
+        self.job, self.method, self.talk, self._store = job, job.method, talk, store
+        self._recipe, self.core = job.recipe, job.worker_core(talk.rank)
         self.core.members = tuple(range(talk.ranks))
 
     def resume(self) -> None:
@@ -182,9 +182,9 @@ class _First(_Rank):
         reason: why the run ended.
     """
 
-    def __init__(self, recipe: Recipe, problem: Problem, method: AnyMethod, talk: Talk, store: CheckpointStore) -> None:
-        super().__init__(recipe, problem, method, talk, store)
-        self._own = method.init_server(self.core.replica)
+    def __init__(self, job: Job, talk: Talk, store: CheckpointStore) -> None:
+        super().__init__(job, talk, store)
+        self._own = job.method.init_server(self.core.replica)
         self.up_bytes = self.down_bytes = 0
         self.reason: str | None = None
 
@@ -248,32 +248,27 @@ class _First(_Rank):
             self.talk.up_bytes, self.talk.down_bytes = (count(meta["transport"], way) for way in ("up", "down"))
 
 
-def _lead(first: _First, recipe: Recipe, problem: Problem, out: Path, note: Callable[[str], None]) -> dict[str, Any]:
+def _lead(first: _First, out: Path, note: Callable[[str], None]) -> dict[str, Any]:
     """Rank 0's run, with everything that is kept of it."""
     begin = time.monotonic()
     first.resume()
-    core = first.core
+    core, job = first.core, first.job
     note(f"{first.talk.ranks} ranks begin at round {core.round:,}; results in {out}")
     tell = throttled(lambda progress: write_progress(out / PROGRESS, progress))
-    with Outputs(recipe, problem, out, upto_round=core.round, progress=tell) as outputs:
-        for verdict in first.rounds(Judge(problem, recipe.stop, watch=outputs.watch)):
+    with Outputs(job.recipe, job.problem, out, upto_round=core.round, progress=tell) as outputs:
+        for verdict in first.rounds(job.judge(watch=outputs.watch)):
             if verdict.merits is not None:
                 iteration = core.replica.iteration
                 outputs.record(Record(core.round, iteration, verdict.merits, first.up_bytes, first.down_bytes))
-    result = {
-        "label": recipe.label,
-        "driver": "collective",
-        "reason": first.reason,
-        "rounds": core.round,
-        "iterations": core.replica.iteration,
-        "merits": dict(problem.merits(core.replica.z_D)),
-        "up_bytes": first.up_bytes,
-        "down_bytes": first.down_bytes,
-        "transport": {"up": first.talk.up_bytes, "down": first.talk.down_bytes},
-        "workers": recipe.workers,
-        "digest": f"{digest(core.replica):016x}",
-        "recipe_digest": recipe.digest(),
-        "elapsed_s": time.monotonic() - begin,
-    }
+    result = job.result(
+        driver="collective",
+        reason=first.reason,
+        rounds=core.round,
+        replica=core.replica,
+        up_bytes=first.up_bytes,
+        down_bytes=first.down_bytes,
+        elapsed_s=time.monotonic() - begin,
+        transport={"up": first.talk.up_bytes, "down": first.talk.down_bytes},
+    )
     write_json(out / RESULT, result)
     return result

@@ -76,7 +76,7 @@ def run_node(
         if place.local_rank:
             return group.follow(part, problem.dimension)
 
-        from saddlebag.launch.processes import run_worker  # here, for grpc
+        from saddlebag.launch.drivers.worker import run_worker  # here, for grpc
 
         status = _FAILED
         note(f"worker {worker}: {group.ranks} ranks on {device} ask the server at {address}")

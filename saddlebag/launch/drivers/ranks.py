@@ -111,7 +111,7 @@ def start_ranks(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    from saddlebag.launch.processes import watch_parent
+    from saddlebag.launch.drivers.process import watch_parent
 
     if parent_fd is not None:
         watch_parent(parent_fd)

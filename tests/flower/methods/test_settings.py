@@ -9,6 +9,7 @@ pytest.importorskip("flwr", reason="Flower is an extra")
 from saddlebag.errors import ConfigError
 from saddlebag.flower import InProcessGrid, MethodStrategy, method_app, run_session
 from saddlebag.flower.methods.session import _Server
+from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.proto.endpoint import ServerSecurity
 
@@ -35,16 +36,16 @@ SERVER = {
 @pytest.mark.parametrize("key", [*FILES, *SERVER])
 def test_what_cannot_be_kept_to_is_refused_by_name(key: str) -> None:
     recipe = recipe_for(**{**FILES, **SERVER}[key])
-    with pytest.raises(ConfigError, match=f"^{key} = .* inside Flower"):
+    with pytest.raises(ConfigError, match=f"^{key} = .* cannot be kept by"):
         MethodStrategy(recipe)
     if key in FILES:
-        with pytest.raises(ConfigError, match=f"^{key} = .* inside Flower"):
+        with pytest.raises(ConfigError, match=f"^{key} = .* cannot be kept by"):
             run_session(InProcessGrid(method_app(), 2, together=True), recipe)
 
 
 def test_a_session_keeps_to_the_recipes_server() -> None:
     recipe = recipe_for(server={"lease_s": 3.0, "round_deadline_s": 70.0, "on_lost": "drop"}, checkpoint={"every": 0})
-    settings = _Server(recipe, ServerSecurity(), lambda record: None, lambda text: None).core.settings
+    settings = _Server(Job.lead(recipe, "session"), ServerSecurity(), lambda record: None, lambda text: None).core.settings
     assert (settings.lease_s, settings.round_deadline_s, settings.on_lost) == (3.0, 70.0, "drop")
     with pytest.raises(ConfigError, match=r"203\.0\.113\.7"):  # an address that needs TLS, from the recipe
         run_session(InProcessGrid(method_app(), 2, together=True), recipe_for(server={"address": "203.0.113.7:7070"}))
