@@ -17,12 +17,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from saddlebag.algorithms.capabilities import Restartable
 from saddlebag.compression import Draws, Mean, Payload, Vector
 
-__all__ = ["Constants", "Message", "Method", "Operator", "Problem", "Prox", "ReplicaState", "identity_prox", "restarted"]
+__all__ = [
+    "Constants",
+    "Message",
+    "Method",
+    "Operator",
+    "Problem",
+    "Prox",
+    "ReplicaState",
+    "Restartable",
+    "identity_prox",
+    "restarted",
+]
 
 Operator = Callable[[Vector, Draws], Vector]
 """F_m(z, draws): float64 (D,) -> float64 (D,). A function: equal arguments give bitwise equal values."""
@@ -157,6 +167,14 @@ class Method(Protocol[R, W, S]):
 
 
 AnyMethod = Method[Any, Any, Any]
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A method that keeps more than z over a new epoch: moving means, the place in a schedule."""
+
+    def restart(self, replica: Any) -> Any:
+        """The replica with which the epoch begins."""
 
 
 def restarted(method: AnyMethod, replica: Any) -> Any:

@@ -29,7 +29,6 @@ __all__ = [
     "IsLate",
     "OnDevice",
     "Reads",
-    "Restartable",
     "RunsOnDevice",
     "Sends",
     "ShowsPictures",
@@ -147,14 +146,6 @@ class CompressesBothWays(Protocol):
 
     @property
     def down(self) -> Any: ...
-
-
-@runtime_checkable
-class Restartable(Protocol):
-    """A method that keeps more than z over a new epoch: moving means, the place in a schedule."""
-
-    def restart(self, replica: Any) -> Any:
-        """The replica with which the epoch begins."""
 
 
 @runtime_checkable
