@@ -1,5 +1,7 @@
 PYTHON ?= .venv/bin/python
 PROTO := $(wildcard proto/saddlebag/proto/v1/*.proto)
+TYPED := .ci benchmarks examples/ddp_digits examples/flower_adversarial/adversarial_digits examples/flower_fedavg \
+  examples/flower_group_robust/group_robust examples/stride $(wildcard tests/conftest.py tests/*/conftest.py tests/*/*/conftest.py)
 PROTOC = $(PYTHON) -m grpc_tools.protoc --proto_path=proto --python_out=$(1) --pyi_out=$(1) $(PROTO)
 
 .DEFAULT_GOAL := help
@@ -32,7 +34,7 @@ check: check-proto ## format, lint, types, layers, generated code
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff check --select A005 --target-version py314 .
-	$(PYTHON) -m mypy --strict saddlebag
+	$(PYTHON) -m mypy --strict saddlebag $(TYPED)
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command as main; main()"
 
 check-proto: ## the committed *_pb2.py are what proto/ generates

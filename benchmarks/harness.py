@@ -52,7 +52,7 @@ def cast_and_serve(server: list[str], worker: Callable[[int, int], list[str]], w
     path = os.pathsep.join(filter(None, (repository, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, **ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     deadline = time.monotonic() + timeout_s
-    children = [subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=environment)]
+    children: list[subprocess.Popen[Any]] = [subprocess.Popen(server, stdout=subprocess.PIPE, text=True, env=environment)]
     with tempfile.TemporaryFile("w+") as said:  # what workers say: when the server has failed, that they have lost it
         try:
             assert children[0].stdout is not None

@@ -125,7 +125,8 @@ class Network:
         if name == "server":
             self.server = self._new_server()
             if saved := self.saves.get("server"):
-                restore(self.server, *saved[max(saved)], self.now)
+                arrays, meta = saved[max(saved)]
+                restore(self.server, arrays, meta, self.now)
             self.joined.clear()
         else:
             self.server.lost(int(name), self.joined.pop(int(name), "?"), self.now)
@@ -149,7 +150,7 @@ class Network:
             return  # waits for the others, or is idle
         if not self.unsent[rank]:
             buffers, digest = worker.step()
-            here = {"epoch": worker.epoch, "round_": worker.round, "sender": rank + 1, "digest": digest}
+            here: dict[str, Any] = {"epoch": worker.epoch, "round_": worker.round, "sender": rank + 1, "digest": digest}
             self.unsent[rank] = list(frames_of(buffers, **here, frame_bytes=self.frame_bytes))
         for _ in self.unsent[rank][:cut]:
             self.apply(server.frame(rank, self.unsent[rank].pop(0), self.now))

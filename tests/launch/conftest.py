@@ -20,8 +20,9 @@ _TIMEOUT_S = 30
 @pytest.fixture
 def on_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[dist.ProcessGroup], Any]], list[Any]]:
     """Runs a body, given its process group, on so many ranks; returns what each returned, or the error it raised."""
-    import torch.distributed as dist
+    import torch.distributed
 
+    dist: Any = torch.distributed  # it exports stores and groups that its types leave out
     monkeypatch.setitem(os.environ, "GLOO_SOCKET_IFNAME", "lo")
 
     def run_all(ranks: int, body: Callable[[dist.ProcessGroup], Any]) -> list[Any]:
