@@ -146,8 +146,10 @@ def main() -> None:
     names = sources(args.files)
     drawn: list[Mutant] = []
     if args.mutants:
+        pools = {name: mutants(name, (ROOT / name).read_text()) for name in names}
         for name in rng.choices(names, k=args.mutants):
-            drawn.append(rng.choice(mutants(name, (ROOT / name).read_text())))
+            if pools[name]:
+                drawn.append(pools[name].pop(rng.randrange(len(pools[name]))))
     else:
         drawn = [mutant for name in names for mutant in mutants(name, (ROOT / name).read_text())]
     alive = 0

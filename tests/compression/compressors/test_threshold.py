@@ -108,3 +108,9 @@ def test_a_threshold_of_zero_sends_no_zeros() -> None:
     x_D[[7, 31]] = -1e-300, 2.0
     assert sampled_top_k_at(x_D, np.array([0, 1, 2]), 2).tolist() == [7, 31]
     assert sampled_top_k_at(x_D, np.array([0]), 5).tolist() == [7, 31]
+
+
+def test_an_empty_vector_keeps_nothing_and_the_bound_is_a_float_a_coordinate() -> None:
+    compressor = HardThreshold(threshold=0.5)
+    assert len(compressor.encode(np.zeros(0), Draws(0, 0, 0)).index_K) == 0
+    assert (compressor.bits(0), compressor.bits(10)) == (0.0, 320.0)
