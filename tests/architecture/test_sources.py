@@ -25,6 +25,7 @@ LONG_FUNCTIONS = {  # file and function: arguments that a user may give are list
     "saddlebag/client/ddp/hook.py:attach": "the options of the one public line",
     "saddlebag/launch/groupwise/modules.py:module_learner": "a recipe's table, key by key",
     "saddlebag/client/shell.py:_session": "one connection from greeting to end: its parts share what a retry must forget",
+    "saddlebag/launch/drivers/server.py:run_server": "the order in which a server begins, answers and ends",
     "saddlebag/launch/drivers/node.py:run_node": "the order in which a node's parts start and end",
     "saddlebag/launch/drivers/supervisor.py:run_grpc": "the order in which processes start and end",
     "saddlebag/launch/drivers/supervisor.py:_supervise": "one loop over the events of the processes",
