@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from saddlebag.launch import cli, doctor, running
+from saddlebag.launch.drivers import simulated
 from saddlebag.launch.recipe.recipe import load_recipe
 from saddlebag.version import __version__
 
@@ -141,14 +142,14 @@ def test_ctrl_c_says_how_to_resume_and_resuming_finishes(
     saddlebag: Any, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out with space"
-    simulate = running.simulate
+    simulate = simulated.simulate
 
     def interrupted(problem: Any, method: Any, **rest: Any) -> Any:
         if type(method).__name__ == "Extragradient":
             raise KeyboardInterrupt
         return simulate(problem, method, **rest)
 
-    monkeypatch.setattr(running, "simulate", interrupted)
+    monkeypatch.setattr(simulated, "simulate", interrupted)
     status, _, error = saddlebag("run", recipe, "--out", out)
     assert status == 130
     assert f"to continue: saddlebag run '{out}/recipe.toml' --out '{out}' --resume" in error
