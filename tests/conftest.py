@@ -17,7 +17,6 @@ from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server import effects as events
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
-from saddlebag.server.saved import restore
 
 if TYPE_CHECKING:
     import random
@@ -126,7 +125,7 @@ class Network:
             self.server = self._new_server()
             if saved := self.saves.get("server"):
                 arrays, meta = saved[max(saved)]
-                restore(self.server, arrays, meta, self.now)
+                self.server.restore(arrays, meta, self.now)
             self.joined.clear()
         else:
             self.server.lost(int(name), self.joined.pop(int(name), "?"), self.now)

@@ -16,31 +16,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Verdict, digest, participants, restarted
+from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Verdict, digest, participants
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import NotFiniteError, RemoteProtocolError
+from saddlebag.proto.checkpoint import restoring
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import read_frame
 from saddlebag.server import effects as ef
-from saddlebag.server.delivery import Deliveries, Delivery
 from saddlebag.server.gather import Gather
 from saddlebag.server.joining import answer, can_start_fresh, common_round
-from saddlebag.server.ledger import Ledger
-from saddlebag.server.log import DownlinkLog
 from saddlebag.server.roster import Roster, admit
-from saddlebag.server.saved import capture
+from saddlebag.server.saved import capture, restore
+from saddlebag.server.state import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from saddlebag.proto.handshake import JoinAnswer, JoinAsk
+    from saddlebag.server.delivery import Delivery
     from saddlebag.server.effects import Effect, ServerSettings
 
 __all__ = ["ServerCore"]
 
 
-class ServerCore:
-    """The state of a run on the server; see the module docstring for its events."""
+class ServerCore(RunState):
+    """The state of a run on the server, and what events make of it; see the module docstring for them."""
 
     def __init__(
         self,
@@ -50,19 +50,9 @@ class ServerCore:
         settings: ServerSettings,
         now: float,
     ) -> None:
-        self.method, self.settings = method, settings
+        super().__init__(method, start_D, settings)
         self._judge, self._passes = judge, getattr(judge, "passes", lambda rounds, before: False)
         self._overflow = judge.overflow if isinstance(judge, Judge) else lambda rounds, replica: Verdict(None, DIVERGED)
-        self.epoch = self.epoch_start = self.round = 0
-        self.members = tuple(range(settings.num_workers))
-        self.replica = method.init_replica(start_D)
-        self.own = method.init_server(self.replica)
-        self.ledger = Ledger()
-        self.finished: str | None = None
-        self.cut_short = False  # finished without a final downlink
-        self.log = DownlinkLog(settings.num_workers, settings.log_bytes)
-        self.deliveries = Deliveries(method, self.log, settings.num_workers, settings.checkpoint_every)
-        self.down_bytes = 0  # messages of the trajectory, for each member
         self._sums: dict[int, Vector] = {}
         self.roster = Roster(settings.num_workers, now)
         self.open_round(now)
@@ -93,13 +83,19 @@ class ServerCore:
         self.roster.set_resume(ask.worker, resume)
         return answer(self, session, resume, fresh=fresh, heal=heal), effects
 
+    def restore(self, arrays: ef.Arrays, meta: Mapping[str, Any], now: float) -> None:
+        """Continue from a checkpoint that `Save` asked for; errors as `saddlebag.server.saved.restore`."""
+        restore(self, arrays, meta)
+        with restoring(f"the server's checkpoint of round {self.round}"):
+            self.open_round(now)
+
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
     def open_round(self, now: float) -> None:
         """Collect uplinks for the round at the present boundary."""
         self._draws = Draws(self.settings.seed, self.round, SERVER)
         active = participants(self.method, self.replica, self._draws, self.members)
-        cost = self._reach(self.members if self.finished else active)
+        cost = self.reach(self.members if self.finished else active)
         if not self.finished:  # else it is counted already
             self.down_bytes += cost
         sizes = self.method.uplink_sizes(self.replica, self._draws)
@@ -107,11 +103,6 @@ class ServerCore:
         self.active = active
         self._opened = now
         self._digest: int | None = None
-
-    def _reach(self, workers: tuple[int, ...]) -> int:
-        """These workers are to come to the present boundary; returns what it costs."""
-        final = self.finished is not None
-        return self.deliveries.reach(self.replica, workers, self.round, epoch=self.epoch, final=final)
 
     def _memory(self, part: int, size: int) -> Vector:
         """Memory for the sum of a part, used in every round: means are on loan, so it is free again after `server_step`."""
@@ -199,7 +190,7 @@ class ServerCore:
         self.deliveries.arrears.receive(self.active, self.round, num_bytes)
         self.finished = verdict.reason
         if self.finished:
-            self.down_bytes += self._reach(self.members)
+            self.down_bytes += self.reach(self.members)
         effects = self._observe(verdict)
         if self.deliveries.saves(self.round) or (self.finished and self.settings.checkpoint_every):
             effects.append(capture(self))
@@ -210,10 +201,6 @@ class ServerCore:
         return effects
 
     # -- the log of downlinks --------------------------------------------------------------------------------------------
-
-    def is_final(self, round_: int) -> bool:
-        """Whether this round's downlink ends the run."""
-        return self.finished is not None and not self.cut_short and round_ == self.round - 1
 
     def delivery(self, worker: int, cursor: int) -> Delivery | None:
         """What to send next to a worker that stands at boundary `cursor`; errors as `Deliveries.next`."""
@@ -287,14 +274,7 @@ class ServerCore:
     def _new_epoch(self, members: tuple[int, ...], reason: str, now: float) -> list[Effect]:
         """Start again from the present z with these members."""
         self._waste_round()
-        self.epoch += 1
-        self.ledger.epochs += 1
-        self.epoch_start = self.round
-        self.members = members
-        self.replica = restarted(self.method, self.replica)
-        self.own = self.method.init_server(self.replica)
-        self.log.clear(self.round)
-        self.deliveries.arrears.reset(self.round)
+        self.begin_epoch(members)
         self.open_round(now)
         effects: list[Effect] = [ef.NewEpoch(reason), ef.Note(reason)]
         if self.settings.checkpoint_every:

@@ -1,4 +1,4 @@
-"""The state of a server core as a checkpoint, and back."""
+"""The state of a run on the server as a checkpoint, and back."""
 
 from __future__ import annotations
 
@@ -14,51 +14,50 @@ from saddlebag.server.ledger import Ledger
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from saddlebag.server.core import ServerCore
+    from saddlebag.server.state import RunState
 
 __all__ = ["capture", "restore"]
 
 
-def capture(core: ServerCore) -> Save:
+def capture(run: RunState) -> Save:
     """The state at the present boundary; states are immutable, so nothing is copied but the log."""
-    core.log.mark(core.round)
-    arrays: Arrays = pack(core.replica, "replica.") | pack(core.own, "server.")
-    arrays["log"], log = core.log.capture()
+    run.log.mark(run.round)
+    arrays: Arrays = pack(run.replica, "replica.") | pack(run.own, "server.")
+    arrays["log"], log = run.log.capture()
     meta = {
-        "recipe": core.settings.recipe,
-        "epoch": core.epoch,
-        "epoch_start": core.epoch_start,
-        "round": core.round,
-        "members": core.members,
-        "finished": core.finished,
+        "recipe": run.settings.recipe,
+        "epoch": run.epoch,
+        "epoch_start": run.epoch_start,
+        "round": run.round,
+        "members": run.members,
+        "finished": run.finished,
         "log": log,
-        "arrears": core.deliveries.arrears.as_dict(),
-        "down_bytes": core.down_bytes,
-        "ledger": core.ledger.as_dict(),
+        "arrears": run.deliveries.arrears.as_dict(),
+        "down_bytes": run.down_bytes,
+        "ledger": run.ledger.as_dict(),
     }
-    return Save(core.round, arrays, json.loads(json.dumps(meta)))
+    return Save(run.round, arrays, json.loads(json.dumps(meta)))
 
 
-def restore(core: ServerCore, arrays: Arrays, meta: Mapping[str, Any], now: float) -> None:
+def restore(run: RunState, arrays: Arrays, meta: Mapping[str, Any]) -> None:
     """Continue from a checkpoint.
 
     Raises:
         ConfigError: it is of another recipe; the message names the field that differs.
         StateError: it does not fit this run, or is damaged.
     """
-    require_same_recipe(meta.get("recipe"), core.settings.recipe)
-    d = len(core.replica.z_D)
-    core.replica = unpack(core.method.replica_type, arrays, d, "replica.")
-    core.own = unpack(core.method.server_type, arrays, d, "server.")
+    require_same_recipe(meta.get("recipe"), run.settings.recipe)
+    d = len(run.replica.z_D)
+    run.replica = unpack(run.method.replica_type, arrays, d, "replica.")
+    run.own = unpack(run.method.server_type, arrays, d, "server.")
     with restoring(f"the server's checkpoint of round {meta.get('round')}"):
-        core.epoch, core.epoch_start, core.round = (count(meta, name) for name in ("epoch", "epoch_start", "round"))
-        core.members = _members(meta["members"], core.settings.num_workers)
-        core.finished = None if meta["finished"] is None else str(meta["finished"])
-        core.ledger = Ledger.from_dict(meta["ledger"])
-        core.log.restore(arrays["log"].tobytes(), meta["log"])
-        core.deliveries.arrears.restore(meta["arrears"])
-        core.down_bytes = count(meta, "down_bytes")
-        core.open_round(now)
+        run.epoch, run.epoch_start, run.round = (count(meta, name) for name in ("epoch", "epoch_start", "round"))
+        run.members = _members(meta["members"], run.settings.num_workers)
+        run.finished = None if meta["finished"] is None else str(meta["finished"])
+        run.ledger = Ledger.from_dict(meta["ledger"])
+        run.log.restore(arrays["log"].tobytes(), meta["log"])
+        run.deliveries.arrears.restore(meta["arrears"])
+        run.down_bytes = count(meta, "down_bytes")
 
 
 def _members(ranks: list[int], num_workers: int) -> tuple[int, ...]:

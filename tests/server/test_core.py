@@ -32,7 +32,6 @@ from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server.effects import NewEpoch, Note, ServerSettings
-from saddlebag.server.saved import restore
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.problems import BilinearGame
@@ -295,11 +294,11 @@ def test_a_checkpoint_of_another_shape_is_refused(game: BilinearGame, game_metho
     arrays, meta = net.saves["server"][max(net.saves["server"])]
     fresh = network(game, game_method, STOP, rng=random.Random(0), checkpoint_every=5).server
     with pytest.raises(StateError, match="z_D"):
-        restore(fresh, {name: array[:3] if array.ndim else array for name, array in arrays.items()}, meta, 0.0)
+        fresh.restore({name: array[:3] if array.ndim else array for name, array in arrays.items()}, meta, 0.0)
     with pytest.raises(StateError, match="damaged"):
-        restore(fresh, arrays, {**meta, "ledger": None}, 0.0)
+        fresh.restore(arrays, {**meta, "ledger": None}, 0.0)
     with pytest.raises(ConfigError, match="recipes differ"):
-        restore(fresh, arrays, {**meta, "recipe": '{"seed":1}'}, 0.0)
+        fresh.restore(arrays, {**meta, "recipe": '{"seed":1}'}, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server import effects as ef
 from saddlebag.server.core import ServerCore
 from saddlebag.server.joining import can_start_fresh, common_round
-from saddlebag.server.saved import restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +124,7 @@ class Fleet:
     def after_crash(self, save: ef.Save | None) -> ServerCore:
         back = self.server()
         if save is not None:
-            restore(back, save.arrays, save.meta, 0.0)
+            back.restore(save.arrays, save.meta, 0.0)
         return back
 
 

@@ -24,7 +24,6 @@ from saddlebag.server import calls, shell
 from saddlebag.server import effects as events
 from saddlebag.server.core import ServerCore
 from saddlebag.server.ending import Ending
-from saddlebag.server.saved import restore
 from saddlebag.server.shell import ServerShell
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Party:
         self.core = ServerCore(method, Judge(game, STOP), game.start(), self.settings, time.monotonic())
         self.store = CheckpointStore(folder, "server")
         if self.store.rounds():
-            restore(self.core, *self.store.load(self.store.rounds()[-1]), time.monotonic())
+            self.core.restore(*self.store.load(self.store.rounds()[-1]), time.monotonic())
         self.store.forget_after(self.core.round)
         self.server = ServerShell(self.core, store=self.store, observe=self.observe, note=lambda text: None)
         self.seen: list[int] = []

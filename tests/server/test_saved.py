@@ -12,7 +12,7 @@ from saddlebag.algorithms import Judge, Stop
 from saddlebag.errors import ConfigError, StateError
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
-from saddlebag.server.saved import capture, restore
+from saddlebag.server.saved import capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def test_edited_facts_are_a_damaged_checkpoint(game: BilinearGame, game_method: 
         return ServerCore(game_method, Judge(game, Stop(max_rounds=3)), game.start(), settings, time.monotonic())
 
     saved = capture(core())
-    restore(core(), saved.arrays, saved.meta, 0.0)
+    core().restore(saved.arrays, saved.meta, 0.0)
     refused = 0
     for path in places(dict(saved.meta)):
         for value in [*ODD, "missing"]:
@@ -48,7 +48,7 @@ def test_edited_facts_are_a_damaged_checkpoint(game: BilinearGame, game_method: 
             else:
                 owner[path[-1]] = value
             try:
-                restore(core(), saved.arrays, meta, 0.0)
+                core().restore(saved.arrays, meta, 0.0)
             except (ConfigError, StateError):  # and nothing else
                 refused += 1
     assert refused > 200
@@ -63,4 +63,4 @@ def test_the_main_facts_are_refused(game: BilinearGame, game_method: AnyMethod, 
     core = ServerCore(game_method, Judge(game, Stop(max_rounds=3)), game.start(), settings, time.monotonic())
     saved = capture(core)
     with pytest.raises((ConfigError, StateError)):
-        restore(core, saved.arrays, {**saved.meta, name: value}, 0.0)
+        core.restore(saved.arrays, {**saved.meta, name: value}, 0.0)

@@ -22,7 +22,6 @@ from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ServerSecurity
 from saddlebag.server.port import require_free
-from saddlebag.server.saved import restore
 from saddlebag.server.shell import ServerShell
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class _Kept:
         self.store = _TidyStore(out / "checkpoints", "server")
         self._stack = contextlib.ExitStack()
         if resume and self.store.rounds():
-            restore(core, *self.store.load(self.store.rounds()[-1]), time.monotonic())
+            core.restore(*self.store.load(self.store.rounds()[-1]), time.monotonic())
 
     def __enter__(self) -> _Kept:
         return self

@@ -1,0 +1,66 @@
+"""Where a run stands on the server: what a checkpoint holds and a worker that joins asks about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saddlebag.algorithms import AnyMethod, restarted
+from saddlebag.server.delivery import Deliveries
+from saddlebag.server.ledger import Ledger
+from saddlebag.server.log import DownlinkLog
+
+if TYPE_CHECKING:
+    from saddlebag.compression import Vector
+    from saddlebag.server.effects import ServerSettings
+
+__all__ = ["RunState"]
+
+
+class RunState:
+    """The state of a run between two rounds; the uplinks of the round under way are no part of it.
+
+    Attributes:
+        method, settings: of the run; they do not change.
+        epoch, epoch_start: the stretch of rounds with one membership, and its first round.
+        round: the boundary, and the number of the round that begins there.
+        members: the workers of this epoch.
+        replica, own: the method's state on every machine, and its half on the server.
+        finished: why the run is over; None while it is not.
+        cut_short: whether it is over without a final downlink.
+        log, deliveries: the downlinks that are kept, and what is due to whom.
+        ledger: what has crossed the wire.
+        down_bytes: messages of the trajectory, for each member.
+    """
+
+    def __init__(self, method: AnyMethod, start_D: Vector, settings: ServerSettings) -> None:
+        self.method, self.settings = method, settings
+        self.epoch = self.epoch_start = self.round = 0
+        self.members = tuple(range(settings.num_workers))
+        self.replica = method.init_replica(start_D)
+        self.own = method.init_server(self.replica)
+        self.finished: str | None = None
+        self.cut_short = False
+        self.log = DownlinkLog(settings.num_workers, settings.log_bytes)
+        self.deliveries = Deliveries(method, self.log, settings.num_workers, settings.checkpoint_every)
+        self.ledger = Ledger()
+        self.down_bytes = 0
+
+    def begin_epoch(self, members: tuple[int, ...]) -> None:
+        """Start again from the present z with these members and new memories."""
+        self.epoch += 1
+        self.ledger.epochs += 1
+        self.epoch_start = self.round
+        self.members = members
+        self.replica = restarted(self.method, self.replica)
+        self.own = self.method.init_server(self.replica)
+        self.log.clear(self.round)
+        self.deliveries.arrears.reset(self.round)
+
+    def reach(self, workers: tuple[int, ...]) -> int:
+        """These workers are to come to the present boundary; returns the bytes that it costs."""
+        final = self.finished is not None
+        return self.deliveries.reach(self.replica, workers, self.round, epoch=self.epoch, final=final)
+
+    def is_final(self, round_: int) -> bool:
+        """Whether this round's downlink ends the run."""
+        return self.finished is not None and not self.cut_short and round_ == self.round - 1
