@@ -57,7 +57,7 @@ def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
 @pytest.mark.timeout(240)
 def test_torchrun_equals_one_process(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    module = ["-m", "saddlebag.launch.groupwise.parallel", str(RECIPE), "--block", "64", "--json"]
+    module = ["-m", "saddlebag", "groupwise", "blocks", str(RECIPE), "--block", "64", "--json"]
     module += [part for each in SETS for part in ("--set", each)]
     run = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True, "timeout": 200}
     alone = subprocess.run([sys.executable, *module], check=True, **run)  # type: ignore[call-overload]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from saddlebag.launch import cli, doctor, running
+from saddlebag.launch import cli, running
+from saddlebag.launch.commands import doctor
 from saddlebag.launch.drivers import simulated
 from saddlebag.launch.recipe.recipe import load_recipe
 from saddlebag.version import __version__

@@ -67,7 +67,7 @@ def files(folder: Path) -> dict[str, bytes]:
 WRITERS: dict[str, Callable[[Path], Any]] = {
     "server": lambda out: run_server(recipe(), out, resume=True),
     "run": lambda out: run_grpc(recipe(), out, resume=True),
-    "collective": lambda out: start_ranks(recipe(), out, timeout_s=10, parent_fd=None, force=True),
+    "collective": lambda out: start_ranks(recipe(), out, timeout_s=10, force=True),
 }
 
 
@@ -160,7 +160,7 @@ def test_a_run_is_not_overwritten_unasked(tmp_path: Path, name: str) -> None:
     before = files(tmp_path)
     for writer in (
         lambda: run_server(recipe(), tmp_path),
-        lambda: start_ranks(recipe(), tmp_path, timeout_s=10, parent_fd=None),
+        lambda: start_ranks(recipe(), tmp_path, timeout_s=10),
         lambda: _begin(_place("job"), tmp_path, resume=False, force=False),
     ):
         with pytest.raises(ConfigError, match="holds a run; --resume continues it, --force replaces it"):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from saddlebag.launch.commands.security import certificate_option, key_option
+from saddlebag.launch.commands.options import Tls, json_option, note, print_json, tls_options
 
 __all__ = ["advise"]
 
@@ -17,17 +16,15 @@ __all__ = ["advise"]
 @click.option("--bandwidth", metavar="RATE", help="Of each worker's link, e.g. 100M (bits per second) or 12.5MB/s.")
 @click.option("--latency", metavar="TIME", help="One way, e.g. 1ms.  [default: as measured]")
 @click.option("--link", metavar="HOST:PORT", help="Measure the link to 'saddlebag echo' there instead, or 'loopback'.")
-@certificate_option
-@key_option
-@click.option("--tls-ca", type=click.Path(path_type=Path), help="CA (PEM) that signed the certificate of 'saddlebag echo'.")
+@tls_options("CA (PEM) that signed the certificate of 'saddlebag echo'.")
 @click.option("--server-bandwidth", metavar="RATE", help="Of the server's link, which all workers share.  [default: no limit]")
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--compute", metavar="TIME", default="0s", show_default=True, help="A worker's own work in a round.")
 @click.option("--only", multiple=True, metavar="NAME", help="Compressors to consider.  [default: all]")
 @click.option("--vector", type=click.Choice(["gaussian", "heavy", "uniform"]), default="gaussian", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], as_json: bool, **rest: Any) -> None:
+@json_option
+def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], tls: Tls, as_json: bool, **rest: Any) -> None:
     """Predict the time of a round with each compressor, and say whether to compress at all.
 
     The costs of compression and of gRPC are measured on this machine, which should be like those of the run.
@@ -35,7 +32,6 @@ def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], as_json: boo
     from saddlebag.launch.advice.advise import Question, network_of, print_advice, to_json
     from saddlebag.launch.advice.advise import advise as answer
     from saddlebag.launch.results.units import parse_rate, parse_seconds
-    from saddlebag.proto.endpoint import ClientSecurity
 
     def rate(key: str, name: str) -> float | None:
         return None if rest[key] is None else parse_rate(rest[key], name)
@@ -44,12 +40,9 @@ def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], as_json: boo
     compute_s = parse_seconds(rest["compute"], "--compute")
     given = {"bandwidth": rate("bandwidth", "--bandwidth"), "server_rate": rate("server_bandwidth", "--server-bandwidth")}
     question = Question(d=d, dtype=dtype, workers=workers, compute_s=compute_s, only=only, law=rest["vector"])
-    security = ClientSecurity(certificate=rest["tls_cert"], key=rest["tls_key"], ca=rest["tls_ca"])
-    network = network_of(question, link=rest["link"], latency_s=latency_s, security=security, **given)
-    verdict, left_out = answer(question, network, note=lambda text: None if as_json else click.echo(text, err=True))
+    network = network_of(question, link=rest["link"], latency_s=latency_s, security=tls.client(), **given)
+    verdict, left_out = answer(question, network, note=lambda text: None if as_json else note(text))
     if as_json:
-        import json
-
-        click.echo(json.dumps(to_json(question, network, verdict, left_out), indent=2))
+        print_json(to_json(question, network, verdict, left_out))
     else:
         print_advice(question, network, verdict, left_out)

@@ -8,33 +8,22 @@ from pathlib import Path
 import click
 
 from saddlebag.errors import PeerLost
-from saddlebag.launch.commands.options import data_option, overrides, set_option, timeout_option
+from saddlebag.launch.commands.options import FILE, force_option, note, parent_option, recipe_options, timeout_option
 
 __all__ = ["collective"]
 
 _AFTER_OTHERS_S = 2.0
 _ANOTHER_START_MAY_HELP = 1
-_FILE = click.Path(path_type=Path)
 
 
 @click.command(short_help="Run without a server, under torchrun.")
-@click.argument("recipe", type=_FILE)
-@set_option
-@data_option
-@click.option("--out", type=_FILE, help="Folder for results and checkpoints, of all ranks.  [default: the recipe's]")
+@recipe_options
+@click.option("--out", type=FILE, help="Folder for results and checkpoints, of all ranks.  [default: the recipe's]")
 @click.option("--resume", is_flag=True, help="Continue the run in that folder.")
-@click.option("--force", is_flag=True, help="Replace the run in that folder.")
+@force_option
 @timeout_option
-@click.option("--parent-fd", type=int, hidden=True, help="End when this pipe closes.")
-def collective(
-    recipe: Path,
-    sets: tuple[str, ...],
-    data: str | None,
-    out: Path | None,
-    timeout_s: float,
-    parent_fd: int | None,
-    **flags: bool,
-) -> int:
+@parent_option
+def collective(recipe: Path, sets: list[str], out: Path | None, timeout_s: float, **continues: bool) -> int:
     """Run the main method of RECIPE on the ranks of torchrun's job, each of them a worker; without torchrun, start it here.
 
     torchrun --nproc-per-node 4 --max-restarts 10 -m saddlebag collective RECIPE --out DIR --resume
@@ -44,19 +33,18 @@ def collective(
     from saddlebag.launch.drivers.collective import run_rank
     from saddlebag.launch.drivers.ranks import start_ranks
     from saddlebag.launch.recipe.recipe import load_recipe
-    from saddlebag.launch.recipe.sections import BUNDLED
 
-    loaded = load_recipe(recipe, overrides(sets, data, bundled=BUNDLED))
+    loaded = load_recipe(recipe, sets)
     folder = out or Path(loaded.output.directory) / loaded.label
     if "LOCAL_RANK" not in os.environ:
-        return start_ranks(loaded, folder, timeout_s=timeout_s, parent_fd=parent_fd, **flags)
+        return start_ranks(loaded, folder, timeout_s=timeout_s, **continues)
     try:
-        result = run_rank(loaded, folder, timeout_s=timeout_s, **flags, note=lambda text: click.echo(text, err=True))
+        result = run_rank(loaded, folder, timeout_s=timeout_s, note=note, **continues)
     except PeerLost as error:  # whoever failed is to be the first that torchrun sees, and the one that says why
         time.sleep(_AFTER_OTHERS_S)
-        click.echo(f"error: {error}", err=True)
+        note(f"error: {error}")
         return _ANOTHER_START_MAY_HELP
     if result is not None:
         name, value = next(iter(result["merits"].items()))
-        click.echo(f"finished ({result['reason']}): {name} {value:.2e} after {result['rounds']:,} rounds", err=True)
+        note(f"finished ({result['reason']}): {name} {value:.2e} after {result['rounds']:,} rounds")
     return 0

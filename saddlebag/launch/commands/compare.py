@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from saddlebag.launch.commands.options import FILE, json_option, print_json, recipe_options
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["compare"]
 
-_FILE = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("recipe", type=_FILE)
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe, e.g. compare.seeds=3")
-@click.option("--data", metavar="SOURCE", help="Short for --set data.source=SOURCE.")
-@click.option("--out", type=_FILE, help="Folder for the results.  [default: the recipe's output.directory]")
+@recipe_options
+@click.option("--out", type=FILE, help="Folder for the results.  [default: the recipe's output.directory]")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--bandwidth", type=float, help="Of each worker's link in bit/s, for the modelled time.")
 @click.option("--latency", type=float, help="One way, in seconds, for the modelled time.")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON and nothing else.")
+@json_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing while it goes.")
 def compare(
-    recipe: Path,
-    sets: tuple[str, ...],
-    data: str | None,
-    out: Path | None,
-    jobs: int,
-    bandwidth: float | None,
-    latency: float | None,
-    as_json: bool,
-    quiet: bool,
+    recipe: Path, sets: list[str], out: Path | None, jobs: int, as_json: bool, quiet: bool, **model: float | None
 ) -> None:
     """Compare the methods of RECIPE by what they need to reach the target; its table [compare] says how.
 
@@ -49,8 +38,8 @@ def compare(
     from saddlebag.launch.compare.table import markdown, print_comparison
     from saddlebag.proto.checkpoint import write_atomically
 
-    given = (("data.source", data), ("compare.bandwidth", bandwidth), ("compare.latency", latency))
-    loaded, section = load_comparison(recipe, [*sets, *(f"{key}={value}" for key, value in given if value is not None)])
+    modelled = [f"compare.{key}={value}" for key, value in model.items() if value is not None]
+    loaded, section = load_comparison(recipe, [*sets, *modelled])
     folder = out or Path(loaded.output.directory)
     try:
         with _shown(quiet or as_json) as progress:
@@ -61,7 +50,7 @@ def compare(
     plot_comparison(values, folder / "plot.png")
     write_atomically(folder / "table.md", (markdown(values) + "\n").encode())
     if as_json:
-        click.echo(json.dumps(values, indent=2))
+        print_json(values)
     else:
         print_comparison(values)
         click.echo(f"results in {folder}: plot.png, table.md, comparison.json")

@@ -9,16 +9,19 @@ from typing import Any
 import click
 
 from saddlebag.errors import ConfigError
-from saddlebag.launch.commands.options import data_option, overrides
-from saddlebag.launch.commands.security import certificate_option, key_option, read_token, token_option
+from saddlebag.launch.commands.options import (
+    FILE,
+    Tls,
+    json_option,
+    note,
+    print_json,
+    recipe_options,
+    set_option,
+    tls_options,
+    token_option,
+)
 
 __all__ = ["groupwise"]
-
-_FILE = click.Path(path_type=Path)
-_sets = click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe, e.g. mixer.name=solo"
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
 
 
 @click.group()
@@ -27,36 +30,25 @@ def groupwise() -> None:
 
 
 @groupwise.command()
-@click.argument("recipe", type=_FILE)
-@_sets
-@data_option
-@click.option("--out", type=_FILE, help="Folder for the results.  [default: the recipe's directory, or runs/ and its name]")
+@recipe_options
+@click.option("--out", type=FILE, help="Folder for the results.  [default: the recipe's directory, or runs/ and its name]")
 @click.option("--processes", type=click.IntRange(1, 256), help="Processes among which orders are divided.  [default: cores]")
 @click.option("--force", is_flag=True, help="Replace the study in that folder.")
-@_json
-def run(
-    recipe: Path,
-    sets: tuple[str, ...],
-    data: str | None,
-    out: Path | None,
-    processes: int | None,
-    force: bool,
-    as_json: bool,
-) -> None:
+@json_option
+def run(recipe: Path, sets: list[str], as_json: bool, **given: Any) -> None:
     """Run the study of RECIPE: every order of the rows, groupwise against the single model."""
     from saddlebag.launch.groupwise.running import run_recipe
 
-    given = overrides(sets, data)
-    folder, values = run_recipe(recipe, given, out=out, processes=processes, force=force)
+    folder, values = run_recipe(recipe, sets, **given)  # out, processes, force
     _show(values, as_json)
     if not as_json:
         click.echo(f"results in {folder}: plot.png, groups.csv, curves.csv, result.json, recipe.toml")
 
 
 @groupwise.command()
-@click.argument("result", type=_FILE)
-@click.option("--plot", "picture", type=_FILE, help="Draw the curves into this PNG, PDF or SVG file, too.")
-@_json
+@click.argument("result", type=FILE)
+@click.option("--plot", "picture", type=FILE, help="Draw the curves into this PNG, PDF or SVG file, too.")
+@json_option
 def report(result: Path, picture: Path | None, as_json: bool) -> None:
     """Show the report of a run from its folder RESULT."""
     from saddlebag.launch.groupwise.report import read_result
@@ -69,13 +61,9 @@ def report(result: Path, picture: Path | None, as_json: bool) -> None:
 
 
 @groupwise.command()
-@click.argument("recipe", type=_FILE)
-@_sets
-@click.option(
-    "--data", metavar="PATH", help="Short for --set data.source=PATH; the file says what features and groups there are."
-)
+@recipe_options
 @click.option("--address", default="127.0.0.1:7171", show_default=True, metavar="HOST:PORT", help="Where to listen.")
-@click.option("--out", type=_FILE, help="Folder for checkpoints and the journal.  [default: runs/ and the recipe's name]")
+@click.option("--out", type=FILE, help="Folder for checkpoints and the journal.  [default: runs/ and the recipe's name]")
 @click.option("--sync", is_flag=True, help="Wait for the disk at every call: a power cut, too, loses no answered call.")
 @click.option("--mode", default="600", show_default=True, metavar="OCTAL", help="Permissions of checkpoints and journals.")
 @click.option("--checkpoint-every", type=click.IntRange(1), default=4096, show_default=True, help="Calls between checkpoints.")
@@ -84,43 +72,37 @@ def report(result: Path, picture: Path | None, as_json: bool) -> None:
 @click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="Serve share I of N of the groups.")
 @click.option("--metrics", default="", metavar="HOST:PORT", help="Answer Prometheus there, on loopback.")
 @token_option
-@certificate_option
-@key_option
-@click.option("--tls-ca", type=_FILE, help="CA (PEM) that must have signed the clients' certificates.")
+@tls_options("CA (PEM) that must have signed the clients' certificates.")
 @click.option("--insecure", is_flag=True, help="Serve other machines without TLS and authentication.")
-def serve(recipe: Path, sets: tuple[str, ...], data: str | None, address: str, out: Path | None, **rest: Any) -> None:
+def serve(
+    recipe: Path, sets: list[str], out: Path | None, mode: str, shard: str, tls: Tls, insecure: bool, **given: Any
+) -> None:
     """Serve predictions for RECIPE's groups over gRPC; a killed service resumes from its folder with every bit."""
     from saddlebag.launch.groupwise.serving import ServeOptions
     from saddlebag.launch.groupwise.serving import serve as run_service
-    from saddlebag.proto.endpoint import ServerSecurity
 
-    token = read_token(rest["token_file"])
-    shard, _, shards = rest["shard"].partition("/")
-    if not (shard.isdecimal() and shards.isdecimal() and 0 <= int(shard) < int(shards)):
-        raise ConfigError(f"--shard must read I/N with 0 <= I < N, got {rest['shard']!r}")
-    security = ServerSecurity(certificate=rest["tls_cert"], key=rest["tls_key"], ca=rest["tls_ca"], insecure=rest["insecure"])
-    if not re.fullmatch("0?[0-7]{3}", rest["mode"]):
-        raise ConfigError(f"--mode must be three octal digits, got {rest['mode']!r}")
+    number, _, shards = shard.partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and 0 <= int(number) < int(shards)):
+        raise ConfigError(f"--shard must read I/N with 0 <= I < N, got {shard!r}")
+    if not re.fullmatch("0?[0-7]{3}", mode):
+        raise ConfigError(f"--mode must be three octal digits, got {mode!r}")
     options = ServeOptions(
-        address=address,
-        mode=int(rest["mode"], 8),
+        mode=int(mode, 8),
         directory=out or Path("runs") / recipe.stem,
-        security=security,
-        token=token,
-        shard=int(shard),
+        security=tls.server(insecure=insecure),
+        shard=int(number),
         shards=int(shards),
-        **{key: rest[key] for key in ("metrics", "sync", "checkpoint_every", "max_rows", "max_pending")},
+        **given,
     )
-    given = overrides(sets, data)
-    run_service(recipe, given, options, lambda text: click.echo(text, err=True))
+    run_service(recipe, sets, options, note)
 
 
 @groupwise.command()
-@click.argument("rounds", type=_FILE, metavar="FILE")
-@click.option("--recipe", type=_FILE, help="Take learner, mixer and mixing from this recipe.")
-@_sets
-@click.option("--out", type=_FILE, help="Write the results into this folder, too.")
-@_json
+@click.argument("rounds", type=FILE, metavar="FILE")
+@click.option("--recipe", type=FILE, help="Take learner, mixer and mixing from this recipe.")
+@set_option
+@click.option("--out", type=FILE, help="Write the results into this folder, too.")
+@json_option
 def replay(rounds: Path, recipe: Path | None, sets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Replay recorded rounds, one JSON object a line in FILE: {"x": [...], "groups": [...], "y": ...}."""
     from saddlebag.launch.groupwise.replay import replay_file
@@ -136,8 +118,8 @@ def replay(rounds: Path, recipe: Path | None, sets: tuple[str, ...], out: Path |
 @click.option("--side", default=4, show_default=True, help="Nodes on a side of the grid.")
 @click.option("--rounds", default=3000, show_default=True)
 @click.option("--seeds", default=10, show_default=True, help="Independent runs.")
-@click.option("--out", type=_FILE, help="Write the results into this folder, too.")
-@_json
+@click.option("--out", type=FILE, help="Write the results into this folder, too.")
+@json_option
 def paths(side: int, rounds: int, seeds: int, out: Path | None, as_json: bool) -> None:
     """Online shortest paths for groups: perturbed leaders over an oracle, against one leader for all."""
     from saddlebag.launch.groupwise.paths import GROUPS, paths_study
@@ -149,11 +131,29 @@ def paths(side: int, rounds: int, seeds: int, out: Path | None, as_json: bool) -
     _show(values, as_json)
 
 
+@groupwise.command()
+@recipe_options
+@click.option("--block", type=click.IntRange(1), default=512, show_default=True, help="Rows of the longest block.")
+@json_option
+def blocks(recipe: Path, sets: list[str], block: int, as_json: bool) -> None:
+    """Learn RECIPE's stream in blocks divided among the ranks of torchrun (or alone, without it).
+
+    torchrun --nproc-per-node 2 -m saddlebag groupwise blocks RECIPE --block 512
+    """
+    from saddlebag.launch.groupwise.parallel import learn_recipe, print_blocks
+
+    values = learn_recipe(recipe, sets, longest=block)
+    if values is None:  # another rank tells
+        return
+    if as_json:
+        print_json(values)
+    else:
+        print_blocks(values)
+
+
 def _show(values: dict[str, object], as_json: bool) -> None:
     if as_json:
-        import json
-
-        click.echo(json.dumps(values, indent=2))
+        print_json(values)
     else:
         from saddlebag.launch.groupwise.report import print_report
 

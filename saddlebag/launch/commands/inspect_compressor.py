@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["inspect"]
+from saddlebag.launch.commands.options import FILE, json_option, print_json
 
-_FILE = click.Path(path_type=Path)
+__all__ = ["inspect"]
 
 
 @click.group()
@@ -23,11 +22,11 @@ def inspect() -> None:
 @click.option("--k", "kept", type=float, help="Coordinates kept: a fraction if below 1, else their number.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Another parameter, e.g. levels=8.")
 @click.option("--vector", type=click.Choice(["gaussian", "heavy", "uniform"]), help="Law of it.  [default: gaussian]")
-@click.option("--from", "source", type=_FILE, metavar="FILE", help="Take the vector from a safetensors file instead.")
+@click.option("--from", "source", type=FILE, metavar="FILE", help="Take the vector from a safetensors file instead.")
 @click.option("--tensor", metavar="NAME", help="One tensor of that file.  [default: all of them, in one vector]")
 @click.option("--draws", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Repetitions, for the mean error.")
-@click.option("--plot", type=_FILE, metavar="FILE", help="Draw error against bits for all compressors on that vector.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--plot", type=FILE, metavar="FILE", help="Draw error against bits for all compressors on that vector.")
+@json_option
 def compressor(name: str, kept: float | None, sets: tuple[str, ...], draws: int, as_json: bool, **rest: Any) -> None:
     """Measure compressor NAME: its constant against the proven one, encoded bytes, speed.
 
@@ -44,9 +43,7 @@ def compressor(name: str, kept: float | None, sets: tuple[str, ...], draws: int,
 
         plot_tradeoff(x_D, rest["plot"], what=what, mark=(name, table))
     if as_json:
-        import json
-
-        click.echo(json.dumps(report, indent=2))
+        print_json(report)
         return
     print_report(report)
     if rest["plot"] is not None:

@@ -1,19 +1,48 @@
-"""Options of recipes and of torchrun's ranks, which several commands share."""
+"""Options that several commands share, each read in one place: recipes and their overrides, secrets, certificates, output."""
 
 from __future__ import annotations
 
+import functools
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from saddlebag.errors import ConfigError
+from saddlebag.launch.recipe.sections import BUNDLED
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["data_option", "overrides", "set_option", "timeout_option"]
+    from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 
-set_option = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe.")
-data_option = click.option("--data", metavar="PATH", help="Short for --set data.source=PATH.")
+__all__ = [
+    "FILE",
+    "Tls",
+    "force_option",
+    "json_option",
+    "note",
+    "overrides",
+    "parent_option",
+    "print_json",
+    "read_token",
+    "recipe_options",
+    "set_option",
+    "timeout_option",
+    "tls_options",
+    "token_option",
+    "warn_of_plugins",
+]
+
+FILE = click.Path(path_type=Path)
+_TOKEN = "SADDLEBAG_TOKEN"
+
+set_option = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe, e.g. method.step_size=0.1."
+)
+force_option = click.option("--force", is_flag=True, help="Replace the run in that folder.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 timeout_option = click.option(
     "--timeout",
     "timeout_s",
@@ -24,8 +53,115 @@ timeout_option = click.option(
 )
 
 
-def overrides(sets: Sequence[str], data: str | None, *, bundled: Collection[str] = ()) -> list[str]:
+def overrides(sets: Sequence[str], data: str | None) -> list[str]:
     """What `--set` and `--data` say of a recipe; a path starts at the working directory, a bundled set's name is none."""
     if not data:
         return [*sets]
-    return [*sets, f"data.source={data if data in bundled else Path(data).resolve()}"]
+    return [*sets, f"data.source={data if data in BUNDLED else Path(data).resolve()}"]
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """RECIPE, `--set` and `--data`: the command is given `recipe`, and as `sets` all that is overridden."""
+
+    @functools.wraps(command)
+    def given(recipe: Path, sets: tuple[str, ...], data: str | None, **rest: Any) -> Any:
+        return command(recipe=recipe, sets=overrides(sets, data), **rest)
+
+    about = "Short for --set data.source=SOURCE: a bundled set's name, or a path that starts at the working directory."
+    data_option = click.option("--data", metavar="SOURCE", help=about)
+    return click.argument("recipe", type=FILE)(set_option(data_option(given)))
+
+
+def _watch_parent(context: click.Context, option: click.Parameter, fd: int | None) -> None:
+    if fd is not None:
+        from saddlebag.launch.drivers.process import watch_parent
+
+        watch_parent(fd)
+
+
+parent_option = click.option(
+    "--parent-fd", type=int, hidden=True, expose_value=False, callback=_watch_parent, help="End when this pipe closes."
+)
+
+
+def read_token(path: Path | None) -> str:
+    """The secret: of the file, or else of the environment; empty for none.
+
+    Raises:
+        ConfigError: the file cannot be read, or is empty.
+    """
+    if path is None:
+        return os.environ.get(_TOKEN, "").strip()
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"cannot read the token file {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read the token file {path}: {error}") from error
+    if not token:
+        raise ConfigError(f"the token file {path} is empty")
+    return token
+
+
+token_option = click.option(
+    "--token-file",
+    "token",
+    type=FILE,
+    callback=lambda context, option, path: read_token(path),
+    help=f"File with the secret that clients share with the server; else ${_TOKEN}.",
+)
+
+
+class Tls(NamedTuple):
+    """Files (PEM) of one side of a connection."""
+
+    certificate: Path | None
+    key: Path | None
+    ca: Path | None
+
+    def client(self) -> ClientSecurity:
+        """As a client uses them."""
+        from saddlebag.proto.endpoint import ClientSecurity
+
+        return ClientSecurity(certificate=self.certificate, key=self.key, ca=self.ca)
+
+    def server(self, *, insecure: bool) -> ServerSecurity:
+        """As a server uses them; `insecure` serves other machines without any."""
+        from saddlebag.proto.endpoint import ServerSecurity
+
+        return ServerSecurity(certificate=self.certificate, key=self.key, ca=self.ca, insecure=insecure)
+
+
+def tls_options(ca: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--tls-cert`, `--tls-key` and `--tls-ca`, which `ca` explains: the command is given all three as `tls`."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def given(tls_cert: Path | None, tls_key: Path | None, tls_ca: Path | None, **rest: Any) -> Any:
+            return command(tls=Tls(tls_cert, tls_key, tls_ca), **rest)
+
+        certificate = click.option("--tls-cert", type=FILE, help="Certificate (PEM) of this side.")
+        key = click.option("--tls-key", type=FILE, help="Its private key.")
+        return certificate(key(click.option("--tls-ca", type=FILE, help=ca)(given)))
+
+    return add
+
+
+def note(text: str) -> None:
+    """Tell the person at the terminal."""
+    click.echo(text, err=True)
+
+
+def print_json(values: Any) -> None:
+    """Values on standard output, as JSON."""
+    import json
+
+    click.echo(json.dumps(values, indent=2))
+
+
+def warn_of_plugins() -> None:
+    """Say which plug-ins could not be used."""
+    from saddlebag.launch.recipe.plugins import load_plugins
+
+    for warning in load_plugins().warnings:
+        note(f"warning: {warning}")

@@ -97,9 +97,7 @@ def _complaint(log: Path) -> str:
     return errors[-1].removeprefix("error: ") if errors else f"the ranks died without a word; see {log}"
 
 
-def start_ranks(
-    recipe: Recipe, out: Path, *, timeout_s: float, parent_fd: int | None, resume: bool = False, force: bool = False
-) -> int:
+def start_ranks(recipe: Recipe, out: Path, *, timeout_s: float, resume: bool = False, force: bool = False) -> int:
     """Be torchrun: start a rank for each worker on this machine; returns the exit status.
 
     Ranks that die are started again, all of them, but not after an error that one has told: it would come again. torchrun
@@ -111,10 +109,6 @@ def start_ranks(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    from saddlebag.launch.drivers.process import watch_parent
-
-    if parent_fd is not None:
-        watch_parent(parent_fd)
     with owned(out, "saddlebag collective"):
         require_no_run(out, resume=resume, force=force)
         if force:

@@ -1,6 +1,6 @@
 """Groupwise learning by several processes: blocks of rows are divided among ranks, and only sums per group travel.
 
-    torchrun --nproc-per-node 2 -m saddlebag.launch.groupwise.parallel RECIPE [--block 512] [--json]
+    torchrun --nproc-per-node 2 -m saddlebag groupwise blocks RECIPE [--block 512] [--json]
 
 Every rank holds the whole state and a share of each block's rows. In a block the state is frozen: each rank predicts its
 rows, one all-reduce adds the sums, and all merge the same block, so their states stay equal bit for bit. Blocks grow with
@@ -10,8 +10,7 @@ the rows seen; the mixer's range is that of the loss times the longest block, as
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,17 +19,17 @@ import numpy as np
 from saddlebag.algorithms.groupwise import BlockSums, block_length, block_sums, from_vector, merge_block, to_vector
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
-from saddlebag.launch.commands.options import data_option, overrides
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.stream import build_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from saddlebag.algorithms.groupwise import Groupwise, GroupwiseState
     from saddlebag.launch.groupwise.stream import RoundStream
 
-__all__ = ["learn_in_blocks", "main"]
+__all__ = ["learn_in_blocks", "learn_recipe", "print_blocks"]
 
 
 def learn_in_blocks(
@@ -80,40 +79,36 @@ def _all_reduce(vector: Any, largest: float) -> tuple[Any, float]:
     return total.numpy(), float(most)
 
 
-@click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe.")
-@data_option
-@click.option("--block", type=click.IntRange(1), default=512, show_default=True, help="Rows of the longest block.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(recipe: Path, sets: tuple[str, ...], data: str | None, block: int, as_json: bool) -> None:
-    """Learn RECIPE's stream in frozen blocks divided among the ranks of torchrun (or alone, without it)."""
-    import os
+def learn_recipe(path: Path, sets: Sequence[str], *, longest: int) -> dict[str, Any] | None:
+    """Learn a recipe's stream in blocks, on the ranks of torchrun or alone; what the first rank tells, None for the others.
 
-    loaded, _ = load_groupwise(recipe, overrides(sets, data))
+    Raises:
+        ConfigError: the recipe is wrong, or its mixer declares no range of losses.
+        DataError: a file cannot be read.
+    """
+    loaded, _ = load_groupwise(path, list(sets))
     stream = build_stream(loaded)
     algorithm = make_algorithm(loaded, len(stream.features), len(stream.groups))
     mixer: Any = algorithm.mixer
     if not hasattr(mixer, "loss_range"):
         raise ConfigError(f"blocks need a mixer with a declared range (ada_normal_hedge), got {mixer}")
-    algorithm = dataclasses.replace(algorithm, mixer=dataclasses.replace(mixer, loss_range=mixer.loss_range * block))
+    algorithm = dataclasses.replace(algorithm, mixer=dataclasses.replace(mixer, loss_range=mixer.loss_range * longest))
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks == 1:
-        state, rank = learn_in_blocks(algorithm, stream, block), 0
+        state, rank = learn_in_blocks(algorithm, stream, longest), 0
     else:
         import torch.distributed as dist
 
         dist.init_process_group("gloo")
         try:
             rank = dist.get_rank()
-            state = learn_in_blocks(algorithm, stream, block, rank=rank, ranks=ranks, reduce=_all_reduce)
+            state = learn_in_blocks(algorithm, stream, longest, rank=rank, ranks=ranks, reduce=_all_reduce)
         finally:
             dist.destroy_process_group()
-    if rank == 0:
-        _show(algorithm, stream, state, as_json)
+    return _told(algorithm, stream, state) if rank == 0 else None
 
 
-def _show(algorithm: Groupwise, stream: RoundStream, state: GroupwiseState, as_json: bool) -> None:
+def _told(algorithm: Groupwise, stream: RoundStream, state: GroupwiseState) -> dict[str, Any]:
     bound_E = algorithm.mixer.bound(state.mixer)
     ledger = state.ledger
     rows = [
@@ -126,16 +121,13 @@ def _show(algorithm: Groupwise, stream: RoundStream, state: GroupwiseState, as_j
         }
         for g, name in enumerate(stream.groups)
     ]
-    alarms = [alarm.message for alarm in algorithm.alarms(state)]
-    if as_json:
-        click.echo(json.dumps({"played": ledger.played, "groups": rows, "alarms": alarms}, indent=2))
-        return
+    return {"played": ledger.played, "groups": rows, "alarms": [alarm.message for alarm in algorithm.alarms(state)]}
+
+
+def print_blocks(values: Mapping[str, Any]) -> None:
+    """A line for each group, and the alarms."""
     click.echo(f"{'group':20} {'rounds':>9} {'our loss':>12} {'own model':>12} {'bound':>10}")
-    for row in rows:
+    for row in values["groups"]:
         click.echo(f"{row['group']:20} {row['rounds']:9,.0f} {row['loss']:12.4f} {row['own_loss']:12.4f} {row['bound']:10.2f}")
-    for alarm in alarms:
+    for alarm in values["alarms"]:
         click.echo(f"alarm: {alarm}")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import sys
-import tempfile
 import time
-from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from saddlebag.launch.commands.options import json_option, print_json, warn_of_plugins
 from saddlebag.launch.cores import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CHECKS", "diagnose"]
+__all__ = ["CHECKS", "diagnose", "doctor"]
 
 _PACKAGES = ("torch", "grpcio", "numpy", "protobuf", "safetensors", "scikit-learn", "matplotlib", "click", "rich")
 _PROTOBUF = ((6, 33, 5), (7,))  # the range of pyproject.toml
 _TIMEOUT_S = 5.0
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check that this machine can run, and show what it runs with."""
+    rows = diagnose()
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            mark = click.style("ok  ", fg="green") if row["ok"] else click.style("FAIL", fg="red")
+            click.echo(f"{mark}  {row['name']:10} {row['detail']}")
+        warn_of_plugins()
+    if not all(row["ok"] for row in rows):
+        raise click.exceptions.Exit(1)
 
 
 def diagnose() -> list[dict[str, Any]]:
@@ -42,10 +58,14 @@ def _python() -> str:
 
 
 def _packages() -> str:
+    import importlib.metadata
+
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
 
 
 def _protobuf() -> str:
+    import importlib.metadata
+
     version = importlib.metadata.version("protobuf")
     numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
     if not _PROTOBUF[0] <= numbers < _PROTOBUF[1]:
@@ -58,6 +78,8 @@ def _protobuf() -> str:
 
 
 def _grpc() -> str:
+    from concurrent import futures
+
     import grpc
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -78,6 +100,8 @@ def _grpc() -> str:
 
 
 def _output() -> str:
+    import tempfile
+
     with tempfile.NamedTemporaryFile(dir=Path.cwd()) as file:
         file.write(b"x")
     return f"{Path.cwd()} can be written"

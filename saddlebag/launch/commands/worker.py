@@ -1,0 +1,30 @@
+"""`saddlebag worker`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from saddlebag.launch.commands.options import FILE, Tls, note, parent_option, recipe_options, tls_options, token_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["worker"]
+
+
+@click.command()
+@recipe_options
+@click.option("--rank", type=int, required=True, help="Number of this worker, counted from 0.")
+@click.option("--server", "address", metavar="HOST:PORT", required=True, help="Where the server listens.")
+@click.option("--out", type=FILE, help="Folder for checkpoints; none are kept without.")
+@token_option
+@tls_options("CA (PEM) that signed the server's certificate.")
+@parent_option
+def worker(recipe: Path, sets: list[str], tls: Tls, **given: Any) -> None:
+    """Take part in a run as one worker; RECIPE is the server's."""
+    from saddlebag.launch.drivers.worker import run_worker
+    from saddlebag.launch.recipe.recipe import load_recipe
+
+    run_worker(load_recipe(recipe, sets), security=tls.client(), note=note, **given)  # rank, address, out, token
