@@ -13,13 +13,17 @@ import grpc.aio
 
 from saddlebag.algorithms import DIVERGED
 from saddlebag.client.account import ClientLedger, Phases
+from saddlebag.client.waiting import Waiting
 from saddlebag.compression import SERVER, Draws
-from saddlebag.errors import ConfigError, NotFiniteError, PeerLost, RemoteProtocolError, StateError
+from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError, StateError
+from saddlebag.proto.address import parse_address
+from saddlebag.proto.channel import open_aio_channel
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays, crosses
 from saddlebag.proto.codec import decode
-from saddlebag.proto.endpoint import FATAL, MESSAGE_OPTIONS, RUN_OVER, SERVICE, ClientSecurity
+from saddlebag.proto.endpoint import FATAL, LEASE_S, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
+from saddlebag.proto.probe import probe
 from saddlebag.proto.streaming import Assembly, StreamDecoder
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
@@ -28,13 +32,13 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms import Message
     from saddlebag.client.core import WorkerCore
+    from saddlebag.proto.address import Address
     from saddlebag.proto.reader import Buffer
 
 __all__ = ["WorkerShell"]
 
 _THREAD_ABOVE_S = 0.02
 """A step that took longer runs in a thread the next time, so that heartbeats go out meanwhile."""
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _CALL_TIMEOUT_S = 30.0
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
@@ -51,12 +55,13 @@ class WorkerShell:
         token: str = "",
         store: CheckpointStore | None = None,
         give_up_s: float = 60.0,
+        lease_s: float = LEASE_S,
         configure: Callable[[str], None] = lambda resolved: None,
         note: Callable[[str], None] = lambda text: None,
         phases: Phases | None = None,
     ) -> None:
         self._core, self._recipe, self._token, self._store = core, recipe, token, store
-        self._give_up_s, self._configure, self._note = give_up_s, configure, note
+        self._give_up_s, self._lease_s, self._configure, self._note = give_up_s, lease_s, configure, note
         self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
         self._checkpoint_every = 0
@@ -67,42 +72,39 @@ class WorkerShell:
         """Take part in the run at `address` until its end.
 
         Raises:
-            ConfigError: the server refuses this worker.
+            ConfigError: the address is none, TLS does not fit (and how), or the server refuses this worker.
             PeerLost: the server could not be reached for `give_up_s`.
         """
-        credentials = security.credentials()
-        deadline, pause = time.monotonic() + self._give_up_s, _FIRST_RETRY_S
-        while True:
-            options = [*MESSAGE_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
-            if credentials is None:
-                channel = grpc.aio.insecure_channel(address, options=options)
-            else:
-                channel = grpc.aio.secure_channel(address, credentials, options=options)
-            before = (self._core.epoch, self._core.round)
-            try:
-                async with channel:
-                    if await self._session(channel):
+        place = parse_address(address, "the server's address")
+        security.credentials()
+        waiting = Waiting(f"worker {self._core.worker}", str(place), self._give_up_s, self._note)
+        async with waiting.spoken():
+            while True:
+                before = (self._core.epoch, self._core.round)
+                try:
+                    async with open_aio_channel(place, security, self._lease_s) as channel:
+                        if await self._session(channel, waiting.met):
+                            return
+                    reason = "the server ended the stream"
+                except grpc.aio.AioRpcError as error:
+                    reason = error.details() or error.code().name
+                    if error.code() == RUN_OVER:
+                        self._note(reason)
                         return
-                reason = "the server ended the stream"
-            except grpc.aio.AioRpcError as error:
-                reason = error.details() or error.code().name
-                if error.code() == RUN_OVER:
-                    self._note(reason)
-                    return
-                if error.code() in FATAL:
-                    raise ConfigError(f"the server at {address} refused worker {self._core.worker}: {reason}") from error
-            if (self._core.epoch, self._core.round) != before:
-                deadline, pause = time.monotonic() + self._give_up_s, _FIRST_RETRY_S
-            if time.monotonic() > deadline:
-                raise PeerLost(f"no server at {address} for {self._give_up_s:g} s; last answer: {reason}")
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LAST_RETRY_S)
+                    if error.code() in FATAL:
+                        raise ConfigError(f"the server at {place} refused worker {self._core.worker}: {reason}") from error
+                    if error.code() == grpc.StatusCode.UNAVAILABLE:
+                        reason = await _explained(place, security, reason, met=waiting.ever_met)
+                if (self._core.epoch, self._core.round) != before:
+                    waiting.progressed()
+                await asyncio.sleep(waiting.failed(reason))
 
     # -- one connection --------------------------------------------------------------------------------------------------
 
-    async def _session(self, channel: grpc.aio.Channel) -> bool:
+    async def _session(self, channel: grpc.aio.Channel, met: Callable[[], None]) -> bool:
         """Join and exchange rounds until the run ends (True) or the stream does (False)."""
         reply = await self._join(channel)
+        met()
         session = ((SESSION_KEY, reply.session),)
         if reply.heal or (reply.fresh and reply.epoch_start > 0):
             await self._take_snapshot(channel, session, reply)
@@ -297,3 +299,17 @@ class WorkerShell:
             raise EOFError
         self.ledger.down += len(raw)
         return read_frame(raw)
+
+
+async def _explained(place: Address, security: ClientSecurity, reason: str, *, met: bool) -> str:
+    """Why there is no connection, in better words than gRPC's where there are some.
+
+    Raises:
+        ConfigError: another attempt would find the same; a server that was `met` before may come back as it was.
+    """
+    found = await asyncio.to_thread(probe, place, security)
+    if found is None:
+        return reason
+    if found.lasting and not met:
+        raise ConfigError(f"cannot connect to {place}: {found.text}")
+    return found.text

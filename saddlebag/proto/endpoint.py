@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["FATAL", "MESSAGE_OPTIONS", "RUN_OVER", "SERVICE", "ClientSecurity", "ServerSecurity", "is_loopback"]
+__all__ = [
+    "FATAL",
+    "LEASE_S",
+    "MESSAGE_OPTIONS",
+    "RUN_OVER",
+    "SERVER_OPTIONS",
+    "SERVICE",
+    "ClientSecurity",
+    "ServerSecurity",
+    "is_loopback",
+    "pings",
+]
 
 SERVICE = "saddlebag.proto.v1.ParameterServer"
 
@@ -34,13 +46,34 @@ FATAL = (
 MESSAGE_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_FRAME_BYTES + 1024),  # a frame or a snapshot chunk, and no more
     ("grpc.max_send_message_length", MAX_FRAME_BYTES + 1024),
-    ("grpc.keepalive_time_ms", 20_000),  # a silent host is noticed within 30 s
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.bdp_probe", 0),  # windows stay at a frame, not at what a fast link would allow: they are memory
     ("grpc.http2.lookahead_bytes", 1 << 20),
 ]
+
+SERVER_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 128),  # of a connection: a worker has three, a client of predictions some for each thread
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # a peer that pings more often is no peer of ours
+]
+"""Beside those of messages and of `pings`."""
+
+LEASE_S = 10.0
+"""Within which a silent peer is noticed, where nothing else is said."""
+_SHORTEST_PING_S = 1.5  # above what servers bear
+
+
+def pings(lease_s: float = LEASE_S) -> list[tuple[str, int]]:
+    """Options by which a connection whose other end is silent ends within a lease: half of it until a ping, half to answer.
+
+    gRPC has two clocks for the answer: the second one, a minute by default, runs also while other data arrive.
+    """
+    half_ms = int(500 * max(lease_s, 2 * _SHORTEST_PING_S))
+    return [
+        ("grpc.keepalive_time_ms", half_ms),
+        ("grpc.keepalive_timeout_ms", half_ms),
+        ("grpc.http2.ping_timeout_ms", half_ms),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
 
 
 def _read(path: Path | None, what: str) -> bytes | None:
@@ -50,6 +83,35 @@ def _read(path: Path | None, what: str) -> bytes | None:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from error
+
+
+def _checked(context: ssl.SSLContext, certificate: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext:
+    """A context with these files; gRPC would say of a wrong one that the port is in use, or nothing at all.
+
+    Raises:
+        ConfigError: a file cannot be read, or does not hold what it should; by name.
+    """
+    if (certificate is None) != (key is None):
+        raise ConfigError("--tls-cert and --tls-key go together")
+    for path, what in ((certificate, "certificate"), (key, "private key"), (ca, "CA certificate")):
+        _read(path, what)
+    if certificate is not None and key is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
+        except ssl.SSLError as error:
+            raise ConfigError(f"{certificate} holds no certificate in PEM") from error
+        try:
+            context.load_cert_chain(certificate, key, password=lambda: "")
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise ConfigError(f"the private key {key} is not that of the certificate {certificate}") from error
+            raise ConfigError(f"{key} holds no private key in PEM, or one with a password") from error
+    if ca is not None:
+        try:
+            context.load_verify_locations(ca)
+        except ssl.SSLError as error:
+            raise ConfigError(f"{ca} holds no CA certificate in PEM") from error
+    return context
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,10 +140,9 @@ class ServerSecurity:
         """The credentials as gRPC takes them, or None for plain text.
 
         Raises:
-            ConfigError: only one of certificate and key is given, or a file cannot be read.
+            ConfigError: only one of certificate and key is given, or a file cannot be read or does not hold what it should.
         """
-        if (self.certificate is None) != (self.key is None):
-            raise ConfigError("--tls-cert and --tls-key go together")
+        _checked(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.certificate, self.key, self.ca)
         certificate, key = _read(self.certificate, "certificate"), _read(self.key, "private key")
         if certificate is None or key is None:
             return None
@@ -101,12 +162,23 @@ class ClientSecurity:
         """The credentials as gRPC takes them, or None for plain text.
 
         Raises:
-            ConfigError: only one of certificate and key is given, or a file cannot be read.
+            ConfigError: only one of certificate and key is given, or a file cannot be read or does not hold what it should.
         """
-        if (self.certificate is None) != (self.key is None):
-            raise ConfigError("--tls-cert and --tls-key go together")
-        if self.ca is None and self.certificate is None:
+        self.context()
+        if not self.encrypts:
             return None
         return grpc.ssl_channel_credentials(
             _read(self.ca, "CA certificate"), _read(self.key, "private key"), _read(self.certificate, "certificate")
         )
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether TLS is spoken."""
+        return self.ca is not None or self.certificate is not None
+
+    def context(self) -> ssl.SSLContext:
+        """The same for Python's own sockets; errors as `credentials`."""
+        context = ssl.create_default_context() if self.ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as gRPC
+        context.set_alpn_protocols(["h2"])
+        return _checked(context, self.certificate, self.key, self.ca)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from saddlebag.errors import ConfigError
 from saddlebag.proto.address import parse_address
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ServerSecurity
+from saddlebag.proto.endpoint import LEASE_S, MESSAGE_OPTIONS, SERVER_OPTIONS, ServerSecurity, pings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,9 @@ def require_free(
     security.require_safe(place.name, has_token, warn)
     security.credentials()
     if place.path:
+        folder = Path(place.path).parent
+        if not folder.is_dir():
+            raise ConfigError(f"cannot listen on {place}: there is no folder {folder}")
         return
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -45,7 +50,19 @@ def require_free(
                 probe.bind(where)
                 probe.listen(1)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {place}: {_REFUSED}") from error
+        raise ConfigError(f"cannot listen on {place}: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    """Why an address cannot be had."""
+    if isinstance(error, socket.gaierror):
+        return "the name is not known here"
+    known = {
+        errno.EADDRINUSE: "the port is in use",
+        errno.EADDRNOTAVAIL: "the address is not of this machine",
+        errno.EACCES: "this user may not open the port",
+    }
+    return known.get(error.errno or 0, error.strerror or str(error))
 
 
 async def open_port(
@@ -57,6 +74,7 @@ async def open_port(
     has_token: bool,
     warn: Callable[[str], None],
     servicer: health.aio.HealthServicer | None = None,
+    lease_s: float = LEASE_S,
 ) -> tuple[grpc.aio.Server, int]:
     """Serve a service with health and reflection beside it; returns the started server and its port.
 
@@ -68,13 +86,14 @@ async def open_port(
         has_token: whether the calls ask for a secret.
         warn: told what is not secured.
         servicer: answers questions about health; for services that can say they are ill.
+        lease_s: within which a silent client is to be noticed.
 
     Raises:
         ConfigError: the port is in use, or the address is not loopback and the server not secured.
     """
     place = parse_address(address, listening=True)
     security.require_safe(place.name, has_token, warn)
-    server = grpc.aio.server(options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(options=[*MESSAGE_OPTIONS, *SERVER_OPTIONS, *pings(lease_s)])
     server.add_generic_rpc_handlers((handler,))
     servicer = servicer or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -79,7 +79,8 @@ class ServerShell:
             ConfigError: the port is in use, or the address is not loopback and the server not secured.
         """
         token = bool(self._core.settings.token)
-        self._server, port = await open_port(SERVICE, handlers(self), address, security, has_token=token, warn=self._note)
+        ways: dict[str, Any] = {"has_token": token, "warn": self._note, "lease_s": self._core.settings.lease_s}
+        self._server, port = await open_port(SERVICE, handlers(self), address, security, **ways)
         return port
 
     async def run(self) -> None:

@@ -326,6 +326,18 @@ def test_no_server_is_a_clear_error(game: BilinearGame, game_method: AnyMethod) 
         asyncio.run(Cluster(game, game_method).worker(0, give_up_s=0.3).run(address, ClientSecurity()))
 
 
+def test_no_proxy_stands_between_processes_of_one_machine(
+    game: BilinearGame, game_method: AnyMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    cluster = Cluster(game, game_method)
+    asyncio.run(cluster.run())
+    assert cluster.core.finished == "max_rounds"
+
+
 @pytest.mark.parametrize("every", [1, 1000])
 def test_divergence_ends_the_run_alike_under_both_drivers(
     game: BilinearGame, reference: Callable[..., Outcome], every: int

@@ -13,7 +13,7 @@ import pytest
 from saddlebag.algorithms import AnyMethod, Judge, Stop, digest
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
-from saddlebag.errors import ConfigError, PeerLost
+from saddlebag.errors import ConfigError
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
@@ -55,10 +55,10 @@ def test_a_run_over_tls(game: BilinearGame, game_method: AnyMethod, pair: tuple[
         address = f"127.0.0.1:{await server.start('127.0.0.1:0', security)}"
         serving = asyncio.create_task(server.run())
         trusted = ClientSecurity(ca=certificate, **({"certificate": certificate, "key": key} if mutual else {}))
-        with pytest.raises(PeerLost):
-            await worker(0).run(address, ClientSecurity())  # plain text
+        with pytest.raises(ConfigError, match="the server speaks TLS, and this side plain text"):
+            await worker(0).run(address, ClientSecurity())
         if mutual:
-            with pytest.raises(PeerLost):
+            with pytest.raises(ConfigError, match="the server asks for a certificate of this side"):
                 await worker(0).run(address, ClientSecurity(ca=certificate))
         with pytest.raises(ConfigError, match="token is wrong"):
             await worker(0, token="guess").run(address, trusted)

@@ -15,8 +15,11 @@ import numpy as np
 from saddlebag.algorithms.groupwise import PartialMix
 from saddlebag.algorithms.groupwise.sharding import FIELDS as SHARD_NUMBERS
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ClientSecurity
+from saddlebag.proto.address import parse_address
+from saddlebag.proto.channel import open_channel
+from saddlebag.proto.endpoint import ClientSecurity
 from saddlebag.proto.groupwise import CLIENT_KEY, GROUPWISE_SERVICE, PROTOCOL, TOKEN_KEY, join_labels, join_rows, numbers
+from saddlebag.proto.probe import probe
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 
 if TYPE_CHECKING:
@@ -64,7 +67,8 @@ class GroupwiseClient:
 
     Raises:
         PeerLost: nobody answers at the address.
-        ConfigError: the server refuses the secret or speaks another protocol version.
+        ConfigError: the address is none, TLS does not fit (and how), or the server refuses the secret or speaks another
+            protocol version.
     """
 
     def __init__(
@@ -76,18 +80,21 @@ class GroupwiseClient:
         identity: str = "",
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
-        credentials = (security or ClientSecurity()).credentials()
-        options = [*MESSAGE_OPTIONS]
-        if credentials is None:
-            self._channel = grpc.insecure_channel(address, options)
-        else:
-            self._channel = grpc.secure_channel(address, credentials, options)
+        place, security = parse_address(address), security or ClientSecurity()
         self._address, self._timeout_s = address, timeout_s
         self.identity = identity or secrets.token_hex(16)
         if not _IDENTITY.fullmatch(self.identity):
             raise ConfigError(f"identity must be 1 to 128 letters, digits or one of ._-, got {self.identity!r}")
         self._metadata = ((CLIENT_KEY, self.identity), *(((TOKEN_KEY, token),) if token else ()))
-        self.about: pb.DescribeReply = self._call("Describe", pb.DescribeRequest(), pb.DescribeReply)
+        self._channel = open_channel(place, security)
+        try:
+            self.about: pb.DescribeReply = self._call("Describe", pb.DescribeRequest(), pb.DescribeReply)
+        except PeerLost as error:
+            self.close()
+            if (found := probe(place, security)) is None:
+                raise
+            kind = ConfigError if found.lasting else PeerLost
+            raise kind(f"no answer from the server at {address}: {found.text}") from error
         if self.about.protocol != PROTOCOL:
             raise ConfigError(f"the server speaks protocol version {self.about.protocol}, not {PROTOCOL}; use the same release")
 

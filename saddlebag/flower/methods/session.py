@@ -28,6 +28,7 @@ from saddlebag.launch.drivers.process import tune_process
 from saddlebag.launch.drivers.worker import run_worker
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import recipe_from_dict
+from saddlebag.proto.address import parse_address
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.server.shell import ServerShell
 
@@ -206,7 +207,7 @@ class _Server:
         shell, loop = ServerShell(self.core, observe=observe, note=self._note), asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(shell.stop)
         port = await shell.start(address, self._security)
-        self._bound = f"{address.rpartition(':')[0]}:{port}"
+        self._bound = str(parse_address(address, listening=True).at(port))
         self._ready.set()
         await shell.run()
 

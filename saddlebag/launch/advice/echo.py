@@ -20,7 +20,9 @@ import numpy as np
 
 from saddlebag.errors import ConfigError, PeerLost
 from saddlebag.proto.address import parse_address
-from saddlebag.proto.endpoint import MESSAGE_OPTIONS, ClientSecurity, ServerSecurity
+from saddlebag.proto.channel import open_channel
+from saddlebag.proto.endpoint import MESSAGE_OPTIONS, SERVER_OPTIONS, ClientSecurity, ServerSecurity, pings
+from saddlebag.proto.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,7 +96,7 @@ def serve_echo(
     credentials = security.credentials()
     server = grpc.server(
         futures.ThreadPoolExecutor(_THREADS),
-        options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)],
+        options=[*MESSAGE_OPTIONS, *SERVER_OPTIONS, *pings()],
         maximum_concurrent_rpcs=_THREADS,
     )
     methods = {
@@ -120,15 +122,10 @@ def measure_link(address: str, patience_s: float = 10.0, security: ClientSecurit
 
     Raises:
         PeerLost: nothing there answers, or not with these certificates.
-        ConfigError: a file of TLS is missing.
+        ConfigError: the address is none, or a file of TLS is missing or wrong.
     """
-    credentials = security.credentials() if security else None
-    opened = (
-        grpc.secure_channel(address, credentials, options=MESSAGE_OPTIONS)
-        if credentials
-        else grpc.insecure_channel(address, options=MESSAGE_OPTIONS)
-    )
-    with opened as channel:
+    place, security = parse_address(address, "--link"), security or ClientSecurity()
+    with open_channel(place, security) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=patience_s)
             latency_s = _latency(channel.stream_stream(f"/{SERVICE}/Return"))
@@ -136,7 +133,9 @@ def measure_link(address: str, patience_s: float = 10.0, security: ClientSecurit
             up = _rate(lambda size: swallow(_chunks(size), timeout=_DEADLINE_S), latency_s)
             down = _rate(lambda size: _drain(send(size.to_bytes(8, "little"), timeout=_DEADLINE_S)), latency_s)
         except grpc.FutureTimeoutError as error:
-            raise PeerLost(f"nothing answers at {address}; start 'saddlebag echo' there") from error
+            found = probe(place, security)
+            why = f": {found.text}" if found else ""
+            raise PeerLost(f"nothing answers at {address}{why}; start 'saddlebag echo' there") from error
         except grpc.RpcError as error:
             raise PeerLost(f"the link to {address} cannot be measured: {error.code().name}: {error.details()}") from error
     return Link(up=up, down=down, latency_s=latency_s, source=f"measured to {address}")

@@ -60,7 +60,14 @@ def run_worker(
             arrays, meta = store.load(store.rounds()[-1])
             require_same_recipe(meta.get("recipe"), recipe.canonical())
             core.restore(arrays, meta)
-        ways: dict[str, Any] = {"store": store, "give_up_s": give_up_s, "configure": configure, "note": note, "phases": phases}
+        ways: dict[str, Any] = {
+            "store": store,
+            "give_up_s": give_up_s,
+            "lease_s": recipe.server.lease_s,
+            "configure": configure,
+            "note": note,
+            "phases": phases,
+        }
         shell = WorkerShell(core, recipe=recipe.canonical(), token=token, **ways)
         asyncio.run(shell.run(address, security or ClientSecurity()))
         note(f"worker {rank}: {phases.rounds:,} rounds, {phases}")

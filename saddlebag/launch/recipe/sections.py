@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.errors import ConfigError, DataError
+from saddlebag.proto.address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,9 +183,7 @@ class ServerSection:
             raise ConfigError(f"server.round_deadline_s must be at least lease_s = {self.lease_s}, got {self.round_deadline_s}")
         if self.on_lost not in ("pause", "drop"):
             raise ConfigError(f"server.on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
-        host, _, port = self.address.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigError(f"server.address must read HOST:PORT, got {self.address!r}")
+        parse_address(self.address, "server.address", listening=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

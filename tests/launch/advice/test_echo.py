@@ -78,7 +78,9 @@ def test_what_a_peer_may_ask_for_is_bounded(address: str) -> None:
 
 
 def test_nobody_there() -> None:
-    with pytest.raises(PeerLost, match=r"nothing answers at 127\.0\.0\.1:1; start 'saddlebag echo' there"):
+    with pytest.raises(
+        PeerLost, match=r"nothing answers at 127\.0\.0\.1:1: nothing listens there; start 'saddlebag echo' there"
+    ):
         measure_link("127.0.0.1:1", patience_s=0.3)
 
 
