@@ -21,6 +21,7 @@ from saddlebag.launch.commands.echo import echo
 from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.inspect_compressor import inspect
 from saddlebag.launch.commands.list import list_
+from saddlebag.launch.commands.new import new
 from saddlebag.launch.commands.node import node
 from saddlebag.launch.commands.plot import plot
 from saddlebag.launch.commands.run import run
@@ -52,6 +53,7 @@ for _command in (
     groupwise,
     inspect,
     list_,
+    new,
     node,
     plot,
     run,

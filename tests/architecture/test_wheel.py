@@ -21,6 +21,9 @@ def test_wheel_brings_one_top_level_name(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"saddlebag"}
     assert "saddlebag/py.typed" in names
+    recipes = {f"saddlebag/recipes/{path.name}" for path in (ROOT / "saddlebag" / "recipes").glob("*.toml")}
+    assert recipes
+    assert recipes <= set(names)
 
 
 def test_standard_library_imports_from_the_root() -> None:

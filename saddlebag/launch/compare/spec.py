@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import build_method
-from saddlebag.launch.recipe import toml
 from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.launch.recipe.sections import parse_step_size
+from saddlebag.launch.recipe.shipped import open_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,9 +107,7 @@ def load_comparison(path: Path, sets: Sequence[str] = ()) -> tuple[Recipe, Compa
         ConfigError: a key is unknown, or a value has the wrong type or is out of range; or there is no target.
         DataError: the data file is missing.
     """
-    table = toml.read(path)
-    for assignment in sets:
-        toml.override(table, assignment)
+    path, table = open_recipe(path, sets, "compare")
     values = read_table(table.pop("compare", {}), "compare")
     with at("compare"):
         section = CompareSection(**fit(CompareSection, values, "compare"))

@@ -11,9 +11,9 @@ from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
 from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
-from saddlebag.launch.recipe import toml
 from saddlebag.launch.recipe.fields import at, fit, parameters_of, read_table
 from saddlebag.launch.recipe.plugins import find
+from saddlebag.launch.recipe.shipped import open_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,14 +197,18 @@ def load_groupwise(path: Path, sets: list[str]) -> tuple[GroupwiseRecipe, dict[s
     Raises:
         ConfigError: with the full path of the key.
     """
-    table = toml.read(path)
-    for assignment in sets:
-        toml.override(table, assignment)
+    path, table = open_recipe(path, sets, "groupwise")
     for key in ("source", "membership"):
         below = table.get("data", {})
         if isinstance(below, dict) and below.get(key) and below[key] != SYNTHETIC:
-            below[key] = str((path.parent / Path(str(below[key])).expanduser()).resolve())
+            below[key] = _located(Path(str(below[key])).expanduser(), path.parent)
     return groupwise_from_dict(table), table
+
+
+def _located(source: Path, folder: Path) -> str:
+    """A path of a recipe, which starts at the recipe's folder, or else at the working directory."""
+    beside, here = (folder / source).resolve(), source.resolve()
+    return str(here if here.exists() and not beside.exists() else beside)
 
 
 def groupwise_from_dict(table: dict[str, Any]) -> GroupwiseRecipe:

@@ -23,6 +23,7 @@ from saddlebag.launch.groupwise.report import summarise
 from saddlebag.launch.groupwise.stream import RoundStream, bounded
 from saddlebag.launch.groupwise.study import study_orders
 from saddlebag.launch.recipe import toml
+from saddlebag.launch.recipe.shipped import open_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +131,7 @@ def replay_file(path: Path, recipe_path: Path | None, sets: list[str]) -> tuple[
         ConfigError: the recipe is wrong.
         DataError: the file is malformed.
     """
-    table = toml.read(recipe_path) if recipe_path is not None else {}
+    table = open_recipe(recipe_path, (), "groupwise")[1] if recipe_path is not None else {}
     kept = {key: _part(key, table[key]) for key in _TABLES if key in table}
     for assignment in sets:
         toml.override(kept, assignment)

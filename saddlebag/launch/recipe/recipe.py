@@ -25,6 +25,7 @@ from saddlebag.launch.recipe.sections import (
     ServerSection,
     parse_step_size,
 )
+from saddlebag.launch.recipe.shipped import open_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,8 @@ _SECTIONS = {
     "server": ServerSection,
     "output": OutputSection,
 }
+_LIMITS = {"merit", "max_rounds", "max_iterations"}
+_USUAL_STOP: dict[str, Any] = {"merit": 1e-6, "max_rounds": 20_000}  # of a recipe that sets no limit
 _PLAIN = ("title", "seed", "workers", "ranks", "driver")
 _ELSEWHERE = "compare"  # a table that `saddlebag compare` reads; a single run has no use for it
 _TOP = (*_PLAIN, "problem", "method", "baseline", *_SECTIONS, _ELSEWHERE)
@@ -54,7 +57,7 @@ class Recipe:
     Attributes:
         title: for people.
         seed: of the run: coins, supports, rounding. A problem has its own, `problem.seed`.
-        workers: ranks 0 to workers - 1 take part.
+        workers: how many; ranks 0 to workers - 1 take part.
         ranks: into how many parts a worker's batch is divided: a worker that is a node of torchrun has so many processes, every
             other one computes the parts one after the other, to the same bits. A node with `ranks` = 1 may have any number.
         driver: "grpc" (a server, and a process for each worker), "simulate" (one process), or "collective" (a process for each
@@ -65,7 +68,7 @@ class Recipe:
 
     title: str = ""
     seed: int = 0
-    workers: int
+    workers: int = 4
     ranks: int = 1
     driver: Driver = "grpc"
     problem: ProblemSection
@@ -163,17 +166,15 @@ def load_recipe(path: str | Path, sets: tuple[str, ...] | list[str] = ()) -> Rec
     """Read a recipe file.
 
     Args:
-        path: of the file; relative paths inside it start at its folder, or else at the working directory.
+        path: of the file, or the name of a recipe that comes with the installation; relative paths inside a file start at its
+            folder, or else at the working directory.
         sets: overrides, `key.path=value`.
 
     Raises:
         ConfigError: a key is unknown, or a value has the wrong type or is out of range; the message names the key's path.
         DataError: the data file is missing.
     """
-    path = Path(path)
-    table = toml.read(path)
-    for assignment in sets:
-        toml.override(table, assignment)
+    path, table = open_recipe(path, sets, "run")
     return recipe_from_dict(table, folder=path.parent, stem=path.stem)
 
 
@@ -182,7 +183,7 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
     for key in table:
         if key not in _TOP:
             raise unknown(f"{key} is no known key", key, _TOP)
-    for key in ("problem", "method", "stop"):
+    for key in ("problem", "method"):
         if key not in table:
             raise ConfigError(f"{key} is missing; a recipe needs a table [{key}]")
     given = [field.name for field in dataclasses.fields(Recipe) if field.name not in _PLAIN]
@@ -191,7 +192,10 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
     for key, section in _SECTIONS.items():
         if key in table:
             with at(key):
-                sections[key] = section(**fit(section, read_table(table[key], key), key))
+                values = fit(section, read_table(table[key], key), key)
+                limited = key != "stop" or not _LIMITS.isdisjoint(values)
+                sections[key] = section(**values if limited else _USUAL_STOP | values)
+    sections.setdefault("stop", Stop(**_USUAL_STOP))
     if "data" in sections:
         sections["data"] = _locate(sections["data"], folder)
     output = sections.get("output", OutputSection())

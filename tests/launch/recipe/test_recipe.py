@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from saddlebag.algorithms.simulate import Stop
 from saddlebag.compression import COMPRESSORS, Unbiased, make_compressor
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.recipe import toml
@@ -111,7 +112,6 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
         ("stop.every=2.5", r"stop\.every must be a whole number, got 2\.5"),
         ("stop.every=0", r"stop\.every must be at least 1, got 0"),
         ("stop=3", r"stop must be a table, got 3"),
-        ("stop={}", r"stop needs one of merit"),
         ("workers=true", r"workers must be a whole number, got True"),
         ("workers=0", r"workers must lie in \[1, 65,536\], got 0"),
         ("workers=100000000", r"workers must lie in \[1, 65,536\], got 100000000"),
@@ -169,8 +169,15 @@ def test_a_file_that_is_missing_or_no_toml(tmp_path: Path) -> None:
         load_recipe(tmp_path / "bad.toml")
     with pytest.raises(ConfigError, match="method is missing"):
         recipe_from_dict({"workers": 1, "problem": {"name": "bilinear"}, "stop": {"merit": 1.0}})
-    with pytest.raises(ConfigError, match="workers is missing; give a whole number"):
-        recipe_from_dict({"problem": {"name": "bilinear"}, "method": {"name": "ogda"}, "stop": {"merit": 1.0}})
+
+
+def test_a_recipe_of_four_lines_has_workers_and_a_stop() -> None:
+    recipe = recipe_from_dict({"problem": {"name": "bilinear"}, "method": {"name": "ogda"}})
+    assert (recipe.workers, recipe.stop) == (4, Stop(merit=1e-6, max_rounds=20_000))
+    spaced = recipe_from_dict({"problem": {"name": "bilinear"}, "method": {"name": "ogda"}, "stop": {"every": 10}})
+    assert spaced.stop == Stop(merit=1e-6, max_rounds=20_000, every=10)
+    limited = recipe_from_dict({"problem": {"name": "bilinear"}, "method": {"name": "ogda"}, "stop": {"max_iterations": 7}})
+    assert limited.stop == Stop(max_iterations=7)
 
 
 @pytest.fixture
