@@ -74,8 +74,6 @@ class DenseMean:
 
     means: list[Vector]  # the head of the latest mean, for the check
 
-    replica_type, worker_type, server_type = Still, Nothing, Nothing
-
     def init_replica(self, z_D: Vector) -> Still:
         return Still(z_D)
 

@@ -51,8 +51,6 @@ class Exchange:
     compressor: Compressor
     downlink: list[Payload]  # the latest, for the check
 
-    replica_type, worker_type, server_type = Still, Nothing, Nothing
-
     def init_replica(self, z_D: Vector) -> Still:
         return Still(z_D)
 

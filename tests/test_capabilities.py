@@ -85,8 +85,6 @@ def all_looked_up() -> tuple[str, ...]:
 
 LEFT = (
     "algorithms/groupwise/",  # learners and mixers
-    "algorithms/networks/flat.py",
-    "algorithms/wrapped.py",
     "client/ddp/",
     "client/groupwise/shards.py",
     "launch/",

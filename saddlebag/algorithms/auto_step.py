@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 
@@ -40,10 +40,10 @@ from saddlebag.algorithms.wrapped import Wrapped
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saddlebag.algorithms.base import Message, Operator, Problem, ReplicaState
-    from saddlebag.compression import Draws, Mean, Vector
+    from saddlebag.algorithms.base import Message, Problem, ReplicaState
+    from saddlebag.compression import Draws, Vector
 
-__all__ = ["AutoStep", "Pace", "Steerable", "StepSize", "Strain", "automatic", "optimistic_strain", "square"]
+__all__ = ["AutoStep", "Pace", "Paced", "Steerable", "StepSize", "Strain", "automatic", "optimistic_strain", "square"]
 
 StepSize: TypeAlias = float | str | None
 """A number, "auto" or "auto from NUMBER" (with the first step), or None for the step of the theory."""
@@ -103,7 +103,7 @@ def optimistic_strain(before: ReplicaState, after: ReplicaState, change_D: Vecto
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pace:
-    """The state of the rule, which joins a method's replica.
+    """The state of the rule.
 
     Attributes:
         step_size: gamma of the coming iteration.
@@ -121,55 +121,44 @@ class Pace:
     calm: int
 
     def learn(self, strain: Strain | None, *, iteration: int = _LONGEST_FILLING) -> Lesson:
-        """What an iteration shows, given how many are complete: the fields after it, and whether its step is to be taken."""
+        """What an iteration shows, given how many are complete: the pace after it, and whether its step is to be taken."""
         if strain is None:
-            return Lesson(self._fields(), taken=True)
+            return Lesson(self, taken=True)
         if not strain.finite:
-            return Lesson(self._fields(step_size=self.step_size / 2.0 or self.step_size, pending=_NONE, calm=0), taken=False)
+            halved = dataclasses.replace(self, step_size=self.step_size / 2.0 or self.step_size, pending=_NONE, calm=0)
+            return Lesson(halved, taken=False)
         if strain.news is not None and self.phase == _WAITING and iteration < _LONGEST_FILLING:
             return self._fill(strain)
         new, pending = (self.pending, strain.moved) if strain.early else (strain.moved, _NONE)
         if new < 0:  # the first displacement
-            return Lesson(self._fields(pending=pending), taken=True)
+            return Lesson(dataclasses.replace(self, pending=pending), taken=True)
         if new == 0 or strain.change == 0:  # nothing moved, or compression hides the change
-            return Lesson(self._fields(pending=pending), taken=True)
+            return Lesson(dataclasses.replace(self, pending=pending), taken=True)
         memory = 1.0 - (1.0 - _MEMORY) / strain.patience
         change, moved = memory * self.change + strain.change, memory * self.moved + new
         r = self.step_size * math.sqrt(change / moved)
         factor, phase, calm = _next(r, self.phase, self.calm, strain.patience)
         step_size = self.step_size * factor
         taken = r < _HOPELESS
-        return Lesson(
-            self._fields(
-                step_size=step_size if 0.0 < step_size < math.inf else self.step_size,
-                change=change,
-                moved=moved,
-                pending=pending if taken else _NONE,
-                phase=phase,
-                calm=calm,
-            ),
-            taken,
-        )
+        step_size = step_size if 0.0 < step_size < math.inf else self.step_size
+        return Lesson(Pace(step_size, change, moved, pending if taken else _NONE, phase, calm), taken)
 
     def _fill(self, strain: Strain) -> Lesson:
         """Stand still until memories have settled, then make the first step."""
         assert strain.news is not None
         if strain.moved == 0:  # nothing is known yet, or nothing is left to do
-            return Lesson(self._fields(), taken=False)
+            return Lesson(self, taken=False)
         calm = self.calm + 1 if strain.news < _SETTLED**2 else 0
         if calm < _SETTLED_ROUNDS:
-            return Lesson(self._fields(calm=calm), taken=False)
-        return Lesson(self._fields(phase=_SEARCHING, calm=0, pending=strain.moved), taken=True)
-
-    def _fields(self, **changes: Any) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _NAMES} | changes
+            return Lesson(dataclasses.replace(self, calm=calm), taken=False)
+        return Lesson(dataclasses.replace(self, phase=_SEARCHING, calm=0, pending=strain.moved), taken=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """The fields of `Pace` after an iteration, and whether its step is taken."""
+    """The pace after an iteration, and whether its step is taken."""
 
-    pace: dict[str, Any]
+    pace: Pace
     taken: bool
 
 
@@ -188,14 +177,27 @@ def _next(r: float, phase: int, calm: int, patience: float) -> tuple[float, int,
     return max(0.5, ratio * ratio), _TRACKING, 0
 
 
-_NAMES = tuple(field.name for field in dataclasses.fields(Pace))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Paced:
+    """A method's replica, and the pace of its steps."""
+
+    state: Any
+    pace: Pace
+
+    @property
+    def z_D(self) -> Vector:
+        """The iterate."""
+        return cast("Vector", self.state.z_D)
+
+    @property
+    def iteration(self) -> int:
+        """Completed iterations."""
+        return int(self.state.iteration)
 
 
+@runtime_checkable
 class Steerable(Protocol):
-    """What a method adds so that its step can be steered, beside a field `step_size`; a frozen dataclass like every method."""
-
-    paced_type: Any
-    """Its replica joined with `Pace`."""
+    """A method whose step can be steered by `step_size = "auto"`; that step is its field `step_size`."""
 
     def strain(self, before: Any, down: Message, after: Any) -> Strain | None:
         """What a round showed, given the replicas before and after it; None within an iteration."""
@@ -209,46 +211,31 @@ class AutoStep(Wrapped):
     """A method under the rule; itself a method.
 
     Attributes:
-        method: a `Method` and `Steerable`, for which Python has no type; its own `step_size` is not used.
+        method: a `Method` that is `Steerable`; its own `step_size` is not used.
         first_step: gamma of the first iteration; any that is not far too large will do.
     """
 
     first_step: float = _FIRST_STEP
 
-    replica_type = worker_type = server_type = Pace  # of the class; an instance has those of its method
-
     def __post_init__(self) -> None:
         check_step(self.first_step)
-        object.__setattr__(self, "replica_type", self.method.paced_type)
-        object.__setattr__(self, "worker_type", self.method.worker_type)
-        object.__setattr__(self, "server_type", self.method.server_type)
 
-    def at(self, replica: Pace) -> Any:
+    def _at(self, replica: Paced) -> Any:
         """The method at the replica's step."""
-        return dataclasses.replace(self.method, step_size=replica.step_size)
+        method: Any = self.method  # a dataclass that is steerable, for which Python has no type
+        return dataclasses.replace(method, step_size=replica.pace.step_size)
 
-    def _joined(self, replica: Any, pace: dict[str, Any]) -> Any:
-        fields = {field.name: getattr(replica, field.name) for field in dataclasses.fields(replica)}
-        return self.method.paced_type(**(fields | pace))
+    def _inner(self, replica: Paced) -> Any:
+        return replica.state
 
-    def init_replica(self, z_D: Vector) -> Any:
-        start = (self.first_step, 0.0, 0.0, _NONE, _WAITING, 0)
-        return self._joined(self.method.init_replica(z_D), dict(zip(_NAMES, start, strict=True)))
+    def init_replica(self, z_D: Vector) -> Paced:
+        return Paced(self.method.init_replica(z_D), Pace(self.first_step, 0.0, 0.0, _NONE, _WAITING, 0))
 
-    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
-        done: tuple[Any, Message] = self.at(replica).worker_step(replica, own, operator, draws)
-        return done
-
-    def server_step(self, replica: Any, own: Any, means: tuple[Mean, ...], draws: Draws) -> tuple[Any, Message]:
-        done: tuple[Any, Message] = self.at(replica).server_step(replica, own, means, draws)
-        return done
-
-    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
-        method = self.at(replica)
-        after = method.replay(replica, down, draws)
-        strain = method.strain(replica, down, after)
-        lesson = replica.learn(strain, iteration=replica.iteration)
-        return self._joined(after if lesson.taken else method.stay(replica, after), lesson.pace)
+    def replay(self, replica: Paced, down: Message, draws: Draws) -> Paced:
+        method, before = self._at(replica), replica.state
+        after = method.replay(before, down, draws)
+        lesson = replica.pace.learn(method.strain(before, down, after), iteration=replica.iteration)
+        return Paced(after if lesson.taken else method.stay(before, after), lesson.pace)
 
 
 class SelectiveAutoStep(AutoStep):
@@ -256,11 +243,13 @@ class SelectiveAutoStep(AutoStep):
 
     @property
     def drifting(self) -> tuple[str, ...]:
-        return (*self.method.drifting, *_NAMES)
+        assert isinstance(self.method, Selective)
+        names = (f"pace.{field.name}" for field in dataclasses.fields(Pace))
+        return (*(f"state.{name}" for name in self.method.drifting), *names)
 
-    def select(self, replica: Any, draws: Draws, members: tuple[int, ...]) -> tuple[int, ...]:
-        chosen: tuple[int, ...] = self.method.select(replica, draws, members)
-        return chosen
+    def select(self, replica: Paced, draws: Draws, members: tuple[int, ...]) -> tuple[int, ...]:
+        assert isinstance(self.method, Selective)
+        return self.method.select(replica.state, draws, members)
 
 
 def automatic(method: Any, step_size: str, problem: Problem) -> AutoStep:

@@ -130,17 +130,9 @@ S = TypeVar("S")
 class Method(Protocol[R, W, S]):
     """A distributed method; a frozen dataclass whose fields are its hyper-parameters.
 
-    States are frozen dataclasses of float64 vectors and numbers (see `state.py`); arguments are never mutated.
+    States are frozen dataclasses of float64 vectors, numbers and further states (see `state.py`); arguments are never mutated.
+    Every replica has the fields and shapes of `init_replica`'s, every own state those of `init_worker`'s or `init_server`'s.
     """
-
-    @property
-    def replica_type(self) -> type[R]: ...
-
-    @property
-    def worker_type(self) -> type[W]: ...
-
-    @property
-    def server_type(self) -> type[S]: ...
 
     def init_replica(self, z_D: Vector) -> R:
         """The replicated state at the start, or at a restart from z."""

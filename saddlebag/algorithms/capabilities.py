@@ -12,17 +12,20 @@ if TYPE_CHECKING:
     from torch import nn
 
     from saddlebag.algorithms.base import Operator
+    from saddlebag.compression.base import Compressor
     from saddlebag.compression.combinators.per_tensor import Tensor
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
 __all__ = [
-    "CompressesBothWays",
+    "Compresses",
     "Divisible",
     "Foresees",
     "HasLocalBlocks",
     "HasModules",
+    "HasProbability",
     "HasSolution",
+    "HasStepSize",
     "HasTensors",
     "HasTexts",
     "HasTokenizer",
@@ -138,14 +141,27 @@ class OnDevice(Protocol):
 
 
 @runtime_checkable
-class CompressesBothWays(Protocol):
-    """A method with a compressor for each direction."""
+class Compresses(Protocol):
+    """A method whose workers compress what they send."""
 
     @property
-    def up(self) -> Any: ...
+    def up(self) -> Compressor: ...
+
+
+@runtime_checkable
+class HasStepSize(Protocol):
+    """A method with a step size that is a number."""
 
     @property
-    def down(self) -> Any: ...
+    def step_size(self) -> float: ...
+
+
+@runtime_checkable
+class HasProbability(Protocol):
+    """A method that renews something by a coin, such as an anchor."""
+
+    @property
+    def probability(self) -> float: ...
 
 
 @runtime_checkable

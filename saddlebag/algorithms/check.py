@@ -23,7 +23,8 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
 
     1. The three steps are functions: equal arguments give equal bits, and arguments are not changed.
     2. Messages have the announced parts and sizes, and mean the same after `wire`.
-    3. States survive `pack` and `unpack`, so a run that is saved and restored at any round keeps its trajectory.
+    3. States keep the type and shapes of the first ones and survive `pack` and `unpack`, so a run that is saved and restored at
+       any round keeps its trajectory.
     4. The operator is only asked through the given function, at feasible points: prox(z, 0+) = z there.
     5. The server half keeps nothing of the means: their memory serves the next round.
     6. A restart, from the replica's z or from all of it, gives a valid replica there.
@@ -33,6 +34,7 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     replica = method.init_replica(problem.start())
     workers = [method.init_worker(replica) for _ in range(problem.num_workers)]
     server = method.init_server(replica)
+    first, first_worker, first_server = replica, workers[0], server
     for round_ in range(num_rounds):
         draws = Draws(seed, round_, SERVER)
         sizes = method.uplink_sizes(replica, draws)
@@ -55,11 +57,11 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
             _check_drift(method, before, replica, wire, draws)
         assert isinstance(replica.iteration, int)
         assert len(replica.z_D) == problem.dimension
-        replica, server = _restored(replica, problem), _restored(server, problem)
-        workers = [_restored(own, problem) for own in workers]
+        replica, server = _restored(replica, first), _restored(server, first_server)
+        workers = [_restored(own, first_worker) for own in workers]
     assert replica.iteration > 0, f"{method}: {num_rounds} rounds completed no iteration"
     for after in (method.init_replica(replica.z_D), restarted(method, replica)):
-        assert np.array_equal(_restored(after, problem).z_D, replica.z_D), f"{method}: a restart moved z"
+        assert np.array_equal(_restored(after, first).z_D, replica.z_D), f"{method}: a restart moved z"
 
 
 def _selected(method: AnyMethod, replica: Any, draws: Draws, num_workers: int) -> tuple[int, ...]:
@@ -110,17 +112,28 @@ def _checked(message: Message, sizes: tuple[int, ...], draws: Draws, wire: Wire 
     return received
 
 
-def _restored(state: Any, problem: Problem) -> Any:
+def _restored(state: Any, first: Any) -> Any:
+    """The state from its packed form, given the one at the start."""
     name = type(state).__name__
-    for field in dataclasses.fields(state):
-        dtype = getattr(getattr(state, field.name), "dtype", np.float64)
-        assert dtype == np.float64, f"{name}.{field.name} is {dtype}; states hold float64"
+    _check_types(state, first)
     try:
-        restored = unpack(type(state), pack(state), problem.dimension)
+        restored = unpack(first, pack(state))
     except StateError as error:
         raise AssertionError(f"{name} does not survive pack and unpack: {error}") from error
     assert digest(restored) == digest(state), f"{name} does not survive pack and unpack"
     return restored
+
+
+def _check_types(state: Any, first: Any) -> None:
+    """A state is of one type with the first of its kind, through all that it nests; vectors are float64."""
+    name = type(state).__name__
+    assert type(state) is type(first), f"{name} is no {type(first).__name__}, as which this state began"
+    for field in dataclasses.fields(state):
+        value, example = getattr(state, field.name), getattr(first, field.name)
+        if dataclasses.is_dataclass(example):
+            _check_types(value, example)
+        elif isinstance(value, np.ndarray):
+            assert value.dtype == np.float64, f"{name}.{field.name} is {value.dtype}; states hold float64"
 
 
 def _feasible(problem: Problem, operator: Operator) -> Operator:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep
+from saddlebag.algorithms.base import restarted
 from saddlebag.algorithms.participation import Selective
 from saddlebag.algorithms.wrapped import Wrapped
 from saddlebag.errors import ConfigError, StateError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Message, Operator
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["KeepsBlocks", "LocalOperator", "with_local_blocks"]
+__all__ = ["KeepsBlocks", "LocalOperator", "WithBlock", "with_local_blocks"]
 
 
 @runtime_checkable
@@ -41,6 +42,14 @@ class LocalOperator(Protocol):
         """(F_m(z, block, draws), the block moved by one step of ascent): a function."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class WithBlock:
+    """A worker's state in the method, and its block; a block without coordinates before the first step."""
+
+    state: Any
+    block_E: Vector
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeepsBlocks(Wrapped):
     """A method whose workers keep a block beside their state; itself a method.
@@ -49,31 +58,15 @@ class KeepsBlocks(Wrapped):
         method: what exchanges theta's part.
     """
 
-    worker_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
+    def restart(self, replica: Any) -> Any:
+        """The replica with which the method begins an epoch."""
+        return restarted(self.method, replica)
 
-    def __post_init__(self) -> None:
-        inner = [(field.name, field.type) for field in dataclasses.fields(self.method.worker_type)]
-        made = dataclasses.make_dataclass("WorkerWithBlock", [*inner, ("block_E", "Block")], frozen=True, eq=False)
-        object.__setattr__(self, "worker_type", made)
-
-    def __getattr__(self, name: str) -> Any:
-        """What else the method offers: its step size, compressors, types of states."""
-        if name.startswith("__") or name == "method":
-            raise AttributeError(name)
-        return getattr(self.method, name)
-
-    def _joined(self, own: Any, block_E: Vector) -> Any:
-        return self.worker_type(**{f.name: getattr(own, f.name) for f in dataclasses.fields(own)}, block_E=block_E)
-
-    def _inner(self, own: Any) -> Any:
-        inner = self.method.worker_type
-        return inner(**{field.name: getattr(own, field.name) for field in dataclasses.fields(inner)})
-
-    def init_worker(self, replica: Any) -> Any:
+    def init_worker(self, replica: Any) -> WithBlock:
         """With an empty block: the first step asks the operator for its size."""
-        return self._joined(self.method.init_worker(replica), np.empty(0))
+        return WithBlock(self.method.init_worker(replica), np.empty(0))
 
-    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
+    def worker_step(self, replica: Any, own: WithBlock, operator: Operator, draws: Draws) -> tuple[WithBlock, Message]:
         """The method's own step; the block moves by what its first value says.
 
         Raises:
@@ -81,8 +74,8 @@ class KeepsBlocks(Wrapped):
         """
         keeper: Any = operator
         if not isinstance(keeper, LocalOperator):  # of another problem: there is nothing to keep
-            inner, up = self.method.worker_step(replica, self._inner(own), operator, draws)
-            return self._joined(inner, own.block_E), up
+            state, up = self.method.worker_step(replica, own.state, operator, draws)
+            return WithBlock(state, own.block_E), up
         size, block_E = keeper.block_size, own.block_E
         if len(block_E) not in (0, size):
             raise StateError(f"the worker's block must have {size} coordinates, got {len(block_E)}")
@@ -94,8 +87,8 @@ class KeepsBlocks(Wrapped):
             moved.append(after_E)
             return value_D
 
-        inner, up = self.method.worker_step(replica, self._inner(own), ask, draws)
-        return self._joined(inner, moved[0] if moved else block_E), up
+        state, up = self.method.worker_step(replica, own.state, ask, draws)
+        return WithBlock(state, moved[0] if moved else block_E), up
 
 
 def with_local_blocks(method: AnyMethod) -> KeepsBlocks:

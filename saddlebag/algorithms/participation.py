@@ -11,12 +11,12 @@ rounds with idle workers change, exactly, as float64. `Arrears` decides, and all
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from saddlebag.algorithms.base import AnyMethod, Message
+from saddlebag.algorithms.state import Arrays, pack, unpack
 from saddlebag.compression import Dense
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Selective(Protocol):
 
     @property
     def drifting(self) -> tuple[str, ...]:
-        """The fields of the replica that rounds with idle workers may change; the others change in full rounds only."""
+        """The names that `pack` gives to what rounds with idle workers may change; the rest changes in full rounds only."""
 
     def select(self, replica: Any, draws: Draws, members: tuple[int, ...]) -> tuple[int, ...]:
         """The members that take part, ascending; all of them in a round that synchronises."""
@@ -44,35 +44,37 @@ def participants(method: AnyMethod, replica: Any, draws: Draws, members: tuple[i
     return method.select(replica, draws, members) if isinstance(method, Selective) else members
 
 
-def _split(method: Selective, replica: Any) -> tuple[list[str], list[str]]:
-    """The names of the drifting vectors and of the drifting numbers."""
-    vectors = [name for name in method.drifting if isinstance(getattr(replica, name), np.ndarray)]
-    return vectors, [name for name in method.drifting if name not in vectors]
+def _split(method: Selective, replica: Any) -> tuple[Arrays, Arrays]:
+    """The drifting vectors and the drifting numbers by name."""
+    arrays = pack(replica)
+    drifting = {name: arrays[name] for name in method.drifting}
+    vectors = {name: array for name, array in drifting.items() if array.ndim}
+    return vectors, {name: array for name, array in drifting.items() if not array.ndim}
 
 
 def catch_up_sizes(method: Selective, replica: Any) -> tuple[int, ...]:
     """The dimension of each part of a catch-up."""
     vectors, numbers = _split(method, replica)
-    return (len(replica.z_D),) * len(vectors) + (len(numbers),) * bool(numbers)
+    return tuple(map(len, vectors.values())) + (len(numbers),) * bool(numbers)
 
 
 def catch_up(method: Selective, replica: Any) -> Message:
     """What brings a worker that was idle to this replica: the drifting vectors, then the drifting numbers, all float64."""
     vectors, numbers = _split(method, replica)
-    parts = [Dense(getattr(replica, name)) for name in vectors]
+    parts = [Dense(vector) for vector in vectors.values()]
     if numbers:
-        parts.append(Dense(np.array([float(getattr(replica, name)) for name in numbers])))
+        parts.append(Dense(np.array([float(number) for number in numbers.values()])))
     return Message(tuple(parts))
 
 
 def caught_up(method: Selective, replica: Any, message: Message) -> Any:
     """The replica of a worker that was idle, brought to the present by a catch-up."""
     vectors, numbers = _split(method, replica)
-    values: dict[str, Any] = {name: part.dense() for name, part in zip(vectors, message.parts, strict=False)}
+    values: Arrays = {name: part.dense() for name, part in zip(vectors, message.parts, strict=False)}
     if numbers:
-        for name, value in zip(numbers, message.parts[-1].dense(), strict=True):
-            values[name] = type(getattr(replica, name))(value)
-    return dataclasses.replace(replica, **values)
+        for (name, number), value in zip(numbers.items(), message.parts[-1].dense(), strict=True):
+            values[name] = np.asarray(value, dtype=number.dtype)
+    return unpack(replica, pack(replica) | values)
 
 
 class Arrears:

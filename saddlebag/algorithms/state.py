@@ -1,10 +1,15 @@
-"""States as named arrays: one flat form for checkpoints, snapshots and digests."""
+"""States as named arrays: one flat form for checkpoints, snapshots, catch-ups and digests.
+
+A state is a frozen dataclass of float64 vectors, numbers, and further states, whose fields get dotted names: `pace.step_size`.
+What a method's parameters leave out of a state is None there, always. So every state of a kind has the names and shapes of the
+one at the start, which serves `unpack` as the example; no type has to be written down.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Any, NewType, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,48 +19,80 @@ from saddlebag.errors import StateError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Block", "digest", "pack", "unpack"]
+__all__ = ["digest", "pack", "unpack"]
 
 T = TypeVar("T")
-Block = NewType("Block", npt.NDArray[np.float64])
-"""A float64 vector of any length: what one worker keeps for itself."""
+Arrays = dict[str, npt.NDArray[Any]]
 _SCALARS: dict[type, type[np.generic]] = {int: np.int64, bool: np.bool_, float: np.float64}
-_SCALARS_BY_NAME = {kind.__name__: dtype for kind, dtype in _SCALARS.items()}  # annotations are mostly strings at run time
 
 
-def pack(state: Any, prefix: str = "") -> dict[str, npt.NDArray[Any]]:
-    """The fields of a state by name, after a prefix: float64 vectors as they are, numbers as 0-d arrays."""
-    arrays = {}
+def pack(state: Any, prefix: str = "") -> Arrays:
+    """The fields of a state by name, after a prefix: float64 vectors as they are, numbers as 0-d arrays.
+
+    Example:
+        >>> import dataclasses
+        >>> Inner = dataclasses.make_dataclass("Inner", ["step_size"])
+        >>> Outer = dataclasses.make_dataclass("Outer", ["z_D", "pace", "memory_D"])
+        >>> pack(Outer(np.zeros(2), Inner(0.5), None))
+        {'z_D': array([0., 0.]), 'pace.step_size': array(0.5)}
+    """
+    arrays: Arrays = {}
     for field in dataclasses.fields(state):
-        value = getattr(state, field.name)
-        scalar = _SCALARS.get(type(value))
-        arrays[prefix + field.name] = np.asarray(value, dtype=scalar if scalar else np.float64)
+        name, value = prefix + field.name, getattr(state, field.name)
+        if dataclasses.is_dataclass(value):
+            arrays |= pack(value, f"{name}.")
+        elif value is not None:
+            arrays[name] = np.asarray(value, dtype=_SCALARS.get(type(value), np.float64))
     return arrays
 
 
-def unpack(state_type: type[T], arrays: Mapping[str, npt.NDArray[Any]], dimension: int, prefix: str = "") -> T:
+def unpack(like: T, arrays: Mapping[str, npt.NDArray[Any]], prefix: str = "") -> T:
     """The state that `pack` gave under the same prefix.
 
+    Args:
+        like: a state of the same kind, such as the one at the start. Where it has a vector without coordinates, one of any
+            length is taken: what a worker finds out in its first step.
+        arrays: by name; those with another prefix are left alone.
+        prefix: of the names.
+
     Raises:
-        StateError: a field is missing, has another type, or is not a finite vector of the given dimension (of any, a `Block`).
+        StateError: a field is missing or unknown, has another type, or is not a finite vector of the example's length.
     """
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(state_type):  # type: ignore[arg-type]
-        name, kind = field.name, str(getattr(field.type, "__name__", field.type))
-        scalar = _SCALARS_BY_NAME.get(kind)
-        if prefix + name not in arrays:
-            raise StateError(f"{state_type.__name__}.{name} is missing; present: {', '.join(sorted(arrays)) or 'nothing'}")
-        array = arrays[prefix + name]
-        size = array.size if kind == "Block" else dimension
-        shape, dtype = ((), scalar) if scalar else ((size,), np.float64)
-        if array.shape != shape or array.dtype != dtype:
+    state = _unpacked(like, arrays, prefix)
+    known = pack(state, prefix)
+    for name in arrays:
+        if name.startswith(prefix) and name not in known:
             raise StateError(
-                f"{state_type.__name__}.{name} must be {np.dtype(dtype).name} of shape {shape}, got {array.dtype} {array.shape}"
+                f"{type(like).__name__} has no {name.removeprefix(prefix)}; it has {', '.join(known) or 'nothing'}"
             )
-        if array.dtype == np.float64 and not np.isfinite(array).all():
-            raise StateError(f"{state_type.__name__}.{name} holds NaN or infinity")
-        values[name] = array.item() if scalar else array
-    return state_type(**values)
+    return state
+
+
+def _unpacked(like: T, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> T:
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(like):  # type: ignore[arg-type]  # a state is a dataclass, which T cannot say
+        name, example = field.name, getattr(like, field.name)
+        if dataclasses.is_dataclass(example):
+            values[name] = _unpacked(example, arrays, f"{prefix}{name}.")
+        elif example is None:
+            values[name] = None
+        else:
+            values[name] = _field(f"{type(like).__name__}.{name}", example, arrays, prefix + name)
+    return dataclasses.replace(like, **values)  # type: ignore[type-var]
+
+
+def _field(what: str, example: Any, arrays: Mapping[str, npt.NDArray[Any]], name: str) -> Any:
+    """One vector or number, checked against the example's."""
+    if name not in arrays:
+        raise StateError(f"{what} is missing; present: {', '.join(sorted(arrays)) or 'nothing'}")
+    array = arrays[name]
+    dtype = np.dtype(_SCALARS.get(type(example), np.float64))
+    shape = (len(example) or array.size,) if isinstance(example, np.ndarray) else ()
+    if array.shape != shape or array.dtype != dtype:
+        raise StateError(f"{what} must be {dtype.name} of shape {shape}, got {array.dtype} {array.shape}")
+    if array.dtype == np.float64 and not np.isfinite(array).all():
+        raise StateError(f"{what} holds NaN or infinity")
+    return array if shape else array.item()
 
 
 def digest(state: Any) -> int:

@@ -6,54 +6,64 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saddlebag.algorithms.base import Message, Operator
+    from saddlebag.algorithms.base import AnyMethod, Message, Operator
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["Wrapped"]
+__all__ = ["Wrapped", "unwrapped"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wrapped:
     """Passes every function of `Method` on.
 
+    A subclass whose replica holds the inner one's says so in `_inner`, and one that changes the method from round to round in
+    `_at`. What the inner method can do beside the contract is asked of `unwrapped`.
+
     Attributes:
-        method: the inner one. Its type is Any, for a subclass asks for more than `Method` has.
+        method: the inner one.
     """
 
-    method: Any
+    method: AnyMethod
 
-    @property
-    def probability(self) -> float | None:
-        """Of the method, where it has one."""
-        return getattr(self.method, "probability", None)
+    def _at(self, replica: Any) -> AnyMethod:
+        """The method that makes this round's steps."""
+        del replica
+        return self.method
+
+    def _inner(self, replica: Any) -> Any:
+        """The inner method's replica."""
+        return replica
 
     def init_replica(self, z_D: Vector) -> Any:
         return self.method.init_replica(z_D)
 
     def init_worker(self, replica: Any) -> Any:
-        return self.method.init_worker(replica)
+        return self.method.init_worker(self._inner(replica))
 
     def init_server(self, replica: Any) -> Any:
-        return self.method.init_server(replica)
+        return self.method.init_server(self._inner(replica))
 
     def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
-        sizes: tuple[int, ...] = self.method.uplink_sizes(replica, draws)
-        return sizes
+        return self.method.uplink_sizes(self._inner(replica), draws)
 
     def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
-        sizes: tuple[int, ...] = self.method.downlink_sizes(replica, draws)
-        return sizes
+        return self.method.downlink_sizes(self._inner(replica), draws)
 
     def synchronises(self, replica: Any, draws: Draws) -> bool:
-        return bool(self.method.synchronises(replica, draws))
+        return self.method.synchronises(self._inner(replica), draws)
 
     def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
-        done: tuple[Any, Message] = self.method.worker_step(replica, own, operator, draws)
-        return done
+        return self._at(replica).worker_step(self._inner(replica), own, operator, draws)
 
     def server_step(self, replica: Any, own: Any, means: tuple[Mean, ...], draws: Draws) -> tuple[Any, Message]:
-        done: tuple[Any, Message] = self.method.server_step(replica, own, means, draws)
-        return done
+        return self._at(replica).server_step(self._inner(replica), own, means, draws)
 
     def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
-        return self.method.replay(replica, down, draws)
+        return self._at(replica).replay(self._inner(replica), down, draws)
+
+
+def unwrapped(method: AnyMethod) -> AnyMethod:
+    """The method inside: what knows compressors, a step size, a probability."""
+    while isinstance(method, Wrapped):
+        method = method.method
+    return method

@@ -21,7 +21,7 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms.capabilities import Foresees
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError
-from saddlebag.proto.checkpoint import count
+from saddlebag.proto.checkpoint import STATES, count, require_version
 from saddlebag.proto.codec import encode
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class WorkerCore:
         arrays = pack(self.replica, "replica.") | pack(self._own, "worker.")
         if self._next is not None:
             arrays |= pack(self._next, "next.")
-        return arrays, {"epoch": self.epoch, "round": self.round, "worker": self.worker, "stepped": self._next is not None}
+        where = {"epoch": self.epoch, "round": self.round, "worker": self.worker, "stepped": self._next is not None}
+        return arrays, {"version": STATES, **where}
 
     def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Continue from a checkpoint.
@@ -135,12 +136,13 @@ class WorkerCore:
         Raises:
             StateError: it does not fit the method or the dimension, or is damaged.
         """
-        self.replica = unpack(self.method.replica_type, arrays, self.dimension, "replica.")
-        self._own, self._next = unpack(self.method.worker_type, arrays, self.dimension, "worker."), None
-        if meta.get("stepped"):
-            self._next = unpack(self.method.worker_type, arrays, self.dimension, "next.")
+        require_version(meta)
+        self.replica = unpack(self.replica, arrays, "replica.")
+        like = self.method.init_worker(self.replica)
+        self._own = unpack(like, arrays, "worker.")
+        self._next = unpack(like, arrays, "next.") if meta.get("stepped") else None
         self.epoch, self.round = count(meta, "epoch"), count(meta, "round")
 
     def unpack_replica(self, arrays: Arrays) -> Any:
         """The replica of a snapshot; `StateError` when it does not fit."""
-        return unpack(self.method.replica_type, arrays, self.dimension)
+        return unpack(self.replica, arrays)

@@ -7,10 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.auto_step import AutoStep
-from saddlebag.algorithms.capabilities import CompressesBothWays, HasTensors
+from saddlebag.algorithms.capabilities import Compresses, HasProbability, HasStepSize, HasTensors
 from saddlebag.algorithms.problems.division import divided
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method
+from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression.base import Adaptive, jointly
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.launch.counted import counted_probability
@@ -66,8 +67,9 @@ def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:
         ConfigError: a method and a compressor do not fit each other, the problem or its dimension.
     """
     method: AnyMethod = _build(recipe.method, problem, "method")
-    if recipe.server.on_lost == "drop" and isinstance(method, CompressesBothWays) and jointly(method.up):
-        raise ConfigError(f"method.up: {method.up} needs all its workers in every round; set server.on_lost to 'pause'")
+    inner = unwrapped(method)
+    if recipe.server.on_lost == "drop" and isinstance(inner, Compresses) and jointly(inner.up):
+        raise ConfigError(f"method.up: {inner.up} needs all its workers in every round; set server.on_lost to 'pause'")
     return method
 
 
@@ -154,13 +156,22 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
     for number, section in enumerate(recipe.methods):
         path = f"baseline.{number - 1}" if number else "method"
         method = _build(section, problem, path)
-        found = {key: getattr(method, key, None) for key in _RESOLVED}
-        numbers: dict[str, Any] = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+        numbers: dict[str, Any] = _numbers(unwrapped(method))
         if isinstance(method, AutoStep):
             numbers["step_size"] = f"auto from {method.first_step!r}"
         up, down = (_chosen(side, problem, path) for side in (section.up, section.down))
         sections.append(dataclasses.replace(section, up=up, down=down, **numbers))
     return dataclasses.replace(recipe, method=sections[0], baselines=tuple(sections[1:]))
+
+
+def _numbers(method: AnyMethod) -> dict[str, float]:
+    """The step size and the probability of a method, where it has them."""
+    numbers = {}
+    if isinstance(method, HasStepSize):
+        numbers["step_size"] = float(method.step_size)
+    if isinstance(method, HasProbability):
+        numbers["probability"] = float(method.probability)
+    return numbers
 
 
 def resolved_json(resolved: Recipe) -> str:

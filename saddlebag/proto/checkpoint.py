@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "STATES",
     "WORKER_KEEPS",
     "CheckpointStore",
     "arrays_to_bytes",
     "bytes_to_arrays",
     "count",
     "crosses",
+    "require_version",
     "restoring",
     "superfluous",
     "write_atomically",
@@ -35,6 +37,8 @@ __all__ = [
 Arrays = dict[str, npt.NDArray[Any]]
 _KEEP = 2  # checkpoints: a peer may be one checkpoint behind, see docs/protocol.md
 _LARGEST_COUNT = 1 << 48  # rounds, of which the draws keep 48 bits; epochs and bytes stay below
+STATES = 2
+"""The version of the states in a checkpoint; 1 had the fields of nested states side by side."""
 WORKER_KEEPS = 3
 """Checkpoints of a worker: one that was idle saves after a multiple of `checkpoint.every`, so the server's last two leave two
 newer ones behind them, and the server needs one that is not newer than its own."""
@@ -70,6 +74,20 @@ def count(facts: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
         raise StateError(f"the checkpoint is damaged: {name} must be a whole number from 0 to 2^48, got {value!r}")
     return value
+
+
+def require_version(facts: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose states are written in another way.
+
+    Raises:
+        StateError: its version is not `STATES`.
+    """
+    version = facts.get("version", 1)
+    if type(version) is not int or version != STATES:
+        raise StateError(
+            f"the checkpoint is of version {version!r}, this release reads version {STATES}: its states nest; "
+            "finish the run with the release that began it, or begin anew with --force"
+        )
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:

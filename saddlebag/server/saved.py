@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import pack, unpack
-from saddlebag.proto.checkpoint import count, restoring
+from saddlebag.proto.checkpoint import STATES, count, require_version, restoring
 from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.effects import Arrays, Save
 from saddlebag.server.ledger import Ledger
@@ -25,6 +25,7 @@ def capture(run: RunState) -> Save:
     arrays: Arrays = pack(run.replica, "replica.") | pack(run.own, "server.")
     arrays["log"], log = run.log.capture()
     meta = {
+        "version": STATES,
         "recipe": run.settings.recipe,
         "epoch": run.epoch,
         "epoch_start": run.epoch_start,
@@ -46,10 +47,10 @@ def restore(run: RunState, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         ConfigError: it is of another recipe; the message names the field that differs.
         StateError: it does not fit this run, or is damaged.
     """
+    require_version(meta)
     require_same_recipe(meta.get("recipe"), run.settings.recipe)
-    d = len(run.replica.z_D)
-    run.replica = unpack(run.method.replica_type, arrays, d, "replica.")
-    run.own = unpack(run.method.server_type, arrays, d, "server.")
+    run.replica = unpack(run.replica, arrays, "replica.")
+    run.own = unpack(run.method.init_server(run.replica), arrays, "server.")
     with restoring(f"the server's checkpoint of round {meta.get('round')}"):
         run.epoch, run.epoch_start, run.round = (count(meta, name) for name in ("epoch", "epoch_start", "round"))
         run.members = _members(meta["members"], run.settings.num_workers)

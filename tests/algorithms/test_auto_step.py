@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import Stop, check_method, digest, make_method, restarted, simulate
-from saddlebag.algorithms.auto_step import AutoStep, Pace, Strain, square
+from saddlebag.algorithms import Masha1, Stop, check_method, digest, make_method, restarted, simulate
+from saddlebag.algorithms.auto_step import AutoStep, Pace, Paced, SelectiveAutoStep, Strain, square
 from saddlebag.algorithms.participation import Selective, catch_up, caught_up
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Draws, Grid, Identity, Natural, RandK, TopK
@@ -71,32 +71,32 @@ def pace(**changes: Any) -> Pace:
 
 
 def test_a_calm_step_grows_and_a_strained_one_shrinks() -> None:
-    assert pace().learn(Strain(0.25, 1.0)).pace["step_size"] == pytest.approx(1.02)
-    assert pace(calm=8).learn(Strain(0.25, 1.0)).pace["step_size"] == pytest.approx(1.06)
-    assert pace(calm=99).learn(Strain(0.25, 1.0)).pace["step_size"] == pytest.approx(1.1)
-    assert pace(calm=9).learn(Strain(1.0, 1.0)).pace["step_size"] == pytest.approx(0.85**2)
-    assert pace(calm=9).learn(Strain(1.0, 1.0)).pace["calm"] == 0
-    assert pace().learn(Strain(1e6, 1.0)).pace["step_size"] == 0.5
+    assert pace().learn(Strain(0.25, 1.0)).pace.step_size == pytest.approx(1.02)
+    assert pace(calm=8).learn(Strain(0.25, 1.0)).pace.step_size == pytest.approx(1.06)
+    assert pace(calm=99).learn(Strain(0.25, 1.0)).pace.step_size == pytest.approx(1.1)
+    assert pace(calm=9).learn(Strain(1.0, 1.0)).pace.step_size == pytest.approx(0.85**2)
+    assert pace(calm=9).learn(Strain(1.0, 1.0)).pace.calm == 0
+    assert pace().learn(Strain(1e6, 1.0)).pace.step_size == 0.5
 
 
 def test_a_search_jumps_to_half_of_the_target_and_ends_beyond_it() -> None:
     found = pace(step_size=1e-2, phase=0).learn(Strain(1.0, 1.0)).pace  # strain 0.01
-    assert found["step_size"] == pytest.approx(0.425)
-    assert found["phase"] == 1
-    assert pace(step_size=1e-9, phase=1).learn(Strain(1.0, 1.0)).pace["step_size"] == pytest.approx(1e-7)
-    assert pace(phase=1).learn(Strain(1.0, 1.0)).pace["phase"] == 2
+    assert found.step_size == pytest.approx(0.425)
+    assert found.phase == 1
+    assert pace(step_size=1e-9, phase=1).learn(Strain(1.0, 1.0)).pace.step_size == pytest.approx(1e-7)
+    assert pace(phase=1).learn(Strain(1.0, 1.0)).pace.phase == 2
 
 
 def test_while_memories_fill_the_step_shrinks_slowly_unless_it_is_hopeless() -> None:
-    assert pace(phase=0).learn(Strain(4.0, 1.0)).pace["step_size"] == 0.8
-    assert pace(phase=0).learn(Strain(1e6, 1.0)).pace["step_size"] == pytest.approx(4e-3)
+    assert pace(phase=0).learn(Strain(4.0, 1.0)).pace.step_size == 0.8
+    assert pace(phase=0).learn(Strain(1e6, 1.0)).pace.step_size == pytest.approx(4e-3)
 
 
 def test_an_early_displacement_waits_for_its_change() -> None:
     first = pace().learn(Strain(9.0, 4.0, early=True)).pace
-    assert (first["step_size"], first["pending"], first["moved"]) == (1.0, 4.0, 0.0)
+    assert (first.step_size, first.pending, first.moved) == (1.0, 4.0, 0.0)
     second = pace(pending=4.0).learn(Strain(1.0, 100.0, early=True)).pace
-    assert (second["moved"], second["pending"]) == (4.0, 100.0)
+    assert (second.moved, second.pending) == (4.0, 100.0)
 
 
 @pytest.mark.parametrize("phase", range(3))
@@ -104,28 +104,28 @@ def test_an_early_displacement_waits_for_its_change() -> None:
 def test_what_shows_nothing_changes_nothing(strain: Strain | None, phase: int) -> None:
     lesson = pace(phase=phase).learn(strain)
     assert lesson.taken
-    assert lesson.pace == dataclasses.asdict(pace(phase=phase))
+    assert dataclasses.asdict(lesson.pace) == dataclasses.asdict(pace(phase=phase))
 
 
 @pytest.mark.parametrize("strain", [Strain(math.inf, 1.0), Strain(1.0, math.nan), Strain(17.0, 1.0), Strain(1e30, 1.0)])
 def test_a_step_beyond_hope_is_not_taken_and_the_next_is_smaller(strain: Strain) -> None:
     lesson = pace().learn(strain)
     assert not lesson.taken
-    assert lesson.pace["step_size"] == 0.5
+    assert lesson.pace.step_size == 0.5
     assert pace().learn(Strain(15.0, 1.0)).taken
 
 
 def test_a_jump_too_far_is_taken_back_at_once() -> None:
     lesson = pace(phase=1).learn(Strain(50.0**2, 1.0))
-    assert (lesson.taken, lesson.pace["phase"]) == (False, 2)
-    assert lesson.pace["step_size"] == pytest.approx(0.85 / 50)
+    assert (lesson.taken, lesson.pace.phase) == (False, 2)
+    assert lesson.pace.step_size == pytest.approx(0.85 / 50)
 
 
 def test_filling_memories_stand_still_until_their_news_are_small_twice_in_a_row() -> None:
     state, taken = pace(phase=0), []
     for news in (1.0, 0.1, 0.2, 0.1, 0.1):
         lesson = state.learn(Strain(1.0, 4.0, early=True, news=news), iteration=0)
-        state = Pace(**lesson.pace)
+        state = lesson.pace
         taken.append(lesson.taken)
     assert taken == [False, False, False, False, True]
     assert (state.step_size, state.phase, state.pending) == (1.0, 1, 4.0)
@@ -134,8 +134,8 @@ def test_filling_memories_stand_still_until_their_news_are_small_twice_in_a_row(
 
 
 def test_steps_stay_positive_and_finite() -> None:
-    assert pace(step_size=1.79e308).learn(Strain(1e-300, 1e300)).pace["step_size"] == 1.79e308
-    assert pace(step_size=5e-324).learn(Strain(math.inf, 1.0)).pace["step_size"] == 5e-324
+    assert pace(step_size=1.79e308).learn(Strain(1e-300, 1e300)).pace.step_size == 1.79e308
+    assert pace(step_size=5e-324).learn(Strain(math.inf, 1.0)).pace.step_size == 5e-324
 
 
 def test_squares_do_not_depend_on_blas() -> None:
@@ -160,18 +160,24 @@ def test_the_first_step_comes_from_known_constants_or_from_the_text(game: Biline
     assert isinstance(method, AutoStep)
     assert method.first_step == 0.1 / game.constants.lipschitz
     assert make("ogda", game, "auto from 1e-3").first_step == 1e-3
-    assert method.init_replica(game.start()).step_size == method.first_step
+    assert method.init_replica(game.start()).pace.step_size == method.first_step
 
 
 def test_idle_workers_are_brought_to_the_step_too(game: BilinearGame) -> None:
     method = make("masha1", game, "auto", up=RandK(fraction=0.25), down=FULL, participants=2)
-    assert isinstance(method, Selective)
-    assert {"step_size", "z_D"} <= set(method.drifting)
+    assert isinstance(method, SelectiveAutoStep)
+    assert isinstance(method.method, Masha1)
+    assert {"pace.step_size", "state.z_D"} <= set(method.drifting)
     replica, draws = method.init_replica(game.start()), Draws(0, 3)
-    assert method.select(dataclasses.replace(replica, syncing=False), Draws(0, 3), (0, 1, 2, 3)) != (0, 1, 2, 3)
-    later = dataclasses.replace(replica, z_D=replica.z_D + 1.0, step_size=0.5, phase=2, calm=7, iteration=9)
+    assert method.select(
+        dataclasses.replace(replica, state=dataclasses.replace(replica.state, syncing=False)), Draws(0, 3), (0, 1, 2, 3)
+    ) != (0, 1, 2, 3)
+    later = Paced(
+        dataclasses.replace(replica.state, z_D=replica.z_D + 1.0, iteration=9),
+        dataclasses.replace(replica.pace, step_size=0.5, phase=2, calm=7),
+    )
     assert digest(caught_up(method, replica, catch_up(method, later))) == digest(later)
-    assert not draws.coin(method.probability)
+    assert not draws.coin(method.method.probability)
     assert iterations(game, method, limit=8000) < math.inf
     assert not isinstance(make("ogda", game, "auto"), Selective)
 
@@ -240,7 +246,7 @@ def test_a_new_epoch_near_the_solution_does_not_throw_the_error_back() -> None:
     method = make("innovations", game, "auto")
     replica = simulate(game, method, seed=3, stop=Stop(merit=1e-6, max_iterations=4000), wire=LoopbackWire()).replica
     again = restarted(method, replica)
-    assert (again.step_size, again.phase) == (method.first_step, 0)
+    assert (again.pace.step_size, again.pace.phase) == (method.first_step, 0)
     started = sound.Started(game, again.z_D)
     begin, worst = started.merits(again.z_D)["distance"], []
 

@@ -232,7 +232,8 @@ class Truncated(FullWorker):
 
 
 class RestoredElsewhere(Ogda):
-    worker_type = Truncated
+    def init_worker(self, replica: Any) -> Truncated:
+        return Truncated(super().init_worker(replica).operator_D)
 
     def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
         own, up = super().worker_step(replica, own, operator, draws)
@@ -242,6 +243,18 @@ class RestoredElsewhere(Ogda):
 def test_a_state_that_does_not_survive_fails(game: BilinearGame) -> None:
     with pytest.raises(AssertionError, match="Truncated does not survive pack and unpack"):
         check_method(RestoredElsewhere(step_size=0.1), game)
+
+
+class ChangesItsKind(Ogda):
+    """Its worker's state ends as another class, with the same fields."""
+
+    def init_worker(self, replica: Any) -> FullServer:  # type: ignore[override]
+        return FullServer(super().init_worker(replica).operator_D)
+
+
+def test_a_state_that_becomes_another_kind_fails(game: BilinearGame) -> None:
+    with pytest.raises(AssertionError, match="FullWorker is no FullServer, as which this state began"):
+        check_method(ChangesItsKind(step_size=0.1), game)
 
 
 class SinglePrecision(Ogda):
@@ -257,15 +270,14 @@ class Unfinished(Ogda):
         return FullWorker(None)  # type: ignore[arg-type]
 
     def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
-        _, up = super().worker_step(replica, FullWorker(np.zeros(len(replica.z_D))), operator, draws)
-        return own, up
+        return super().worker_step(replica, FullWorker(np.zeros(len(replica.z_D))), operator, draws)
 
 
 @pytest.mark.parametrize(
     ("wrong", "law"),
     [
         (SinglePrecision, r"OgdaReplica\.z_D is float32; states hold float64"),
-        (Unfinished, "FullWorker does not survive pack and unpack: FullWorker.operator_D must be float64"),
+        (Unfinished, "FullWorker does not survive pack and unpack: FullWorker has no operator_D; it has nothing"),
     ],
 )
 def test_states_that_would_change_type_fail(wrong: type[Ogda], law: str, game: BilinearGame) -> None:

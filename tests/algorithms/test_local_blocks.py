@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from saddlebag.algorithms import METHODS, Stop, check_method, make_method, simulate
+from saddlebag.algorithms import METHODS, Stop, check_method, make_method, restarted, simulate
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.local_blocks import KeepsBlocks, with_local_blocks
 from saddlebag.algorithms.networks.game import ModuleGame
@@ -105,7 +106,7 @@ def test_the_step_is_a_function_and_the_state_survives_a_checkpoint() -> None:
     own, _ = method.worker_step(replica, method.init_worker(replica), problem.operator(2), draws)
     before = own.block_E.copy()
     steps = [method.worker_step(replica, state, problem.operator(2), Draws(0, 1, 2)) for state in (own, own)]
-    restored = unpack(method.worker_type, pack(own, "worker."), problem.dimension, "worker.")
+    restored = unpack(method.init_worker(replica), pack(own, "worker."), "worker.")
     steps.append(method.worker_step(replica, restored, problem.operator(2), Draws(0, 1, 2)))
     assert np.array_equal(own.block_E, before)
     for state, message in steps[1:]:
@@ -138,6 +139,16 @@ def test_on_a_problem_without_blocks_nothing_changes() -> None:
     check_method(with_local_blocks(method), problem, wire=LoopbackWire())
 
 
+def test_a_new_epoch_keeps_what_the_method_keeps() -> None:
+    """A rule's moving means and the place in its schedule, as without blocks."""
+    problem = game()
+    method = made(problem, memory="innovations")
+    replica = simulate(problem, method, seed=0, stop=Stop(max_rounds=5), wire=LoopbackWire()).replica
+    after = restarted(method, replica)
+    assert (after.iteration, after.known_D.any()) == (5, False)
+    assert np.array_equal(after.rule.first_D, replica.rule.first_D)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     problem = game()
     with pytest.raises(ConfigError, match="keeps local blocks: make its method with make_method"):
@@ -152,6 +163,6 @@ def test_what_does_not_fit_is_refused() -> None:
         make_method("ogda", problem, step_size="auto")
     method = made(problem)
     replica = method.init_replica(problem.start())
-    wrong = method.worker_type(memory_D=np.zeros(2), block_E=np.zeros(5))
+    wrong = dataclasses.replace(method.init_worker(replica), block_E=np.zeros(5))
     with pytest.raises(StateError, match="the worker's block must have 12 coordinates, got 5"):
         method.worker_step(replica, wrong, problem.operator(0), Draws(0, 0, 0))

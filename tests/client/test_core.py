@@ -10,7 +10,7 @@ import pytest
 
 from saddlebag.algorithms import METHODS, AnyMethod, Message, Stop, digest
 from saddlebag.client.core import WorkerCore
-from saddlebag.compression import Draws, Identity
+from saddlebag.compression import Draws, Identity, TopK
 from saddlebag.errors import LocalProtocolError, StateError
 
 if TYPE_CHECKING:
@@ -71,3 +71,38 @@ def test_capture_and_restore(game: BilinearGame, game_method: AnyMethod, network
     del arrays["worker.operator_w_D"]
     with pytest.raises(StateError, match="operator_w_D is missing"):
         copy.restore(arrays, meta)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("ogda", {"step_size": "auto"}),
+        ("compressed_adamw", {"memory": "innovations", "momentum_up": 0.5, "late": True}),
+        ("compressed_sgd", {"local_steps": 2, "local_step_size": 0.1, "local_rule": "adamw_kept"}),
+    ],
+)
+@pytest.mark.parametrize("stepped", [False, True])
+def test_nested_states_come_back_in_the_middle_of_a_round(
+    game: BilinearGame, name: str, given: dict[str, Any], stepped: bool
+) -> None:
+    compressors = {"up": TopK(k=2), "down": TopK(k=2)} if name.startswith("compressed") else {}
+    method = METHODS[name](game, **({"step_size": 0.01} | compressors | given))
+
+    def fresh() -> WorkerCore:
+        return WorkerCore(method, game.operator(1), game.start(), worker=1, seed=7)
+
+    core = fresh()
+    for round_ in range(5):
+        core.step()
+        core.apply(Message((TopK(k=2).encode(np.arange(1.0 * len(game.start())) - round_, Draws(0, round_)),)))
+    if stepped:
+        core.step()
+    arrays, meta = core.capture()
+    copy = fresh()
+    copy.restore(arrays, meta)
+    assert {name: array.tobytes() for name, array in copy.capture()[0].items()} == {
+        name: array.tobytes() for name, array in arrays.items()
+    }
+    assert [bytes(b) for b in copy.step()[0]] == [bytes(b) for b in core.step()[0]]
+    with pytest.raises(StateError, match="is of version 1, this release reads version 2"):
+        copy.restore(arrays, {**meta, "version": 1})

@@ -324,6 +324,10 @@ def test_a_joint_law_needs_its_number_of_workers_and_none_on_the_server(up: dict
         ConfigError, match=r"^method.up: .* needs all its workers in every round; set server.on_lost to 'pause'"
     ):
         build_method(recipe, build_problem(recipe))
+    for method in ({"name": "masha1", "step_size": "auto"}, {"name": "three_pillars", "down": {"name": "identity"}}):
+        recipe = recipe_of({**method, "up": up}, workers=3, server={"on_lost": "drop"})
+        with pytest.raises(ConfigError, match=r"^method.up: .* needs all its workers in every round"):
+            build_method(recipe, build_problem(recipe))
     recipe = recipe_of({"name": "masha1", "down": up, "step_size": 0.1}, workers=3)
     with pytest.raises(ConfigError, match=r"^method.down: .* divides a vector among workers"):
         build_method(recipe, build_problem(recipe))

@@ -10,7 +10,14 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from saddlebag.errors import StateError
-from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes, bytes_to_arrays, write_atomically
+from saddlebag.proto.checkpoint import (
+    STATES,
+    CheckpointStore,
+    arrays_to_bytes,
+    bytes_to_arrays,
+    require_version,
+    write_atomically,
+)
 
 ARRAYS = {
     "z_D": np.array([1 / 3, -0.0, 5e-324, np.inf]),
@@ -200,3 +207,14 @@ def test_a_half_written_file_of_a_killed_process_is_no_checkpoint(tmp_path: Path
     store.save(1, ARRAYS, META)
     (tmp_path / ".server-000000000002.safetensors.77.tmp").write_bytes(b"half")
     assert store.rounds() == [1]
+
+
+@pytest.mark.parametrize("facts", [{}, {"version": 1}, {"version": STATES + 1}, {"version": None}, {"version": float(STATES)}])
+def test_states_of_another_version_are_refused_with_the_reason(facts: dict[str, Any]) -> None:
+    """Checkpoints of the first version say none."""
+    require_version({"version": STATES})
+    with pytest.raises(
+        StateError, match=r"is of version .*, this release reads version 2: its states nest; finish the run"
+    ) as error:
+        require_version(facts)
+    assert "\n" not in str(error.value)

@@ -55,7 +55,7 @@ def test_edited_facts_are_a_damaged_checkpoint(game: BilinearGame, game_method: 
 
 
 @pytest.mark.parametrize(
-    "name", ["recipe", "epoch", "epoch_start", "round", "members", "ledger", "log", "arrears", "down_bytes"]
+    "name", ["version", "recipe", "epoch", "epoch_start", "round", "members", "ledger", "log", "arrears", "down_bytes"]
 )
 @pytest.mark.parametrize("value", [None, "x", -1, 0.5, [], 10**30])
 def test_the_main_facts_are_refused(game: BilinearGame, game_method: AnyMethod, name: str, value: Any) -> None:

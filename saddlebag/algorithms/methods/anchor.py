@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import Pace, Strain, square
+from saddlebag.algorithms.auto_step import Strain, square
 from saddlebag.algorithms.finite_sum import as_finite_sum, batch_index, check_batch, finite_sums
 from saddlebag.algorithms.methods.full import WireType, check_wire_type, synchronise
 from saddlebag.compression import Grid
@@ -41,11 +41,6 @@ class AnchoredReplica:
     operator_w_D: Vector
     iteration: int
     syncing: bool
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PacedAnchoredReplica(Pace, AnchoredReplica):
-    """With a step of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,8 +88,6 @@ class Anchored:
         check_batch("sync_batch", self.sync_batch)
         if self.sync_batch is not None and self.batch is None:
             raise ConfigError(f"sync_batch needs a batch for the differences too, got sync_batch={self.sync_batch} alone")
-
-    paced_type = PacedAnchoredReplica
 
     def init_replica(self, z_D: Vector) -> AnchoredReplica:
         return AnchoredReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, syncing=True)

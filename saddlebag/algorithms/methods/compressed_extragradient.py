@@ -44,10 +44,6 @@ class CompressedExtragradient:
     down: Compressor
     prox: Prox = identity_prox
 
-    replica_type = CompressedReplica
-    worker_type = Stateless
-    server_type = Stateless
-
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
             raise ConfigError(f"step_size must be a positive number, got {self.step_size}")

@@ -70,10 +70,6 @@ def memory_rate(compressor: Compressor, dimension: int) -> float:
 class DianaSgda(OnePart):
     """DIANA descent-ascent with a constant step; `OnePart` has the parameters."""
 
-    worker_type = DianaWorker
-    server_type = DianaServer
-    replica_type = DianaReplica
-
     def __post_init__(self) -> None:
         super().__post_init__()
         require_unbiased("diana_sgda", self.up, self.down)

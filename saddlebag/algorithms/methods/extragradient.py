@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, square
+from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, square
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
 from saddlebag.algorithms.methods.anchor import known_constants
 from saddlebag.algorithms.methods.full import WireType, advancing, check_wire_type, increment, moved_difference
@@ -31,11 +31,6 @@ class ExtragradientReplica:
     operator_D: Vector
     iteration: int
     at_half: bool
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PacedExtragradientReplica(Pace, ExtragradientReplica):
-    """With a step of its own."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,9 +55,6 @@ class FullExchange:
     prox: Prox = identity_prox
     wire: WireType = "float32"
 
-    worker_type = FullWorker
-    server_type = FullServer
-
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and np.isfinite(self.step_size)):
             raise ConfigError(f"step_size must be a positive number, got {self.step_size}")
@@ -80,9 +72,6 @@ class FullExchange:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extragradient(FullExchange):
     """Extragradient with a constant step."""
-
-    replica_type = ExtragradientReplica
-    paced_type = PacedExtragradientReplica
 
     def init_replica(self, z_D: Vector) -> ExtragradientReplica:
         return ExtragradientReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, at_half=False)

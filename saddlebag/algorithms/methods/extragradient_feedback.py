@@ -39,10 +39,6 @@ class Memory:
 class ExtragradientFeedback(OnePart):
     """Extragradient on compressed values with memories; contractive compressors."""
 
-    replica_type = CompressedReplica
-    worker_type = Memory
-    server_type = Memory
-
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, compressor in (("up", self.up), ("down", self.down)):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain, square
+from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain, square
 from saddlebag.algorithms.base import Message, Operator, Problem, identity_prox
 from saddlebag.algorithms.methods.anchor import known_constants
 from saddlebag.algorithms.methods.one_part import OnePart
@@ -42,11 +42,6 @@ class InnovationsReplica:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PacedInnovationsReplica(Pace, InnovationsReplica):
-    """With a step of its own."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class InnovationsWorker:
     """What the server knows of F_m: h_m."""
 
@@ -63,11 +58,6 @@ class InnovationsServer:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Innovations(OnePart):
     """The method with its hyper-parameters; see `OnePart`. Both compressors are contractive."""
-
-    replica_type = InnovationsReplica
-    paced_type = PacedInnovationsReplica
-    worker_type = InnovationsWorker
-    server_type = InnovationsServer
 
     def __post_init__(self) -> None:
         super().__post_init__()

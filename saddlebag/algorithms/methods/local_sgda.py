@@ -49,8 +49,6 @@ class LocalSgda(FullExchange):
 
     local_steps: int = 1
 
-    replica_type = LocalReplica
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.local_steps < 1:

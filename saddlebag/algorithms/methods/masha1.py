@@ -64,10 +64,6 @@ class Masha1(Anchored):
     prox: Prox = identity_prox
     participants: int | None = None
 
-    replica_type = AnchoredReplica
-    worker_type = Masha1Worker
-    server_type = Masha1Server
-
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, compressor in (("up", self.up), ("down", self.down)):

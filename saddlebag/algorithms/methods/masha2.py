@@ -53,10 +53,6 @@ class Masha2Server:
 class Masha2(Anchored):
     """MASHA2 with its hyper-parameters; see `Anchored`."""
 
-    replica_type = AnchoredReplica
-    worker_type = Masha2Worker
-    server_type = Masha2Server
-
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, compressor in (("up", self.up), ("down", self.down)):

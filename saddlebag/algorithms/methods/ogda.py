@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, Pace, StepSize, Strain, automatic, optimistic_strain
+from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.methods.anchor import known_constants
 from saddlebag.algorithms.methods.extragradient import FullExchange, FullServer, FullWorker
 from saddlebag.algorithms.methods.full import advancing
@@ -34,17 +34,9 @@ class OgdaReplica:
     iteration: int
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PacedOgdaReplica(Pace, OgdaReplica):
-    """With a step of its own."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ogda(FullExchange):
     """Optimistic gradient descent-ascent with a constant step."""
-
-    replica_type = OgdaReplica
-    paced_type = PacedOgdaReplica
 
     def init_replica(self, z_D: Vector) -> OgdaReplica:
         return OgdaReplica(z_D, np.zeros(len(z_D)), iteration=0)

@@ -94,10 +94,6 @@ class OptimisticMasha:
     wire: WireType = "float32"
     sync_grid: float | None = None
 
-    replica_type = OptimisticReplica
-    worker_type = OptimisticWorker
-    server_type = OptimisticServer
-
     def __post_init__(self) -> None:
         check_step(self.step_size)
         for name in ("probability", "momentum"):

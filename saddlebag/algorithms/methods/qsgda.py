@@ -43,10 +43,6 @@ class PlainReplica:
 class Qsgda(OnePart):
     """Descent-ascent on compressed operator values; it stops in a ball unless every F_m(z*) vanishes."""
 
-    replica_type = PlainReplica
-    worker_type = Stateless
-    server_type = Stateless
-
     def __post_init__(self) -> None:
         super().__post_init__()
         require_unbiased("qsgda", self.up, self.down)

@@ -113,9 +113,6 @@ class ThreePillars:
     prox: Prox = identity_prox
     wire: WireType = "float32"
 
-    replica_type = PillarsReplica
-    worker_type = PillarsWorker
-    server_type = PillarsServer
     drifting = ("z_D", "before_D", "iteration")
 
     def __post_init__(self) -> None:

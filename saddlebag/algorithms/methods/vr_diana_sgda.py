@@ -57,9 +57,6 @@ class VrDianaSgda(DianaSgda):
     batch: int
     probability: float
 
-    replica_type = VrDianaReplica  # type: ignore[assignment]  # a class with more fields
-    worker_type = VrDianaWorker  # type: ignore[assignment]
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check_batch("batch", self.batch)

@@ -30,10 +30,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import square
 from saddlebag.algorithms.base import Message, Operator, Problem
 from saddlebag.algorithms.methods.one_part import OnePart, refuse_joint
-from saddlebag.algorithms.optimizers.replica import ReplicaOptimizer, joined, signature_with, split_parameters
+from saddlebag.algorithms.optimizers.replica import (
+    LocalMoments,
+    ReplicaOptimizer,
+    Ruled,
+    clipped,
+    signature_with,
+    split_parameters,
+)
 from saddlebag.algorithms.optimizers.rules import make_rule
 from saddlebag.compression import Contractive, Vector, feed_back, kind_of, track
 from saddlebag.errors import ConfigError, check_choice
@@ -41,11 +47,10 @@ from saddlebag.errors import ConfigError, check_choice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from saddlebag.compression import Compressor, Draws, Mean
+    from saddlebag.compression import Compressor, Draws, Mean, Payload
 
 __all__ = [
     "CompressedOptimizer",
-    "Known",
     "Memory",
     "compressed_adamw",
     "compressed_extra_adam",
@@ -58,32 +63,99 @@ MemoryKind = Literal["feedback", "innovations"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Memory:
-    """What this side owes (feedback), or what the other side knows of it (innovations): h_m, and on the server their mean."""
+class OptimizerReplica(Ruled):
+    """What every replica knows of the mean of the workers' values, g, with innovations; and the rule's state."""
 
-    memory_D: Vector
+    known_D: Vector | None
+    rule: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Average:
     """The moving mean of a worker's values, and of how many it is one."""
 
-    average_D: Vector
-    averaged: int
+    mean_D: Vector
+    count: int
+
+    def with_value(self, value_D: Vector, weight: float) -> Average:
+        """The mean in which a new value has this weight; the first value stands for itself."""
+        mean_D = self.mean_D + weight * (value_D - self.mean_D) if self.count else value_D
+        return Average(mean_D, self.count + 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Late:
-    """Where a worker asks its operator in the next round."""
+class OptimizerWorker:
+    """A worker's memory, and what further options keep.
 
-    asked_D: Vector
+    Attributes:
+        memory_D: what it owes (feedback), or what the server knows of it (innovations): h_m.
+        average: of its values, with `momentum_up` below 1.
+        local: the moments of its own steps, with `local_rule` "adamw_kept".
+        asked_D: where it asks its operator in the next round, with `late`.
+    """
+
+    memory_D: Vector
+    average: Average | None
+    local: LocalMoments | None
+    asked_D: Vector | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Known:
-    """What every replica knows of the mean of the workers' values: g."""
+class Memory:
+    """What the server owes (feedback), or the mean of what it knows of the workers (innovations)."""
 
-    known_D: Vector
+    memory_D: Vector
+
+
+class Feedback:
+    """Both sides send what they owe; what arrives is applied, and nothing is known before it arrives."""
+
+    send = staticmethod(feed_back)
+
+    def known(self, d: int) -> Vector | None:
+        """What replicas know at the start: nothing that they would have to keep."""
+        del d
+        return None
+
+    def answer(
+        self, down: Compressor, memory_D: Vector, mean_D: Vector, known_D: Vector | None, draws: Draws
+    ) -> tuple[Payload, Vector]:
+        """The downlink, and what the server owes after it."""
+        del known_D
+        return feed_back(down, mean_D, memory_D, draws)
+
+    def heard(self, known_D: Vector | None, payload: Payload) -> tuple[Vector, Vector | None]:
+        """The gradient that a downlink brings, and what is known after it."""
+        del known_D
+        return payload.dense(), None
+
+
+class Tracking:
+    """Both sides send what the other one lacks of their vector; what is known is applied."""
+
+    send = staticmethod(track)
+
+    def known(self, d: int) -> Vector | None:
+        """G = 0."""
+        return np.zeros(d)
+
+    def answer(
+        self, down: Compressor, memory_D: Vector, mean_D: Vector, known_D: Vector | None, draws: Draws
+    ) -> tuple[Payload, Vector]:
+        """The downlink, and the mean of what the server knows of the workers, exactly."""
+        assert known_D is not None
+        sum_D = memory_D + mean_D
+        return down.encode(sum_D - known_D, draws), sum_D
+
+    def heard(self, known_D: Vector | None, payload: Payload) -> tuple[Vector, Vector | None]:
+        """What is known after a downlink, which is the gradient."""
+        assert known_D is not None
+        after_D = known_D.copy()
+        payload.add_to(after_D)
+        return after_D, after_D
+
+
+MEMORIES: dict[str, Feedback | Tracking] = {"feedback": Feedback(), "innovations": Tracking()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,10 +175,6 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
     momentum_up: float = 1.0
     clip_estimate: float = math.inf
     late: bool = False
-    replica_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
-    worker_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
-
-    server_type = Memory
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,66 +194,48 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             raise ConfigError("clip_estimate needs memory = 'innovations': with feedback what arrives is paid; use clip_norm")
         if self.late and self._walks:
             raise ConfigError(f"late needs local_steps = 1 of the rule sgd, got {self.local_steps} of {self.local_rule}")
-        knows = (Known,) if self.memory == "innovations" else ()
-        averages = (Average,) if self.momentum_up < 1 else ()
-        lates = (Late,) if self.late else ()
-        object.__setattr__(self, "replica_type", joined(self.rule.replica_type, *knows))
-        object.__setattr__(self, "worker_type", joined(Memory, *averages, *self.local_type, *lates))
 
-    def init_replica(self, z_D: Vector) -> Any:
-        return self._fresh(self.rule.init(z_D))
+    def init_replica(self, z_D: Vector) -> OptimizerReplica:
+        return OptimizerReplica(MEMORIES[self.memory].known(len(z_D)), self.rule.init(z_D))
 
-    def restart(self, replica: Any) -> Any:
+    def restart(self, replica: OptimizerReplica) -> OptimizerReplica:
         """The replica from which new memories start: z, the rule's moving means and the schedule stay."""
-        return self._fresh(replica)
+        return OptimizerReplica(MEMORIES[self.memory].known(len(replica.z_D)), replica.rule)
 
-    def _fresh(self, replica: Any) -> Any:
-        fields = {name: getattr(replica, name) for name in (*self.rule.vectors(), "iteration")}
-        if self.memory == "innovations":
-            fields["known_D"] = np.zeros(len(replica.z_D))
-        return self.replica_type(**fields)
-
-    def init_worker(self, replica: Any) -> Any:
+    def init_worker(self, replica: OptimizerReplica) -> OptimizerWorker:
         d = len(replica.z_D)
-        average = {"average_D": np.zeros(d), "averaged": 0} if self.momentum_up < 1 else {}
-        late = {"asked_D": self.point(replica)} if self.late else {}
-        return self.worker_type(memory_D=np.zeros(d), **average, **self.local_start(d), **late)
+        average = Average(np.zeros(d), 0) if self.momentum_up < 1 else None
+        return OptimizerWorker(np.zeros(d), average, self._local_start(d), self._point(replica) if self.late else None)
 
-    def foreseen(self, own: Any) -> Vector | None:
+    def foreseen(self, own: OptimizerWorker) -> Vector | None:
         """Where a worker will ask its operator next, if its state says so before the downlink is there."""
-        return own.asked_D if self.late else None
+        return own.asked_D
 
-    def init_server(self, replica: Any) -> Memory:
+    def init_server(self, replica: OptimizerReplica) -> Memory:
         return Memory(np.zeros(len(replica.z_D)))
 
-    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
-        point_D = self.point(replica)
-        value_D, fields = self.gradient(own.asked_D if self.late else point_D, own, operator, draws)
-        fields |= {"asked_D": point_D} if self.late else {}
-        if self.momentum_up < 1:
-            if own.averaged:  # the first value stands for itself
-                value_D = own.average_D + self.momentum_up * (value_D - own.average_D)
-            fields |= {"average_D": value_D, "averaged": own.averaged + 1}
-        remember = feed_back if self.memory == "feedback" else track
-        payload, memory_D = remember(self.up, value_D, own.memory_D, draws)
-        return self.worker_type(memory_D=memory_D, **fields), Message((payload,))
+    def worker_step(
+        self, replica: OptimizerReplica, own: OptimizerWorker, operator: Operator, draws: Draws
+    ) -> tuple[OptimizerWorker, Message]:
+        point_D = self._point(replica)
+        asked_D = point_D if own.asked_D is None else own.asked_D
+        value_D, local = self._gradient(asked_D, own.local, operator, draws)
+        average = None if own.average is None else own.average.with_value(value_D, self.momentum_up)
+        value_D = value_D if average is None else average.mean_D
+        payload, memory_D = MEMORIES[self.memory].send(self.up, value_D, own.memory_D, draws)
+        return OptimizerWorker(memory_D, average, local, None if own.asked_D is None else point_D), Message((payload,))
 
-    def server_step(self, replica: Any, own: Memory, means: tuple[Mean, ...], draws: Draws) -> tuple[Memory, Message]:
-        if self.memory == "feedback":
-            payload, owed_D = feed_back(self.down, means[0].dense(), own.memory_D, draws)
-            return Memory(owed_D), Message((payload,))
-        mean_D = own.memory_D + means[0].dense()
-        return Memory(mean_D), Message((self.down.encode(mean_D - replica.known_D, draws),))
+    def server_step(
+        self, replica: OptimizerReplica, own: Memory, means: tuple[Mean, ...], draws: Draws
+    ) -> tuple[Memory, Message]:
+        memory = MEMORIES[self.memory]
+        payload, memory_D = memory.answer(self.down, own.memory_D, means[0].dense(), replica.known_D, draws)
+        return Memory(memory_D), Message((payload,))
 
-    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
+    def replay(self, replica: OptimizerReplica, down: Message, draws: Draws) -> OptimizerReplica:
         del draws
-        if self.memory == "feedback":
-            return self.moved(replica, down.parts[0].dense())
-        known_D = replica.known_D.copy()
-        down.parts[0].add_to(known_D)
-        norm = square(known_D) ** 0.5 if self.clip_estimate < math.inf else 0.0
-        gradient_D = known_D * (self.clip_estimate / norm) if norm > self.clip_estimate else known_D
-        return dataclasses.replace(self.moved(replica, gradient_D), known_D=known_D)
+        gradient_D, known_D = MEMORIES[self.memory].heard(replica.known_D, down.parts[0])
+        return OptimizerReplica(known_D, self._moved(replica, clipped(gradient_D, self.clip_estimate)))
 
 
 def _factory(name: str) -> Callable[..., CompressedOptimizer]:

@@ -25,7 +25,7 @@ import numpy as np
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.methods.one_part import Stateless
-from saddlebag.algorithms.optimizers.replica import ReplicaOptimizer, joined, signature_with, split_parameters
+from saddlebag.algorithms.optimizers.replica import LocalMoments, ReplicaOptimizer, Ruled, signature_with, split_parameters
 from saddlebag.algorithms.optimizers.rules import make_rule
 from saddlebag.compression import Dense, Purpose, Vector
 from saddlebag.compression.compressors.low_rank import aligned, orthonormal, start_matrix
@@ -46,18 +46,26 @@ _SYNC_EVERY = 16  # rounds between comparisons of digests
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Factors:
-    """What the last two rounds brought: (P and small tensors; Q), then zeros up to D; and whether the first round is over."""
+class PowerReplica(Ruled):
+    """The factors and the rule's state.
+
+    Attributes:
+        factor_D: what the last two rounds brought: (P and small tensors; Q), then zeros up to D.
+        at_half: whether the first round is over.
+        rule: the rule's state.
+    """
 
     factor_D: Vector
     at_half: bool
+    rule: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Owed:
-    """What a worker owes, before the product that the replica holds is subtracted."""
+class PowerWorker:
+    """What a worker owes, before the product that the replica holds is subtracted; and the moments of its own steps."""
 
     owed_D: Vector
+    local: LocalMoments | None
 
 
 class Piece(NamedTuple):
@@ -79,51 +87,43 @@ class PowerSgd(ReplicaOptimizer):
     """
 
     layout: PowerSGD
-    replica_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
-    worker_type: type[Any] = dataclasses.field(init=False, repr=False, compare=False)
-
-    server_type = Stateless
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self._sizes[1]:
             raise ConfigError(f"power_sgd of rank {self.layout.rank} compresses none of the tensors {self.layout.shapes}")
-        object.__setattr__(self, "replica_type", joined(self.rule.replica_type, Factors))
-        object.__setattr__(self, "worker_type", joined(Owed, *self.local_type))
 
-    def init_replica(self, z_D: Vector) -> Any:
-        return self._fresh(self.rule.init(z_D), np.zeros(len(z_D)))
+    def init_replica(self, z_D: Vector) -> PowerReplica:
+        return PowerReplica(np.zeros(len(z_D)), at_half=False, rule=self.rule.init(z_D))
 
-    def restart(self, replica: Any) -> Any:
+    def restart(self, replica: PowerReplica) -> PowerReplica:
         """The replica from which new memories start: moving means, schedule and the start Q stay, what was owed does not."""
         first, second = self._sizes
         factor_D = np.zeros(len(replica.z_D))
         factor_D[first : first + second] = replica.factor_D[first : first + second]
-        return self._fresh(replica, factor_D)
+        return PowerReplica(factor_D, at_half=False, rule=replica.rule)
 
-    def _fresh(self, replica: Any, factor_D: Vector) -> Any:
-        fields = {name: getattr(replica, name) for name in (*self.rule.vectors(), "iteration")}
-        return self.replica_type(**fields, factor_D=factor_D, at_half=False)
-
-    def init_worker(self, replica: Any) -> Any:
+    def init_worker(self, replica: PowerReplica) -> PowerWorker:
         d = len(replica.z_D)
-        return self.worker_type(owed_D=np.zeros(d), **self.local_start(d))
+        return PowerWorker(np.zeros(d), self._local_start(d))
 
-    def init_server(self, replica: Any) -> Stateless:
+    def init_server(self, replica: PowerReplica) -> Stateless:
         del replica
         return Stateless()
 
-    def synchronises(self, replica: Any, draws: Draws) -> bool:
+    def synchronises(self, replica: PowerReplica, draws: Draws) -> bool:
         del replica
         return draws.round % _SYNC_EVERY == 0
 
-    def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
+    def uplink_sizes(self, replica: PowerReplica, draws: Draws) -> tuple[int, ...]:
         del draws
         return (self._sizes[replica.at_half],)
 
     downlink_sizes = uplink_sizes
 
-    def worker_step(self, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Message]:
+    def worker_step(
+        self, replica: PowerReplica, own: PowerWorker, operator: Operator, draws: Draws
+    ) -> tuple[PowerWorker, Message]:
         out_N = np.zeros(self.uplink_sizes(replica, draws)[0])
         if replica.at_half:
             owed_D = _aligned(own.owed_D)
@@ -131,7 +131,7 @@ class PowerSgd(ReplicaOptimizer):
                 m_RC = owed_D[piece.here].reshape(piece.rows, piece.columns)
                 out_N[piece.second] = (m_RC.T @ self._p(piece, replica.factor_D)).reshape(-1)
             return own, Message((Dense(cast(out_N)),))
-        value_D, fields = self.gradient(self.point(replica), own, operator, draws)
+        value_D, local = self._gradient(self._point(replica), own.local, operator, draws)
         owed_D = aligned(1, len(value_D))[0]
         np.add(own.owed_D, value_D, out=owed_D)
         fresh_N = start_matrix(draws.common(Purpose.SUPPORT), self._sizes[1], 1).reshape(-1)
@@ -147,9 +147,11 @@ class PowerSgd(ReplicaOptimizer):
         for piece in self._pieces:
             if not piece.columns:
                 owed_D[piece.here] -= sent_N[piece.first]
-        return self.worker_type(owed_D=owed_D, **fields), Message((Dense(sent_N),))
+        return PowerWorker(owed_D, local), Message((Dense(sent_N),))
 
-    def server_step(self, replica: Any, own: Stateless, means: tuple[Mean, ...], draws: Draws) -> tuple[Stateless, Message]:
+    def server_step(
+        self, replica: PowerReplica, own: Stateless, means: tuple[Mean, ...], draws: Draws
+    ) -> tuple[Stateless, Message]:
         del draws
         mean_N = means[0].dense().copy()
         if not replica.at_half:
@@ -158,7 +160,7 @@ class PowerSgd(ReplicaOptimizer):
                 mean_N[piece.first] = orthonormal(mean_RK).reshape(-1)
         return own, Message((Dense(cast(mean_N)),))
 
-    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
+    def replay(self, replica: PowerReplica, down: Message, draws: Draws) -> PowerReplica:
         del draws
         first, second = self._sizes
         factor_D = replica.factor_D.copy()
@@ -169,7 +171,7 @@ class PowerSgd(ReplicaOptimizer):
         gradient_D = np.empty(len(factor_D))
         for piece in self._pieces:
             gradient_D[piece.here] = self._product(piece, factor_D) if piece.columns else factor_D[piece.first]
-        return dataclasses.replace(self.moved(replica, gradient_D), factor_D=factor_D, at_half=False)
+        return PowerReplica(factor_D, at_half=False, rule=self._moved(replica, gradient_D))
 
     @functools.cached_property
     def _sizes(self) -> tuple[int, int]:

@@ -12,17 +12,16 @@ H local_step_size with the rule `sgd` without momentum averages the workers' poi
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import math
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
 from saddlebag.algorithms.auto_step import square
 from saddlebag.algorithms.base import Operator, Prox, identity_prox
 from saddlebag.algorithms.methods.one_part import check_step
-from saddlebag.algorithms.optimizers.rules import RULES, Adam, rule_parameters
+from saddlebag.algorithms.optimizers.rules import RULES, Adam, AdamReplica, rule_parameters
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
@@ -31,38 +30,44 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.rule import Rule
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["LocalMoments", "LocalRule", "ReplicaOptimizer", "Schedule", "joined", "signature_with", "split_parameters"]
+__all__ = [
+    "LocalMoments",
+    "LocalRule",
+    "ReplicaOptimizer",
+    "Ruled",
+    "Schedule",
+    "clipped",
+    "signature_with",
+    "split_parameters",
+]
 
 Schedule = Literal["constant", "linear", "cosine"]
 LocalRule = Literal["sgd", "adamw", "adamw_kept"]
-
-
-def joined(*kinds: type[Any]) -> type[Any]:
-    """The class of states with the fields of several, which survives pickling."""
-    return kinds[0] if len(kinds) == 1 else _joined(kinds)
-
-
-@functools.cache
-def _joined(kinds: tuple[type[Any], ...]) -> type[Any]:
-    def reduce(self: Any) -> tuple[Any, ...]:
-        return _rebuilt, (kinds, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
-
-    namespace = {"__reduce__": reduce, "__doc__": " and ".join(kind.__name__ for kind in kinds)}
-    name = "".join(kind.__name__ for kind in kinds)
-    return dataclasses.make_dataclass(name, [], bases=kinds, frozen=True, eq=False, namespace=namespace)
-
-
-def _rebuilt(kinds: tuple[type[Any], ...], fields: dict[str, Any]) -> Any:
-    return joined(*kinds)(**fields)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LocalMoments:
     """Adam's moving means of a worker's own steps, and how many those were."""
 
-    local_first_D: Vector
-    local_second_D: Vector
-    local_count: int
+    first_D: Vector
+    second_D: Vector
+    count: int
+
+
+class Ruled:
+    """A replica that holds a rule's state."""
+
+    rule: Any
+
+    @property
+    def z_D(self) -> Vector:
+        """The iterate."""
+        return cast("Vector", self.rule.z_D)
+
+    @property
+    def iteration(self) -> int:
+        """Completed iterations."""
+        return int(self.rule.iteration)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,16 +121,11 @@ class ReplicaOptimizer:
         """Whether workers take steps of their own; one plain step is the operator's value."""
         return self.local_steps > 1 or self.local_rule != "sgd"
 
-    @property
-    def local_type(self) -> tuple[type[Any], ...]:
-        """What a worker's state holds for its local steps."""
-        return (LocalMoments,) if self.local_rule == "adamw_kept" else ()
+    def _local_start(self, d: int) -> LocalMoments | None:
+        """What a worker's state holds for its local steps before the first of them."""
+        return LocalMoments(np.zeros(d), np.zeros(d), 0) if self.local_rule == "adamw_kept" else None
 
-    def local_start(self, d: int) -> dict[str, Any]:
-        """The fields of `local_type` before the first step."""
-        return {"local_first_D": np.zeros(d), "local_second_D": np.zeros(d), "local_count": 0} if self.local_type else {}
-
-    def pace(self, iteration: int) -> float:
+    def _pace(self, iteration: int) -> float:
         """The step size of an iteration, counted from 0; 0 from `total` on."""
         if iteration < self.warmup:
             return self.step_size * (iteration + 1) / self.warmup
@@ -134,52 +134,55 @@ class ReplicaOptimizer:
         done = min((iteration - self.warmup) / (self.total - self.warmup), 1.0)
         return self.step_size * (1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done)))
 
-    def point(self, replica: Any) -> Vector:
+    def _point(self, replica: Ruled) -> Vector:
         """Where an iteration asks the operator."""
-        pace = self.pace(replica.iteration)
-        point_D = self.rule.point(replica, pace)
+        pace = self._pace(replica.iteration)
+        point_D = self.rule.point(replica.rule, pace)
         return point_D if point_D is replica.z_D else self.prox(point_D, pace)
 
-    def gradient(self, point_D: Vector, own: Any, operator: Operator, draws: Draws) -> tuple[Vector, dict[str, Any]]:
-        """What a worker has to say of this point, clipped, and its new fields of `local_type`."""
+    def _gradient(
+        self, point_D: Vector, local: LocalMoments | None, operator: Operator, draws: Draws
+    ) -> tuple[Vector, LocalMoments | None]:
+        """What a worker has to say of this point, clipped, and the moments of its own steps after it."""
         if self._walks:
-            value_D, fields = self._walk(point_D, own, operator, draws)
+            value_D, local = self._walk(point_D, local, operator, draws)
         else:
-            value_D, fields = operator(point_D, draws), {}
-        norm = square(value_D) ** 0.5 if self.clip_norm < math.inf else 0.0
-        return (value_D * (self.clip_norm / norm) if norm > self.clip_norm else value_D), fields
+            value_D = operator(point_D, draws)
+        return clipped(value_D, self.clip_norm), local
 
-    def moved(self, replica: Any, gradient_D: Vector) -> Any:
-        """The replica after the rule's step."""
-        step_size = self.pace(replica.iteration)
-        after = self.rule.update(replica, gradient_D, step_size)
+    def _moved(self, replica: Ruled, gradient_D: Vector) -> Any:
+        """The rule's state after its step."""
+        step_size = self._pace(replica.iteration)
+        after = self.rule.update(replica.rule, gradient_D, step_size)
         z_D = self.prox(after.z_D, step_size)
         return after if z_D is after.z_D else dataclasses.replace(after, z_D=z_D)
 
-    def _walk(self, point_D: Vector, own: Any, operator: Operator, draws: Draws) -> tuple[Vector, dict[str, Any]]:
-        """The mean direction of the worker's own steps from a point."""
+    def _walk(
+        self, point_D: Vector, local: LocalMoments | None, operator: Operator, draws: Draws
+    ) -> tuple[Vector, LocalMoments | None]:
+        """The mean direction of the worker's own steps from a point, and the moments that are kept."""
         z_D, step_size, adam = point_D, self.local_step_size, Adam()
-        local: Any = None
-        if self.local_rule != "sgd":
-            local = adam.init(point_D)
-        if self.local_type:
-            local = adam.replica_type(point_D, own.local_first_D, own.local_second_D, own.local_count)
+        moments = None if self.local_rule == "sgd" else adam.init(point_D)
+        if local is not None:
+            moments = AdamReplica(point_D, local.first_D, local.second_D, local.count)
         for step in range(self.local_steps):
             value_D = operator(z_D, draws.within(step))
-            if local is None:
+            if moments is None:
                 z_D = self.prox(z_D - step_size * value_D, step_size)
             else:
-                local = adam.update(local, value_D, step_size)
-                z_D = self.prox(local.z_D, step_size)
-                local = dataclasses.replace(local, z_D=z_D)
+                moments = adam.update(moments, value_D, step_size)
+                z_D = self.prox(moments.z_D, step_size)
+                moments = dataclasses.replace(moments, z_D=z_D)
         mean_D = (point_D - z_D) / (self.local_steps * step_size)
-        if not self.local_type:
-            return mean_D, {}
-        return mean_D, {
-            "local_first_D": local.first_D,
-            "local_second_D": local.second_D,
-            "local_count": local.iteration,
-        }
+        if local is None or moments is None:
+            return mean_D, None
+        return mean_D, LocalMoments(moments.first_D, moments.second_D, moments.iteration)
+
+
+def clipped(x_D: Vector, largest: float) -> Vector:
+    """The vector, scaled to a norm of at most `largest`."""
+    norm = square(x_D) ** 0.5 if largest < math.inf else 0.0
+    return x_D * (largest / norm) if norm > largest else x_D
 
 
 def split_parameters(rule: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -189,7 +192,7 @@ def split_parameters(rule: str, given: Mapping[str, Any]) -> tuple[dict[str, Any
     return mine, {key: value for key, value in given.items() if key not in mine}
 
 
-_GIVEN = ("rule", "up", "down", "prox", "layout", "replica_type", "worker_type")  # by the factory
+_GIVEN = ("rule", "up", "down", "prox", "layout")  # by the factory
 
 
 def signature_with(factory: Callable[..., Any], rule: str | None, method: type[ReplicaOptimizer]) -> inspect.Signature:

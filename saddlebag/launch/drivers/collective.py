@@ -241,7 +241,7 @@ class _First(_Rank):
 
     def restore(self, arrays: dict[str, Any], meta: dict[str, Any]) -> None:
         super().restore(arrays, meta)
-        self._own = unpack(self.method.server_type, arrays, self.core.dimension, "server.")
+        self._own = unpack(self.method.init_server(self.core.replica), arrays, "server.")
         with restoring(f"rank 0's checkpoint of round {self.core.round}"):
             self.up_bytes, self.down_bytes = count(meta, "up_bytes"), count(meta, "down_bytes")
             self.reason = None if meta["reason"] is None else str(meta["reason"])

@@ -64,7 +64,7 @@ def test_a_moving_mean_before_compression(game: BilinearGame) -> None:
     for round_, value in enumerate(values):
         own, _ = method.worker_step(replica, own, lambda z_D, draws, v=value: np.full(8, v), Draws(0, round_, 0))
     assert own.memory_D == pytest.approx(np.full(8, 3.0 + 0.25 * (-2.0 - 3.0)))  # 2, then 3, then this
-    assert own.averaged == 3
+    assert own.average.count == 3
 
 
 def test_everybody_clips_the_estimate_alike(game: BilinearGame) -> None:
@@ -88,9 +88,9 @@ def test_late_workers_answer_for_the_point_of_the_round_before(name: str, memory
             inner = game.operator(worker)
             return lambda z_D, draws: asked.append((z_D, draws.round, worker)) or inner(z_D, draws)
 
-    points = [method.point(method.init_replica(game.start()))]
+    points = [method._point(method.init_replica(game.start()))]
     for turn in play(Watched(n=4, num_workers=3, regularisation=0.3), method, seed=0, num_rounds=6):
-        points.append(method.point(turn.replica))
+        points.append(method._point(turn.replica))
         for own in turn.next_workers:
             assert np.array_equal(method.foreseen(own), points[-1])
     assert [round_ for _, round_, _ in asked] == [round_ for round_ in range(6) for _ in range(3)]
@@ -136,17 +136,17 @@ def test_states_survive_pickling_and_restarts(game: BilinearGame, play: Any) -> 
         again = pickle.loads(pickle.dumps(state))
         assert type(again) is type(state)
         assert digest(again) == digest(state)
-    assert turn.next_workers[0].local_count == 10
+    assert turn.next_workers[0].local.count == 10
     after = restarted(method, turn.next_replica)
     assert (after.iteration, after.known_D.any()) == (5, False)
-    assert np.array_equal(after.second_D, turn.next_replica.second_D)
+    assert np.array_equal(after.rule.second_D, turn.next_replica.rule.second_D)
 
 
 def test_one_worker_with_the_mean_is_all_workers_without_compression(game: BilinearGame) -> None:
     exact = Identity(dtype="float64")
     method = METHODS["compressed_adamw"](game, up=exact, down=exact, step_size=0.02)
     found = simulate(game, method, seed=0, stop=Stop(max_iterations=20, every=20), wire=LoopbackWire())
-    replica = method.init_replica(game.start())
+    replica = method.rule.init(game.start())
     for _ in range(20):
         value_D = np.mean([game.operator(m)(replica.z_D, Draws(0, 0)) for m in range(3)], axis=0)
         replica = method.rule.update(replica, value_D, 0.02)

@@ -178,7 +178,7 @@ def test_a_restart_keeps_moments_and_forgets_what_was_owed(play: Any) -> None:
     before = last.next_replica
     after = restarted(method, before)
     assert after.iteration == 4
-    assert np.array_equal(after.second_D, before.second_D)
+    assert np.array_equal(after.rule.second_D, before.rule.second_D)
     assert not after.factor_D[:29].any()
     assert np.array_equal(after.factor_D[29:79], before.factor_D[29:79])
     assert restarted(method, last.replica).at_half is False

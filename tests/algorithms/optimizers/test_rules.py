@@ -32,9 +32,7 @@ def steps(method: Any, problem: Any, count: int) -> list[Any]:
     found = [replica]
     for round_ in range(count):
         draws = Draws(0, round_)
-        value_D = np.mean(
-            [problem.operator(m)(method.rule.point(replica, method.pace(round_)), draws) for m in range(3)], axis=0
-        )
+        value_D = np.mean([problem.operator(m)(method._point(replica), draws) for m in range(3)], axis=0)
         if method.memory == "innovations":
             value_D = value_D - replica.known_D
         replica = method.replay(replica, Message((method.down.encode(value_D, draws),)), draws)
