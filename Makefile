@@ -5,7 +5,7 @@ TYPED := .ci benchmarks examples/ddp_digits examples/flower_adversarial/adversar
 PROTOC = $(PYTHON) -m grpc_tools.protoc --proto_path=proto --python_out=$(1) --pyi_out=$(1) $(PROTO)
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock audit coverage proto format check check-proto test e2e bench smoke comparison
+.PHONY: help install lock audit coverage proto format check check-proto test e2e bench smoke recipes comparison
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -57,6 +57,10 @@ bench: ## run every benchmarks/bench_*.py
 
 smoke: ## run every benchmark in its smoke form
 	$(PYTHON) benchmarks/smoke.py
+
+recipes: ## write docs/recipes.md, the reference of all keys, from the code
+	$(PYTHON) -m saddlebag explain --markdown > docs/recipes.md.new
+	@mv docs/recipes.md.new docs/recipes.md
 
 comparison: ## write docs/comparison.md from the results in docs/comparison/
 	$(PYTHON) benchmarks/comparison.py

@@ -18,6 +18,7 @@ from saddlebag.launch.commands.collective import collective
 from saddlebag.launch.commands.compare import compare
 from saddlebag.launch.commands.doctor import doctor
 from saddlebag.launch.commands.echo import echo
+from saddlebag.launch.commands.explain import explain, schema
 from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.inspect_compressor import inspect
 from saddlebag.launch.commands.list import list_
@@ -50,6 +51,7 @@ for _command in (
     compare,
     doctor,
     echo,
+    explain,
     groupwise,
     inspect,
     list_,
@@ -57,6 +59,7 @@ for _command in (
     node,
     plot,
     run,
+    schema,
     server,
     worker,
 ):

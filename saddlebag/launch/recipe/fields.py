@@ -9,14 +9,15 @@ import math
 import sys
 import types
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from saddlebag.errors import ConfigError
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
-__all__ = ["at", "fit", "join", "parameters_of", "read_table", "unknown"]
+__all__ = ["at", "fit", "join", "noun", "parameters_of", "read_table", "unknown"]
 
 _NOUNS: dict[Any, str] = {
     bool: "true or false",
@@ -26,6 +27,12 @@ _NOUNS: dict[Any, str] = {
     dict: "a table",
     list: "a list",
 }
+_KINDS: tuple[tuple[type, str], ...] = (
+    *((kind, word) for kind, word in _NOUNS.items()),
+    (Mapping, "a table"),
+    (tuple, "a list"),
+    (Sequence, "a list"),
+)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -111,7 +118,7 @@ def fit(
             raise unknown(f"{join(path, key)} is no known key", key, (*known, *also))
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in values:
-            raise ConfigError(f"{join(path, key)} is missing; give {_noun(parameter.annotation)}")
+            raise ConfigError(f"{join(path, key)} is missing; give {noun(parameter.annotation)}")
     return values
 
 
@@ -122,14 +129,21 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
-def _noun(hint: Any) -> str:
+def noun(hint: Any) -> str:
+    """What a value of a type is called: "a whole number or text"."""
     nouns = []
     for choice in _choices(hint):
         if typing.get_origin(choice) is Literal:
             nouns += [repr(value) for value in typing.get_args(choice)]
         else:
-            nouns.append(_NOUNS.get(choice, "a value"))
-    return " or ".join(nouns)
+            nouns.append(next((word for kind, word in _KINDS if _is_kind(choice, kind)), "a value"))
+    said = [word for word in dict.fromkeys(nouns) if word != "a value" or len(nouns) == 1]
+    return " or ".join(said)
+
+
+def _is_kind(choice: Any, kind: type) -> bool:
+    origin = typing.get_origin(choice) or choice
+    return isinstance(origin, type) and issubclass(origin, kind)
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
@@ -142,4 +156,4 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
                 return float(value)
         elif choice not in _NOUNS or (isinstance(value, choice) and not (choice is int and isinstance(value, bool))):
             return value
-    raise ConfigError(f"{path} must be {_noun(hint)}, got {value!r}")
+    raise ConfigError(f"{path} must be {noun(hint)}, got {value!r}")

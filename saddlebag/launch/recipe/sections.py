@@ -158,7 +158,11 @@ class MethodSection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointSection:
-    """Rounds between checkpoints of all processes; 0 for none."""
+    """What a killed run goes on from.
+
+    Attributes:
+        every: rounds between checkpoints of all processes; 0 for none.
+    """
 
     every: int = 200
 
@@ -169,7 +173,14 @@ class CheckpointSection:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerSection:
-    """How the server deals with workers; see `ServerSettings`."""
+    """How the server deals with workers; see `ServerSettings`.
+
+    Attributes:
+        lease_s: seconds without a word after which a worker counts as lost.
+        round_deadline_s: seconds after which a worker that is late with its uplink counts as lost, even if it is alive.
+        on_lost: "pause" waits for a lost worker, "drop" goes on without it and takes it back when it returns.
+        address: HOST:PORT where the server listens; port 0 takes a free one.
+    """
 
     lease_s: float = 30.0
     round_deadline_s: float = 3600.0
