@@ -43,6 +43,12 @@ class BlockTopK:
         block: coordinates of a block; the last one may be shorter.
         k, fraction: how many of a block's coordinates are kept; exactly one is given. A shorter last block keeps all, if k is
             more than it has.
+
+    Example:
+        >>> from saddlebag.compression import BlockTopK, Draws
+        >>> compressor = BlockTopK(k=1, block=2)
+        >>> compressor.encode(np.array([3.0, -1.0, 0.5, 0.0]), Draws(0, 0)).dense().tolist()
+        [3.0, 0.0, 0.5, 0.0]
     """
 
     block: int

@@ -64,6 +64,12 @@ class BlockInt8(_Random):
 
     0.8 % for b = 512: next to nothing is lost. Source: Alistarh et al. 2017, section 3.1, with buckets and the largest
     magnitude; the constant is that of `max_norm_omega`.
+
+    Example:
+        >>> from saddlebag.compression import BlockInt8, Draws
+        >>> compressor = BlockInt8()
+        >>> round(compressor.omega(512), 3)
+        0.008
     """
 
 
@@ -72,6 +78,12 @@ class BlockInt4(_Random):
     """Q(x) = scale * level, levels -7 to 7 rounded at random; omega = (sqrt(1 + (b - 1)/49) - 1)/2 for blocks of b.
 
     0.26 for b = 64. Source: as `BlockInt8`.
+
+    Example:
+        >>> from saddlebag.compression import BlockInt4, Draws
+        >>> compressor = BlockInt4()
+        >>> round(compressor.omega(64), 2)
+        0.26
     """
 
     block: int = 64
@@ -85,6 +97,12 @@ class NearestInt8(_Nearest):
     The largest entry of a block is hit; each other loses at most min(|x_i|, scale/2), so of b - 1 others at scale/2 each the
     share (b - 1) / (4 s^2 + b - 1) is lost, and no more. Source: Dettmers, Lewis, Shleifer, Zettlemoyer 2022, section 2, for
     blocks with linear levels; the constant is proved here. Differs: scales below 2^-126 are too coarse for it.
+
+    Example:
+        >>> from saddlebag.compression import NearestInt8, Draws
+        >>> compressor = NearestInt8()
+        >>> round(compressor.alpha(512), 3)
+        0.992
     """
 
     reference = "Dettmers et al. 2022"
@@ -92,7 +110,14 @@ class NearestInt8(_Nearest):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NearestInt4(_Nearest):
-    """C(x) = scale * level, levels -7 to 7, the nearest; alpha = 196 / (195 + b) for blocks of b. See `NearestInt8`."""
+    """C(x) = scale * level, levels -7 to 7, the nearest; alpha = 196 / (195 + b) for blocks of b. See `NearestInt8`.
+
+    Example:
+        >>> from saddlebag.compression import NearestInt4, Draws
+        >>> compressor = NearestInt4()
+        >>> round(compressor.alpha(64), 3)
+        0.757
+    """
 
     block: int = 64
 

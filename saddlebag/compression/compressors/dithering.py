@@ -83,6 +83,12 @@ class Dithering:
         levels: s, from 1 to 32767.
         norm: "l2", or "max", the largest magnitude.
         block: coordinates that share a scale, with norm "max"; None for all.
+
+    Example:
+        >>> from saddlebag.compression import Dithering, Draws
+        >>> compressor = Dithering(levels=4)
+        >>> compressor.omega(16)
+        0.25
     """
 
     levels: int

@@ -56,6 +56,12 @@ class Grid:
     Attributes:
         step: c as a fraction of the largest magnitude, 0.01 to 1.5; 1 gives levels -1, 0, 1.
         block: entries that share a scale; None for all of them.
+
+    Example:
+        >>> from saddlebag.compression import Grid, Draws
+        >>> compressor = Grid(step=0.5)
+        >>> compressor.encode(np.array([3.0, -1.0, 0.5, 0.0]), Draws(0, 0)).dense().tolist()
+        [3.0, -1.5, 0.0, 0.0]
     """
 
     step: float = 1.0

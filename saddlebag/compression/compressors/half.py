@@ -81,6 +81,12 @@ class Cast:
 
     Attributes:
         dtype: "bfloat16" or "float16".
+
+    Example:
+        >>> from saddlebag.compression import Cast, Draws
+        >>> compressor = Cast(dtype="float16")
+        >>> compressor.bits(1000)
+        16000.0
     """
 
     dtype: Literal["bfloat16", "float16"] = "bfloat16"
@@ -117,6 +123,12 @@ class StochasticBfloat16:
     Of a number between n and n + 1 steps of 2^-7, n >= 2^7, the relative variance (r - n)(n + 1 - r) / r^2 is largest, at
     n = 2^7, with 1 / (4 n (n + 1)). Source: Gupta, Agrawal, Gopalakrishnan, Narayanan 2015, section 3, for the rounding; the
     constant is proved here and holds for entries that are zero or at least 2^-126.
+
+    Example:
+        >>> from saddlebag.compression import StochasticBfloat16, Draws
+        >>> compressor = StochasticBfloat16()
+        >>> compressor.bits(1000)
+        16000.0
     """
 
     reference = "Gupta et al. 2015"

@@ -23,6 +23,12 @@ class Identity:
 
     A vector with many zeros (the mean of a few sparse messages) travels as the coordinates that are not zero, where that
     is shorter.
+
+    Example:
+        >>> from saddlebag.compression import Identity, Draws
+        >>> compressor = Identity()
+        >>> compressor.encode(np.array([3.0, -1.0, 0.5, 0.0]), Draws(0, 0)).dense().tolist()
+        [3.0, -1.0, 0.5, 0.0]
     """
 
     dtype: Literal["float32", "float64"] = "float32"

@@ -71,6 +71,12 @@ class RankR:
         rank: number of directions, at most min(R, C).
         iterations: products with X before the last one, at least 1.
         columns: C; rows follow, the last one filled up with zeros. About sqrt(d) where it is not given.
+
+    Example:
+        >>> from saddlebag.compression import RankR, Draws
+        >>> compressor = RankR(rank=1, columns=2)
+        >>> compressor.alpha(4)
+        0.5
     """
 
     rank: int

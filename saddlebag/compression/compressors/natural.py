@@ -60,6 +60,12 @@ class Natural:
     Source: Horvath, Ho, Horvath, Sahu, Canini, Richtarik 2022, "Natural compression for distributed deep learning",
     Theorem 1. Differs: subnormal numbers round to 0 or 2^-126, where the relative variance exceeds 1/8; the constant
     holds for entries that are zero or at least 2^-126.
+
+    Example:
+        >>> from saddlebag.compression import Natural, Draws
+        >>> compressor = Natural()
+        >>> compressor.omega(4)
+        0.125
     """
 
     reference = "Horvath et al. 2022"

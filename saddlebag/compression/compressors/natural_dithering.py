@@ -60,6 +60,12 @@ class NaturalDithering:
         levels: s, from 1 to 100.
         norm: "l2", or "max", the largest magnitude.
         block: coordinates that share a scale, with norm "max"; None for all.
+
+    Example:
+        >>> from saddlebag.compression import NaturalDithering, Draws
+        >>> compressor = NaturalDithering(levels=4)
+        >>> round(compressor.omega(4), 4)
+        0.1366
     """
 
     levels: int = 7

@@ -98,6 +98,12 @@ class RandK(_Sparsifier):
 
     Strata have ceil(d/k) or floor(d/k) coordinates: omega = ceil(d/k) - 1. Source: Beznosikov et al. 2022, section 2; for
     strata proved here: E|Q(x) - x|^2 is the sum of (length of i's stratum - 1) x_i^2.
+
+    Example:
+        >>> from saddlebag.compression import RandK, Draws
+        >>> compressor = RandK(k=1)
+        >>> compressor.omega(4)
+        3.0
     """
 
     def encode(self, x_D: Vector, draws: Draws) -> Seeded:
@@ -108,7 +114,14 @@ class RandK(_Sparsifier):
 
 
 class UnscaledRandK(_Sparsifier):
-    """C(x) = k coordinates chosen at random; contractive with alpha = k/d, attained by every x; 1 / ceil(d/k) with strata."""
+    """C(x) = k coordinates chosen at random; contractive with alpha = k/d, attained by every x; 1 / ceil(d/k) with strata.
+
+    Example:
+        >>> from saddlebag.compression import UnscaledRandK, Draws
+        >>> compressor = UnscaledRandK(k=1)
+        >>> compressor.alpha(4)
+        0.25
+    """
 
     def encode(self, x_D: Vector, draws: Draws) -> Seeded:
         return self._encode(x_D, draws, scaled=False)

@@ -26,6 +26,12 @@ class ScaledSign:
 
     Attributes:
         block: coordinates that share a scale; None for all.
+
+    Example:
+        >>> from saddlebag.compression import ScaledSign, Draws
+        >>> compressor = ScaledSign()
+        >>> compressor.encode(np.array([3.0, -1.0, 0.5, 0.0]), Draws(0, 0)).dense().tolist()
+        [1.125, -1.125, 1.125, 0.0]
     """
 
     block: int | None = None

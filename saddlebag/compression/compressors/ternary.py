@@ -24,6 +24,12 @@ class Ternary:
 
     Attributes:
         block: coordinates that share a scale; None for all.
+
+    Example:
+        >>> from saddlebag.compression import Ternary, Draws
+        >>> compressor = Ternary()
+        >>> compressor.omega(4)
+        0.5
     """
 
     block: int | None = None

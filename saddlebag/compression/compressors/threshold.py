@@ -45,6 +45,12 @@ class HardThreshold:
 
     Attributes:
         threshold: t, positive, in the units of the vector.
+
+    Example:
+        >>> from saddlebag.compression import HardThreshold, Draws
+        >>> compressor = HardThreshold(threshold=0.7)
+        >>> compressor.encode(np.array([3.0, -1.0, 0.5, 0.0]), Draws(0, 0)).dense().tolist()
+        [3.0, -1.0, 0.0, 0.0]
     """
 
     threshold: float
@@ -90,6 +96,12 @@ class SampledTopK:
     Attributes:
         k, fraction: how many coordinates are kept in the mean; exactly one is given.
         sample: m, how many magnitudes are looked at.
+
+    Example:
+        >>> from saddlebag.compression import SampledTopK, Draws
+        >>> compressor = SampledTopK(fraction=0.25)
+        >>> compressor.alpha(4)
+        0.25
     """
 
     k: int | None = None

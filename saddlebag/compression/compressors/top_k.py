@@ -40,6 +40,15 @@ class TopK:
 
     Attributes:
         k, fraction: how many coordinates are kept; exactly one is given.
+
+    Example:
+        >>> import numpy as np
+        >>> from saddlebag.compression import TopK, Draws
+        >>> compressor = TopK(k=2)
+        >>> compressor.encode(np.array([3.0, -1.0, 0.5, 0.0]), Draws(0, 0)).dense().tolist()
+        [3.0, -1.0, 0.0, 0.0]
+        >>> compressor.alpha(4)
+        0.5
     """
 
     k: int | None = None
