@@ -57,6 +57,11 @@ class Constants:
         strong_monotonicity: mu of F; 0 for merely monotone.
         similarity: s, a Lipschitz constant of every F_m - F (0 for identical workers); None when nothing better is known
             than max L_m + L.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> sb.Constants(1.0, (1.0, 2.0), 0.1).lipschitz_rms
+        1.5811388300841898
     """
 
     lipschitz: float

@@ -30,6 +30,11 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     6. A restart, from the replica's z or from all of it, gives a valid replica there.
     7. Who takes part is a function of the shared draws: some members, ascending, and all where replicas are compared. Rounds
        with idle workers change no field of the replica but `drifting`, and a catch-up gives the same bits.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=4, workers=2)
+        >>> sb.check_method(sb.make_method("ogda", game), game)
     """
     replica = method.init_replica(problem.start())
     workers = [method.init_worker(replica) for _ in range(problem.num_workers)]

@@ -38,6 +38,11 @@ class Stop:
         merit: stop once the problem's first merit is at most this.
         max_rounds, max_iterations: stop after so many; at least one of the three limits is given.
         every: iterations between evaluations of the merit.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> sb.Stop(merit=1e-6, max_rounds=1000, every=10)
+        Stop(merit=1e-06, max_rounds=1000, max_iterations=None, every=10)
     """
 
     merit: float | None = None
@@ -138,7 +143,13 @@ class Judge:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One line of a run's history; bytes are encoded messages summed over the workers since the start."""
+    """One line of a run's history; bytes are encoded messages summed over the workers since the start.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> sb.Record(1, 1, {"relative_error": 0.5}, 100, 100).merits
+        {'relative_error': 0.5}
+    """
 
     round: int
     iteration: int

@@ -38,6 +38,10 @@ def check_compressor(
        with constants that are finite, omega and the error not negative, alpha in (0, 1].
 
     Compressors that need a minimal dimension are given `dimensions` to suit.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> sb.check_compressor(sb.make_compressor("top_k", k=1), dimensions=(1, 7), num_draws=10)
     """
     assert isinstance(compressor, Unbiased | Contractive | Absolute), (
         f"{compressor} declares neither omega(d) nor alpha(d), nor absolute_error(d)"

@@ -44,6 +44,14 @@ class AdaNormalHedge:
 
     Attributes:
         loss_range: M > 0: the largest possible |lhat - l|; times the longest block where state is frozen for blocks.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> mixer = sb.make_mixer("ada_normal_hedge")
+        >>> state = mixer.init(np.ones(3))
+        >>> mixer.regret(state).tolist()
+        [0.0, 0.0, 0.0]
     """
 
     loss_range: float = 1.0

@@ -57,6 +57,14 @@ class AdaptMlProd:
 
     Attributes:
         loss_range: the largest possible |lhat - l|; times the longest block where state is frozen for blocks.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> mixer = sb.make_mixer("adapt_ml_prod")
+        >>> state = mixer.init(np.ones(3))
+        >>> mixer.regret(state).tolist()
+        [0.0, 0.0, 0.0]
     """
 
     loss_range: float = 1.0

@@ -80,6 +80,20 @@ class Groupwise:
         always_on: the group that is awake in every round, if there is one.
         shadows: for every other group, add the always-on learner, awake on that group only. Then our loss on the group is
             also within the mixer's bound of the *global* learner's loss there.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> from saddlebag.compression import Draws
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 2), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> state = algorithm.init(3)
+        >>> prediction = algorithm.predict(state, np.ones(2), np.ones(3), Draws(0, 0))
+        >>> state = algorithm.learn(state, np.ones(2), 1.0, prediction)
+        >>> prediction.p_E.round(2).tolist()
+        [0.33, 0.33, 0.33]
     """
 
     learner: AnyLearner

@@ -38,6 +38,12 @@ def check_learner(learner: AnyLearner, x_N: Sequence[Any], y_N: Sequence[Any], *
         x_N: contexts of some dozens of rounds that it can learn from.
         y_N: their labels.
         seed: of memberships and draws.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> rows_ND = np.random.default_rng(0).standard_normal((30, 2))
+        >>> sb.check_learner(sb.make_learner("ridge", 2), rows_ND, rows_ND[:, 0])
     """
     member_NG = np.random.default_rng(seed).random((len(x_N), _GROUPS)) < 0.5
     member_NG[:, _GROUPS - 1] = False  # a group that never wakes

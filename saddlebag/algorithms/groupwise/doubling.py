@@ -48,7 +48,16 @@ class DoublingState:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Doubling:
-    """The rule; it has no parameters."""
+    """The rule; it has no parameters.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> mixer = sb.make_mixer("doubling")
+        >>> state = mixer.init(np.ones(3))
+        >>> mixer.regret(state).tolist()
+        [0.0, 0.0, 0.0]
+    """
 
     def init(self, prior_E: Array) -> DoublingState:
         prior_E = checked_prior(prior_E)

@@ -48,6 +48,16 @@ class Gradient(LearnerDefaults):
         dimension: D >= 1 features; give a constant one for an intercept.
         loss: "squared", "absolute" or "logistic".
         radius: models lie in the ball |theta| <= radius; regret is to the best of these.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import Draws
+        >>> learner = sb.make_learner("gradient", 2)
+        >>> state = learner.init(3)  # of three groups
+        >>> group_K = np.array([0, 2])
+        >>> learner.predict(state, np.ones(2), group_K, Draws(0, 0)).shape
+        (2,)
     """
 
     dimension: int

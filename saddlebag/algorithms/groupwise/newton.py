@@ -54,6 +54,16 @@ class Newton(LearnerDefaults):
         loss: "squared" or "logistic".
         bound: scores, and for "squared" labels too, lie in [-bound, bound].
         penalty: of |theta|^2 / 2, positive.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import Draws
+        >>> learner = sb.make_learner("newton", 2)
+        >>> state = learner.init(3)  # of three groups
+        >>> group_K = np.array([0, 2])
+        >>> learner.predict(state, np.ones(2), group_K, Draws(0, 0)).shape
+        (2,)
     """
 
     dimension: int
@@ -144,5 +154,16 @@ class Newton(LearnerDefaults):
 
 
 def logistic(*, dimension: int, bound: float = 4.0, penalty: float = 1.0) -> Newton:
-    """Online logistic regression by Newton steps: probabilities of labels in 0..1, for the log loss."""
+    """Online logistic regression by Newton steps: probabilities of labels in 0..1, for the log loss.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import Draws
+        >>> learner = sb.make_learner("logistic", 2)
+        >>> state = learner.init(3)  # of three groups
+        >>> group_K = np.array([0, 2])
+        >>> learner.predict(state, np.ones(2), group_K, Draws(0, 0)).shape
+        (2,)
+    """
     return Newton(dimension=dimension, loss="logistic", bound=bound, penalty=penalty)

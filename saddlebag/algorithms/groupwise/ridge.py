@@ -80,6 +80,16 @@ class Ridge(LearnerDefaults):
         penalty: lambda > 0.
         forward: predict as Vovk, Azoury and Warmuth do. It shrinks towards 0: centre the labels.
         refresh: rank-one updates after which an inverse is computed afresh.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import Draws
+        >>> learner = sb.make_learner("ridge", 2)
+        >>> state = learner.init(3)  # of three groups
+        >>> group_K = np.array([0, 2])
+        >>> learner.predict(state, np.ones(2), group_K, Draws(0, 0)).shape
+        (2,)
     """
 
     dimension: int
@@ -328,5 +338,16 @@ def replay_ridge(x_ND: Array, y_N: Array, *, penalty: float = 1.0, forward: bool
 
 
 def vovk_azoury_warmuth(*, dimension: int, penalty: float = 1.0, refresh: int = 4096) -> Ridge:
-    """The forecaster of Vovk, Azoury and Warmuth: ridge regression that counts the coming round's context already."""
+    """The forecaster of Vovk, Azoury and Warmuth: ridge regression that counts the coming round's context already.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import Draws
+        >>> learner = sb.make_learner("vovk_azoury_warmuth", 2)
+        >>> state = learner.init(3)  # of three groups
+        >>> group_K = np.array([0, 2])
+        >>> learner.predict(state, np.ones(2), group_K, Draws(0, 0)).shape
+        (2,)
+    """
     return Ridge(dimension=dimension, penalty=penalty, forward=True, refresh=refresh)

@@ -42,6 +42,14 @@ class Specialists:
     Attributes:
         rate: eta > 0, at most the exp-concavity of the loss.
         block: rounds in a frozen block; regrets come as block sums divided by it.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> mixer = sb.make_mixer("specialists", rate=0.5)
+        >>> state = mixer.init(np.ones(3))
+        >>> mixer.regret(state).tolist()
+        [0.0, 0.0, 0.0]
     """
 
     rate: float

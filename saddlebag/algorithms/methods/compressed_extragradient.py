@@ -91,7 +91,18 @@ class CompressedExtragradient:
 def compressed_extragradient(
     problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None
 ) -> CompressedExtragradient:
-    """Naive compressed extragradient; there is no proven step, so one must be given."""
+    """Naive compressed extragradient; there is no proven step, so one must be given.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method(
+        ...     "compressed_extragradient", game, step_size=0.1, up=sb.make_compressor("rand_k", k=5), down="identity"
+        ... )
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
     if step_size is None:
         raise ConfigError("compressed_extragradient has no proven step size; give method.step_size a number")
     return CompressedExtragradient(step_size=step_size, up=up, down=down, prox=problem.prox)

@@ -130,7 +130,16 @@ def proven_step(problem: Problem, method: DianaSgda, sampling: float = 0.0) -> f
 
 
 def diana_sgda(problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None) -> DianaSgda:
-    """DIANA descent-ascent for a problem; without a step size the proven one."""
+    """DIANA descent-ascent for a problem; without a step size the proven one.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("diana_sgda", game, up="natural", down="identity", step_size=0.05)
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
     if step_size is None:
         step_size = proven_step(problem, DianaSgda(step_size=1.0, up=up, down=down))
     return DianaSgda(step_size=step_size, up=up, down=down, prox=problem.prox)

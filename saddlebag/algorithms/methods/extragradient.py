@@ -128,7 +128,16 @@ class Extragradient(FullExchange):
 
 
 def extragradient(problem: Problem, *, step_size: StepSize = None, wire: WireType = "float32") -> Extragradient | AutoStep:
-    """Extragradient for a problem; without a step size 1 / (2 L)."""
+    """Extragradient for a problem; without a step size 1 / (2 L).
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("extragradient", game, step_size="auto")
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
     if isinstance(step_size, str):
         return automatic(Extragradient(step_size=1.0, prox=problem.prox, wire=wire), step_size, problem)
     if step_size is None:

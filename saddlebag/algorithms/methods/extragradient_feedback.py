@@ -83,6 +83,20 @@ def extragradient_feedback(
 
     Raises:
         ConfigError: no step is given, the problem has a prox, or a compressor is not contractive.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method(
+        ...     "extragradient_feedback",
+        ...     game,
+        ...     step_size=0.1,
+        ...     up=sb.make_compressor("top_k", k=5),
+        ...     down=sb.make_compressor("top_k", k=5),
+        ... )
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
     """
     if not problem.unconstrained:
         raise ConfigError(f"extragradient_feedback has no prox and {problem.name} needs one; use compressed_extragradient")

@@ -44,7 +44,16 @@ class ForwardBackwardForward(Extragradient):
 def forward_backward_forward(
     problem: Problem, *, step_size: float | None = None, wire: WireType = "float32"
 ) -> ForwardBackwardForward:
-    """Forward-backward-forward for a problem; without a step size min{1/(2L), 3/(8 mu)}."""
+    """Forward-backward-forward for a problem; without a step size min{1/(2L), 3/(8 mu)}.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("forward_backward_forward", game, step_size=0.2)
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
     if step_size is None:
         constants = known_constants(problem, "forward_backward_forward")
         step_size = 1.0 / (2.0 * constants.lipschitz)

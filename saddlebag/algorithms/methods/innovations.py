@@ -141,6 +141,14 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
 
     Raises:
         ConfigError: a compressor is not contractive, or constants are needed and unknown, or mu = 0.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("innovations", game, step_size="auto", up="grid", down="grid")
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
     """
     if isinstance(step_size, str):
         return automatic(Innovations(step_size=1.0, up=up, down=down, prox=problem.prox), step_size, problem)

@@ -95,7 +95,16 @@ class LocalSgda(FullExchange):
 def local_sgda(
     problem: Problem, *, step_size: float | None = None, local_steps: int = 1, wire: WireType = "float32"
 ) -> LocalSgda:
-    """Local descent-ascent for a problem; without a step size mu / max L_m^2 (mu/L^2 for one local step)."""
+    """Local descent-ascent for a problem; without a step size mu / max L_m^2 (mu/L^2 for one local step).
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("local_sgda", game, step_size=0.05, local_steps=2)
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
     if step_size is None:
         constants = known_constants(problem, "local_sgda")
         if not constants.strong_monotonicity > 0:

@@ -173,6 +173,14 @@ def masha1(
 
     Without a step size, the proven one: min{sqrt(p) / (2 Cq), p / (2 mu)} with p = min(1/beta, 1/2), under which
     E(|z-z*|^2 + |w-z*|^2) contracts by 1 - gamma mu / 2 in every iteration (strongly monotone case).
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("masha1", game, step_size="auto", up=sb.make_compressor("rand_k", k=5), down="identity")
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
     """
     p = probability_or_theory(problem, up, probability, batch, sync_batch)
     given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}

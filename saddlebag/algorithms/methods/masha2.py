@@ -129,6 +129,16 @@ def masha2(
 
     Raises:
         ConfigError: the problem has a prox, a compressor is not contractive, or constants are needed and unknown.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method(
+        ...     "masha2", game, step_size=0.1, up=sb.make_compressor("top_k", k=5), down=sb.make_compressor("top_k", k=5)
+        ... )
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
     """
     if not problem.unconstrained:
         raise ConfigError(f"masha2 has no prox and {problem.name} needs one; use masha1")

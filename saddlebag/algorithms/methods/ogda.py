@@ -92,7 +92,16 @@ class Ogda(FullExchange):
 
 
 def ogda(problem: Problem, *, step_size: StepSize = None, wire: WireType = "float32") -> Ogda | AutoStep:
-    """OGDA for a problem; without a step size 1 / (2 L)."""
+    """OGDA for a problem; without a step size 1 / (2 L).
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("ogda", game, step_size="auto")
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
     if isinstance(step_size, str):
         return automatic(Ogda(step_size=1.0, prox=problem.prox, wire=wire), step_size, problem)
     if step_size is None:

@@ -218,6 +218,14 @@ def optimistic_masha(
 
     Without a probability the uplink's density 1/beta, at most 1/2 (1/M for Perm-k); without a step the proven one; without a
     momentum 1/(1 + eta mu/2), with mu = 0 where it is not known.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("optimistic_masha", game, up=sb.make_compressor("perm_k", workers=2), down="identity")
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
     """
     p = min(0.5, up.bits(problem.dimension) / (32.0 * problem.dimension)) if probability is None else probability
     method = OptimisticMasha(step_size=1.0, probability=p, up=up, down=down, prox=problem.prox, wire=wire)

@@ -82,7 +82,16 @@ def qsgda_growth(problem: Problem, up: Unbiased, down: Unbiased) -> float:
 
 
 def qsgda(problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None) -> Qsgda:
-    """Quantised descent-ascent for a problem; without a step size the proven mu/A."""
+    """Quantised descent-ascent for a problem; without a step size the proven mu/A.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("qsgda", game, step_size=0.02, up="natural", down="identity")
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
     if step_size is None:
         checked = Qsgda(step_size=1.0, up=up, down=down)
         mu = known_constants(problem, "qsgda").strong_monotonicity

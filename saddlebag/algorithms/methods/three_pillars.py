@@ -246,6 +246,14 @@ def three_pillars(
 
     Raises:
         ConfigError: `down` is not the identity: z travels in full; or a parameter does not fit.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("three_pillars", game, up=sb.make_compressor("rand_k", k=5), down="identity")
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
     """
     if not isinstance(down, Identity):
         raise ConfigError(f"three_pillars sends the iterate in full and takes no compressor down, got {down}; leave it out")

@@ -71,6 +71,19 @@ class ModuleGame:
         device: of torch.
         evaluate: players in evaluation mode -> merits; None for the norm of the mean operator on one fixed batch.
         name: for people.
+
+    Example:
+        >>> import torch
+        >>> import saddlebag as sb
+        >>> samples = torch.linspace(-1, 1, 8).reshape(8, 1)
+        >>> game = sb.ModuleGame(
+        ...     build=lambda: {"line": torch.nn.Linear(1, 1)},
+        ...     loss=lambda players, batch, chance: (players["line"](batch[0]) - 2 * batch[0]).square().mean(),
+        ...     data=((samples[:4],), (samples[4:],)),
+        ... )
+        >>> run = sb.simulate(game, sb.make_method("extragradient", game, step_size=0.3), stop=sb.Stop(max_rounds=100))
+        >>> [abs(round(value, 2)) for value in run.z.tolist()]  # weight and bias of the line
+        [2.0, 0.0]
     """
 
     build: Callable[[], Players]

@@ -64,6 +64,13 @@ class LogisticRegression:
 
         Raises:
             ConfigError: there is no data set, or a parameter is out of range.
+
+        Example:
+            >>> import numpy as np
+            >>> import saddlebag as sb
+            >>> rows_NF = np.random.default_rng(0).standard_normal((30, 3))
+            >>> sb.make_problem("logistic_regression", data=(rows_NF, rows_NF[:, 0] > 0), workers=2).dimension
+            4
         """
         if data is None:
             raise ConfigError("logistic_regression needs data: a bundled set such as 'breast_cancer', a file, or arrays (X, y)")

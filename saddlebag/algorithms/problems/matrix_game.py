@@ -98,6 +98,11 @@ class MatrixGame:
 
         Raises:
             ConfigError: a data set was given, or a parameter is out of range.
+
+        Example:
+            >>> import saddlebag as sb
+            >>> sb.make_problem("matrix_game", workers=2).num_workers
+            2
         """
         if data is not None:
             raise ConfigError(f"matrix_game generates its own data, got {data.name!r}; drop the data section")

@@ -86,6 +86,13 @@ class RobustLeastSquares:
 
         Raises:
             ConfigError: there is no data set, or a parameter is out of range.
+
+        Example:
+            >>> import numpy as np
+            >>> import saddlebag as sb
+            >>> rows_NF = np.random.default_rng(0).standard_normal((30, 3))
+            >>> sb.make_problem("robust_least_squares", data=(rows_NF, rows_NF[:, 0]), workers=2).dimension
+            34
         """
         if data is None:
             raise ConfigError("robust_least_squares needs data: a bundled set such as 'diabetes', a file, or arrays (X, y)")

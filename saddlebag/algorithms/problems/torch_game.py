@@ -40,6 +40,14 @@ class TorchGame:
         solution: z*, flat, when it is known; the first merit is then the distance to it.
         constants: L and mu, when they are known, for the theory's step sizes.
         name: for people.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> game = sb.TorchGame(objectives=(lambda x, y: x @ x + x @ y - y @ y,), x=np.ones(2), y=np.ones(2))
+        >>> run = sb.simulate(game, sb.make_method("extragradient", game, step_size=0.2), stop=1e-6)
+        >>> float(abs(run.z).max()) < 1e-6
+        True
     """
 
     objectives: tuple[Objective, ...]

@@ -42,6 +42,13 @@ def worker_robust(
 
     Raises:
         ConfigError: there is no data set, or a parameter is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> rows_NF = np.random.default_rng(0).standard_normal((30, 3))
+        >>> sb.make_problem("worker_robust", data=(rows_NF, rows_NF[:, 0] > 0), workers=2).dimension
+        6
     """
     if data is None:
         raise ConfigError("worker_robust needs data: a bundled set such as 'breast_cancer', a file, or arrays (X, y)")

@@ -65,6 +65,17 @@ def attach(
     Raises:
         ConfigError: a compressor does not fit a parameter, the model is no DDP model or has a hook, it may leave parameters
             unused, a gradient is complex or sparse, or the ranks' arguments differ; then it is raised on all ranks.
+
+    Example:
+        >>> import torch, torch.distributed as dist
+        >>> import saddlebag as sb
+        >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        >>> model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(8, 4))
+        >>> state = sb.attach(model, "top_k", fraction=0.25)
+        >>> model(torch.ones(2, 8)).sum().backward()
+        >>> state.bytes_up > 0
+        True
+        >>> dist.destroy_process_group()
     """
     model = unwrapped(model)
     if not isinstance(model, DistributedDataParallel):

@@ -36,6 +36,12 @@ class Bernoulli:
     Attributes:
         probability: r, in (0, 1].
         coin: "own" for each worker, or "common", when all send in the same rounds.
+
+    Example:
+        >>> from saddlebag.compression import Bernoulli, Draws
+        >>> compressor = Bernoulli(probability=0.5)
+        >>> compressor.omega(4)
+        1.0
     """
 
     probability: float

@@ -35,6 +35,12 @@ class PermK:
 
     Attributes:
         workers: M, from 1.
+
+    Example:
+        >>> from saddlebag.compression import PermK, Draws
+        >>> compressor = PermK(workers=2)
+        >>> compressor.mean_noise(4, 2)
+        (1.0, 1.0)
     """
 
     workers: int
