@@ -22,6 +22,7 @@ from saddlebag.algorithms.groupwise.ftpl import Oracle, PerturbedLeader
 from saddlebag.algorithms.groupwise.gradient import Gradient
 from saddlebag.algorithms.groupwise.guard import Careful
 from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, best_logistic_losses, prefix_losses
+from saddlebag.algorithms.groupwise.intervals import Covered, cover_recorded
 from saddlebag.algorithms.groupwise.labels import check_labels, wrong_label
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
@@ -33,10 +34,12 @@ from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
 from saddlebag.algorithms.groupwise.rounds import is_fast, run_rounds
+from saddlebag.algorithms.groupwise.scores import Frame, check_score, recorded_frames
 from saddlebag.algorithms.groupwise.sharding import PartialMix, join_mixes, partial_mix, shard_bound
 from saddlebag.algorithms.groupwise.shortest_path import ShortestPath, grid_graph
 from saddlebag.algorithms.groupwise.solo import Solo
 from saddlebag.algorithms.groupwise.specialists import Specialists
+from saddlebag.algorithms.groupwise.thresholds import Thresholds, ThresholdState
 from saddlebag.algorithms.groupwise.weights import WeightedLearner
 
 __all__ = [
@@ -52,10 +55,12 @@ __all__ = [
     "Block",
     "BlockSums",
     "Careful",
+    "Covered",
     "Distribution",
     "Doubling",
     "ExpertAggregation",
     "FeatureBounds",
+    "Frame",
     "Gradient",
     "Groupwise",
     "GroupwiseState",
@@ -80,6 +85,8 @@ __all__ = [
     "Specialists",
     "SquaredLoss",
     "Sums",
+    "ThresholdState",
+    "Thresholds",
     "WeightedLearner",
     "add_blocks",
     "add_sums",
@@ -89,7 +96,9 @@ __all__ = [
     "block_sums",
     "check_labels",
     "check_learner",
+    "check_score",
     "copied",
+    "cover_recorded",
     "distribution",
     "estimator_learner",
     "from_vector",
@@ -105,6 +114,7 @@ __all__ = [
     "partial_mix",
     "predict_block",
     "prefix_losses",
+    "recorded_frames",
     "replay_groups",
     "replay_ridge",
     "run_rounds",

@@ -41,7 +41,8 @@ def paths_study(*, side: int = 4, rounds: int = 3000, seeds: int = 10) -> tuple[
             raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
     graph = grid_graph(side, side)
     rows = [_run(graph, rounds, seed) for seed in range(seeds)]
-    study = Study(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+    arrays: dict[str, Any] = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    study = Study(**arrays)
     title = f"Groupwise regret, shortest paths on a {side} x {side} grid, {rounds:,} rounds"
     return summarise(title, GROUPS, study, charge="expected"), study
 

@@ -11,6 +11,7 @@ from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
 from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.interval_table import IntervalTable
 from saddlebag.launch.recipe.fields import at, fit, parameters_of, read_table
 from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.recipe.shipped import open_recipe
@@ -159,6 +160,7 @@ class GroupwiseRecipe:
             as in the published tables.
         data, features, label, learner, mixer, mixing: the tables of the same names.
         groups: name -> expression.
+        intervals: the table of that name; None for no intervals.
         directory: where results go.
     """
 
@@ -172,6 +174,7 @@ class GroupwiseRecipe:
     learner: PartTable
     mixer: PartTable
     mixing: MixingTable
+    intervals: IntervalTable | None = None
     directory: str = ""
 
     def __post_init__(self) -> None:
@@ -186,7 +189,14 @@ class GroupwiseRecipe:
             raise ConfigError(f"shuffles must be a list of seeds in [0, 2^32), got {list(self.shuffles)}")
 
 
-_TABLES: dict[str, type[Any]] = {"data": DataTable, "features": FeatureTable, "label": LabelTable, "mixing": MixingTable}
+_TABLES: dict[str, type[Any]] = {
+    "data": DataTable,
+    "features": FeatureTable,
+    "label": LabelTable,
+    "mixing": MixingTable,
+    "intervals": IntervalTable,
+}
+_OPTIONAL = ("intervals",)
 _PLAIN = ("title", "shuffles", "comparator", "directory")
 _PARTS = {"learner": "ridge", "mixer": "ada_normal_hedge"}
 
@@ -215,6 +225,9 @@ def groupwise_from_dict(table: dict[str, Any]) -> GroupwiseRecipe:
     """The recipe in a table."""
     values: dict[str, Any] = {}
     for name, kind in _TABLES.items():
+        if name not in table and name in _OPTIONAL:
+            values[name] = None
+            continue
         if name not in table and name != "mixing":
             raise ConfigError(f"[{name}] is missing")
         below = read_table(table.get(name, {}), name)

@@ -19,7 +19,7 @@ import numpy as np
 from saddlebag.algorithms.groupwise import wrong_label
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON, groupwise_from_dict, label_interval
-from saddlebag.launch.groupwise.report import summarise
+from saddlebag.launch.groupwise.report import summarise_recipe
 from saddlebag.launch.groupwise.stream import RoundStream, bounded
 from saddlebag.launch.groupwise.study import study_orders
 from saddlebag.launch.recipe import toml
@@ -35,8 +35,8 @@ __all__ = ["read_rounds", "replay_file"]
 
 MAX_GROUPS = 10_000
 """Different names of groups in a file; each costs a model."""
-_TABLES = ("learner", "mixer", "mixing", "comparator", "label", "features")
-_KEYS = {"label": ("interval",), "features": ("bound", "outside")}
+_TABLES = ("learner", "mixer", "mixing", "comparator", "label", "features", "intervals")
+_KEYS = {"label": ("interval",), "features": ("bound", "outside"), "intervals": ("targets", "score", "form", "step")}
 """Of tables that a replay uses in part: labels and features are recorded as they were, scaled."""
 
 
@@ -146,4 +146,4 @@ def replay_file(path: Path, recipe_path: Path | None, sets: list[str]) -> tuple[
     stream = read_rounds(path, label_interval(recipe))
     stream = dataclasses.replace(stream, x_ND=bounded(recipe.features, stream.features, stream.x_ND, str(path)))
     study = study_orders(recipe, stream, [None])
-    return summarise(f"Replay of {path.name}", stream.groups, study, charge=recipe.mixing.charge), stream.groups, study
+    return summarise_recipe(recipe, f"Replay of {path.name}", stream, study), stream.groups, study

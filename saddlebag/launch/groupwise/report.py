@@ -18,6 +18,7 @@ from rich.table import Table
 
 from saddlebag.algorithms.groupwise.ledger import judge
 from saddlebag.errors import DataError
+from saddlebag.launch.groupwise.intervals import interval_values, print_intervals
 from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
@@ -25,9 +26,21 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
     from saddlebag.algorithms.groupwise.ledger import Alarm
+    from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
+    from saddlebag.launch.groupwise.stream import RoundStream
     from saddlebag.launch.groupwise.study import Study
 
-__all__ = ["CURVES", "GROUPS", "RESULT", "print_report", "read_result", "summarise", "verdict", "write_result"]
+__all__ = [
+    "CURVES",
+    "GROUPS",
+    "RESULT",
+    "print_report",
+    "read_result",
+    "summarise",
+    "summarise_recipe",
+    "verdict",
+    "write_result",
+]
 
 RESULT, GROUPS, CURVES = "result.json", "groups.csv", "curves.csv"
 FORMAT = "saddlebag groupwise 1"
@@ -92,6 +105,15 @@ def summarise(title: str, groups: tuple[str, ...], study: Study, *, charge: str)
         "invariant_slack": float(study.slack.max()),
         "alarms": _alarms(groups, study),
     }
+
+
+def summarise_recipe(recipe: GroupwiseRecipe, title: str, stream: RoundStream, study: Study) -> dict[str, Any]:
+    """`summarise`, with what else the recipe asks for."""
+    values = summarise(title, stream.groups, study, charge=recipe.mixing.charge)
+    if recipe.intervals is not None and study.intervals is not None:
+        values["intervals"] = interval_values(recipe.intervals, study.intervals, stream)
+        values["alarms"] += values["intervals"].pop("alarms")
+    return values
 
 
 def _spread(values_S: Array) -> dict[str, float]:
@@ -209,13 +231,15 @@ def print_report(values: dict[str, Any]) -> None:
         table.add_row(row["group"], f"{row['rounds']:,.0f}", *cells, *numbers, judged)
     console.print(table)
     single, played, expected = (values[key]["mean"] for key in ("single_loss", "loss_played", "loss_expected"))
-    lower = f", {1 - played / single:.0%} less" if single > 0 else ""
+    lower = f", {abs(1 - played / single):.1%} {'less' if played <= single else 'more'}" if single > 0 else ""
     console.print(
         f"total loss: single model {single:.2f}; mixture {played:.2f}{lower}; expected loss of sampling {expected:.2f} "
         f"(charged: {values['charge']}); {values['orders']} order{'s' if values['orders'] > 1 else ''}"
     )
     worse = [row["group"] for row in values["groups"] if row["verdict"] == "worse"]
     console.print(f"worse off than under the single model: {', '.join(worse) or 'no group'}")
+    if "intervals" in values:
+        print_intervals(console, values["intervals"], {row["group"]: row["rounds"] for row in values["groups"]})
     for alarm in values["alarms"]:
         console.print(f"[bold red]alarm[/]: {alarm}")
 

@@ -9,8 +9,8 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.cores import available_cores
 from saddlebag.launch.groupwise.plot import plot_regret
 from saddlebag.launch.groupwise.recipe import load_groupwise
-from saddlebag.launch.groupwise.report import RESULT, summarise, write_result
-from saddlebag.launch.groupwise.study import Study, run_study
+from saddlebag.launch.groupwise.report import RESULT, summarise_recipe, write_result
+from saddlebag.launch.groupwise.study import Study, stream_study
 from saddlebag.launch.ownership import contents, holds_service, owned
 from saddlebag.launch.recipe import toml
 from saddlebag.proto.checkpoint import write_atomically
@@ -34,9 +34,9 @@ def run_recipe(
     folder = out or Path(recipe.directory or Path("runs") / path.stem)
     with owned(folder, "saddlebag groupwise run"):
         _require_free(folder, force=force)
-        groups, study = run_study(recipe, processes=processes or available_cores())
-        values = summarise(recipe.title or path.stem, groups, study, charge=recipe.mixing.charge)
-        write_result(folder, values, groups, study)
+        stream, study = stream_study(recipe, processes=processes or available_cores())
+        values = summarise_recipe(recipe, recipe.title or path.stem, stream, study)
+        write_result(folder, values, stream.groups, study)
         plot_regret(folder, folder / PLOT)
         write_atomically(folder / RECIPE, toml.dump(table).encode())
     return folder, values

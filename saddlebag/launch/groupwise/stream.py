@@ -36,6 +36,7 @@ class RoundStream:
         groups: names of the G groups, the always-on group last.
         x_ND, y_N: features and labels.
         awake_NG: memberships in [0, 1].
+        given_N: the user's own predictions, scaled as the labels are; None for none.
         meaning: what features, groups and labels are, as JSON values: see `saddlebag.server.groupwise.meaning`.
     """
 
@@ -44,11 +45,14 @@ class RoundStream:
     x_ND: Array
     y_N: Array
     awake_NG: Array
+    given_N: Array | None = None
     meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def reordered(self, order_N: Any) -> RoundStream:
         """The rounds in another order."""
-        return dataclasses.replace(self, x_ND=self.x_ND[order_N], y_N=self.y_N[order_N], awake_NG=self.awake_NG[order_N])
+        rows = {name: getattr(self, name)[order_N] for name in ("x_ND", "y_N", "awake_NG")}
+        given_N = None if self.given_N is None else self.given_N[order_N]
+        return dataclasses.replace(self, **rows, given_N=given_N)
 
 
 def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
@@ -74,7 +78,19 @@ def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
     check_labels(y_N, label_interval(recipe), columns.name)
     names = tuple(each["name"] for each in facts)
     x_ND = bounded(recipe.features, names, x_ND, columns.name)
-    return RoundStream(names, (*awake, ALWAYS_ON), x_ND, y_N, awake_NG, meaning)
+    given_N = _given(recipe, columns, label)
+    return RoundStream(names, (*awake, ALWAYS_ON), x_ND, y_N, awake_NG, given_N, meaning)
+
+
+def _given(recipe: GroupwiseRecipe, columns: Columns, label: dict[str, Any]) -> Array | None:
+    """The user's own predictions, as labels are scaled."""
+    if recipe.intervals is None or not recipe.intervals.prediction:
+        return None
+    if recipe.intervals.prediction == recipe.label.column:
+        raise ConfigError(f"intervals.prediction: {recipe.label.column!r} is the label, unknown before the prediction")
+    values_N = columns.numbers(recipe.intervals.prediction, "intervals.prediction")
+    width = label.get("high", 1.0) - label.get("low", 0.0)
+    return np.asarray((values_N - label.get("low", 0.0)) / (width or 1.0))
 
 
 def bounded(table: FeatureTable, names: tuple[str, ...], x_ND: Array, where: str) -> Array:

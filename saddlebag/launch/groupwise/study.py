@@ -25,6 +25,7 @@ from saddlebag.algorithms.groupwise import (
     replay_groups,
 )
 from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.intervals import IntervalStudy, study_intervals
 from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
 from saddlebag.launch.groupwise.stream import RoundStream, build_stream
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["POINTS", "Study", "run_study", "study_orders"]
+__all__ = ["POINTS", "Study", "run_study", "stream_study", "study_orders"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 POINTS = 40
@@ -61,6 +62,7 @@ class Study:
         learner_excess_SG: own - best over all rounds, less the learner's proven bound: at most 0; NaN where there is none.
         clock_SGP: rounds of the group at the points of its curves.
         single_curve_SGP, ours_curve_SGP: regret to the best model for the group's rounds so far.
+        intervals: what came of them; None where the recipe has none.
     """
 
     rounds_SG: Array
@@ -81,10 +83,17 @@ class Study:
     clock_SGP: Array
     single_curve_SGP: Array
     ours_curve_SGP: Array
+    intervals: IntervalStudy | None = None
 
 
 def run_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[tuple[str, ...], Study]:
-    """Run all orders of a recipe; returns the groups' names and the results.
+    """Run all orders of a recipe; returns the groups' names and the results. Errors as `stream_study`."""
+    stream, study = stream_study(recipe, processes=processes)
+    return stream.groups, study
+
+
+def stream_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[RoundStream, Study]:
+    """Run all orders of a recipe; returns the rounds and the results.
 
     Raises:
         ConfigError: the recipe and the data do not fit.
@@ -95,16 +104,21 @@ def run_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[tuple[str
     make_algorithm(recipe, stream.x_ND.shape[1], len(stream.groups))  # complain before processes start
     processes = max(1, min(processes, len(seeds)))
     if processes == 1:
-        return stream.groups, study_orders(recipe, stream, seeds)
+        return stream, study_orders(recipe, stream, seeds)
     parts = [seeds[rank::processes] for rank in range(processes)]
     context = multiprocessing.get_context("spawn")
     with _one_thread_each(), concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
         done = list(pool.map(_study_part, [recipe] * processes, parts))
     order = np.argsort([seeds.index(seed) for part in parts for seed in part], kind="stable")
-    joined = {
-        field.name: np.concatenate([getattr(study, field.name) for study in done])[order] for field in dataclasses.fields(Study)
-    }
-    return stream.groups, Study(**joined)
+    covered = [study.intervals for study in done if study.intervals is not None]
+    intervals = IntervalStudy(**_joined(covered, order)) if covered else None
+    return stream, Study(**_joined(done, order), intervals=intervals)
+
+
+def _joined(parts: Sequence[Study] | Sequence[IntervalStudy], order: npt.NDArray[np.int64]) -> dict[str, Array]:
+    """The arrays of several parts as those of all orders."""
+    names = [field.name for field in dataclasses.fields(parts[0]) if field.name != "intervals"]
+    return {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}
 
 
 @contextlib.contextmanager
@@ -160,6 +174,9 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
         largest=mixed.largest_S,
         slack=algorithm.mixer.slack(mixed.state).max(axis=-1),
         declared=np.full(S, getattr(algorithm.mixer, "loss_range", np.inf)),
+        intervals=None
+        if recipe.intervals is None
+        else study_intervals(recipe.intervals, streams, mixed.value_NS, algorithm.label_interval),
         **stacked,
     )
 
