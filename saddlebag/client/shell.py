@@ -40,8 +40,13 @@ __all__ = ["WorkerShell"]
 _THREAD_ABOVE_S = 0.02
 """A step that took longer runs in a thread the next time, so that heartbeats go out meanwhile."""
 _CALL_TIMEOUT_S = 30.0
+_BEAT_AGAIN_S = 0.2
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
+
+
+class _RankTaken(Exception):
+    """Another process lives with this worker's rank, or is believed to."""
 
 
 class WorkerShell:
@@ -65,6 +70,7 @@ class WorkerShell:
         self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
         self._checkpoint_every = 0
+        self._session_id = ""  # of the last join
         self.ledger = ClientLedger()
         self.phases = phases or Phases()
 
@@ -86,6 +92,8 @@ class WorkerShell:
                         if await self._session(channel, waiting.met):
                             return
                     reason = "the server ended the stream"
+                except _RankTaken as error:
+                    reason = waiting.taken(str(error), self._lease_s)
                 except grpc.aio.AioRpcError as error:
                     reason = error.details() or error.code().name
                     if error.code() == RUN_OVER:
@@ -109,7 +117,9 @@ class WorkerShell:
         if reply.heal or (reply.fresh and reply.epoch_start > 0):
             await self._take_snapshot(channel, session, reply)
         call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session)
-        beats = asyncio.create_task(self._beat(channel, session, reply.lease_s / 3))
+        ended = asyncio.Event()
+        call.add_done_callback(lambda _: ended.set())
+        beats = asyncio.create_task(self._beat(channel, session, reply.lease_s / 3, ended))
         beats.add_done_callback(lambda ended: ended.cancelled() or call.cancel())  # it failed: nobody would renew the lease
         first = True
         try:
@@ -163,7 +173,14 @@ class WorkerShell:
         )
         self.ledger.up += request.ByteSize()
         join = channel.unary_unary(f"/{SERVICE}/Join", pb.JoinRequest.SerializeToString, pb.JoinReply.FromString)
-        reply: pb.JoinReply = await join(request, timeout=_CALL_TIMEOUT_S)
+        shown = ((SESSION_KEY, self._session_id),) if self._session_id else ()
+        try:
+            reply: pb.JoinReply = await join(request, timeout=_CALL_TIMEOUT_S, metadata=shown)
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.ALREADY_EXISTS:
+                raise
+            raise _RankTaken(error.details()) from error
+        self._session_id = reply.session
         self.ledger.down += reply.ByteSize()
         if reply.protocol != PROTOCOL:
             raise ConfigError(f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; take one release")
@@ -215,10 +232,15 @@ class WorkerShell:
             if self._checkpoint_every:  # else a worker that dies before its next checkpoint has none of this epoch
                 self._save()
 
-    async def _beat(self, channel: grpc.aio.Channel, metadata: Any, every_s: float) -> None:
+    async def _beat(self, channel: grpc.aio.Channel, metadata: Any, every_s: float, ended: asyncio.Event) -> None:
+        """Renew the lease; often once the stream has `ended` while a long step goes on: the server takes it for dead soon."""
         beat = channel.unary_unary(f"/{SERVICE}/Heartbeat", pb.HeartbeatRequest.SerializeToString, pb.HeartbeatReply.FromString)
         while True:
-            await asyncio.sleep(every_s)
+            if not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), every_s)
+            if ended.is_set():
+                await asyncio.sleep(min(every_s, _BEAT_AGAIN_S))
             with contextlib.suppress(grpc.aio.AioRpcError):  # the stream notices what matters
                 reply = await beat(pb.HeartbeatRequest(), metadata=metadata, timeout=every_s)
                 self.ledger.down += reply.ByteSize()

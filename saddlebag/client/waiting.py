@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from saddlebag.errors import PeerLost
+from saddlebag.errors import ConfigError, PeerLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Waiting"]
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
+_BEYOND_S = 5.0  # the lease of whoever has the rank
 SAY_EVERY_S = 5.0
 
 
@@ -43,6 +44,7 @@ class Waiting:
         self._who, self._address, self._give_up_s, self._note = who, address, give_up_s, note
         self._clock, self._every_s = clock, say_every_s
         self._reason, self._connected, self.ever_met = "no answer yet", False, False
+        self._taken_since: float | None = None
         self.progressed()
 
     def progressed(self) -> None:
@@ -52,6 +54,7 @@ class Waiting:
     def met(self) -> None:
         """The server has admitted this worker."""
         self._connected = self.ever_met = True
+        self._taken_since = None
 
     def failed(self, reason: str) -> float:
         """An attempt, or the connection, came to an end; returns how long to pause before the next one.
@@ -64,6 +67,20 @@ class Waiting:
             raise PeerLost(f"no server at {self._address} for {self._give_up_s:g} s; last answer: {reason}")
         pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _LAST_RETRY_S)
         return pause_s
+
+    def taken(self, reason: str, lease_s: float) -> str:
+        """Another process holds the rank: perhaps this worker's last life, of which the server will know within the lease.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        now = self._clock()
+        if self._taken_since is None:
+            self._taken_since = now
+            self._note(f"{self._who}: {reason}; trying again for {lease_s + _BEYOND_S:g} s")
+        if now - self._taken_since > lease_s + _BEYOND_S:
+            raise ConfigError(f"the server at {self._address} refused {self._who}: {reason}")
+        return reason
 
     def words(self) -> str | None:
         """What is awaited, for how long now and how much longer; None while the server is there."""

@@ -6,13 +6,15 @@ Exit status: 0 done, 1 a failed check, 2 an error in one line, 130 stopped by Ct
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import sys
 import traceback
 
 import click
 
-from saddlebag.errors import explained
+from saddlebag.errors import ConfigError, explained
 from saddlebag.launch.commands.advise import advise
 from saddlebag.launch.commands.collective import collective
 from saddlebag.launch.commands.compare import compare
@@ -27,22 +29,36 @@ from saddlebag.launch.commands.node import node
 from saddlebag.launch.commands.plot import plot
 from saddlebag.launch.commands.run import run
 from saddlebag.launch.commands.server import server
+from saddlebag.launch.commands.token import token
 from saddlebag.launch.commands.worker import worker
 from saddlebag.version import __version__
 
 __all__ = ["cli", "main"]
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_TRACEBACK = "SADDLEBAG_TRACEBACK"
+_TRACEBACK, _UMASK = "SADDLEBAG_TRACEBACK", "SADDLEBAG_UMASK"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="saddlebag")
+@click.option(
+    "--umask",
+    metavar="OCTAL",
+    envvar=_UMASK,
+    default="077",
+    show_default=True,
+    help=f"What others may not do with files that are written (also {_UMASK}).",
+)
 @click.option("--debug", is_flag=True, help=f"Show tracebacks (also {_TRACEBACK}=1).")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, umask: str, debug: bool) -> None:
     """Train min-max games and variational inequalities with compressed communication over gRPC."""
     if debug:
         os.environ[_TRACEBACK] = "1"
+    if not re.fullmatch("0?[0-7]{3}", umask):
+        raise ConfigError(f"--umask must be three octal digits, got {umask!r}")
+    os.environ[_UMASK] = umask  # for the processes that this one starts
+    context.call_on_close(functools.partial(os.umask, os.umask(int(umask, 8))))
 
 
 for _command in (
@@ -61,6 +77,7 @@ for _command in (
     run,
     schema,
     server,
+    token,
     worker,
 ):
     cli.add_command(_command)

@@ -21,7 +21,12 @@ _LONGEST_VALUE = 200  # characters of a value in a message
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JoinAsk:
-    """Who a worker is and what state it holds; fields as in the schema's JoinRequest."""
+    """Who a worker is and what state it holds; fields as in the schema's JoinRequest, and who else says who it is.
+
+    Attributes:
+        session: that of its last join, which shows that it is the same process; empty at its first.
+        names: those in its certificate.
+    """
 
     worker: int
     recipe: str
@@ -29,6 +34,8 @@ class JoinAsk:
     rounds: tuple[int, ...] = ()
     epoch: int = 0
     token: str = ""
+    session: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

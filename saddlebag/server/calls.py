@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from saddlebag.errors import PeerLost, RemoteProtocolError, SaddlebagError, explained
 from saddlebag.proto.endpoint import SERVICE
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
+from saddlebag.server.roster import RankTaken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,6 +46,7 @@ class Calls(Protocol):
 STATUS = {
     RemoteProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
     PeerLost: grpc.StatusCode.DEADLINE_EXCEEDED,
+    RankTaken: grpc.StatusCode.ALREADY_EXISTS,
     SaddlebagError: grpc.StatusCode.FAILED_PRECONDITION,
 }
 """The one table from exceptions to gRPC status codes: the first kind that fits."""

@@ -63,10 +63,13 @@ class ServerCore(RunState):
         """Admit a worker and say from where it continues.
 
         Raises:
-            ConfigError: it cannot take part: another recipe, rank, dimension, or a wrong token.
+            ConfigError: it cannot take part: another recipe, rank or dimension, a wrong token, or another process has its rank.
         """
         admit(ask, self.settings, len(self.replica.z_D))
+        self.roster.require_free(ask, now, self.settings.lease_s)
         effects: list[Effect] = []
+        if self.roster.welcome(ask.worker):
+            effects.append(ef.Note(f"worker {ask.worker} is back"))
         if self.roster.sit(ask.worker, session, now):
             self.ledger.rejoins += 1
             effects.append(ef.Close(ask.worker, "another process joined with this rank", superseded=True))
@@ -212,10 +215,15 @@ class ServerCore(RunState):
 
     # -- membership ------------------------------------------------------------------------------------------------------
 
-    def lost(self, worker: int, session: str, now: float) -> None:
-        """A worker's stream ended; its lease runs from now."""
+    def opened(self, worker: int, session: str) -> None:
+        """A worker's stream is open: nobody else can have its rank now."""
         if self.roster.holds(worker, session):
-            self.roster.see(worker, now)
+            self.roster.opened(worker)
+
+    def lost(self, worker: int, session: str, now: float, *, told: bool = False) -> None:
+        """A worker's stream ended: it has a moment to come back, or its lease where it was `told` to end."""
+        if self.roster.holds(worker, session):
+            self.roster.closed(worker, now, broken=not told)
             self._disconnect(worker)
 
     def _disconnect(self, worker: int) -> None:
@@ -230,21 +238,20 @@ class ServerCore(RunState):
         return self._give_up([worker], f"worker {worker} left", now)
 
     def tick(self, now: float) -> list[Effect]:
-        """Check leases and the round's deadline; call it about once a second."""
+        """Check streams, leases, and the round's deadline; call it about twice a second."""
         if self.finished:
             return []
-        late = now - self._opened > self.settings.round_deadline_s
         missing = self._gather.missing()
-        lost = missing if late else self.roster.silent(missing, now - self.settings.lease_s)
+        if now - self._opened > self.settings.round_deadline_s:
+            names = ", ".join(map(str, missing))
+            late = f"no uplink from worker {names} within the round's deadline of {self.settings.round_deadline_s:g} s"
+            return self._give_up(missing, f"round {self.round}: {late}", now) if missing else []
+        lost = [each for each in self.roster.missed(missing, self.settings.lease_s) if now - each.since > each.patience_s]
         if not lost:
             return []
-        names = ", ".join(map(str, lost))
-        why = (
-            f"the round's deadline of {self.settings.round_deadline_s:g} s"
-            if late
-            else f"a lease of {self.settings.lease_s:g} s"
-        )
-        return self._give_up(lost, f"round {self.round}: no uplink from worker {names} within {why}", now)
+        told = "; ".join(f"worker {each.worker} {each.why} {now - each.since:.1f} s ago" for each in lost)
+        told = told.replace("has not come", "has not come since the server's start")
+        return self._give_up([each.worker for each in lost], f"round {self.round}: {told}", now)
 
     def _give_up(self, workers: list[int], reason: str, now: float) -> list[Effect]:
         left = tuple(worker for worker in self.members if worker not in workers)

@@ -39,8 +39,8 @@ class ServerSettings:
         num_workers: ranks 0 to num_workers - 1 take part.
         seed: run seed.
         recipe, resolved: canonical JSON; every worker must hold the same recipe, and takes the resolved numbers.
-        token: shared secret, or empty.
-        lease_s: a worker that is silent for longer is lost.
+        token: secret of the run, from which each rank's token follows; or empty.
+        lease_s: a worker that is silent for longer is lost; one whose stream broke, after a second.
         round_deadline_s: a worker that is later with an uplink is lost, even if it is alive.
         on_lost: "pause" waits for a lost worker, "drop" goes on without it.
         checkpoint_every: rounds between checkpoints of all processes; 0 for none.
@@ -52,7 +52,7 @@ class ServerSettings:
     recipe: str = "{}"
     resolved: str = "{}"
     token: str = ""
-    lease_s: float = 30.0
+    lease_s: float = 10.0
     round_deadline_s: float = 3600.0
     on_lost: Literal["pause", "drop"] = "pause"
     checkpoint_every: int = 0

@@ -1,31 +1,62 @@
-"""Who may take part, who is connected, and who has been silent for too long."""
+"""Who may take part, who is connected, and who is missed: since when, why, and until when."""
 
 from __future__ import annotations
 
 import dataclasses
-import hmac
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import ConfigError
 from saddlebag.proto.handshake import JoinAsk, require_same_recipe
+from saddlebag.proto.token import accepts, bound_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from saddlebag.server.effects import ServerSettings
 
-__all__ = ["Roster", "admit"]
+__all__ = ["GRACE_S", "START_S", "Missed", "RankTaken", "Roster", "admit"]
+
+GRACE_S = 1.0
+"""For a worker whose stream has broken to come back: its process has died, or it would do so at once."""
+START_S = 60.0
+"""For a rank that has never come, where the lease is shorter: to load its libraries and data."""
+
+
+class RankTaken(ConfigError):
+    """Another process holds the rank, and lives."""
 
 
 def admit(ask: JoinAsk, settings: ServerSettings, dimension: int) -> None:
-    """Raise `ConfigError` unless a worker fits the run: token, rank, recipe, dimension."""
-    if settings.token and not hmac.compare_digest(ask.token.encode(), settings.token.encode()):
-        raise ConfigError("the token is wrong; give every machine of the run the same one")
+    """Raise `ConfigError` unless a worker fits the run: token, certificate, rank, recipe, dimension."""
+    if settings.token and not accepts(ask.token, settings.token, settings.recipe, ask.worker):
+        raise ConfigError(
+            "the token is wrong: it must be the run's secret, or what "
+            f"`saddlebag token RECIPE --rank {ask.worker}` makes of it and of this recipe"
+        )
     if not 0 <= ask.worker < settings.num_workers:
         raise ConfigError(f"worker rank must lie in [0, {settings.num_workers}), got {ask.worker}")
+    if (ranks := bound_ranks(ask.names)) and ask.worker not in ranks:
+        raise ConfigError(f"the certificate is for worker {', '.join(map(str, sorted(ranks)))}, not for worker {ask.worker}")
     require_same_recipe(ask.recipe, settings.recipe)
     if ask.dimension != dimension:
         raise ConfigError(f"dimension differs: worker {ask.worker} has {ask.dimension}, the server {dimension}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Missed:
+    """A worker that a round waits for.
+
+    Attributes:
+        worker: its rank.
+        why: in words.
+        since: when it was last heard of, or when its stream broke.
+        patience_s: after which it is lost.
+    """
+
+    worker: int
+    why: str
+    since: float
+    patience_s: float
 
 
 @dataclasses.dataclass
@@ -34,6 +65,9 @@ class _Seat:
 
     seen: float
     session: str = ""
+    came: bool = False
+    streams: bool = False  # whether its stream is open
+    broke: float | None = None  # when its stream ended without the server's doing, unless it has been heard of since
     resume: int = 0
     diverged: bool = False
 
@@ -49,8 +83,17 @@ class Roster:
         """Give a rank to a new session; returns the session that held it, or nothing."""
         seat = self._seats[worker]
         before, seat.session, seat.seen = seat.session, session, now
-        self._noted.discard(worker)
+        seat.came, seat.streams, seat.broke = True, False, None
         return before
+
+    def require_free(self, ask: JoinAsk, now: float, lease_s: float) -> None:
+        """Raise `RankTaken` where another process holds the rank: its stream is open, and its lease has not run out.
+
+        Who shows the session that holds it is the same worker; the server has not yet seen that its old stream is gone.
+        """
+        seat = self._seats[ask.worker]
+        if seat.streams and now - seat.seen <= lease_s and ask.session != seat.session:
+            raise RankTaken(f"another process is worker {ask.worker}; it was heard of {now - seat.seen:.0f} s ago")
 
     def leave(self, worker: int) -> None:
         """Nobody holds the rank any more."""
@@ -66,17 +109,41 @@ class Roster:
 
     def see(self, worker: int, now: float) -> None:
         """Renew a lease."""
-        self._seats[worker].seen = now
+        seat = self._seats[worker]
+        seat.seen, seat.broke = now, None
 
-    def silent(self, workers: Iterable[int], since: float) -> list[int]:
-        """Those of the workers that were last seen before `since`."""
-        return [worker for worker in workers if self._seats[worker].seen < since]
+    def opened(self, worker: int) -> None:
+        """The worker's stream is open."""
+        self._seats[worker].streams = True
+
+    def closed(self, worker: int, now: float, *, broken: bool) -> None:
+        """Its stream has ended; `broken` unless the server has ended it."""
+        seat = self._seats[worker]
+        seat.streams, seat.seen, seat.broke = False, now, now if broken else None
+
+    def missed(self, workers: Iterable[int], lease_s: float) -> list[Missed]:
+        """What is known of workers that a round waits for."""
+        return [self._missed(worker, self._seats[worker], lease_s) for worker in workers]
+
+    @staticmethod
+    def _missed(worker: int, seat: _Seat, lease_s: float) -> Missed:
+        if not seat.came:
+            return Missed(worker, "has not come", seat.seen, max(START_S, lease_s))
+        if seat.broke is not None:
+            return Missed(worker, "its stream broke", seat.broke, min(GRACE_S, lease_s))
+        return Missed(worker, "last heard of", seat.seen, lease_s)
 
     def first_note(self, workers: list[int]) -> bool:
         """Whether people have yet to be told that these workers are missing; they are told once."""
         new = not self._noted.issuperset(workers)
         self._noted.update(workers)
         return new
+
+    def welcome(self, worker: int) -> bool:
+        """Whether people were told that the worker is missing; they are to be told that it is back."""
+        told = worker in self._noted
+        self._noted.discard(worker)
+        return told
 
     def resume_of(self, worker: int) -> int:
         """The round whose downlink a worker needs first."""

@@ -40,6 +40,7 @@ __all__ = ["ServerShell"]
 _BACKLOG_BYTES = 4 << 20  # of one worker that wait for earlier ones: enough to keep a link busy, small beside a model
 _THREAD_ABOVE = 1 << 18  # dimension from which a round is finished in a thread, so that heartbeats are answered meanwhile
 _TICK_S = 0.5
+_DRAIN_S = 30.0  # for workers to take the last downlink
 
 Context: TypeAlias = Any
 """A grpc.aio.ServicerContext; gRPC ships no types."""
@@ -97,7 +98,7 @@ class ServerShell:
             await self.ending.wait()
             await self._settle()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._drained(), self._core.settings.lease_s)
+                await asyncio.wait_for(self._drained(), max(_DRAIN_S, self._core.settings.lease_s))
             await self._settle()
         finally:
             ticker.cancel()
@@ -194,6 +195,8 @@ class ServerShell:
             rounds=tuple(request.rounds),
             epoch=request.epoch,
             token=request.token,
+            session=_session_of(context),
+            names=_names_of(context),
         )
         if self._core.cut_short:
             self._final_sent.add(request.worker)
@@ -208,8 +211,7 @@ class ServerShell:
         return reply
 
     async def _member(self, context: Context) -> int:
-        metadata = dict(context.invocation_metadata() or ())
-        worker = self._core.roster.worker_of(str(metadata.get(SESSION_KEY, "")))
+        worker = self._core.roster.worker_of(_session_of(context))
         if worker is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not, or no longer, valid; join again")
         assert worker is not None
@@ -247,8 +249,8 @@ class ServerShell:
         """Serve one worker's rounds."""
         del requests  # read through the context: one coroutine alternates between reading and writing
         worker = await self._member(context)
-        metadata = dict(context.invocation_metadata() or ())
-        session, task = str(metadata[SESSION_KEY]), self._streams.open(worker)
+        session, task, epoch = _session_of(context), self._streams.open(worker), self._core.epoch
+        self._core.opened(worker, session)
         try:
             await self._serve(worker, session, context)
         except SaddlebagError as error:
@@ -259,7 +261,8 @@ class ServerShell:
             if not self._streams.ended(task):
                 raise
         finally:
-            self._core.lost(worker, session, time.monotonic())
+            told = self._streams.ended(task) or self._core.epoch != epoch
+            self._core.lost(worker, session, time.monotonic(), told=told)
             self._streams.close(worker, task)
         if verdict := self._streams.verdict(task):
             task.uncancel()
@@ -299,3 +302,15 @@ class ServerShell:
         await self._apply(effects)
         task = asyncio.current_task()
         return task is None or not self._streams.ended(task)
+
+
+def _session_of(context: Context) -> str:
+    """The session that a call shows; empty for none."""
+    return str(dict(context.invocation_metadata() or ()).get(SESSION_KEY, ""))
+
+
+def _names_of(context: Context) -> tuple[str, ...]:
+    """The names in the certificate of a client that has shown one."""
+    shown = context.auth_context()
+    names = [name for key in ("x509_common_name", "x509_subject_alternative_name") for name in shown.get(key, ())]
+    return tuple(name.decode(errors="replace") for name in names)

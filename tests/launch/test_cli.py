@@ -16,6 +16,7 @@ from saddlebag.launch import cli, running
 from saddlebag.launch.commands import doctor
 from saddlebag.launch.drivers import simulated
 from saddlebag.launch.recipe.recipe import load_recipe
+from saddlebag.proto.token import rank_token
 from saddlebag.version import __version__
 
 if TYPE_CHECKING:
@@ -92,6 +93,35 @@ def test_run_writes_everything(saddlebag: Any, recipe: Path, tmp_path: Path) -> 
     saved = load_recipe(out / "recipe.toml")
     assert saved.canonical() == load_recipe(recipe).canonical()
     assert "# masha1: step_size = 0." in (out / "recipe.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "modes"), [([], (0o600, 0o700)), (["--umask", "022"], (0o644, 0o755))], ids=["own", "shared"]
+)
+def test_results_are_for_their_owner_unless_asked(
+    saddlebag: Any, recipe: Path, tmp_path: Path, flags: list[str], modes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SADDLEBAG_UMASK", raising=False)
+    before = os.umask(0o022)
+    try:
+        assert saddlebag(*flags, "run", recipe, "--out", tmp_path / "out", "-q")[0] == 0
+        assert os.umask(0o022) == 0o022, "a library's process keeps its own"
+    finally:
+        os.umask(before)
+    written = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in written if path.is_file()} == {modes[0]}
+    assert {path.stat().st_mode & 0o777 for path in written if path.is_dir()} == {modes[1]}
+
+
+def test_the_token_of_a_worker_needs_the_secret(saddlebag: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SADDLEBAG_TOKEN", "secret")
+    status, printed, _ = saddlebag("token", recipe, "--rank", 2)
+    assert (status, printed.strip()) == (0, rank_token("secret", load_recipe(recipe).canonical(), 2))
+    status, _, told = saddlebag("token", recipe, "--rank", 3)
+    assert (status, "--rank must lie in [0, 3)" in told) == (2, True)
+    monkeypatch.delenv("SADDLEBAG_TOKEN")
+    status, _, told = saddlebag("token", recipe, "--rank", 2)
+    assert (status, "the run's secret is missing" in told) == (2, True)
 
 
 def test_schedules_and_budgets_run_from_a_recipe(saddlebag: Any, recipe: Path, tmp_path: Path) -> None:

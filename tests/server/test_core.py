@@ -32,6 +32,7 @@ from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server.effects import NewEpoch, Note, ServerSettings
+from saddlebag.server.roster import START_S
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.problems import BilinearGame
@@ -194,7 +195,7 @@ def test_a_lost_worker_is_dropped_from_the_definition_and_comes_back(
     for _ in range(300):
         net.turn(net.rng.choice([0, 1, 3]))  # worker 2 never comes
     assert net.server.round == 0
-    net.now += 6.0
+    net.now += START_S + 1
     for rank in (0, 1, 3):
         net.server.roster.see(rank, net.now)
     effects = net.server.tick(net.now)
@@ -217,7 +218,9 @@ def test_a_paused_run_says_so_once_and_goes_on(
     net = network(game, game_method, STOP, rng=random.Random(3), lease_s=5.0)
     for rank in (0, 1, 3):
         net.turn(rank), net.turn(rank)
-    net.now += 6.0
+    net.now += START_S + 1
+    for rank in (0, 1, 3):
+        net.server.roster.see(rank, net.now)
     first, second = net.server.tick(net.now), net.server.tick(net.now + 1)
     assert [type(effect) for effect in first] == [Note]
     assert "worker 2" in first[0].text

@@ -289,19 +289,79 @@ def test_hostile_peers_get_clean_errors_and_the_run_goes_on(
         assert traffic.transport == traffic.payload + traffic.framing + traffic.control + traffic.repeated
 
 
-def test_a_second_process_with_the_same_rank_takes_over(game: BilinearGame, game_method: AnyMethod) -> None:
-    async def main() -> None:
+def test_a_second_process_with_a_rank_that_lives_ends_nothing(
+    game: BilinearGame, game_method: AnyMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saddlebag.client.waiting._BEYOND_S", 0.0)
+
+    async def main() -> Cluster:
         cluster = Cluster(game, game_method)
         serving = await cluster.start()
         first = asyncio.create_task(cluster.worker(0).run(cluster.address, ClientSecurity()))
         await asyncio.sleep(0.3)
-        others = [cluster.worker(rank).run(cluster.address, ClientSecurity()) for rank in range(4)]
-        await asyncio.gather(*others)
-        with pytest.raises(ConfigError, match="another process joined with this rank"):
-            await first
+        notes: list[str] = []
+        with pytest.raises(ConfigError, match="refused worker 0: another process is worker 0; it was heard of"):
+            await cluster.worker(0, lease_s=0.3, note=notes.append).run(cluster.address, ClientSecurity())
+        assert [note for note in notes if "trying again for 0.3 s" in note] == notes
+        others = [cluster.worker(rank).run(cluster.address, ClientSecurity()) for rank in range(1, 4)]
+        await asyncio.gather(first, *others)
         await serving
+        return cluster
+
+    cluster = asyncio.run(main())
+    assert (cluster.core.finished, cluster.core.ledger.epochs, cluster.core.ledger.rejoins) == ("max_rounds", 1, 0)
+
+
+def test_who_shows_the_session_is_the_same_worker_come_back(game: BilinearGame, game_method: AnyMethod) -> None:
+    """Its old stream hangs still, as after a cut of the network that only one end has seen."""
+
+    async def main() -> None:
+        cluster = Cluster(game, game_method)
+        serving = await cluster.start()
+        async with grpc.aio.insecure_channel(cluster.address) as channel:
+            join = channel.unary_unary(f"/{SERVICE}/Join", pb.JoinRequest.SerializeToString, pb.JoinReply.FromString)
+            ask = pb.JoinRequest(protocol=PROTOCOL, worker=0, recipe="{}", dimension=12)
+            session = ((SESSION_KEY, (await join(ask)).session),)
+            old = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session)
+            while not cluster.core.roster._seats[0].streams:
+                await asyncio.sleep(0.01)
+            for shown in ((), ((SESSION_KEY, "0" * 32),)):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await join(ask, metadata=shown)
+                assert refused.value.code() == grpc.StatusCode.ALREADY_EXISTS
+            assert (await join(ask, metadata=session)).session != session[0][1]
+            assert await old.code() == grpc.StatusCode.ALREADY_EXISTS
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
     asyncio.run(main())
+
+
+def test_a_worker_whose_process_dies_is_missed_within_two_seconds(game: BilinearGame, game_method: AnyMethod) -> None:
+    """At default settings but for the policy: "drop" goes on without it."""
+
+    async def main() -> Cluster:
+        cluster = Cluster(game, game_method, Stop(max_rounds=10**6, every=10**6), on_lost="drop")
+        serving = await cluster.start()
+        tasks = [asyncio.create_task(cluster.worker(rank).run(cluster.address, ClientSecurity())) for rank in range(4)]
+        while cluster.core.round < 5:
+            await asyncio.sleep(0.01)
+        tasks[1].cancel()
+        begin = time.monotonic()
+        while len(cluster.core.members) == 4:
+            await asyncio.sleep(0.01)
+        assert 0.9 < time.monotonic() - begin < 2.0
+        before = cluster.core.round
+        while cluster.core.round < before + 5:
+            await asyncio.sleep(0.01)
+        for task in (serving, *tasks):
+            task.cancel()
+        await asyncio.gather(serving, *tasks, return_exceptions=True)
+        return cluster
+
+    cluster = asyncio.run(asyncio.wait_for(main(), 60))
+    assert cluster.core.members == (0, 2, 3)
+    assert any("worker 1 its stream broke 1." in note for note in cluster.notes), cluster.notes
 
 
 def test_a_port_in_use_is_a_clear_error(game: BilinearGame, game_method: AnyMethod) -> None:

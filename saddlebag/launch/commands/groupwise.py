@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,10 @@ def serve(
         raise ConfigError(f"--shard must read I/N with 0 <= I < N, got {shard!r}")
     if not re.fullmatch("0?[0-7]{3}", mode):
         raise ConfigError(f"--mode must be three octal digits, got {mode!r}")
+    bits = int(mode, 8)
+    os.umask(os.umask(0) & ~(bits | (bits & 0o444) >> 2))  # who may read the files may enter their folder
     options = ServeOptions(
-        mode=int(mode, 8),
+        mode=bits,
         directory=out or Path("runs") / recipe.stem,
         security=tls.server(insecure=insecure),
         shard=int(number),

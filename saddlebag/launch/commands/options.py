@@ -11,6 +11,7 @@ import click
 
 from saddlebag.errors import ConfigError
 from saddlebag.launch.recipe.sections import BUNDLED
+from saddlebag.proto.token import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 FILE = click.Path(path_type=Path)
-_TOKEN = "SADDLEBAG_TOKEN"
 
 set_option = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe, e.g. method.step_size=0.1."
@@ -91,7 +91,7 @@ def read_token(path: Path | None) -> str:
         ConfigError: the file cannot be read, or is empty.
     """
     if path is None:
-        return os.environ.get(_TOKEN, "").strip()
+        return os.environ.get(TOKEN, "").strip()
     try:
         token = path.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -108,7 +108,7 @@ token_option = click.option(
     "token",
     type=FILE,
     callback=lambda context, option, path: read_token(path),
-    help=f"File with the secret that clients share with the server; else ${_TOKEN}.",
+    help=f"File with the secret that clients share with the server; else ${TOKEN}.",
 )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -16,9 +17,10 @@ from saddlebag.launch.ownership import lend, owned
 from saddlebag.launch.results.history import Follower
 from saddlebag.launch.results.progress import PROGRESS, read_progress
 from saddlebag.proto.checkpoint import write_atomically
+from saddlebag.proto.token import TOKEN, rank_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from saddlebag.algorithms import Record
@@ -44,8 +46,11 @@ _RESTARTS = 100  # of one process, before something is taken to be wrong
 class Child:
     """One child and how to start it again."""
 
-    def __init__(self, name: str, command: Callable[[bool], list[str]], folder: Path) -> None:
+    def __init__(
+        self, name: str, command: Callable[[bool], list[str]], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self._command, self._folder, self._log = name, command, folder, folder / f"{name}.log"
+        self._environment = environment or {}
         self._child: subprocess.Popen[bytes] | None = None
         self._life: int | None = None  # write end of the pipe that the child watches
         self.starts = 0
@@ -62,7 +67,7 @@ class Child:
                     stdout=log,
                     stderr=log,
                     pass_fds=(watched,),
-                    env={**os.environ, **lend(self._folder)},
+                    env={**os.environ, **self._environment, **lend(self._folder)},
                     start_new_session=True,  # Ctrl-C is the supervisor's business
                 )
         finally:
@@ -138,7 +143,8 @@ def _supervise(
         (out / stale).unlink(missing_ok=True)
     file = out / "job.toml"
     write_atomically(file, recipe.to_toml().encode())
-    server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out)
+    secret, canonical = secrets.token_hex(32), recipe.canonical()  # this run's own: no other process may join it
+    server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out, {TOKEN: secret})
     processes = [server]
     follower = Follower(out / "metrics.jsonl")
     try:
@@ -146,7 +152,8 @@ def _supervise(
         address = _address(server, out)
         for rank in range(recipe.workers):
             command = functools.partial(_worker_command, file, out, rank, address)
-            processes.append(Child(f"worker-{rank}", command, out))
+            token = {TOKEN: rank_token(secret, canonical, rank)}
+            processes.append(Child(f"worker-{rank}", command, out, token))
             processes[-1].start()
         started({process.name: process.pid for process in processes})
         while server.status() != 0:

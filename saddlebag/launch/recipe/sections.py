@@ -182,7 +182,7 @@ class ServerSection:
         address: HOST:PORT where the server listens; port 0 takes a free one.
     """
 
-    lease_s: float = 30.0
+    lease_s: float = 10.0
     round_deadline_s: float = 3600.0
     on_lost: Literal["pause", "drop"] = "pause"
     address: str = "127.0.0.1:0"
