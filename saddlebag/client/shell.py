@@ -13,7 +13,7 @@ import grpc.aio
 
 from saddlebag.algorithms import DIVERGED
 from saddlebag.client.account import ClientLedger, Phases
-from saddlebag.client.waiting import Waiting
+from saddlebag.client.waiting import RankTaken, Waiting
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError, StateError
 from saddlebag.proto.address import parse_address
@@ -43,10 +43,6 @@ _CALL_TIMEOUT_S = 30.0
 _BEAT_AGAIN_S = 0.2
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
-
-
-class _RankTaken(Exception):
-    """Another process lives with this worker's rank, or is believed to."""
 
 
 class WorkerShell:
@@ -92,7 +88,7 @@ class WorkerShell:
                         if await self._session(channel, waiting.met):
                             return
                     reason = "the server ended the stream"
-                except _RankTaken as error:
+                except RankTaken as error:
                     reason = waiting.taken(str(error), self._lease_s)
                 except grpc.aio.AioRpcError as error:
                     reason = error.details() or error.code().name
@@ -179,7 +175,7 @@ class WorkerShell:
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.ALREADY_EXISTS:
                 raise
-            raise _RankTaken(error.details()) from error
+            raise RankTaken(error.details()) from error
         self._session_id = reply.session
         self.ledger.down += reply.ByteSize()
         if reply.protocol != PROTOCOL:

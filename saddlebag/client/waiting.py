@@ -12,11 +12,15 @@ from saddlebag.errors import ConfigError, PeerLost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["Waiting"]
+__all__ = ["RankTaken", "Waiting"]
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _BEYOND_S = 5.0  # the lease of whoever has the rank
 SAY_EVERY_S = 5.0
+
+
+class RankTaken(Exception):
+    """Another process lives with this worker's rank, or the server believes so."""
 
 
 class Waiting:
