@@ -6,7 +6,7 @@ Shapes: B = a batch, T = tokens, E = coordinates of an embedding, D = parameters
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from saddlebag.algorithms.networks.chance import seeded
 from saddlebag.algorithms.networks.game import ModuleGame
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Vector
 
-__all__ = ["SAMPLES", "SHAPES", "AlbertGame", "AlbertShape", "check_training", "make_albert", "shape_of"]
+__all__ = ["SAMPLES", "SHAPES", "AlbertGame", "AlbertShape", "Size", "check_training", "make_albert", "shape_of"]
 
 SAMPLES = 12
 """Held-out texts that a run ends with a table of."""
@@ -48,17 +48,40 @@ SHAPES = {
 """By the key `size`: 2.7, 4.1, 11.7 and 17.7 million parameters; the last two are albert-base-v2 and albert-large-v2."""
 
 
-def shape_of(size: str, vocabulary: int, length: int) -> AlbertShape:
+Size: TypeAlias = str | dict[str, Any]
+"""A key of `SHAPES`, or some of the numbers of an `AlbertShape`; those left out are of the size "tiny"."""
+
+
+def shape_of(size: Size, vocabulary: int, length: int) -> AlbertShape:
     """The shape of a size, with another vocabulary or length where it is not 0.
 
     Raises:
-        ConfigError: the size is unknown or the length too small.
+        ConfigError: the size is unknown, a number of it is no number, or the length too small.
+
+    Example:
+        >>> shape_of({"hidden": 512, "heads": 8}, 0, 128)
+        AlbertShape(vocabulary=16384, length=128, embedding=128, hidden=512, layers=2, heads=8, intermediate=512)
     """
-    check_choice("size", size, SHAPES)
-    shape = SHAPES[size]
+    if isinstance(size, dict):
+        shape = _by_numbers(size)
+    else:
+        check_choice("size", size, SHAPES)
+        shape = SHAPES[size]
     shape = dataclasses.replace(shape, vocabulary=vocabulary or shape.vocabulary, length=length or shape.length)
     if shape.length < 4:
         raise ConfigError(f"length must be at least 4 tokens, got {shape.length}")
+    return shape
+
+
+def _by_numbers(size: dict[str, Any]) -> AlbertShape:
+    known = [field.name for field in dataclasses.fields(AlbertShape)]
+    for key, value in size.items():
+        check_choice("a key of size", key, known)
+        if type(value) is not int or value < 1:
+            raise ConfigError(f"size.{key} must be a whole number of at least 1, got {value!r}")
+    shape = dataclasses.replace(SHAPES["tiny"], **size)
+    if shape.hidden % shape.heads:
+        raise ConfigError(f"size.hidden must be a multiple of size.heads, got {shape.hidden} and {shape.heads}")
     return shape
 
 

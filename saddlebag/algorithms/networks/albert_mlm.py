@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.networks.albert import SAMPLES, AlbertGame, check_training, make_albert, shape_of
+from saddlebag.algorithms.networks.albert import SAMPLES, AlbertGame, Size, check_training, make_albert, shape_of
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.embeddings import EmbeddingAttack, TextAttack
 from saddlebag.algorithms.networks.vocabulary import MASK, SPECIAL, Tokens, Vocabulary
@@ -178,7 +178,7 @@ def albert_mlm(
     num_workers: int,
     split: str = "even",
     seed: int = 0,
-    size: str = "tiny",
+    size: Size = "tiny",
     vocabulary: int = 0,
     length: int = 0,
     attack: TextAttack = "none",
@@ -200,7 +200,7 @@ def albert_mlm(
         num_workers: among whom its rows are divided.
         split: who holds which rows; "label_skew" gives each worker a contiguous piece of the text.
         seed: of the weights and of the split.
-        size: of the network, see `albert.SHAPES`.
+        size: of the network: a name of `albert.SHAPES`, or its numbers, such as { hidden = 1024, layers = 12, heads = 16 }.
         vocabulary: pieces; 0 for those of the size.
         length: tokens of a row; 0 for that of the size.
         attack: on the embeddings, see `EmbeddingAttack`.

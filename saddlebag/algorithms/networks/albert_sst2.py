@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.networks.albert import SAMPLES, AlbertGame, check_training, make_albert, shape_of
+from saddlebag.algorithms.networks.albert import SAMPLES, AlbertGame, Size, check_training, make_albert, shape_of
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.embeddings import EmbeddingAttack, TextAttack
 from saddlebag.algorithms.networks.vocabulary import PAD, Tokens, Vocabulary
@@ -161,7 +161,7 @@ def albert_sst2(
     num_workers: int,
     split: str = "even",
     seed: int = 0,
-    size: str = "tiny",
+    size: Size = "tiny",
     vocabulary: int = 0,
     length: int = _LENGTH,
     attack: TextAttack = "none",
@@ -183,7 +183,7 @@ def albert_sst2(
         num_workers: among whom they are divided.
         split: who holds which; "label_skew" by class.
         seed: of the weights and of the split.
-        size: of the network, see `albert.SHAPES`.
+        size: of the network: a name of `albert.SHAPES`, or its numbers, such as { hidden = 1024, layers = 12, heads = 16 }.
         vocabulary: pieces; 0 for those of the size.
         length: tokens of a row; longer sentences are cut.
         attack: on the embeddings, see `EmbeddingAttack`.

@@ -20,7 +20,7 @@ from saddlebag.algorithms.problems.groups import Groups, declare_groups
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance, worst_group
 from saddlebag.algorithms.problems.robust_primal import logistic
 from saddlebag.algorithms.problems.rows import Dataset, Rows, prepare, spectral_bound
-from saddlebag.algorithms.problems.shards import shards_of
+from saddlebag.algorithms.problems.shards import require_shards, require_signs, shards_of
 from saddlebag.algorithms.problems.simplex import project_simplex
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError
@@ -65,12 +65,10 @@ class GroupRobust:
 
     def __post_init__(self) -> None:
         num_rows = self.rows.shape[0]
-        if not np.array_equal(np.abs(self.labels_N), np.ones(num_rows)):
-            raise ConfigError(f"{self.name}: labels must be -1 or +1, one for each of {num_rows} rows")
+        require_signs(self.name, self.labels_N, num_rows)
         if self.groups.member_GN.shape[1] != num_rows:
             raise ConfigError(f"{self.name}: groups over {self.groups.member_GN.shape[1]} samples do not fit {num_rows} rows")
-        if not self.shards or not np.array_equal(np.sort(np.concatenate(self.shards)), np.arange(num_rows)):
-            raise ConfigError(f"{self.name}: every one of {num_rows} rows must be in exactly one shard")
+        require_shards(self.name, self.shards, num_rows)
         for field in ("regularisation", "group_regularisation"):
             require(self.name, field, getattr(self, field), at_least=0.0)
 

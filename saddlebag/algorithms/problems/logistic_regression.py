@@ -17,7 +17,7 @@ from saddlebag.algorithms.problems.group_primal import GroupPrimal
 from saddlebag.algorithms.problems.merits import relative_distance
 from saddlebag.algorithms.problems.robust_primal import logistic
 from saddlebag.algorithms.problems.rows import Dataset, Rows, norm, prepare, spectral_bound
-from saddlebag.algorithms.problems.shards import shards_of
+from saddlebag.algorithms.problems.shards import require_shards, require_signs, shards_of
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ class LogisticRegression:
     def __post_init__(self) -> None:
         num_rows = self.rows.shape[0]
         require(self.name, "regularisation", self.regularisation, above=0.0)
-        if not np.array_equal(np.abs(self.labels_N), np.ones(num_rows)):
-            raise ConfigError(f"{self.name}: labels must be -1 or +1, one for each of {num_rows} rows")
-        if not self.shards or not np.array_equal(np.sort(np.concatenate(self.shards)), np.arange(num_rows)):
-            raise ConfigError(f"{self.name}: every one of {num_rows} rows must be in exactly one shard")
+        require_signs(self.name, self.labels_N, num_rows)
+        require_shards(self.name, self.shards, num_rows)
 
     @classmethod
     def build(

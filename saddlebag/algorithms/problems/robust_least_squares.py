@@ -15,7 +15,7 @@ from saddlebag.algorithms.base import Constants, Operator
 from saddlebag.algorithms.problems.affine import require
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance
 from saddlebag.algorithms.problems.rows import Dataset, Rows, prepare
-from saddlebag.algorithms.problems.shards import shards_of
+from saddlebag.algorithms.problems.shards import require_shards, shards_of
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError
 
@@ -68,8 +68,7 @@ class RobustLeastSquares:
             raise ConfigError(f"{self.name}: targets must be finite numbers")
         if num_features > _MAX_FEATURES:
             raise ConfigError(f"{self.name}: at most {_MAX_FEATURES} features, got {num_features}")
-        if not self.shards or not np.array_equal(np.sort(np.concatenate(self.shards)), np.arange(num_rows)):
-            raise ConfigError(f"{self.name}: every one of {num_rows} rows must be in exactly one shard")
+        require_shards(self.name, self.shards, num_rows)
 
     @classmethod
     def build(

@@ -16,7 +16,7 @@ from saddlebag.algorithms.problems.bounds import saddle_bound
 from saddlebag.algorithms.problems.robust_primal import Point, Primal
 from saddlebag.algorithms.problems.robust_rows import RowSum
 from saddlebag.algorithms.problems.rows import Dataset, Rows, norm, prepare, spectral_bound
-from saddlebag.algorithms.problems.shards import shards_of
+from saddlebag.algorithms.problems.shards import require_shards, require_signs, shards_of
 from saddlebag.algorithms.problems.simplex import project_simplex
 from saddlebag.errors import ConfigError
 
@@ -61,12 +61,8 @@ class RobustLogisticRegression:
 
     def __post_init__(self) -> None:
         num_rows = self.rows.shape[0]
-        if not np.array_equal(np.abs(self.labels_N), np.ones(num_rows)):
-            raise ConfigError(f"{self.name}: labels must be -1 or +1, one for each of {num_rows} rows")
-        if any(len(shard) == 0 for shard in self.shards):
-            raise ConfigError(f"{self.name}: every worker needs at least one row")
-        if not self.shards or not np.array_equal(np.sort(np.concatenate(self.shards)), np.arange(num_rows)):
-            raise ConfigError(f"{self.name}: every one of {num_rows} rows must be in exactly one shard")
+        require_signs(self.name, self.labels_N, num_rows)
+        require_shards(self.name, self.shards, num_rows)
         for field in ("regularisation", "sample_regularisation"):
             if not 0 < getattr(self, field) < np.inf:
                 raise ConfigError(f"{self.name}: {field} must be positive and finite, got {getattr(self, field)}")

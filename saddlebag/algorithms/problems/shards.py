@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.problems.rows import Dataset
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["SPLITS", "shards_of", "split_rows"]
+__all__ = ["SPLITS", "require_shards", "require_signs", "shards_of", "split_rows"]
 
 
 def _even(labels_N: Vector, seed: int) -> Index:
@@ -74,3 +74,17 @@ def shards_of(data: Dataset, num_workers: int, *, split: str = "even", seed: int
     if num_workers != len(data.shards):
         raise ConfigError(f"the data come in {len(data.shards)} shards, one for each worker, got {num_workers} workers")
     return data.shards
+
+
+def require_shards(name: str, shards: tuple[Index, ...], num_rows: int) -> None:
+    """Raise `ConfigError` unless every row is in exactly one shard, and no shard is empty; `name` is the problem's."""
+    if any(len(shard) == 0 for shard in shards):
+        raise ConfigError(f"{name}: every worker needs at least one row")
+    if not shards or not np.array_equal(np.sort(np.concatenate(shards)), np.arange(num_rows)):
+        raise ConfigError(f"{name}: every one of {num_rows} rows must be in exactly one shard")
+
+
+def require_signs(name: str, labels_N: Vector, num_rows: int) -> None:
+    """Raise `ConfigError` unless there is a label of -1 or +1 for each row; `name` is the problem's."""
+    if not np.array_equal(np.abs(labels_N), np.ones(num_rows)):
+        raise ConfigError(f"{name}: labels must be -1 or +1, one for each of {num_rows} rows")

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import saddlebag as sb
 from saddlebag.algorithms import Stop, make_method
-from saddlebag.algorithms.networks.albert import SHAPES, make_albert
+from saddlebag.algorithms.networks.albert import SHAPES, make_albert, shape_of
 from saddlebag.algorithms.networks.albert_mlm import albert_mlm, masked, masked_loss
 from saddlebag.algorithms.networks.albert_sst2 import albert_sst2
 from saddlebag.algorithms.networks.chance import Chance, seed_of
@@ -276,3 +276,24 @@ def test_missing_and_short_texts() -> None:
         albert_sst2(None, num_workers=1)
     with pytest.raises(DataError, match="short: the text fills 0 rows of 16 tokens"):
         albert_mlm(Text("short", ("kalo",), ("mi",)), **SMALL)
+
+
+def test_a_size_by_its_numbers() -> None:
+    shape = shape_of({"hidden": 64, "heads": 2, "layers": 1, "vocabulary": 300}, 0, 16)
+    assert (shape.hidden, shape.heads, shape.layers, shape.vocabulary, shape.length) == (64, 2, 1, 300, 16)
+    assert shape.intermediate == SHAPES["tiny"].intermediate
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        ({"hiden": 64}, "a key of size must be one of .*hidden.*, got 'hiden'"),
+        ({"hidden": 6.5}, r"size\.hidden must be a whole number of at least 1, got 6\.5"),
+        ({"layers": 0}, r"size\.layers must be a whole number of at least 1, got 0"),
+        ({"hidden": 100, "heads": 3}, "size.hidden must be a multiple of size.heads, got 100 and 3"),
+        ("huge", "size must be one of tiny"),
+    ],
+)
+def test_a_size_that_is_none_is_refused(size: Any, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        shape_of(size, 0, 0)
