@@ -122,6 +122,18 @@ class WorkerCore:
         self._own, self._next = self._next, None
         self.round += 1
 
+    def awaits(self, round_: int) -> tuple[int, tuple[int, ...]]:
+        """The round in the headers, and the schema, of a message that begins with a frame of `round_`.
+
+        Of a later round only an idle worker expects one: the catch-up that leads there.
+        """
+        late = round_ > self.round and self.idle
+        return (round_, self.catch_up_sizes()) if late else (self.round, self.downlink_sizes())
+
+    def take(self, round_: int, message: Message) -> None:
+        """Move on by the message that `awaits` described."""
+        self.jump(round_, message) if round_ > self.round else self.apply(message)
+
     def capture(self) -> tuple[Arrays, dict[str, Any]]:
         """The state at the boundary, for a checkpoint; with the step in progress, if there is one."""
         arrays = pack(self.replica, "replica.") | pack(self._own, "worker.")

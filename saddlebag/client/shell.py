@@ -13,12 +13,13 @@ import grpc.aio
 
 from saddlebag.algorithms import DIVERGED
 from saddlebag.client.account import ClientLedger, Phases
+from saddlebag.client.keeping import Keeper
 from saddlebag.client.waiting import RankTaken, Waiting
 from saddlebag.compression import SERVER, Draws
-from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError, StateError
+from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.channel import open_aio_channel
-from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays, crosses
+from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
 from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import FATAL, LEASE_S, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
@@ -62,6 +63,7 @@ class WorkerShell:
         phases: Phases | None = None,
     ) -> None:
         self._core, self._recipe, self._token, self._store = core, recipe, token, store
+        self._keeper = Keeper(core, store)
         self._give_up_s, self._lease_s, self._configure, self._note = give_up_s, lease_s, configure, note
         self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
@@ -110,8 +112,8 @@ class WorkerShell:
         reply = await self._join(channel)
         met()
         session = ((SESSION_KEY, reply.session),)
-        if reply.heal or (reply.fresh and reply.epoch_start > 0):
-            await self._take_snapshot(channel, session, reply)
+        if self._keeper.go_to(reply) and not await self._take_snapshot(channel, session, reply):
+            return False
         call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session)
         ended = asyncio.Event()
         call.add_done_callback(lambda _: ended.set())
@@ -163,7 +165,7 @@ class WorkerShell:
             worker=core.worker,
             recipe=self._recipe,
             dimension=core.dimension,
-            rounds=sorted({*self._saved_rounds(), core.round}),
+            rounds=self._keeper.rounds(),
             epoch=core.epoch,
             token=self._token,
         )
@@ -183,29 +185,11 @@ class WorkerShell:
         self._configure(reply.resolved)
         core.members = tuple(reply.members)
         self._checkpoint_every = reply.checkpoint_every
-        self._position(reply)
         return reply
 
-    def _saved_rounds(self) -> list[int]:
-        """The boundaries of this epoch at which there is a checkpoint."""
-        store = self._store
-        return [round_ for round_ in store.rounds() if store.facts(round_).get("epoch") == self._core.epoch] if store else []
-
-    def _position(self, reply: pb.JoinReply) -> None:
-        """Bring the core to the boundary from which the server continues."""
-        core = self._core
-        if reply.fresh:
-            if reply.epoch_start == 0:
-                core.begin_run(reply.epoch)
-        elif reply.resume != core.round:
-            if self._store is None:
-                raise StateError(f"the server resumes at round {reply.resume}, which this worker does not hold")
-            core.restore(*self._store.load(reply.resume))
-        if self._store is not None:
-            self._store.forget_after(reply.resume)
-
-    async def _take_snapshot(self, channel: grpc.aio.Channel, metadata: Any, reply: pb.JoinReply) -> None:
-        core = self._core
+    async def _take_snapshot(self, channel: grpc.aio.Channel, metadata: Any, reply: pb.JoinReply) -> bool:
+        """Go on from the server's replica; False when the server has gone on since it announced one: join again."""
+        core, announced = self._core, (reply.epoch, reply.resume)
         snapshot = channel.unary_stream(
             f"/{SERVICE}/Snapshot", pb.SnapshotRequest.SerializeToString, pb.SnapshotChunk.FromString
         )
@@ -213,20 +197,17 @@ class WorkerShell:
         data = bytearray()
         async for chunk in snapshot(pb.SnapshotRequest(), metadata=metadata):
             self.ledger.down += chunk.ByteSize()
-            if (chunk.epoch, chunk.round) != (reply.epoch, reply.resume) or len(data) + len(chunk.data) > min(
-                limit, chunk.total or limit
-            ):
+            if (chunk.epoch, chunk.round) > announced:
+                return False
+            if (chunk.epoch, chunk.round) != announced or len(data) + len(chunk.data) > min(limit, chunk.total or limit):
                 raise RemoteProtocolError(
                     f"the snapshot of round {chunk.round} is not the announced one of round {reply.resume}"
                 )
             data += chunk.data
         replica = core.unpack_replica(bytes_to_arrays(bytes(data), "the server's snapshot"))
-        if reply.heal:
-            core.heal(replica)
-        else:
-            core.begin(reply.epoch, reply.resume, replica)
-            if self._checkpoint_every:  # else a worker that dies before its next checkpoint has none of this epoch
-                self._save()
+        if self._keeper.take_snapshot(reply, replica, every=self._checkpoint_every):
+            self._save()
+        return True
 
     async def _beat(self, channel: grpc.aio.Channel, metadata: Any, every_s: float, ended: asyncio.Event) -> None:
         """Renew the lease; often once the stream has `ended` while a long step goes on: the server takes it for dead soon."""
@@ -276,13 +257,11 @@ class WorkerShell:
         """Take the downlink of the round, or a catch-up to a later one; whether it ends the run, and when it was there."""
         core, before = self._core, self._core.round
         frame = await self._frame(call)
-        late = frame.round > core.round and core.idle
-        sizes = core.catch_up_sizes() if late else core.downlink_sizes()
-        message = await self._message(call, frame, frame.round if late else core.round, sizes)
+        round_, sizes = core.awaits(frame.round)
+        message = await self._message(call, frame, round_, sizes)
         received_s = time.perf_counter()
-        core.jump(frame.round, message) if late else core.apply(message)
-        every = self._checkpoint_every
-        if crosses(before, core.round, every) or (every and frame.final):
+        core.take(round_, message)
+        if self._keeper.saves(before, every=self._checkpoint_every, final=frame.final):
             self._save()
         return frame.final, received_s
 

@@ -83,7 +83,7 @@ class ServerCore(RunState):
                 effects.extend(self._new_epoch(members, f"worker {ask.worker} joined without the state of this epoch", now))
             resume = self.epoch_start
         self.deliveries.credit(ask.worker, resume, self.ledger.down)
-        self.roster.set_resume(ask.worker, resume)
+        self.roster.set_resume(ask.worker, self.epoch, resume)
         return answer(self, session, resume, fresh=fresh, heal=heal), effects
 
     def restore(self, arrays: ef.Arrays, meta: Mapping[str, Any], now: float) -> None:

@@ -69,6 +69,7 @@ class _Seat:
     streams: bool = False  # whether its stream is open
     broke: float | None = None  # when its stream ended without the server's doing, unless it has been heard of since
     resume: int = 0
+    epoch: int = 0
     diverged: bool = False
 
 
@@ -149,9 +150,13 @@ class Roster:
         """The round whose downlink a worker needs first."""
         return self._seats[worker].resume
 
-    def set_resume(self, worker: int, round_: int) -> None:
-        """A worker continues from this boundary."""
-        self._seats[worker].resume = round_
+    def epoch_of(self, worker: int) -> int:
+        """The epoch that a worker joined, which may be over before its stream comes."""
+        return self._seats[worker].epoch
+
+    def set_resume(self, worker: int, epoch: int, round_: int) -> None:
+        """A worker continues from this boundary of an epoch."""
+        self._seats[worker].epoch, self._seats[worker].resume = epoch, round_
 
     def mark_diverged(self, worker: int) -> None:
         """The worker's replica differs from the server's."""

@@ -272,7 +272,7 @@ class ServerShell:
 
     async def _serve(self, worker: int, session: str, context: Context) -> None:
         core = self._core
-        cursor, epoch = core.roster.resume_of(worker), core.epoch
+        cursor, epoch = core.roster.resume_of(worker), core.roster.epoch_of(worker)
         while core.roster.worker_of(session) == worker and core.epoch == epoch:
             while (delivery := core.delivery(worker, cursor)) is not None and self._turn.lets(delivery.end):
                 for sequence, frame in enumerate(delivery.frames):

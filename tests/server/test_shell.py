@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import time
+import types
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,7 +26,7 @@ from saddlebag.errors import ConfigError, PeerLost, StateError
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity
 from saddlebag.proto.frames import frames_of, read_frame
-from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
+from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAsk
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
@@ -472,7 +473,7 @@ def test_no_worker_comes_to_a_checkpoint_before_the_one_before_is_on_disk(
         while cluster.core.round < 10:
             await asyncio.sleep(0.01)
         roster, stream = cluster.core.roster, _Stream()
-        roster.set_resume(0, 0)
+        roster.set_resume(0, 0, 0)
         busy = asyncio.create_task(cluster.server._serve(0, roster._seats[0].session, stream))
         while 8 not in stream.rounds:
             await asyncio.sleep(0.01)
@@ -484,3 +485,51 @@ def test_no_worker_comes_to_a_checkpoint_before_the_one_before_is_on_disk(
         await asyncio.gather(*running, serving)
 
     asyncio.run(main())
+
+
+async def _never() -> bytes:
+    await asyncio.Event().wait()
+    raise AssertionError("never")
+
+
+def test_a_stream_of_an_epoch_that_ended_before_it_came_is_not_served(game: BilinearGame, game_method: AnyMethod) -> None:
+    """Else its worker would send uplinks that are stale, and both would wait for each other while heartbeats go on."""
+    cluster = Cluster(game, game_method, on_lost="drop")
+    core = cluster.core
+    joins = [JoinAsk(worker=rank, recipe="{}", dimension=core.replica.z_D.size, rounds=(0,)) for rank in range(4)]
+    sessions = [core.join(ask, f"s{ask.worker}", 0.0)[0].session for ask in joins]
+    core.leave(3, "", 0.0)
+    assert core.epoch == 1
+    stream = types.SimpleNamespace(read=_never, write=_never)
+    asyncio.run(asyncio.wait_for(cluster.server._serve(0, sessions[0], stream), 5))
+
+
+def test_a_worker_whose_epoch_ends_before_its_snapshot_comes_joins_again(game: BilinearGame, game_method: AnyMethod) -> None:
+    async def main() -> Cluster:
+        cluster = Cluster(game, game_method, on_lost="drop", lease_s=20.0)
+        serving, core = await cluster.start(), cluster.core
+        core._new_epoch((0, 1, 2, 3), "all begin from a snapshot", time.monotonic())
+        snapshot, calls = cluster.server.snapshot, 0
+
+        async def late(request: bytes, context: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                async with cluster.server._busy:
+                    await cluster.server._apply(core._new_epoch((0, 1, 2, 3), "once more", time.monotonic()))
+            async for chunk in snapshot(request, context):
+                yield chunk
+
+        cluster.server.snapshot = late  # type: ignore[method-assign]
+        core.epoch_start = core.round = 3  # an epoch that does not begin with the run
+        core.log.clear(3)
+        core.deliveries.arrears.reset(3)
+        core.open_round(time.monotonic())
+        shells = [cluster.worker(rank) for rank in range(4)]
+        await asyncio.wait_for(asyncio.gather(*(shell.run(cluster.address, ClientSecurity()) for shell in shells)), 30)
+        await serving
+        assert {digest(shell._core.replica) for shell in shells} == {digest(core.replica)}
+        assert calls > 4, "the first was in vain"
+        return cluster
+
+    assert asyncio.run(main()).core.finished == "max_rounds"

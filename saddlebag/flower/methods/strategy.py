@@ -215,7 +215,7 @@ class MethodStrategy(Strategy):
         if facts["epoch"] != core.epoch:
             return False  # another client's loss has begun a new one meanwhile
         self._answers.pop(worker, None)
-        core.roster.set_resume(worker, _whole(facts, "round"))
+        core.roster.set_resume(worker, core.epoch, _whole(facts, "round"))
         for frame in frames_from(content.array_records[UPLINK]):
             self._apply(core.frame(worker, frame, 0.0))
         return True

@@ -1,0 +1,88 @@
+"""What a worker holds: its state and its checkpoints. What it tells a server of them, where it goes on, and when it saves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from saddlebag.errors import StateError
+from saddlebag.proto.checkpoint import crosses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from saddlebag.client.core import WorkerCore
+
+__all__ = ["Checkpoints", "Keeper", "Position"]
+
+
+class Checkpoints(Protocol):
+    """Where checkpoints are read: a `CheckpointStore` is one."""
+
+    def rounds(self) -> list[int]: ...
+
+    def facts(self, round_: int) -> Mapping[str, Any]: ...
+
+    def load(self, round_: int) -> tuple[dict[str, Any], dict[str, Any]]: ...
+
+    def forget_after(self, round_: int) -> None: ...
+
+
+class Position(Protocol):
+    """From where a worker goes on; a join's reply says it."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def epoch_start(self) -> int: ...
+    @property
+    def resume(self) -> int: ...
+    @property
+    def fresh(self) -> bool: ...
+    @property
+    def heal(self) -> bool: ...
+
+
+class Keeper:
+    """A worker's core and its checkpoints, if it keeps any."""
+
+    def __init__(self, core: WorkerCore, store: Checkpoints | None) -> None:
+        self._core, self._store = core, store
+
+    def rounds(self) -> list[int]:
+        """The boundaries of the present epoch whose states it holds, ascending."""
+        core, store = self._core, self._store
+        saved = [round_ for round_ in store.rounds() if store.facts(round_).get("epoch") == core.epoch] if store else []
+        return sorted({*saved, core.round})
+
+    def go_to(self, position: Position) -> bool:
+        """Bring the core to where the server says; True when that takes the server's snapshot.
+
+        Raises:
+            StateError: the worker does not hold what the server takes it to hold.
+        """
+        core = self._core
+        if position.fresh:
+            if position.epoch_start == 0:
+                core.begin_run(position.epoch)
+        elif position.resume != core.round:
+            if self._store is None:
+                raise StateError(f"the server resumes at round {position.resume}, which this worker does not hold")
+            core.restore(*self._store.load(position.resume))
+        if self._store is not None:
+            self._store.forget_after(position.resume)
+        return position.heal or (position.fresh and position.epoch_start > 0)
+
+    def take_snapshot(self, position: Position, replica: Any, *, every: int) -> bool:
+        """Go on from the server's replica; True when it is to be saved at once.
+
+        Else a worker that dies before its next checkpoint would have nothing of this epoch.
+        """
+        if position.heal:
+            self._core.heal(replica)
+            return False
+        self._core.begin(position.epoch, position.resume, replica)
+        return every > 0
+
+    def saves(self, before: int, *, every: int, final: bool) -> bool:
+        """Whether a worker that has come from the boundary `before` is to save."""
+        return crosses(before, self._core.round, every) or (every > 0 and final)

@@ -1,0 +1,344 @@
+"""What `ServerShell` does around its core, in virtual time: the same calls of the core, in the same order, at the same waits.
+
+Kept line by line beside the shell, method names included: who changes one changes the other. Left out are bytes of protobuf for
+heartbeats, tokens and TLS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.algorithms import pack
+from saddlebag.errors import SaddlebagError, explained
+from saddlebag.launch.rehearsal.clock import Ended, Host, Lock, Signal, Task, Work
+from saddlebag.launch.rehearsal.network import Answered, Code, Connection
+from saddlebag.proto.checkpoint import arrays_to_bytes
+from saddlebag.proto.endpoint import RUN_OVER
+from saddlebag.proto.handshake import PROTOCOL
+from saddlebag.proto.v1 import parameter_server_pb2 as pb
+from saddlebag.server import effects as events
+from saddlebag.server.calls import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from saddlebag.launch.rehearsal.disk import Disk
+    from saddlebag.launch.rehearsal.network import Reply
+    from saddlebag.proto.handshake import JoinAsk
+    from saddlebag.server.core import ServerCore
+    from saddlebag.server.delivery import Delivery
+    from saddlebag.server.effects import Effect
+
+__all__ = ["Server"]
+
+TICK_S = 0.5
+DRAIN_S = 30.0
+BACKLOG_BYTES = 4 << 20
+GRACE_S = 0.5
+
+
+class Server:
+    """One process of the server, from its start (or resumption) to its end or death."""
+
+    def __init__(
+        self,
+        host: Host,
+        core: ServerCore,
+        disk: Disk | None,
+        *,
+        now: Callable[[], float],
+        watch: Callable[[str], None],
+        sent: Callable[[int, Delivery], None] = lambda epoch, delivery: None,
+        backlog_bytes: int = BACKLOG_BYTES,
+        threaded_s: float | None = None,
+    ) -> None:
+        self.host, self.core, self.disk, self._now, self._watch, self._sent = host, core, disk, now, watch, sent
+        self._backlog_bytes, self._threaded_s = backlog_bytes, threaded_s
+        self._busy, self.boundary = Lock(), core.round
+        self._turn, self._progress = Signal(), Signal()
+        self._tasks: dict[int, Task] = {}
+        self._verdicts: dict[Task, Answered] = {}
+        self.saving: Task | None = None
+        self.over, self._over = False, Signal()
+        self.failure: SaddlebagError | None = None
+        self.final_sent: set[int] = set()
+        self._sessions = 0
+        self.records: list[Any] = []
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Work:
+        if self.core.finished:
+            self.come()
+        self.beside(self._tick())
+        while not self.over:
+            yield self._over
+        yield from self._settle()
+        until = self.host.clock.now + max(DRAIN_S, self.core.settings.lease_s)
+        while self.failure is None and not self.final_sent.issuperset(self.core.members) and self.host.clock.now < until:
+            yield 0.02
+        yield from self._settle()
+        yield GRACE_S
+
+    def come(self) -> None:
+        self.over = True
+        self._over.ring()
+
+    def fail(self, error: Exception) -> None:
+        self.failure = self.failure or explained(error)
+        self.come()
+        self._end_all(status_of(self.failure), str(self.failure))
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def beside(self, work: Work) -> Task:
+        def watched() -> Work:
+            try:
+                yield from work
+            except Exception as error:
+                self.fail(error)
+
+        return self.host.spawn(watched())
+
+    def _tick(self) -> Work:
+        while not self.over:
+            yield TICK_S
+            yield from self._busy.acquire()
+            try:
+                yield from self._apply(self.core.tick(self._now()))
+            finally:
+                self._busy.release()
+
+    def _settle(self) -> Work:
+        while self.saving is not None and not self.saving.ended:
+            yield self.saving.end
+        self.check()
+
+    # -- effects ---------------------------------------------------------------------------------------------------------
+
+    def _apply(self, effects: Sequence[Effect]) -> Work:
+        def all_of_them() -> Work:
+            for effect in effects:
+                self.check()
+                yield from self._carry_out(effect)
+
+        if effects:
+            done = self.beside(all_of_them())
+            while not done.ended:
+                yield done.end
+            self.check()
+
+    def _carry_out(self, effect: Effect) -> Work:
+        match effect:
+            case events.RoundReady():
+                if self._threaded_s is None:
+                    yield from self._finish_round()
+                else:
+                    self.beside(self._finish_round())
+            case events.Save():
+                yield from self._settle()
+                if self.disk is not None:
+                    self.saving = self.beside(self.disk.save(effect.round, effect.arrays, effect.meta))
+                    if self.core.finished:
+                        yield from self._settle()
+            case events.Observe(record):
+                self.records.append(record)
+            case events.Broadcast():
+                self._open(self.core.round)
+            case events.NewEpoch(reason):
+                self._end_all(Code.ABORTED, reason)
+                self._turn.ring()
+            case events.Close(worker, reason, superseded):
+                self._end(worker, Answered(Code.ALREADY_EXISTS if superseded else Code.ABORTED, reason))
+            case events.Finished(reason, announced):
+                if not announced:
+                    self._end_all(RUN_OVER, f"the run is over: {reason}")
+                self.come()
+
+    def _finish_round(self) -> Work:
+        yield from self._busy.acquire()
+        try:
+            effects = self.core.finish_round(self._now(), functools.partial(self._open, self.core.round + 1))
+            self._watch("round")
+            if self._threaded_s is not None:
+                yield self._threaded_s
+            yield from self._apply(effects)
+        finally:
+            self._busy.release()
+
+    def _open(self, boundary: int) -> None:
+        self.boundary = boundary
+        self._turn.ring()
+
+    # -- streams ---------------------------------------------------------------------------------------------------------
+
+    def _end(self, worker: int, verdict: Answered) -> None:
+        task = self._tasks.pop(worker, None)
+        if task is not None and not task.ended:
+            self._verdicts[task] = verdict
+            if task is not self.host.running:
+                task.throw(Ended())
+
+    def _end_all(self, code: Code, reason: str) -> None:
+        for worker in list(self._tasks):
+            self._end(worker, Answered(code, reason))
+
+    # -- calls -----------------------------------------------------------------------------------------------------------
+
+    def answering(self, connection: Connection, reply: Reply, work: Callable[[], Work]) -> None:
+        """Begin to answer a call: what a peer may have caused is told to it, anything else ends the run."""
+
+        def answered() -> Work:
+            try:
+                value, size = yield from work()
+            except Answered as told:
+                reply.answer(told, 0)
+            except Ended:
+                pass
+            except Exception as error:
+                told_error = explained(error)
+                if told_error is not error:
+                    self.fail(told_error)
+                reply.answer(Answered(status_of(told_error), str(told_error)), 0)
+            else:
+                reply.answer(value, size)
+
+        connection.carries(self.host.spawn(answered()))
+
+    def join(self, ask: JoinAsk, request_bytes: int) -> Work:
+        core = self.core
+        core.ledger.count_control(up=request_bytes)
+        if core.cut_short:
+            self.final_sent.add(ask.worker)
+            raise Answered(RUN_OVER, f"the run is over: {core.finished}")
+        yield from self._busy.acquire()
+        try:
+            self._sessions += 1
+            answer, effects = core.join(ask, f"{self.host.name}/{self._sessions}", self._now())
+            self._watch("join")
+            yield from self._apply(effects)
+        finally:
+            self._busy.release()
+        size = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer)).ByteSize()
+        core.ledger.count_control(down=size)
+        return answer, size
+
+    def _member(self, session: str) -> int:
+        worker = self.core.roster.worker_of(session)
+        if worker is None:
+            raise Answered(Code.UNAUTHENTICATED, "this session is not, or no longer, valid; join again")
+        return worker
+
+    def heartbeat(self, session: str) -> Work:
+        self.core.roster.see(self._member(session), self._now())
+        yield from ()
+        return None, 0
+
+    def leave(self, session: str, reason: str) -> Work:
+        worker = self._member(session)
+        yield from self._busy.acquire()
+        try:
+            yield from self._apply(self.core.leave(worker, reason, self._now()))
+        finally:
+            self._busy.release()
+        self.final_sent.add(worker)
+        return None, 0
+
+    def snapshot(self, session: str) -> Work:
+        self._member(session)
+        yield from self._busy.acquire()
+        try:
+            epoch, round_, replica = self.core.epoch, self.core.round, self.core.replica
+        finally:
+            self._busy.release()
+        data = arrays_to_bytes(pack(replica), {"epoch": epoch, "round": round_})
+        self.core.ledger.count_control(down=len(data))
+        return (epoch, round_, data), len(data)
+
+    def exchange(self, session: str, connection: Connection) -> None:
+        """Begin to serve one worker's rounds."""
+        connection.carries(self.host.spawn(self._exchange(session, connection)))
+
+    def _exchange(self, session: str, connection: Connection) -> Work:
+        down = connection.down
+        try:
+            worker = self._member(session)
+        except Answered as told:
+            down.end_with(told)
+            return
+        task = self.host.running
+        assert task is not None
+        self._tasks[worker] = task
+        epoch = self.core.epoch
+        self.core.opened(worker, session)
+        verdict: Answered | None = None
+        try:
+            yield from self._serve(worker, session, connection)
+        except SaddlebagError as error:
+            verdict = Answered(status_of(error), str(error))
+        except Answered:  # the stream broke while it was written to or read
+            pass
+        except Ended:
+            pass
+        except Exception as error:
+            self.fail(error)
+            assert self.failure is not None
+            verdict = Answered(status_of(self.failure), str(self.failure))
+        finally:
+            if self.host.alive:
+                told = task in self._verdicts or self.core.epoch != epoch
+                self.core.lost(worker, session, self._now(), told=told)
+                if self._tasks.get(worker) is task:
+                    del self._tasks[worker]
+        if told_to := self._verdicts.pop(task, None):
+            task.untold()
+            if told_to.code is RUN_OVER:
+                self.final_sent.add(worker)
+            verdict = told_to
+        down.end_with(verdict) if verdict else down.finish()
+
+    def _serve(self, worker: int, session: str, connection: Connection) -> Work:
+        core = self.core
+        cursor, epoch = core.roster.resume_of(worker), core.roster.epoch_of(worker)
+        while core.roster.worker_of(session) == worker and core.epoch == epoch:
+            while (delivery := core.delivery(worker, cursor)) is not None and delivery.end <= self.boundary:
+                for sequence, frame in enumerate(delivery.frames):
+                    yield from connection.down.send(frame)
+                    core.delivered(worker, delivery, sequence)
+                self._sent(epoch, delivery)
+                cursor = delivery.end
+                if core.is_final(cursor - 1):
+                    self.final_sent.add(worker)
+                    return
+            if core.cut_short or (core.finished is not None and cursor == core.round):
+                return
+            if cursor == core.round and core.needs_uplink(worker):
+                if not (yield from self._read_frame(worker, connection)):
+                    return
+            else:  # others are awaited, or this worker is idle
+                yield self._turn
+
+    def _read_frame(self, worker: int, connection: Connection) -> Work:
+        while self.core.backlog(worker) > self._backlog_bytes:
+            yield self._progress
+        raw = yield from connection.up.read()
+        if raw is None:
+            return False
+        task = self.host.running
+        effects = self.core.frame(worker, raw, self._now())
+        self._progress.ring()
+        self._watch("frame")
+        yield from self._apply(effects)
+        return task not in self._verdicts
+
+    def shape(self) -> tuple[object, ...]:
+        """What there is of it, for a count of states: numbers alone, whose hash is the same everywhere."""
+        core = self.core
+        waits = tuple(core.needs_uplink(worker) for worker in core.members)
+        saving = self.saving is not None and not self.saving.ended
+        ended = core.finished is not None
+        return core.epoch, core.members, ended, waits, saving, core.round - self.boundary, len(self._tasks)
