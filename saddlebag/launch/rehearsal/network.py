@@ -167,6 +167,7 @@ class Connection:
         self.up, self.down = Pipe(self, up=True, window=window), Pipe(self, up=False, window=window)
         self._tasks: list[Task] = []
         self._waiting: list[Reply] = []
+        self.ended = Signal()  # the client has noticed that its stream has ended
 
     def carries(self, task: Task) -> None:
         """A task of the server answers here; it ends when the server notices that the connection has."""
@@ -194,6 +195,7 @@ class Connection:
         """The client has the status of its stream: what it sends from now on goes nowhere."""
         if pipe is self.down:
             self.up.fail(status)
+            self.ended.ring()
 
     def break_(self, *, client_s: float = 0.0, server_s: float = 0.0) -> None:
         """Nothing passes from now on; each side notices after a while."""
@@ -206,6 +208,7 @@ class Connection:
     def _tell_client(self) -> None:
         failure = Answered(Code.UNAVAILABLE, "Connection reset by peer")
         self.down.fail(failure)
+        self.answered(self.down, failure)
         for reply in self._waiting:
             reply.set(failure)
 

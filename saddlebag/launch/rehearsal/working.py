@@ -193,7 +193,8 @@ class Worker:
     def _beat(self, server: Server, connection: Connection, session: str, every_s: float) -> Work:
         while connection.open:
             if connection.up.failure is None:
-                yield every_s  # rather than until the stream ends
+                connection.link.clock.after(every_s, connection.ended.ring)
+                yield connection.ended
             if connection.up.failure is not None:
                 yield min(every_s, BEAT_AGAIN_S)
             with contextlib.suppress(Answered):  # the stream notices what matters
