@@ -290,8 +290,8 @@ class Server:
             verdict = Answered(status_of(self.failure), str(self.failure))
         finally:
             if self.host.alive:
-                told = task in self._verdicts or self.core.epoch != epoch
-                self.core.lost(worker, session, self._now(), told=told)
+                by_us = task in self._verdicts or self.core.epoch != epoch
+                self.core.lost(worker, session, self._now(), told=by_us)
                 if self._tasks.get(worker) is task:
                     del self._tasks[worker]
         if told_to := self._verdicts.pop(task, None):
