@@ -80,4 +80,4 @@ def _drive(job: Recipe, problem: Problem, folder: Path, *, resume: bool, board: 
         return run_collective(job, folder, resume=resume, note=board.note, **ways)
     from saddlebag.launch.drivers.supervisor import run_grpc  # here, for grpc
 
-    return run_grpc(job, folder, resume=resume, note=board.note, **ways)
+    return run_grpc(job, folder, resume=resume, note=board.note, waiting=board.waiting(job.label), **ways)

@@ -25,9 +25,10 @@ from saddlebag.proto.frames import read_frame
 from saddlebag.server import effects as ef
 from saddlebag.server.gather import Gather
 from saddlebag.server.joining import answer, can_start_fresh, common_round
-from saddlebag.server.roster import Roster, admit
+from saddlebag.server.roster import BROKEN, Roster, admit
 from saddlebag.server.saved import capture, restore
 from saddlebag.server.state import RunState
+from saddlebag.server.vigil import waiting_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from saddlebag.server.effects import Effect, ServerSettings
 
 __all__ = ["ServerCore"]
+
+_SOON_S = 3.0  # a round may take its time before people are told for whom it waits
 
 
 class ServerCore(RunState):
@@ -105,6 +108,7 @@ class ServerCore(RunState):
         self._gather = Gather(active, sizes, self._draws, [self._memory(part, size) for part, size in enumerate(sizes)])
         self.active = active
         self._opened = now
+        self._advanced: dict[int, float] = {}  # when the last frame of each worker's message came
         self._digest: int | None = None
 
     def _memory(self, part: int, size: int) -> Vector:
@@ -143,6 +147,7 @@ class ServerCore(RunState):
             return self._heal(worker)
         up.repeated -= len(raw)
         self._gather.take(worker, frame, len(raw))
+        self._advanced[worker] = now
         return [ef.RoundReady()] if self._gather.complete else []
 
     def _heal(self, worker: int) -> list[Effect]:
@@ -227,6 +232,7 @@ class ServerCore(RunState):
             self._disconnect(worker)
 
     def _disconnect(self, worker: int) -> None:
+        self._advanced.pop(worker, None)
         if self._gather.expects(worker):
             self.ledger.up.repeated += self._gather.abandon(worker)
 
@@ -248,10 +254,32 @@ class ServerCore(RunState):
             return self._give_up(missing, f"round {self.round}: {late}", now) if missing else []
         lost = [each for each in self.roster.missed(missing, self.settings.lease_s) if now - each.since > each.patience_s]
         if not lost:
-            return []
-        told = "; ".join(f"worker {each.worker} {each.why} {now - each.since:.1f} s ago" for each in lost)
+            return self._end_stalled(missing, now)
+        told = "; ".join(f"worker {each.worker}: {each.why} {now - each.since:.1f} s ago" for each in lost)
         told = told.replace("has not come", "has not come since the server's start")
         return self._give_up([each.worker for each in lost], f"round {self.round}: {told}", now)
+
+    def _end_stalled(self, missing: list[int], now: float) -> list[Effect]:
+        """A message that has begun and stands still is a lost stream: its worker, which lives, sends it again on another."""
+        effects: list[Effect] = []
+        for worker in missing:
+            since = self._advanced.get(worker, now)
+            if now - since > self.settings.lease_s and not self.backlog(worker):  # else it is an earlier worker's turn
+                reason = (
+                    f"worker {worker}'s message of round {self.round} has not advanced for {now - since:.0f} s; its stream ends"
+                )
+                effects += [ef.Note(reason), ef.Close(worker, reason)]
+                del self._advanced[worker]
+        return effects
+
+    def waiting(self, now: float) -> str:
+        """Whom the round waits for, in words, where there is reason to say so: somebody is missed, or it has taken a while."""
+        if self.finished:
+            return ""
+        missed = self.roster.missed(self._gather.missing(), self.settings.lease_s)
+        gone = [each for each in missed if each.why == BROKEN or now - each.since > each.patience_s]
+        shown = gone or (missed if now - self._opened > _SOON_S else [])
+        return waiting_words(self.round, self._opened, shown, self.settings, now)
 
     def _give_up(self, workers: list[int], reason: str, now: float) -> list[Effect]:
         left = tuple(worker for worker in self.members if worker not in workers)

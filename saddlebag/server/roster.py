@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from saddlebag.server.effects import ServerSettings
 
-__all__ = ["GRACE_S", "START_S", "Missed", "RankTaken", "Roster", "admit"]
+__all__ = ["BROKEN", "GRACE_S", "START_S", "Missed", "RankTaken", "Roster", "admit"]
 
 GRACE_S = 1.0
 """For a worker whose stream has broken to come back: its process has died, or it would do so at once."""
+BROKEN = "its stream broke"
 START_S = 60.0
 """For a rank that has never come, where the lease is shorter: to load its libraries and data."""
 
@@ -131,7 +132,7 @@ class Roster:
         if not seat.came:
             return Missed(worker, "has not come", seat.seen, max(START_S, lease_s))
         if seat.broke is not None:
-            return Missed(worker, "its stream broke", seat.broke, min(GRACE_S, lease_s))
+            return Missed(worker, BROKEN, seat.broke, min(GRACE_S, lease_s))
         return Missed(worker, "last heard of", seat.seen, lease_s)
 
     def first_note(self, workers: list[int]) -> bool:

@@ -29,6 +29,7 @@ from saddlebag.server.calls import handlers, status_of
 from saddlebag.server.ending import Ending
 from saddlebag.server.port import open_port
 from saddlebag.server.streams import Doorbell, Gate, Streams
+from saddlebag.server.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -56,8 +57,10 @@ class ServerShell:
         store: CheckpointStore | None = None,
         observe: Callable[[Record], None] = lambda record: None,
         note: Callable[[str], None] = lambda text: None,
+        waiting: Callable[[str], None] = lambda words: None,
     ) -> None:
         self._core, self._store = core, store
+        self._vigil = Vigil(waiting, note)
         self._observe, self._note = observe, note
         self._busy = asyncio.Lock()  # held while a round is finished in a thread
         self._turn = Gate(core.round)  # another round or epoch
@@ -117,7 +120,9 @@ class ServerShell:
         while True:
             await asyncio.sleep(_TICK_S)
             async with self._busy:
-                await self._apply(self._core.tick(time.monotonic()))
+                now = time.monotonic()
+                await self._apply(self._core.tick(now))
+                self._vigil.look(self._core.waiting(now), now)
 
     async def _settle(self) -> None:
         """Wait for the checkpoint that is being written; raises what has ended the run, if something has."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from saddlebag.errors import ConfigError
-from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity, is_loopback
+from saddlebag.proto.endpoint import SERVER_OPTIONS, SERVICE, ClientSecurity, ServerSecurity, is_loopback, pings
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 CERTIFICATE, KEY, CA = Path("server.pem"), Path("server.key"), Path("ca.pem")
@@ -95,3 +95,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_the_service_is_the_schemas() -> None:
     assert pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name == SERVICE
+
+
+@pytest.mark.parametrize("lease_s", [3.0, 10.0, 60.0])
+def test_a_silent_end_is_noticed_within_the_lease(lease_s: float) -> None:
+    options = dict(pings(lease_s))
+    assert options["grpc.keepalive_time_ms"] + options["grpc.http2.ping_timeout_ms"] <= 1000 * max(lease_s, 3.9)
+    assert options["grpc.keepalive_time_ms"] > dict(SERVER_OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]

@@ -31,7 +31,7 @@ from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
-from saddlebag.server.effects import NewEpoch, Note, ServerSettings
+from saddlebag.server.effects import Close, NewEpoch, Note, ServerSettings
 from saddlebag.server.roster import START_S
 
 if TYPE_CHECKING:
@@ -311,3 +311,43 @@ def test_a_checkpoint_of_another_shape_is_refused(game: BilinearGame, game_metho
 def test_settings_are_checked(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         ServerSettings(**{"num_workers": 2, "seed": 0, **bad})
+
+
+def test_a_message_that_stands_still_ends_its_stream_and_comes_again(
+    game: BilinearGame, game_method: AnyMethod, network: Any, reference: Reference
+) -> None:
+    """Its worker's heart beats all the while."""
+    net = network(game, game_method, STOP, rng=random.Random(6), frame_bytes=16)
+    for rank in range(4):
+        net.turn(rank)  # joins
+    net.turn(0)
+    net.turn(1, cut=1)
+    assert net.unsent[1]
+    lease_s = net.server.settings.lease_s
+    net.now += lease_s
+    for rank in range(4):
+        net.server.roster.see(rank, net.now)
+    assert net.server.tick(net.now) == []
+    net.now += 1.0
+    note, close = net.server.tick(net.now)
+    assert "worker 1's message of round 0 has not advanced for 11 s" in note.text
+    assert close == Close(1, note.text)
+    assert net.server.tick(net.now) == []
+    net.server.lost(1, net.joined.pop(1), net.now, told=True)
+    net.run()
+    assert digest(net.server.replica) == digest(reference(game, game_method, STOP).replica)
+
+
+def test_whom_a_round_waits_for_is_told_at_once_where_somebody_is_gone(
+    game: BilinearGame, game_method: AnyMethod, network: Any
+) -> None:
+    net = network(game, game_method, STOP, rng=random.Random(6))
+    for rank in range(4):
+        net.turn(rank)
+    net.turn(0)
+    assert net.server.waiting(net.now) == ""
+    assert net.server.waiting(net.now + 4.0).startswith("round 0 waits 4 s for worker 1 (last heard of 4 s ago")
+    net.server.lost(2, net.joined[2], net.now + 1.0)
+    assert net.server.waiting(net.now + 1.5).startswith("round 0 waits 2 s for worker 2 (its stream broke 0 s ago")
+    (note,) = net.server.tick(net.now + 2.5)
+    assert note.text == "round 0: worker 2: its stream broke 1.5 s ago; waiting for it to come back"

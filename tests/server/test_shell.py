@@ -162,11 +162,13 @@ def test_counted_bytes_are_what_crossed_the_socket(reference: Callable[..., Outc
     counted = {"up": 0, "down": 0}
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
-        while data := await reader.read(1 << 16):
-            counted[way] += len(data)
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+        try:
+            while data := await reader.read(1 << 16):
+                counted[way] += len(data)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
 
     async def main() -> Cluster:
         cluster = Cluster(game, method, Stop(max_rounds=30, every=30))
@@ -362,7 +364,7 @@ def test_a_worker_whose_process_dies_is_missed_within_two_seconds(game: Bilinear
 
     cluster = asyncio.run(asyncio.wait_for(main(), 60))
     assert cluster.core.members == (0, 2, 3)
-    assert any("worker 1 its stream broke 1." in note for note in cluster.notes), cluster.notes
+    assert any("worker 1: its stream broke 1." in note for note in cluster.notes), cluster.notes
 
 
 def test_a_port_in_use_is_a_clear_error(game: BilinearGame, game_method: AnyMethod) -> None:

@@ -16,7 +16,7 @@ from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.job import Job
 from saddlebag.launch.ownership import owned, require_no_run
 from saddlebag.launch.results.outputs import Outputs
-from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
+from saddlebag.launch.results.progress import PROGRESS, WAITING, throttled, write_progress, write_waiting
 from saddlebag.launch.results.results import RESULT
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
@@ -84,7 +84,8 @@ def run_server(
             kept.outputs.record(line, evaluate_s=judge.seconds)
             observe(line)
 
-        shell = ServerShell(core, store=kept.store, observe=record, note=note)
+        waiting = functools.partial(write_waiting, out / WAITING)
+        shell = ServerShell(core, store=kept.store, observe=record, note=note, waiting=waiting)
         with kept:
             asyncio.run(_serve(shell, address, security, kept, listening))
         result = job.result(

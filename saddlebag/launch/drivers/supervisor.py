@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.errors import PeerLost, SaddlebagError
 from saddlebag.launch.ownership import lend, owned
 from saddlebag.launch.results.history import Follower
-from saddlebag.launch.results.progress import PROGRESS, read_progress
+from saddlebag.launch.results.progress import PROGRESS, WAITING, read_progress, read_waiting
 from saddlebag.proto.checkpoint import write_atomically
 from saddlebag.proto.token import TOKEN, rank_token
 
@@ -114,19 +114,20 @@ def run_grpc(
     observe: Callable[[Record], None] = lambda record: None,
     progress: Callable[[Progress], None] = lambda progress: None,
     note: Callable[[str], None] = lambda text: None,
+    waiting: Callable[[str], None] = lambda words: None,
     started: Callable[[dict[str, int]], None] = lambda pids: None,
 ) -> dict[str, Any]:
     """Run a recipe's method with a local server and one process for each worker.
 
     A process that dies is started again and resumes from its checkpoint, on the same trajectory; when this process dies,
-    the others end too. `progress` hears now and then how far the server is, `started` the
-    process ids after every start.
+    the others end too. `progress` hears now and then how far the server is, `waiting` for whom it waits (an empty line for
+    nobody), `started` the process ids after every start.
 
     Raises:
         SaddlebagError: a process gave up with a clear error, which is passed on.
     """
     with owned(out, "saddlebag run"):
-        return _supervise(recipe, out, resume, observe, progress, note, started)
+        return _supervise(recipe, out, resume, observe, progress, note, waiting, started)
 
 
 def _supervise(
@@ -136,10 +137,11 @@ def _supervise(
     observe: Callable[[Record], None],
     progress: Callable[[Progress], None],
     note: Callable[[str], None],
+    waiting: Callable[[str], None],
     started: Callable[[dict[str, int]], None],
 ) -> dict[str, Any]:
     """The run in a folder that this process owns."""
-    for stale in (ADDRESS_FILE, PROGRESS, *map(PHASES.format, range(recipe.workers))):
+    for stale in (ADDRESS_FILE, PROGRESS, WAITING, *map(PHASES.format, range(recipe.workers))):
         (out / stale).unlink(missing_ok=True)
     file = out / "job.toml"
     write_atomically(file, recipe.to_toml().encode())
@@ -162,6 +164,7 @@ def _supervise(
                 observe(record)
             if (seen := read_progress(out / PROGRESS)) is not None:
                 progress(seen)
+            waiting(read_waiting(out / WAITING))
             for process in processes:
                 if _revive(process, note):
                     started({p.name: p.pid for p in processes})

@@ -14,10 +14,20 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.simulate import Stop
 
-__all__ = ["PROGRESS", "Pace", "Progress", "read_progress", "throttled", "write_progress"]
+__all__ = [
+    "PROGRESS",
+    "WAITING",
+    "Pace",
+    "Progress",
+    "read_progress",
+    "read_waiting",
+    "throttled",
+    "write_progress",
+    "write_waiting",
+]
 
-PROGRESS = "progress.json"
-"""Where a server says how far it is, in its folder."""
+PROGRESS, WAITING = "progress.json", "waiting.txt"
+"""Where a server says how far it is, and for whom it waits, in its folder."""
 
 
 class Progress(NamedTuple):
@@ -54,6 +64,21 @@ def read_progress(path: Path) -> Progress | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Progress(**json.loads(path.read_text()))
     return None
+
+
+def write_waiting(path: Path, words: str) -> None:
+    """Say for whom a round waits; an empty line says that it does no longer."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with contextlib.suppress(OSError):
+        temporary.write_text(words)
+        temporary.replace(path)
+
+
+def read_waiting(path: Path) -> str:
+    """What the file says; empty without one."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.read_text()
+    return ""
 
 
 class Pace:

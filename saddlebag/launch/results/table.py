@@ -45,6 +45,9 @@ class _Row:
     ended_s: float | None = None
     pace: Pace = dataclasses.field(default_factory=Pace)
     said_s: float = 0.0
+    waiting: str = ""  # for whom, if for anybody
+    waits_since_s: float = 0.0
+    waited_said_s: float = 0.0
 
     @property
     def merit(self) -> float:
@@ -128,6 +131,21 @@ class Board:
 
         return tell
 
+    def waiting(self, label: str) -> Callable[[str], None]:
+        """What to call with for whom a method waits, empty for nobody: it stands below the live table, or in the log."""
+        row = self._rows[label]
+
+        def tell(words: str) -> None:
+            now = time.monotonic()
+            if words and not row.waiting:
+                row.waits_since_s, row.waited_said_s = now, 0.0
+            row.waiting = words
+            if words and self._live is None and now - row.waits_since_s >= row.waited_said_s:
+                row.waited_said_s += _SAY_EVERY_S
+                self._say(f"{label}: {words}")
+
+        return tell
+
     def end(self, label: str, result: Mapping[str, Any]) -> None:
         """A method has ended."""
         row = self._rows[label]
@@ -149,7 +167,8 @@ class Board:
 
     def _table(self) -> Table:
         table = _new_table(self._title)
-        table.caption = escape(f"merit: {self._merit}; up and down: bytes of each worker")
+        waits = [f"{row.label}: {row.waiting}" for row in self._rows.values() if row.waiting and row.state == "running"]
+        table.caption = escape("\n".join([f"merit: {self._merit}; up and down: bytes of each worker", *waits]))
         table.add_column("method", no_wrap=True)
         table.add_column("progress")
         for column in ("iteration", "rounds", "merit", "up", "down", "rounds/s", "time", "left"):

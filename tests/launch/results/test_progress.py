@@ -9,7 +9,15 @@ import pytest
 from saddlebag.algorithms import Stop
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.launch.results import progress as module
-from saddlebag.launch.results.progress import Pace, Progress, read_progress, throttled, write_progress
+from saddlebag.launch.results.progress import (
+    Pace,
+    Progress,
+    read_progress,
+    read_waiting,
+    throttled,
+    write_progress,
+    write_waiting,
+)
 from saddlebag.launch.results.table import Board
 from saddlebag.launch.running import run
 
@@ -84,3 +92,27 @@ def test_a_run_whose_merits_are_never_due_tells_how_it_goes(
     if driver == "simulate":
         assert len(told) == 399
         assert " left" in told[0]
+
+
+def test_for_whom_a_run_waits_stands_in_the_log_and_below_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = tmp_path / "waiting.txt", [1000.0]
+    assert read_waiting(path) == ""
+    write_waiting(path, "round 7 waits 3 s for worker 1 [gone]")
+    assert read_waiting(path) == "round 7 waits 3 s for worker 1 [gone]"
+    monkeypatch.setattr("saddlebag.launch.results.table.time.monotonic", lambda: clock[0])
+    board = Board(["masha1"], stop=Stop(max_rounds=9), workers=2, title="")
+    board.begin("masha1", {"merit": 1.0})
+    tell = board.waiting("masha1")
+    for _ in range(100):
+        tell(read_waiting(path))
+        clock[0] += 0.5
+    assert (
+        board._table().caption
+        == "merit: merit; up and down: bytes of each worker\nmasha1: round 7 waits 3 s for worker 1 \\[gone]"
+    )
+    tell("")
+    assert board._table().caption == "merit: merit; up and down: bytes of each worker"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["masha1: running", *["masha1: round 7 waits 3 s for worker 1 [gone]"] * 2], "at once, and every 30 s"
