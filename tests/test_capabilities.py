@@ -88,7 +88,6 @@ LEFT = (
     "client/ddp/",
     "client/groupwise/shards.py",
     "launch/",
-    "server/core.py",
     "capabilities.py",
 )
 """Where options are still looked up by text; this list only shrinks."""

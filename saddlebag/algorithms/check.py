@@ -7,15 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem, restarted
+from saddlebag.algorithms.auto_step import Steerable
+from saddlebag.algorithms.base import AnyMethod, Message, Method, Operator, Problem, Restartable, restarted
+from saddlebag.algorithms.capabilities import Compresses, Foresees, HasProbability, HasStepSize, IsLate
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.participation import Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.simulate import Wire, form_means
 from saddlebag.algorithms.state import digest, pack, unpack
+from saddlebag.capabilities import require_known
 from saddlebag.compression import SERVER, Draws, Index, Mean, Vector
 from saddlebag.errors import StateError
 
-__all__ = ["check_method"]
+__all__ = ["CAPABILITIES", "check_method"]
+
+CAPABILITIES: tuple[type, ...] = (
+    Compresses,
+    Foresees,
+    HasProbability,
+    HasStepSize,
+    IsLate,
+    Restartable,
+    Selective,
+    Steerable,
+)
+"""What a method may have beside `Method`."""
 
 
 def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = None, num_rounds: int = 40, seed: int = 0) -> None:
@@ -28,7 +43,8 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     4. The operator is only asked through the given function, at feasible points: prox(z, 0+) = z there.
     5. The server half keeps nothing of the means: their memory serves the next round.
     6. A restart, from the replica's z or from all of it, gives a valid replica there.
-    7. Who takes part is a function of the shared draws: some members, ascending, and all where replicas are compared. Rounds
+    7. It has no public attribute but its fields, its contract's and the capabilities of methods.
+    8. Who takes part is a function of the shared draws: some members, ascending, and all where replicas are compared. Rounds
        with idle workers change no field of the replica but `drifting`, and a catch-up gives the same bits.
 
     Example:
@@ -36,6 +52,7 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
         >>> game = sb.make_problem("bilinear", n=4, workers=2)
         >>> sb.check_method(sb.make_method("ogda", game), game)
     """
+    require_known(method, (Method, *CAPABILITIES))
     replica = method.init_replica(problem.start())
     workers = [method.init_worker(replica) for _ in range(problem.num_workers)]
     server = method.init_server(replica)

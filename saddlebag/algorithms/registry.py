@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.auto_step import Steerable, automatic
 from saddlebag.algorithms.capabilities import HasLocalBlocks
 from saddlebag.algorithms.local_blocks import with_local_blocks
 from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
@@ -30,6 +30,7 @@ from saddlebag.algorithms.optimizers.compressed import (
 )
 from saddlebag.algorithms.optimizers.power_sgd import power_sgd
 from saddlebag.errors import ConfigError
+from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,13 +64,9 @@ METHODS: dict[str, Callable[..., AnyMethod]] = {
 }
 
 
-STEERABLE = frozenset({"extragradient", "innovations", "masha1", "masha2", "ogda"})
-"""The methods that know `step_size = "auto"`."""
-
-
 def takes_compressors(name: str) -> bool:
     """Whether the method has an `up` and a `down` compressor."""
-    return "up" in inspect.signature(METHODS[name]).parameters
+    return "up" in parameters_of(METHODS[name])
 
 
 def make_method(
@@ -90,11 +87,16 @@ def make_method(
         params |= {"up": up, "down": down}
     elif up is not None or down is not None:
         raise ConfigError(f"method {name!r} takes no compressors up or down")
-    known = sorted(set(inspect.signature(METHODS[name]).parameters) - {"problem", "up", "down"})
+    known = sorted(parameters_of(METHODS[name]).keys() - {"problem", "up", "down"})
     for key in params:
         if key not in (*known, "up", "down"):
             raise ConfigError(f"method {name!r} has no parameter {key!r}; known: {', '.join(known)}")
-    if isinstance(params.get("step_size"), str) and name not in STEERABLE:
-        raise ConfigError(f"method {name!r} has no automatic step size; known for {', '.join(sorted(STEERABLE))}")
-    method = METHODS[name](problem, **params)
+    step_size = params.get("step_size")
+    if isinstance(step_size, str):
+        method = METHODS[name](problem, **(params | {"step_size": 1.0}))
+        if not isinstance(method, Steerable):
+            raise ConfigError(f"method {name!r} has no automatic step size; give method.step_size a number")
+        method = automatic(method, step_size, problem)
+    else:
+        method = METHODS[name](problem, **params)
     return with_local_blocks(method) if isinstance(problem, HasLocalBlocks) and problem.local is not None else method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.base import AnyMethod, Message, Problem
 
-__all__ = ["DIVERGED", "Judge", "Outcome", "Record", "Stop", "Verdict", "Wire", "form_means", "simulate"]
+__all__ = ["DIVERGED", "ForeseesVerdicts", "Judge", "Outcome", "Record", "Stop", "Verdict", "Wire", "form_means", "simulate"]
 
 DIVERGED = "diverged"
 """Why a run ended whose merit or messages grew without bound."""
@@ -67,6 +67,14 @@ class Verdict:
 
     merits: Mapping[str, float] | None
     reason: str | None
+
+
+@runtime_checkable
+class ForeseesVerdicts(Protocol):
+    """A judge that may know before a round that its verdict will be one of nothing."""
+
+    def passes(self, rounds: int, before: Any) -> bool:
+        """Whether the last of `rounds` rounds, which begins at `before`, ends neither with an evaluation nor the run."""
 
 
 class Judge:

@@ -14,10 +14,11 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.build import step_number
 from saddlebag.launch.data.arrays import from_memory
 from saddlebag.launch.data.readers import read_data
-from saddlebag.launch.recipe.fields import fit, parameters_of
+from saddlebag.launch.recipe.fields import fit
 from saddlebag.launch.recipe.plugins import REGISTRIES, find, load_plugins
 from saddlebag.launch.recipe.sections import DataSection
 from saddlebag.launch.results.outcome import Outcome
+from saddlebag.parameters import parameters_of
 from saddlebag.proto.codec import LoopbackWire
 
 if TYPE_CHECKING:

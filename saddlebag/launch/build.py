@@ -17,9 +17,10 @@ from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.launch.counted import counted_probability
 from saddlebag.launch.data.cache import CACHE, Cache
 from saddlebag.launch.data.readers import read_data
-from saddlebag.launch.recipe.fields import at, parameters_of
+from saddlebag.launch.recipe.fields import at
 from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.recipe.sections import CompressorSection, MethodSection, parse_step_size
+from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

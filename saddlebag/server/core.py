@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Verdict, digest, participants
+from saddlebag.algorithms.simulate import ForeseesVerdicts
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import NotFiniteError, RemoteProtocolError
 from saddlebag.proto.checkpoint import restoring
@@ -54,7 +55,7 @@ class ServerCore(RunState):
         now: float,
     ) -> None:
         super().__init__(method, start_D, settings)
-        self._judge, self._passes = judge, getattr(judge, "passes", lambda rounds, before: False)
+        self._judge = judge
         self._overflow = judge.overflow if isinstance(judge, Judge) else lambda rounds, replica: Verdict(None, DIVERGED)
         self._sums: dict[int, Vector] = {}
         self.roster = Roster(settings.num_workers, now)
@@ -116,6 +117,11 @@ class ServerCore(RunState):
         if len(self._sums.get(part, ())) != size:
             self._sums[part] = np.empty(size)
         return self._sums[part]
+
+    def _passes(self, before: Any) -> bool:
+        """Whether the judge will say nothing of the round that begins at `before`, wherever it leads."""
+        judge: object = self._judge
+        return isinstance(judge, ForeseesVerdicts) and judge.passes(self.round + 1, before)
 
     def needs_uplink(self, worker: int) -> bool:
         """Whether the round still waits for (the rest of) this worker's uplink."""
@@ -181,7 +187,7 @@ class ServerCore(RunState):
         self.ledger.up.payload += data_bytes
         self.ledger.up.framing += frame_bytes - data_bytes
         saves = self.deliveries.saves(self.round + 1)  # who comes there must know the checkpoint before on disk
-        if ahead := not saves and self._passes(self.round + 1, before):
+        if ahead := not saves and self._passes(before):
             self.deliveries.publish(buffers, self.members, final=False, ahead=self.active)
             announce()
         self.replica = self.method.replay(before, down, self._draws)

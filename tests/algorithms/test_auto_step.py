@@ -189,8 +189,25 @@ def test_other_texts_are_refused(text: str, game: BilinearGame) -> None:
 
 
 def test_methods_without_a_rule_say_so(game: BilinearGame) -> None:
-    with pytest.raises(ConfigError, match="method 'qsgda' has no automatic step size; known for extragradient, innov"):
+    with pytest.raises(ConfigError, match=r"method 'qsgda' has no automatic step size; give method\.step_size a number"):
         make_method("qsgda", game, up=RandK(k=2), down=FULL, step_size="auto")
+
+
+def test_tseng_method_is_steered_as_extragradient_whose_iterates_it_has(
+    game: BilinearGame, robust: RobustLogisticRegression
+) -> None:
+    """Without a prox the two are one method in exact arithmetic; with one it keeps the laws and converges."""
+    stop = Stop(max_iterations=60)
+    found = [
+        simulate(game, make_method(name, game, step_size="auto"), seed=0, stop=stop, wire=LoopbackWire()).replica
+        for name in ("extragradient", "forward_backward_forward")
+    ]
+    assert np.allclose(found[0].z_D, found[1].z_D, rtol=1e-5, atol=1e-6)
+    assert found[1].pace.step_size == pytest.approx(found[0].pace.step_size, rel=1e-4)
+    method = make_method("forward_backward_forward", robust, step_size="auto")
+    check_method(method, robust, wire=LoopbackWire())
+    twin = make_method("extragradient", robust, step_size="auto")
+    assert iterations(robust, method) < 1.5 * iterations(robust, twin) < math.inf
 
 
 # --- its results -----------------------------------------------------------------------------------------------------

@@ -257,6 +257,17 @@ def test_a_state_that_becomes_another_kind_fails(game: BilinearGame) -> None:
         check_method(ChangesItsKind(step_size=0.1), game)
 
 
+class Misspelt(Ogda):
+    """`foreseen` in another spelling, which no driver would ever ask."""
+
+    def forseen(self, own: Any) -> None: ...
+
+
+def test_a_public_attribute_that_no_capability_knows_fails(game: BilinearGame) -> None:
+    with pytest.raises(AssertionError, match=r"Misspelt\.forseen: no capability has this name; did you mean 'foreseen'\?"):
+        check_method(Misspelt(step_size=0.1), game)
+
+
 class SinglePrecision(Ogda):
     """Its state would come back from a checkpoint with the same values, and go on in other arithmetic."""
 

@@ -73,7 +73,7 @@ def trail(problem: Any, method: Any, play: Any, seed: int, count: int) -> tuple[
         replica = turn.replica
         if replica.syncing:
             continue
-        half_D = method.pulled(replica) - method.step_size * replica.operator_w_D
+        half_D = method._pulled(replica) - method.step_size * replica.operator_w_D
         total_D += problem.prox(half_D, method.step_size)
         squares += float(np.sum((matrix_DD @ replica.w_D + offset_D) ** 2))
         if turn.next_replica.iteration == count:

@@ -67,7 +67,7 @@ def test_noise_bounds_the_second_moment(count: int, batch: int | None, state: An
     noise = masha1_noise(TINY, RAND, FULL, batch, count)
     for _ in range(6):
         before = random_state(TINY, rng, state)
-        half_D = method.pulled(before.replica) - method.step_size * before.replica.operator_w_D
+        half_D = method._pulled(before.replica) - method.step_size * before.replica.operator_w_D
 
         def moment(found: Any, half_D: Vector = half_D) -> float:
             return square((half_D - found.replica.z_D) / method.step_size)

@@ -34,9 +34,9 @@ def test_with_exact_differences_the_slope_is_the_operator_whatever_the_memories_
     for turn in play(game, method, seed=0, num_rounds=60):
         if turn.replica.syncing:
             continue
-        half_D = method.half(turn.replica)
+        half_D = method._half(turn.replica)
         exact_D = np.mean([game.operator(worker)(half_D, Draws(0, 0)) for worker in range(game.num_workers)], axis=0)
-        moved_D = method.pulled(turn.replica) - turn.next_replica.z_D
+        moved_D = method._pulled(turn.replica) - turn.next_replica.z_D
         assert np.allclose(moved_D, 0.2 * exact_D, rtol=0, atol=1e-12 * np.abs(exact_D).max())
         lacked = max(lacked, float(np.linalg.norm(turn.server.operator_w_D - turn.replica.operator_w_D)))
     assert lacked > 0.1, "or the test would show nothing"

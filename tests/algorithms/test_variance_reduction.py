@@ -78,7 +78,7 @@ def test_masha1_noise_bounds_the_second_moment_over_every_batch(name: str, state
         known = values(game, w_D)
         mean_D = np.mean(known, axis=0)
         before = state(AnchoredReplica(z_D, w_D, mean_D, 3, False), tuple(map(Masha1Worker, known)), Masha1Server(mean_D))
-        half_D = method.pulled(before.replica) - method.step_size * mean_D
+        half_D = method._pulled(before.replica) - method.step_size * mean_D
 
         def moment(found: Any, half_D: Vector = half_D) -> float:
             return square((half_D - found.replica.z_D) / method.step_size)  # z+ = zh - gamma g
@@ -169,7 +169,7 @@ def test_vr_diana_converges_to_the_float64_floor() -> None:
 class OtherSamples(Masha1):
     """Wrong: a new batch at the second point."""
 
-    def difference(self, replica: Any, known_D: Vector, operator: Any, point_D: Vector, draws: Draws) -> Vector:
+    def _difference(self, replica: Any, known_D: Vector, operator: Any, point_D: Vector, draws: Draws) -> Vector:
         assert isinstance(operator, FiniteSum)
         assert self.batch is not None
         first, second = (batch_index(operator, self.batch, draws, skip=skip) for skip in (0, self.batch))

@@ -102,11 +102,11 @@ class Anchored:
 
     downlink_sizes = uplink_sizes
 
-    def pulled(self, replica: AnchoredReplica) -> Vector:
+    def _pulled(self, replica: AnchoredReplica) -> Vector:
         """The pulled point zbar = tau z + p w."""
         return (1.0 - self.probability) * replica.z_D + self.probability * replica.w_D
 
-    def worker_full(
+    def _worker_full(
         self, replica: AnchoredReplica, known_D: Vector, operator: Operator, draws: Draws
     ) -> tuple[Vector, tuple[Payload, ...]]:
         """F_m at the coming anchor, as an increment of what the server knows of F_m(w); nothing in other rounds."""
@@ -120,7 +120,7 @@ class Anchored:
         """`synchronise`, in full the first time."""
         return synchronise(x_D, known_D, self.wire, self.sync_grid if replica.iteration else None, draws)
 
-    def owed(self, replica: AnchoredReplica, mean_D: Vector) -> Vector | None:
+    def _owed(self, replica: AnchoredReplica, mean_D: Vector) -> Vector | None:
         """What the replicas' F(w) lacks of the mean of the workers' F_m(w); None where it lacks rounding only."""
         return None if self.sync_grid is None else mean_D - replica.operator_w_D
 
@@ -130,7 +130,7 @@ class Anchored:
         samples = as_finite_sum(operator)
         return samples.batch(anchor_D, batch_index(samples, self.sync_batch, draws, skip=self.batch))
 
-    def difference(
+    def _difference(
         self, replica: AnchoredReplica, known_D: Vector, operator: Operator, point_D: Vector, draws: Draws
     ) -> Vector:
         """F_m(point) - F_m(w), or its estimate on a batch: the same samples at both points, or the noise would not vanish."""
@@ -140,7 +140,7 @@ class Anchored:
         index_B = batch_index(samples, self.batch, draws)
         return samples.batch(point_D, index_B) - samples.batch(replica.w_D, index_B)
 
-    def server_full(
+    def _server_full(
         self, replica: AnchoredReplica, mean_D: Vector, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[Vector, tuple[Payload, ...]]:
         """The mean of the F_m(w) exactly as accumulated here, and the increment of F(w) for the replicas."""
@@ -150,7 +150,7 @@ class Anchored:
         payload, _ = self._tell(replica, mean_D, replica.operator_w_D, draws)
         return mean_D, (payload,)
 
-    def anchored_strain(self, replica: AnchoredReplica, change_D: Vector, half_D: Vector) -> Strain:
+    def _anchored_strain(self, replica: AnchoredReplica, change_D: Vector, half_D: Vector) -> Strain:
         """Gamma |g| / (sqrt(p) |zh - w|), g the compressed difference: the theorem asks for gamma Cq <= sqrt(p) / 2."""
         return Strain(square(change_D) / self.probability, square(half_D - replica.w_D))
 
@@ -159,7 +159,7 @@ class Anchored:
         w_D = before.z_D if self.rule == "next" and after.syncing else after.w_D
         return dataclasses.replace(after, z_D=before.z_D, w_D=w_D)
 
-    def replay_anchor(self, replica: AnchoredReplica, z_D: Vector, down: Message, draws: Draws) -> AnchoredReplica:
+    def _replay_anchor(self, replica: AnchoredReplica, z_D: Vector, down: Message, draws: Draws) -> AnchoredReplica:
         """The replica after a round, given the new iterate."""
         operator_w_D = replica.operator_w_D
         if self.synchronises(replica, draws):

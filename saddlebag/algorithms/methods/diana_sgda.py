@@ -86,9 +86,9 @@ class DianaSgda(OnePart):
     def worker_step(
         self, replica: DianaReplica, own: DianaWorker, operator: Operator, draws: Draws
     ) -> tuple[DianaWorker, Message]:
-        return self.track_up(own, operator(replica.z_D, draws), draws)
+        return self._track_up(own, operator(replica.z_D, draws), draws)
 
-    def track_up(self, own: DianaWorker, value_D: Vector, draws: Draws) -> tuple[DianaWorker, Message]:
+    def _track_up(self, own: DianaWorker, value_D: Vector, draws: Draws) -> tuple[DianaWorker, Message]:
         """Send what an estimate of F_m adds to the memory."""
         payload = self.up.encode(value_D - own.memory_D, draws)
         rate = memory_rate(self.up, len(value_D))

@@ -60,11 +60,11 @@ class FullExchange:
             raise ConfigError(f"step_size must be a positive number, got {self.step_size}")
         check_wire_type(self.wire)
 
-    def exchange_up(self, own: FullWorker, value_D: Vector) -> tuple[FullWorker, Message]:
+    def _exchange_up(self, own: FullWorker, value_D: Vector) -> tuple[FullWorker, Message]:
         payload, known_D = increment(value_D, own.operator_D, self.wire)
         return FullWorker(known_D), Message((payload,))
 
-    def exchange_down(self, own: FullServer, means: tuple[Mean, ...], known_D: Vector) -> tuple[FullServer, Message]:
+    def _exchange_down(self, own: FullServer, means: tuple[Mean, ...], known_D: Vector) -> tuple[FullServer, Message]:
         payload, mean_D = moved_difference(own.operator_D, means[0].dense(), known_D, self.wire)
         return FullServer(mean_D), Message((payload,))
 
@@ -95,13 +95,13 @@ class Extragradient(FullExchange):
     def worker_step(
         self, replica: ExtragradientReplica, own: FullWorker, operator: Operator, draws: Draws
     ) -> tuple[FullWorker, Message]:
-        return self.exchange_up(own, operator(replica.point_D, draws))
+        return self._exchange_up(own, operator(replica.point_D, draws))
 
     def server_step(
         self, replica: ExtragradientReplica, own: FullServer, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[FullServer, Message]:
         del draws
-        return self.exchange_down(own, means, replica.operator_D)
+        return self._exchange_down(own, means, replica.operator_D)
 
     def replay(self, replica: ExtragradientReplica, down: Message, draws: Draws) -> ExtragradientReplica:
         del draws

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saddlebag.algorithms.auto_step import AutoStep, StepSize, automatic
 from saddlebag.algorithms.methods.anchor import known_constants
 from saddlebag.algorithms.methods.extragradient import Extragradient, ExtragradientReplica
 
@@ -42,8 +43,8 @@ class ForwardBackwardForward(Extragradient):
 
 
 def forward_backward_forward(
-    problem: Problem, *, step_size: float | None = None, wire: WireType = "float32"
-) -> ForwardBackwardForward:
+    problem: Problem, *, step_size: StepSize = None, wire: WireType = "float32"
+) -> ForwardBackwardForward | AutoStep:
     """Forward-backward-forward for a problem; without a step size min{1/(2L), 3/(8 mu)}.
 
     Example:
@@ -54,6 +55,8 @@ def forward_backward_forward(
         >>> run.merits["relative_error"] < 1.0
         True
     """
+    if isinstance(step_size, str):
+        return automatic(ForwardBackwardForward(step_size=1.0, prox=problem.prox, wire=wire), step_size, problem)
     if step_size is None:
         constants = known_constants(problem, "forward_backward_forward")
         step_size = 1.0 / (2.0 * constants.lipschitz)

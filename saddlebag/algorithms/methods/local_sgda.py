@@ -78,13 +78,13 @@ class LocalSgda(FullExchange):
         z_D = replica.z_D
         for _ in range(self.local_steps):
             z_D = self.prox(z_D - self.step_size * operator(z_D, draws), self.step_size)
-        return self.exchange_up(own, z_D - replica.z_D)
+        return self._exchange_up(own, z_D - replica.z_D)
 
     def server_step(
         self, replica: LocalReplica, own: FullServer, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[FullServer, Message]:
         del draws
-        return self.exchange_down(own, means, replica.displacement_D)
+        return self._exchange_down(own, means, replica.displacement_D)
 
     def replay(self, replica: LocalReplica, down: Message, draws: Draws) -> LocalReplica:
         del draws

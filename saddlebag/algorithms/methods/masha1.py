@@ -95,29 +95,29 @@ class Masha1(Anchored):
     def init_server(self, replica: AnchoredReplica) -> Masha1Server:
         return Masha1Server(np.zeros(len(replica.z_D)))
 
-    def half(self, replica: AnchoredReplica) -> Vector:
+    def _half(self, replica: AnchoredReplica) -> Vector:
         """The half point zh = prox(zbar - gamma F(w))."""
-        return self.prox(self.pulled(replica) - self.step_size * replica.operator_w_D, self.step_size)
+        return self.prox(self._pulled(replica) - self.step_size * replica.operator_w_D, self.step_size)
 
     def strain(self, before: AnchoredReplica, down: Message, after: AnchoredReplica) -> Strain | None:
         del after
-        return None if before.syncing else self.anchored_strain(before, down.parts[-1].dense(), self.half(before))
+        return None if before.syncing else self._anchored_strain(before, down.parts[-1].dense(), self._half(before))
 
     def worker_step(
         self, replica: AnchoredReplica, own: Masha1Worker, operator: Operator, draws: Draws
     ) -> tuple[Masha1Worker, Message]:
-        known_D, parts = self.worker_full(replica, own.operator_w_D, operator, draws)
+        known_D, parts = self._worker_full(replica, own.operator_w_D, operator, draws)
         if not replica.syncing:
-            difference_D = self.difference(replica, own.operator_w_D, operator, self.half(replica), draws)
+            difference_D = self._difference(replica, own.operator_w_D, operator, self._half(replica), draws)
             parts = (*parts, self.up.encode(difference_D, draws))
         return Masha1Worker(known_D), Message(parts)
 
     def server_step(
         self, replica: AnchoredReplica, own: Masha1Server, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[Masha1Server, Message]:
-        mean_D, parts = self.server_full(replica, own.operator_w_D, means, draws)
+        mean_D, parts = self._server_full(replica, own.operator_w_D, means, draws)
         if not replica.syncing:
-            mean, owed_D = means[-1], self.owed(replica, own.operator_w_D)
+            mean, owed_D = means[-1], self._owed(replica, own.operator_w_D)
             payload = mean.compress(self.down, draws) if owed_D is None else self.down.encode(mean.dense() + owed_D, draws)
             parts = (*parts, payload)
         return Masha1Server(mean_D), Message(parts)
@@ -127,8 +127,8 @@ class Masha1(Anchored):
         if not replica.syncing:
             slope_D = replica.operator_w_D.copy()
             down.parts[-1].add_to(slope_D)
-            z_D = self.prox(self.pulled(replica) - self.step_size * slope_D, self.step_size)
-        return self.replay_anchor(replica, z_D, down, draws)
+            z_D = self.prox(self._pulled(replica) - self.step_size * slope_D, self.step_size)
+        return self._replay_anchor(replica, z_D, down, draws)
 
 
 def masha1_noise(

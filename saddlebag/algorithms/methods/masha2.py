@@ -68,24 +68,24 @@ class Masha2(Anchored):
     def init_server(self, replica: AnchoredReplica) -> Masha2Server:
         return Masha2Server(np.zeros(len(replica.z_D)), np.zeros(len(replica.z_D)))
 
-    def half(self, replica: AnchoredReplica) -> Vector:
+    def _half(self, replica: AnchoredReplica) -> Vector:
         """The half point zh = zbar - gamma F(w)."""
-        return self.pulled(replica) - self.step_size * replica.operator_w_D
+        return self._pulled(replica) - self.step_size * replica.operator_w_D
 
     def strain(self, before: AnchoredReplica, down: Message, after: AnchoredReplica) -> Strain | None:
         del after
         if before.syncing:
             return None
-        strain = self.anchored_strain(before, down.parts[-1].dense() / self.step_size, self.half(before))
+        strain = self._anchored_strain(before, down.parts[-1].dense() / self.step_size, self._half(before))
         return dataclasses.replace(strain, change=_EDGE * strain.change, patience=_PATIENCE)
 
     def worker_step(
         self, replica: AnchoredReplica, own: Masha2Worker, operator: Operator, draws: Draws
     ) -> tuple[Masha2Worker, Message]:
-        known_D, parts = self.worker_full(replica, own.operator_w_D, operator, draws)
+        known_D, parts = self._worker_full(replica, own.operator_w_D, operator, draws)
         memory_D = own.memory_D
         if not replica.syncing:
-            difference_D = self.difference(replica, own.operator_w_D, operator, self.half(replica), draws)
+            difference_D = self._difference(replica, own.operator_w_D, operator, self._half(replica), draws)
             payload, memory_D = feed_back(self.up, self.step_size * difference_D, memory_D, draws)
             parts = (*parts, payload)
         return Masha2Worker(known_D, memory_D), Message(parts)
@@ -93,10 +93,10 @@ class Masha2(Anchored):
     def server_step(
         self, replica: AnchoredReplica, own: Masha2Server, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[Masha2Server, Message]:
-        mean_D, parts = self.server_full(replica, own.operator_w_D, means, draws)
+        mean_D, parts = self._server_full(replica, own.operator_w_D, means, draws)
         memory_D = own.memory_D
         if not replica.syncing:
-            displacement_D, owed_D = means[-1].dense(), self.owed(replica, own.operator_w_D)
+            displacement_D, owed_D = means[-1].dense(), self._owed(replica, own.operator_w_D)
             if owed_D is not None:
                 displacement_D = displacement_D + self.step_size * owed_D
             payload, memory_D = feed_back(self.down, displacement_D, memory_D, draws)
@@ -106,8 +106,8 @@ class Masha2(Anchored):
     def replay(self, replica: AnchoredReplica, down: Message, draws: Draws) -> AnchoredReplica:
         z_D = replica.z_D
         if not replica.syncing:
-            z_D = self.half(replica) - down.parts[-1].dense()
-        return self.replay_anchor(replica, z_D, down, draws)
+            z_D = self._half(replica) - down.parts[-1].dense()
+        return self._replay_anchor(replica, z_D, down, draws)
 
 
 def masha2(

@@ -60,13 +60,13 @@ class Ogda(FullExchange):
     def worker_step(
         self, replica: OgdaReplica, own: FullWorker, operator: Operator, draws: Draws
     ) -> tuple[FullWorker, Message]:
-        return self.exchange_up(own, operator(replica.z_D, draws))
+        return self._exchange_up(own, operator(replica.z_D, draws))
 
     def server_step(
         self, replica: OgdaReplica, own: FullServer, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[FullServer, Message]:
         del draws
-        return self.exchange_down(own, means, replica.operator_D)
+        return self._exchange_down(own, means, replica.operator_D)
 
     def replay(self, replica: OgdaReplica, down: Message, draws: Draws) -> OgdaReplica:
         del draws

@@ -84,7 +84,7 @@ class VrDianaSgda(DianaSgda):
             anchor_operator_D = own.anchor_operator_D
             if draws.coin(self.probability):
                 anchor_operator_D = operator(replica.z_D, draws)
-        memory, up = self.track_up(own, estimate_D, draws)
+        memory, up = self._track_up(own, estimate_D, draws)
         return VrDianaWorker(memory.memory_D, anchor_operator_D), up
 
     def replay(self, replica: DianaReplica, down: Message, draws: Draws) -> VrDianaReplica:

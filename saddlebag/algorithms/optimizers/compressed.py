@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import numpy as np
 
@@ -34,18 +34,18 @@ from saddlebag.algorithms.base import Message, Operator, Problem
 from saddlebag.algorithms.methods.one_part import OnePart, refuse_joint
 from saddlebag.algorithms.optimizers.replica import (
     LocalMoments,
+    ReplicaKeys,
     ReplicaOptimizer,
     Ruled,
     clipped,
-    signature_with,
     split_parameters,
 )
-from saddlebag.algorithms.optimizers.rules import make_rule
+from saddlebag.algorithms.optimizers.rules import AdamKeys, MomentumKeys, make_rule
 from saddlebag.compression import Contractive, Vector, feed_back, kind_of, track
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from saddlebag.compression import Compressor, Draws, Mean, Payload
 
@@ -60,6 +60,23 @@ __all__ = [
 ]
 
 MemoryKind = Literal["feedback", "innovations"]
+
+
+class ExchangeKeys(ReplicaKeys, total=False):
+    """What may be set of an exchange; see `CompressedOptimizer`."""
+
+    memory: MemoryKind
+    momentum_up: float
+    clip_estimate: float
+    late: bool
+
+
+class AdamExchange(AdamKeys, ExchangeKeys, total=False):
+    """The keys of the methods on Adam."""
+
+
+class MomentumExchange(MomentumKeys, ExchangeKeys, total=False):
+    """The keys of SGD."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -238,26 +255,47 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         return OptimizerReplica(known_D, self._moved(replica, clipped(gradient_D, self.clip_estimate)))
 
 
-def _factory(name: str) -> Callable[..., CompressedOptimizer]:
-    """The method of a rule by its name, whose parameters are those of the rule and of the exchange."""
-
-    def factory(
-        problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **given: Any
-    ) -> CompressedOptimizer:
-        if step_size is None:
-            raise ConfigError(f"compressed_{name} is outside the theory and has no proven step; give method.step_size a number")
-        of_rule, others = split_parameters(name, given)
-        rule = make_rule(name, problem, of_rule)
-        return CompressedOptimizer(step_size=step_size, up=up, down=down, prox=problem.prox, rule=rule, **others)
-
-    factory.__signature__ = signature_with(factory, name, CompressedOptimizer)  # type: ignore[attr-defined]
-    factory.__name__ = factory.__qualname__ = f"compressed_{name}"
-    factory.__doc__ = f"The rule {name} fed by compressed exchanges with memories; see `CompressedOptimizer`."
-    return factory
+def _compressed(
+    rule: str, problem: Problem, up: Compressor, down: Compressor, step_size: float | None, keys: Mapping[str, Any]
+) -> CompressedOptimizer:
+    """The method of a rule by its name; `keys` are the rule's and the exchange's."""
+    if step_size is None:
+        raise ConfigError(f"compressed_{rule} is outside the theory and has no proven step; give method.step_size a number")
+    of_rule, others = split_parameters(rule, keys)
+    made = make_rule(rule, problem, of_rule)
+    return CompressedOptimizer(step_size=step_size, up=up, down=down, prox=problem.prox, rule=made, **others)
 
 
-compressed_adamw = _factory("adamw")
-compressed_extra_adam = _factory("extra_adam")
-compressed_lamb = _factory("lamb")
-compressed_optimistic_adam = _factory("optimistic_adam")
-compressed_sgd = _factory("sgd")
+def compressed_adamw(
+    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[AdamExchange]
+) -> CompressedOptimizer:
+    """AdamW fed by compressed exchanges with memories; see `CompressedOptimizer`."""
+    return _compressed("adamw", problem, up, down, step_size, keys)
+
+
+def compressed_extra_adam(
+    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[AdamExchange]
+) -> CompressedOptimizer:
+    """Extra Adam (extrapolation from the past) fed by compressed exchanges with memories; see `CompressedOptimizer`."""
+    return _compressed("extra_adam", problem, up, down, step_size, keys)
+
+
+def compressed_lamb(
+    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[AdamExchange]
+) -> CompressedOptimizer:
+    """LAMB fed by compressed exchanges with memories; see `CompressedOptimizer`."""
+    return _compressed("lamb", problem, up, down, step_size, keys)
+
+
+def compressed_optimistic_adam(
+    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[AdamExchange]
+) -> CompressedOptimizer:
+    """Optimistic Adam fed by compressed exchanges with memories; see `CompressedOptimizer`."""
+    return _compressed("optimistic_adam", problem, up, down, step_size, keys)
+
+
+def compressed_sgd(
+    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[MomentumExchange]
+) -> CompressedOptimizer:
+    """SGD with momentum fed by compressed exchanges with memories; see `CompressedOptimizer`."""
+    return _compressed("sgd", problem, up, down, step_size, keys)

@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+import typing
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.methods.one_part import Stateless
-from saddlebag.algorithms.optimizers.replica import LocalMoments, ReplicaOptimizer, Ruled, signature_with, split_parameters
-from saddlebag.algorithms.optimizers.rules import make_rule
+from saddlebag.algorithms.optimizers.replica import LocalMoments, ReplicaKeys, ReplicaOptimizer, Ruled, split_parameters
+from saddlebag.algorithms.optimizers.rules import AdamKeys, MomentumKeys, make_rule
 from saddlebag.compression import Dense, Purpose, Vector
 from saddlebag.compression.compressors.low_rank import aligned, orthonormal, start_matrix
 from saddlebag.compression.compressors.power_sgd import PowerSGD, revive
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from saddlebag.algorithms.base import Operator, Problem
+    from saddlebag.algorithms.capabilities import Sends
     from saddlebag.compression import Draws, Mean
 
 __all__ = ["PowerSgd", "power_sgd"]
@@ -215,6 +217,10 @@ def _aligned(x_N: Vector) -> Vector:
     return copy_N
 
 
+class PowerKeys(AdamKeys, MomentumKeys, ReplicaKeys, total=False):
+    """The keys of any rule, of which the one that is named takes its own, and of every optimizer."""
+
+
 def power_sgd(
     problem: Problem,
     *,
@@ -222,7 +228,7 @@ def power_sgd(
     rule: str = "adamw",
     rank: int = 4,
     worth: float = 0.5,
-    **given: Any,
+    **keys: Unpack[PowerKeys],
 ) -> PowerSgd:
     """PowerSGD for a problem that names its `tensors`; see `PowerSgd`. Other parameters: the rule's, and its.
 
@@ -235,10 +241,9 @@ def power_sgd(
     if not tensors:
         raise ConfigError(f"power_sgd needs a problem with tensors, which {problem.name} does not name; use a network")
     layout = PowerSGD(shapes=tuple(tensor.shape for tensor in tensors), rank=rank, worth=worth)
-    of_rule, others = split_parameters(rule, {key: value for key, value in given.items() if value is not None})
+    of_rule, others = split_parameters(rule, keys)
     made = make_rule(rule, problem, of_rule)
     return PowerSgd(step_size=step_size, prox=problem.prox, rule=made, layout=layout, **others)
 
 
-power_sgd.sends = "sends factors of low rank"  # type: ignore[attr-defined]  # what a list of methods says of it
-power_sgd.__signature__ = signature_with(power_sgd, None, PowerSgd)  # type: ignore[attr-defined]
+typing.cast("Sends", power_sgd).sends = "sends factors of low rank"  # what a list of methods says of it

@@ -12,9 +12,8 @@ H local_step_size with the rule `sgd` without momentum averages the workers' poi
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from saddlebag.algorithms.optimizers.rules import RULES, Adam, AdamReplica, rule
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from saddlebag.algorithms.optimizers.rule import Rule
     from saddlebag.compression import Draws, Vector
@@ -33,16 +32,28 @@ if TYPE_CHECKING:
 __all__ = [
     "LocalMoments",
     "LocalRule",
+    "ReplicaKeys",
     "ReplicaOptimizer",
     "Ruled",
     "Schedule",
     "clipped",
-    "signature_with",
     "split_parameters",
 ]
 
 Schedule = Literal["constant", "linear", "cosine"]
 LocalRule = Literal["sgd", "adamw", "adamw_kept"]
+
+
+class ReplicaKeys(TypedDict, total=False):
+    """What may be set of every optimizer; see `ReplicaOptimizer`."""
+
+    clip_norm: float
+    warmup: int
+    total: int
+    schedule: Schedule
+    local_steps: int
+    local_step_size: float
+    local_rule: LocalRule
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -190,25 +201,3 @@ def split_parameters(rule: str, given: Mapping[str, Any]) -> tuple[dict[str, Any
     of_rules = {key for name in RULES for key in rule_parameters(name)}
     mine = {key: value for key, value in given.items() if key in of_rules}
     return mine, {key: value for key, value in given.items() if key not in mine}
-
-
-_GIVEN = ("rule", "up", "down", "prox", "layout")  # by the factory
-
-
-def signature_with(factory: Callable[..., Any], rule: str | None, method: type[ReplicaOptimizer]) -> inspect.Signature:
-    """The factory's own parameters, then those of a rule (of every rule, without defaults, for None) and of the method."""
-    own = {key: value for key, value in inspect.signature(factory).parameters.items() if value.kind is not value.VAR_KEYWORD}
-    fields = {field.name: field for field in dataclasses.fields(method) if field.name not in _GIVEN}
-    for name in RULES if rule is None else (rule,):
-        fields = rule_parameters(name) | fields
-    more = [
-        inspect.Parameter(
-            key,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None if rule is None and field not in dataclasses.fields(method) else field.default,
-            annotation=globals().get(str(field.type), field.type),
-        )
-        for key, field in fields.items()
-        if key not in own
-    ]
-    return inspect.Signature([*own.values(), *more])

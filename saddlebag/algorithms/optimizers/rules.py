@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -33,15 +33,34 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "Adam",
+    "AdamKeys",
     "AdamReplica",
     "ExtraAdam",
     "Lamb",
     "Momentum",
+    "MomentumKeys",
     "MomentumReplica",
     "OptimisticAdam",
     "make_rule",
     "rule_parameters",
 ]
+
+
+class MomentumKeys(TypedDict, total=False):
+    """What may be set of `Momentum`."""
+
+    weight_decay: float
+    momentum: float
+    nesterov: bool
+
+
+class AdamKeys(TypedDict, total=False):
+    """What may be set of `Adam`, and of the rules on it."""
+
+    weight_decay: float
+    beta1: float
+    beta2: float
+    eps: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

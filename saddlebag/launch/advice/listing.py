@@ -21,10 +21,10 @@ from saddlebag.compression.compressors.rand_k import RandK
 from saddlebag.compression.compressors.top_k import TopK
 from saddlebag.errors import SaddlebagError
 from saddlebag.launch.advice.examples import example_of, settings_of
-from saddlebag.launch.recipe.fields import parameters_of
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
 from saddlebag.launch.recipe.toml import inline
 from saddlebag.launch.results.table import print_table
+from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,9 +12,10 @@ from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.interval_table import IntervalTable
-from saddlebag.launch.recipe.fields import at, fit, parameters_of, read_table
+from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.recipe.shipped import open_recipe
+from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,18 +6,18 @@ import contextlib
 import difflib
 import inspect
 import math
-import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from saddlebag.errors import ConfigError
+from saddlebag.parameters import parameters_of
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-__all__ = ["at", "fit", "join", "noun", "parameters_of", "read_table", "unknown"]
+__all__ = ["at", "fit", "join", "noun", "read_table", "unknown"]
 
 _NOUNS: dict[Any, str] = {
     bool: "true or false",
@@ -65,24 +65,6 @@ def read_table(value: object, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{path} must be a table, got {value!r}")
     return value
-
-
-def parameters_of(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
-    """The parameters that can be given by name, with their annotations evaluated where that is possible."""
-    names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
-    return {
-        name: parameter.replace(annotation=_evaluate(parameter.annotation, names))
-        for name, parameter in inspect.signature(target).parameters.items()
-        if parameter.kind in _BY_NAME or parameter.kind is inspect.Parameter.VAR_KEYWORD
-    }
-
-
-def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
-    """An annotation as a type; one whose names exist for type checkers only stays text, and its values are not checked."""
-    try:
-        return eval(annotation, names) if isinstance(annotation, str) else annotation
-    except (NameError, AttributeError):
-        return annotation
 
 
 def fit(

@@ -12,7 +12,7 @@ from saddlebag.algorithms.registry import takes_compressors
 from saddlebag.algorithms.simulate import Stop
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.recipe import toml
-from saddlebag.launch.recipe.fields import at, fit, join, parameters_of, read_table, unknown
+from saddlebag.launch.recipe.fields import at, fit, join, read_table, unknown
 from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.recipe.sections import (
     BUNDLED,
@@ -26,6 +26,7 @@ from saddlebag.launch.recipe.sections import (
     parse_step_size,
 )
 from saddlebag.launch.recipe.shipped import open_recipe
+from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

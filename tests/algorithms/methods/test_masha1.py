@@ -84,9 +84,9 @@ class FromHalf(Masha1):
     def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
         if replica.syncing:
             return super().replay(replica, down, draws)
-        half_D = self.prox(self.pulled(replica) - self.step_size * replica.operator_w_D, self.step_size)
+        half_D = self.prox(self._pulled(replica) - self.step_size * replica.operator_w_D, self.step_size)
         z_D = self.prox(half_D - self.step_size * down.parts[-1].dense(), self.step_size)
-        return self.replay_anchor(replica, z_D, down, draws)
+        return self._replay_anchor(replica, z_D, down, draws)
 
 
 def test_a_second_prox_from_the_half_point_is_another_method(

@@ -50,7 +50,7 @@ def shadow_gap(method: Masha2, game: BilinearGame, play: Any, num_rounds: int = 
         if turn.replica.syncing:
             assert np.array_equal(owed(turn, "after"), owed(turn, "before"))
             continue
-        half_D, debt_D = method.half(turn.replica), owed(turn, "before")
+        half_D, debt_D = method._half(turn.replica), owed(turn, "before")
         value_D = np.mean([operator(half_D, turn.draws) for operator in operators], axis=0)
         value_D += turn.replica.operator_w_D - turn.server.operator_w_D  # 0 but for the rounding of float32 increments
         expected_D = (1 - p) * (turn.replica.z_D - debt_D) + p * (turn.replica.w_D - debt_D) - method.step_size * value_D

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
+import typing
 from typing import Any
 
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import METHODS, Message, Stop, check_method, digest, restarted, simulate
-from saddlebag.algorithms.optimizers.rules import RULES
+from saddlebag.algorithms import METHODS, Message, Stop, check_method, digest, make_method, restarted, simulate
+from saddlebag.algorithms.optimizers import replica
+from saddlebag.algorithms.optimizers.compressed import CompressedOptimizer, MemoryKind
+from saddlebag.algorithms.optimizers.power_sgd import PowerSgd
+from saddlebag.algorithms.optimizers.rules import RULES, rule_parameters
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Draws, Identity, RandK, TopK, UnscaledRandK
 from saddlebag.errors import ConfigError
+from saddlebag.parameters import parameters_of
 from saddlebag.proto.codec import LoopbackWire
 
 FULL, TOP, EXACT = Identity(), TopK(k=2), Identity(dtype="float64")
@@ -174,7 +180,6 @@ def test_one_worker_with_the_mean_is_all_workers_without_compression(game: Bilin
         ({"clip_estimate": 0.0, "memory": "innovations"}, "clip_estimate must be positive, got 0.0"),
         ({"local_rule": "adam"}, "local_rule must be one of sgd, adamw, adamw_kept, got 'adam'"),
         ({"local_rule": "adamw"}, "local_steps = 1 of adamw needs a positive local_step_size, got 0.0"),
-        ({"momentum": 0.9}, "rule 'adamw' has no parameter 'momentum'; known: weight_decay, beta1, beta2, eps"),
         ({"late": True, "local_steps": 2, "local_step_size": 0.1}, "late needs local_steps = 1 of the rule sgd, got 2 of sgd"),
         ({"local_steps": 0}, r"local_steps must lie in \[1, 2\^16\), got 0"),
         ({"local_steps": 2**16, "local_step_size": 0.1}, r"local_steps must lie in \[1, 2\^16\), got 65536"),
@@ -184,3 +189,21 @@ def test_one_worker_with_the_mean_is_all_workers_without_compression(game: Bilin
 def test_what_does_not_fit_is_named(parameters: dict[str, Any], message: str, game: BilinearGame) -> None:
     with pytest.raises(ConfigError, match=message):
         METHODS["compressed_adamw"](game, **({"up": FULL, "down": FULL, "step_size": 0.1} | parameters))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "power_sgd"])
+def test_the_declared_keys_are_the_fields_of_rule_and_method(name: str) -> None:
+    kind = PowerSgd if name == "power_sgd" else CompressedOptimizer
+    rules = RULES if name == "power_sgd" else [name.removeprefix("compressed_")]
+    fields = {field.name for field in dataclasses.fields(kind)} - {"rule", "up", "down", "prox", "layout", "step_size"}
+    expected = fields | {key for rule in rules for key in rule_parameters(rule)}
+    keys = parameters_of(METHODS[name])
+    assert set(keys) - {"problem", "up", "down", "step_size", "rule", "rank", "worth"} == expected
+    local = {"Rule": Any, "Compressor": Any, "PowerSGD": Any, "MemoryKind": MemoryKind}
+    hints = typing.get_type_hints(kind, vars(replica), local)
+    assert {key: keys[key].annotation for key in expected & fields} == {key: hints[key] for key in expected & fields}
+
+
+def test_a_key_of_another_rule_is_named(game: BilinearGame) -> None:
+    with pytest.raises(ConfigError, match=r"method 'compressed_adamw' has no parameter 'momentum'; known: .*beta1, beta2"):
+        make_method("compressed_adamw", game, up=TOP, down=TOP, step_size=0.1, momentum=0.9)

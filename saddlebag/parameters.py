@@ -1,0 +1,49 @@
+"""What a factory takes by name, with types: the one reading of signatures, for recipes, lists and the makers in Python.
+
+A factory says it in its signature. One that passes many keys on to others declares them as a `TypedDict` (`total=False`) behind
+`**keys: Unpack[...]`; type checkers read the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from typing import Any
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["parameters_of"]
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def parameters_of(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """The parameters that can be given by name, with their annotations evaluated where that is possible.
+
+    Keys of a `TypedDict` behind `**` are parameters like others, with None as their default; a `**` without types stays.
+    """
+    names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
+    found: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        annotation = _evaluate(parameter.annotation, names)
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and typing.get_origin(annotation) is typing.Unpack:
+            found |= _declared(typing.get_args(annotation)[0])
+        elif parameter.kind in (*_BY_NAME, inspect.Parameter.VAR_KEYWORD):
+            found[name] = parameter.replace(annotation=annotation)
+    return found
+
+
+def _declared(keys: Any) -> dict[str, inspect.Parameter]:
+    """The keys of a `TypedDict`, all of which may be left out."""
+    hints, kind = typing.get_type_hints(keys), inspect.Parameter.KEYWORD_ONLY
+    return {key: inspect.Parameter(key, kind, default=None, annotation=hint) for key, hint in hints.items()}
+
+
+def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
+    """An annotation as a type; one whose names exist for type checkers only stays text, and its values are not checked."""
+    try:
+        return eval(annotation, names) if isinstance(annotation, str) else annotation
+    except (NameError, AttributeError):
+        return annotation

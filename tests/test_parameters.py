@@ -1,0 +1,49 @@
+"""Signatures as tables of parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from saddlebag.parameters import parameters_of
+
+if TYPE_CHECKING:
+    from saddlebag.compression import Compressor
+
+
+class Keys(TypedDict, total=False):
+    rate: float
+    kind: Literal["a", "b"]
+    count: int
+
+
+def declared(first: int, *, up: Compressor, **keys: Unpack[Keys]) -> None: ...
+
+
+def open_ended(**rest: Any) -> None: ...
+
+
+@dataclasses.dataclass
+class Plain:
+    weight: float
+    name: str = "x"
+
+
+def test_keys_behind_two_stars_are_parameters_with_types() -> None:
+    found = parameters_of(declared)
+    assert list(found) == ["first", "up", "rate", "kind", "count"]
+    assert found["rate"].annotation is float
+    assert found["kind"].annotation == Literal["a", "b"]
+    assert found["rate"].default is None
+    assert found["first"].default is found["first"].empty
+    assert found["up"].annotation == "Compressor", "a name for type checkers alone stays text"
+
+
+def test_two_stars_without_types_stay_open() -> None:
+    assert parameters_of(open_ended)["rest"].kind is parameters_of(open_ended)["rest"].VAR_KEYWORD
+
+
+def test_a_dataclass_takes_its_fields() -> None:
+    found = parameters_of(Plain)
+    assert {name: parameter.annotation for name, parameter in found.items()} == {"weight": float, "name": str}
+    assert found["name"].default == "x"
