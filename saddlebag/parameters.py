@@ -6,6 +6,7 @@ A factory says it in its signature. One that passes many keys on to others decla
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 import typing
@@ -22,7 +23,8 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 def parameters_of(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
     """The parameters that can be given by name, with their annotations evaluated where that is possible.
 
-    Keys of a `TypedDict` behind `**` are parameters like others, with None as their default; a `**` without types stays.
+    Keys of a `TypedDict` behind `**` are parameters like others. A key of type `Annotated[float, Rule]` has the default of that
+    field of the dataclass `Rule`, others have None. A `**` without types stays.
     """
     names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
     found: dict[str, inspect.Parameter] = {}
@@ -37,8 +39,14 @@ def parameters_of(target: Callable[..., object]) -> dict[str, inspect.Parameter]
 
 def _declared(keys: Any) -> dict[str, inspect.Parameter]:
     """The keys of a `TypedDict`, all of which may be left out."""
-    hints, kind = typing.get_type_hints(keys), inspect.Parameter.KEYWORD_ONLY
-    return {key: inspect.Parameter(key, kind, default=None, annotation=hint) for key, hint in hints.items()}
+    found = {}
+    for key, hint in typing.get_type_hints(keys, include_extras=True).items():
+        kind, default = hint, None
+        if typing.get_origin(hint) is typing.Annotated:
+            kind, owner = typing.get_args(hint)
+            default = {field.name: field.default for field in dataclasses.fields(owner)}[key]
+        found[key] = inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    return found
 
 
 def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:

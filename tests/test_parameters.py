@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 
 from saddlebag.parameters import parameters_of
 
@@ -11,9 +11,15 @@ if TYPE_CHECKING:
     from saddlebag.compression import Compressor
 
 
+@dataclasses.dataclass
+class Plain:
+    weight: float
+    kind: str = "a"
+
+
 class Keys(TypedDict, total=False):
     rate: float
-    kind: Literal["a", "b"]
+    kind: Annotated[Literal["a", "b"], Plain]
     count: int
 
 
@@ -23,18 +29,12 @@ def declared(first: int, *, up: Compressor, **keys: Unpack[Keys]) -> None: ...
 def open_ended(**rest: Any) -> None: ...
 
 
-@dataclasses.dataclass
-class Plain:
-    weight: float
-    name: str = "x"
-
-
 def test_keys_behind_two_stars_are_parameters_with_types() -> None:
     found = parameters_of(declared)
     assert list(found) == ["first", "up", "rate", "kind", "count"]
     assert found["rate"].annotation is float
     assert found["kind"].annotation == Literal["a", "b"]
-    assert found["rate"].default is None
+    assert (found["rate"].default, found["kind"].default) == (None, "a"), "that of the dataclass's field, where one is named"
     assert found["first"].default is found["first"].empty
     assert found["up"].annotation == "Compressor", "a name for type checkers alone stays text"
 
@@ -45,5 +45,5 @@ def test_two_stars_without_types_stay_open() -> None:
 
 def test_a_dataclass_takes_its_fields() -> None:
     found = parameters_of(Plain)
-    assert {name: parameter.annotation for name, parameter in found.items()} == {"weight": float, "name": str}
-    assert found["name"].default == "x"
+    assert {name: parameter.annotation for name, parameter in found.items()} == {"weight": float, "kind": str}
+    assert found["kind"].default == "a"

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, get_args
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from saddlebag.algorithms.optimizers.replica import (
     clipped,
     split_parameters,
 )
-from saddlebag.algorithms.optimizers.rules import AdamKeys, MomentumKeys, make_rule
+from saddlebag.algorithms.optimizers.rules import AdamKeys, MomentumKeys, OptimisticAdamKeys, make_rule
 from saddlebag.compression import Contractive, Vector, feed_back, kind_of, track
 from saddlebag.errors import ConfigError, check_choice
 
@@ -60,23 +60,6 @@ __all__ = [
 ]
 
 MemoryKind = Literal["feedback", "innovations"]
-
-
-class ExchangeKeys(ReplicaKeys, total=False):
-    """What may be set of an exchange; see `CompressedOptimizer`."""
-
-    memory: MemoryKind
-    momentum_up: float
-    clip_estimate: float
-    late: bool
-
-
-class AdamExchange(AdamKeys, ExchangeKeys, total=False):
-    """The keys of the methods on Adam."""
-
-
-class MomentumExchange(MomentumKeys, ExchangeKeys, total=False):
-    """The keys of SGD."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -255,6 +238,27 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         return OptimizerReplica(known_D, self._moved(replica, clipped(gradient_D, self.clip_estimate)))
 
 
+class ExchangeKeys(ReplicaKeys, total=False):
+    """What may be set of an exchange."""
+
+    memory: Annotated[MemoryKind, CompressedOptimizer]
+    momentum_up: Annotated[float, CompressedOptimizer]
+    clip_estimate: Annotated[float, CompressedOptimizer]
+    late: Annotated[bool, CompressedOptimizer]
+
+
+class AdamExchange(AdamKeys, ExchangeKeys, total=False):
+    """The keys of AdamW and LAMB."""
+
+
+class OptimisticExchange(OptimisticAdamKeys, ExchangeKeys, total=False):
+    """The keys of optimistic and extra Adam."""
+
+
+class MomentumExchange(MomentumKeys, ExchangeKeys, total=False):
+    """The keys of SGD."""
+
+
 def _compressed(
     rule: str, problem: Problem, up: Compressor, down: Compressor, step_size: float | None, keys: Mapping[str, Any]
 ) -> CompressedOptimizer:
@@ -274,7 +278,7 @@ def compressed_adamw(
 
 
 def compressed_extra_adam(
-    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[AdamExchange]
+    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[OptimisticExchange]
 ) -> CompressedOptimizer:
     """Extra Adam (extrapolation from the past) fed by compressed exchanges with memories; see `CompressedOptimizer`."""
     return _compressed("extra_adam", problem, up, down, step_size, keys)
@@ -288,7 +292,7 @@ def compressed_lamb(
 
 
 def compressed_optimistic_adam(
-    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[AdamExchange]
+    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[OptimisticExchange]
 ) -> CompressedOptimizer:
     """Optimistic Adam fed by compressed exchanges with memories; see `CompressedOptimizer`."""
     return _compressed("optimistic_adam", problem, up, down, step_size, keys)

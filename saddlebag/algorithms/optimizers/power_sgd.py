@@ -27,7 +27,7 @@ from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.methods.one_part import Stateless
 from saddlebag.algorithms.optimizers.replica import LocalMoments, ReplicaKeys, ReplicaOptimizer, Ruled, split_parameters
-from saddlebag.algorithms.optimizers.rules import AdamKeys, MomentumKeys, make_rule
+from saddlebag.algorithms.optimizers.rules import RuleKeys, make_rule
 from saddlebag.compression import Dense, Purpose, Vector
 from saddlebag.compression.compressors.low_rank import aligned, orthonormal, start_matrix
 from saddlebag.compression.compressors.power_sgd import PowerSGD, revive
@@ -217,8 +217,8 @@ def _aligned(x_N: Vector) -> Vector:
     return copy_N
 
 
-class PowerKeys(AdamKeys, MomentumKeys, ReplicaKeys, total=False):
-    """The keys of any rule, of which the one that is named takes its own, and of every optimizer."""
+class PowerKeys(RuleKeys, ReplicaKeys, total=False):
+    """The keys of the rule that is named, and of every optimizer."""
 
 
 def power_sgd(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast, get_args
 
 import numpy as np
 
@@ -42,18 +42,6 @@ __all__ = [
 
 Schedule = Literal["constant", "linear", "cosine"]
 LocalRule = Literal["sgd", "adamw", "adamw_kept"]
-
-
-class ReplicaKeys(TypedDict, total=False):
-    """What may be set of every optimizer; see `ReplicaOptimizer`."""
-
-    clip_norm: float
-    warmup: int
-    total: int
-    schedule: Schedule
-    local_steps: int
-    local_step_size: float
-    local_rule: LocalRule
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,6 +176,18 @@ class ReplicaOptimizer:
         if local is None or moments is None:
             return mean_D, None
         return mean_D, LocalMoments(moments.first_D, moments.second_D, moments.iteration)
+
+
+class ReplicaKeys(TypedDict, total=False):
+    """What may be set of every optimizer."""
+
+    clip_norm: Annotated[float, ReplicaOptimizer]
+    warmup: Annotated[int, ReplicaOptimizer]
+    total: Annotated[int, ReplicaOptimizer]
+    schedule: Annotated[Schedule, ReplicaOptimizer]
+    local_steps: Annotated[int, ReplicaOptimizer]
+    local_step_size: Annotated[float, ReplicaOptimizer]
+    local_rule: Annotated[LocalRule, ReplicaOptimizer]
 
 
 def clipped(x_D: Vector, largest: float) -> Vector:

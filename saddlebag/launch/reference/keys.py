@@ -14,7 +14,7 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.compare.spec import CompareSection
 from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe, LabelTable, MixingTable
 from saddlebag.launch.recipe import toml
-from saddlebag.launch.recipe.fields import noun, parameters_of, unknown
+from saddlebag.launch.recipe.fields import noun, unknown
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
 from saddlebag.launch.recipe.recipe import Recipe
 from saddlebag.launch.recipe.sections import (
@@ -26,6 +26,7 @@ from saddlebag.launch.recipe.sections import (
     ServerSection,
 )
 from saddlebag.launch.recipe.shipped import FOLDER
+from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -201,6 +201,9 @@ def test_the_declared_keys_are_the_fields_of_rule_and_method(name: str) -> None:
     assert set(keys) - {"problem", "up", "down", "step_size", "rule", "rank", "worth"} == expected
     local = {"Rule": Any, "Compressor": Any, "PowerSGD": Any, "MemoryKind": MemoryKind}
     hints = typing.get_type_hints(kind, vars(replica), local)
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    defaults |= {key: field.default for rule in rules for key, field in rule_parameters(rule).items() if len(rules) == 1}
+    assert {key: keys[key].default for key in expected} == {key: defaults.get(key) for key in expected}
     assert {key: keys[key].annotation for key in expected & fields} == {key: hints[key] for key in expected & fields}
 
 
