@@ -26,6 +26,7 @@ from saddlebag.launch.commands.inspect_compressor import inspect
 from saddlebag.launch.commands.list import list_
 from saddlebag.launch.commands.new import new
 from saddlebag.launch.commands.node import node
+from saddlebag.launch.commands.nursery import nursery
 from saddlebag.launch.commands.plot import plot
 from saddlebag.launch.commands.run import run
 from saddlebag.launch.commands.server import server
@@ -73,6 +74,7 @@ for _command in (
     list_,
     new,
     node,
+    nursery,
     plot,
     run,
     schema,
@@ -89,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ.setdefault(name, "1")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what its C core would print comes as an exception, too
     try:
-        status = cli.main(args=arguments, prog_name="saddlebag", standalone_mode=False)
+        status = cli.main(args=arguments, prog_name="saddlebag", standalone_mode=False, obj=main)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.launch.build import build_problem, resolve
 from saddlebag.launch.drivers.simulated import run_simulated
 from saddlebag.launch.ownership import owned
+from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.results.folder import PLOT, RECIPE, finished, prepare, write_recipe
 from saddlebag.launch.results.results import METRICS, RESULT, Line, job_result, read_lines, summary, write_json
 from saddlebag.launch.results.tensorboard import require_tensorboard
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.algorithms.base import Problem
+    from saddlebag.launch.drivers.nursery import Nursery
     from saddlebag.launch.recipe.recipe import Recipe
     from saddlebag.launch.results.table import Board
 
@@ -33,28 +36,44 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
     require_kept(recipe, recipe.driver)
     if recipe.output.tensorboard:
         require_tensorboard()
-    problem = build_problem(recipe)
-    resolved = resolve(recipe, problem)
-    start = problem.merits(problem.start())
-    with owned(out, "saddlebag run"):
+    with contextlib.ExitStack() as stack:
+        nursery = _nursery(recipe, stack) if recipe.driver == "grpc" else None  # it imports while the problem is built
+        problem = build_problem(recipe)
+        resolved = resolve(recipe, problem)
+        start = problem.merits(problem.start())
+        stack.enter_context(owned(out, "saddlebag run"))
         continues = prepare(recipe, out, resume=resume, force=force)
         write_recipe(resolved, recipe, out / RECIPE)
-        return _run_all(recipe, resolved, problem, start, out, board, resume=continues)
+        return _run_all(recipe, resolved, problem, start, out, board, resume=continues, nursery=nursery)
+
+
+def _nursery(recipe: Recipe, stack: contextlib.ExitStack) -> Nursery:
+    """What starts the processes of all methods."""
+    from saddlebag.launch.drivers.nursery import Nursery
+
+    network = find("problems", recipe.problem.name, "problem.name").__module__.startswith("saddlebag.algorithms.networks")
+    return stack.enter_context(contextlib.closing(Nursery(also=["torch"] if network else [])))
 
 
 def _run_all(
-    recipe: Recipe, resolved: Recipe, problem: Problem, start: Mapping[str, float], out: Path, board: Board, *, resume: bool
+    recipe: Recipe,
+    resolved: Recipe,
+    problem: Problem,
+    start: Mapping[str, float],
+    out: Path,
+    board: Board,
+    **ways: Any,
 ) -> dict[str, Any]:
-    """All methods, in a folder that this process owns."""
+    """All methods, in a folder that this process owns; `ways` are those of `_drive`."""
     results: list[dict[str, Any]] = []
     histories: list[list[Line]] = []
     with board.shown():
         for job, numbers in zip(recipe.jobs(), resolved.jobs(), strict=True):
             folder = out / job.label
-            facts: Mapping[str, Any] | None = finished(folder, job.digest()) if resume else None
+            facts: Mapping[str, Any] | None = finished(folder, job.digest()) if ways["resume"] else None
             if facts is None:
                 board.begin(job.label, start)
-                facts = _drive(job, problem, folder, resume=resume, board=board)
+                facts = _drive(job, problem, folder, board=board, **ways)
             lines = read_lines(folder / METRICS)
             result = job_result(numbers, job.digest(), problem, start, facts, lines)
             write_json(folder / RESULT, result)
@@ -69,7 +88,9 @@ def _run_all(
     return values
 
 
-def _drive(job: Recipe, problem: Problem, folder: Path, *, resume: bool, board: Board) -> Mapping[str, Any]:
+def _drive(
+    job: Recipe, problem: Problem, folder: Path, *, resume: bool, board: Board, nursery: Nursery | None
+) -> Mapping[str, Any]:
     """Run one method with the driver that the recipe asks for."""
     ways: dict[str, Any] = {"observe": board.observer(job.label), "progress": board.progress(job.label)}
     if job.driver == "simulate":
@@ -80,4 +101,5 @@ def _drive(job: Recipe, problem: Problem, folder: Path, *, resume: bool, board: 
         return run_collective(job, folder, resume=resume, note=board.note, **ways)
     from saddlebag.launch.drivers.supervisor import run_grpc  # here, for grpc
 
-    return run_grpc(job, folder, resume=resume, note=board.note, waiting=board.waiting(job.label), **ways)
+    ways |= {"note": board.note, "waiting": board.waiting(job.label), "nursery": nursery}
+    return run_grpc(job, folder, resume=resume, **ways)

@@ -15,6 +15,7 @@ import numpy as np
 
 from saddlebag.algorithms.networks.digits import Images
 from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.data.bundled import bundled
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,10 +38,8 @@ def read_images(source: str) -> Images:
         DataError: a file is missing or malformed.
     """
     if source == "digits":
-        from sklearn.datasets import load_digits  # here, for it takes a second
-
-        pixels, labels = load_digits(return_X_y=True)
-        return Images("digits", np.asarray(pixels, np.float64).reshape(-1, 8, 8) / 16.0, np.asarray(labels, np.int64))
+        pixels, digits = bundled("digits")
+        return Images("digits", pixels.reshape(-1, 8, 8) / 16.0, digits.astype(np.int64))
     path = Path(source)
     if path.is_dir():
         (train, train_labels), (test, test_labels) = (_pair(_only(path, prefix)) for prefix in ("train", "t10k"))

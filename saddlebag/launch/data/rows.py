@@ -17,6 +17,7 @@ import numpy as np
 
 from saddlebag.algorithms.problems import Dataset, DenseRows, SparseRows
 from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.data.bundled import bundled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,17 +72,13 @@ def load_data(source: str, *, path: str | Path | None = None, num_features: int 
 
 
 def _breast_cancer() -> Dataset:
-    from sklearn.datasets import load_breast_cancer  # here, for it takes a second
-
-    rows_NF, label_N = load_breast_cancer(return_X_y=True)
-    return Dataset("breast_cancer", DenseRows(np.asarray(rows_NF, np.float64)), np.where(label_N == 1, 1.0, -1.0))
+    rows_NF, label_N = bundled("breast_cancer")
+    return Dataset("breast_cancer", DenseRows(rows_NF), np.where(label_N == 1, 1.0, -1.0))
 
 
 def _diabetes() -> Dataset:
-    from sklearn.datasets import load_diabetes  # here, for it takes a second
-
-    rows_NF, target_N = load_diabetes(return_X_y=True)
-    return Dataset("diabetes", DenseRows(np.asarray(rows_NF, np.float64)), np.asarray(target_N, np.float64))
+    rows_NF, target_N = bundled("diabetes")
+    return Dataset("diabetes", DenseRows(rows_NF), target_N)
 
 
 def read_libsvm(path: str | Path, *, num_features: int | None = None) -> Dataset:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ def _supervise(
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     file = out / "job.toml"
     write_atomically(file, recipe.to_toml().encode())
-    command = [sys.executable, "-m", "saddlebag", "collective", str(file), "--out", str(out), "--resume"]
+    command = ["collective", str(file), "--out", str(out), "--resume"]
     torchrun = Child("ranks", lambda again: command, out)
     follower = Follower(out / METRICS)
     try:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.algorithms import Record
+    from saddlebag.launch.drivers.nursery import Forked, Nursery
     from saddlebag.launch.recipe.recipe import Recipe
     from saddlebag.launch.results.progress import Progress
 
@@ -44,14 +45,19 @@ _RESTARTS = 100  # of one process, before something is taken to be wrong
 
 
 class Child:
-    """One child and how to start it again."""
+    """One child and how to start it again; by a nursery, where one is given and can."""
 
     def __init__(
-        self, name: str, command: Callable[[bool], list[str]], folder: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Callable[[bool], list[str]],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         self.name, self._command, self._folder, self._log = name, command, folder, folder / f"{name}.log"
-        self._environment = environment or {}
-        self._child: subprocess.Popen[bytes] | None = None
+        self._environment, self._nursery = environment or {}, nursery
+        self._child: subprocess.Popen[bytes] | Forked | None = None
         self._life: int | None = None  # write end of the pipe that the child watches
         self.starts = 0
 
@@ -61,18 +67,26 @@ class Child:
         watched, self._life = os.pipe()
         try:
             with self._log.open("ab" if self.starts else "wb") as log:
-                self._child = subprocess.Popen(
-                    [*self._command(self.starts > 0), "--parent-fd", str(watched)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(watched,),
-                    env={**os.environ, **self._environment, **lend(self._folder)},
-                    start_new_session=True,  # Ctrl-C is the supervisor's business
-                )
+                self._child = self._started(self._command(self.starts > 0), watched, log.fileno())
         finally:
             os.close(watched)
         self.starts += 1
+
+    def _started(self, arguments: list[str], watched: int, log: int) -> subprocess.Popen[bytes] | Forked:
+        env = {**self._environment, **lend(self._folder)}
+        if self._nursery is not None:
+            forked = self._nursery.start(arguments, env=env, watched=watched, log=log)
+            if forked is not None:
+                return forked
+        return subprocess.Popen(
+            [sys.executable, "-m", "saddlebag", *arguments, "--parent-fd", str(watched)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(watched,),
+            env={**os.environ, **env},
+            start_new_session=True,  # Ctrl-C is the supervisor's business
+        )
 
     @property
     def pid(self) -> int:
@@ -116,18 +130,19 @@ def run_grpc(
     note: Callable[[str], None] = lambda text: None,
     waiting: Callable[[str], None] = lambda words: None,
     started: Callable[[dict[str, int]], None] = lambda pids: None,
+    nursery: Nursery | None = None,
 ) -> dict[str, Any]:
     """Run a recipe's method with a local server and one process for each worker.
 
     A process that dies is started again and resumes from its checkpoint, on the same trajectory; when this process dies,
     the others end too. `progress` hears now and then how far the server is, `waiting` for whom it waits (an empty line for
-    nobody), `started` the process ids after every start.
+    nobody), `started` the process ids after every start. `nursery` starts the processes, where one is kept for several runs.
 
     Raises:
         SaddlebagError: a process gave up with a clear error, which is passed on.
     """
     with owned(out, "saddlebag run"):
-        return _supervise(recipe, out, resume, observe, progress, note, waiting, started)
+        return _supervise(recipe, out, resume, observe, progress, note, waiting, started, nursery)
 
 
 def _supervise(
@@ -139,6 +154,7 @@ def _supervise(
     note: Callable[[str], None],
     waiting: Callable[[str], None],
     started: Callable[[dict[str, int]], None],
+    nursery: Nursery | None,
 ) -> dict[str, Any]:
     """The run in a folder that this process owns."""
     for stale in (ADDRESS_FILE, PROGRESS, WAITING, *map(PHASES.format, range(recipe.workers))):
@@ -146,7 +162,8 @@ def _supervise(
     file = out / "job.toml"
     write_atomically(file, recipe.to_toml().encode())
     secret, canonical = secrets.token_hex(32), recipe.canonical()  # this run's own: no other process may join it
-    server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out, {TOKEN: secret})
+    own = {TOKEN: secret}
+    server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out, own, nursery)
     processes = [server]
     follower = Follower(out / "metrics.jsonl")
     try:
@@ -155,7 +172,7 @@ def _supervise(
         for rank in range(recipe.workers):
             command = functools.partial(_worker_command, file, out, rank, address)
             token = {TOKEN: rank_token(secret, canonical, rank)}
-            processes.append(Child(f"worker-{rank}", command, out, token))
+            processes.append(Child(f"worker-{rank}", command, out, token, nursery))
             processes[-1].start()
         started({process.name: process.pid for process in processes})
         while server.status() != 0:
@@ -206,19 +223,15 @@ def _await_workers(workers: list[Child]) -> None:
         time.sleep(_POLL_S)
 
 
-def _base() -> list[str]:
-    return [sys.executable, "-m", "saddlebag"]
-
-
 def _server_command(file: Path, out: Path, recipe: Recipe, resume: bool) -> list[str]:
     address = recipe.server.address
     with contextlib.suppress(OSError, ValueError):  # a server that starts again keeps its port
         address = json.loads((out / ADDRESS_FILE).read_text())["address"]
-    return [*_base(), "server", str(file), "--out", str(out), "--address", address, *(["--resume"] if resume else [])]
+    return ["server", str(file), "--out", str(out), "--address", address, *(["--resume"] if resume else [])]
 
 
 def _worker_command(file: Path, out: Path, rank: int, address: str, _again: bool) -> list[str]:
-    return [*_base(), "worker", str(file), "--rank", str(rank), "--server", address, "--out", str(out)]
+    return ["worker", str(file), "--rank", str(rank), "--server", address, "--out", str(out)]
 
 
 def _address(server: Child, out: Path) -> str:
