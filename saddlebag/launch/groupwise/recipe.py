@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise import AnyLearner, AnyMixer, Loss
 
-__all__ = ["ALWAYS_ON", "GroupwiseRecipe", "label_interval", "load_groupwise", "make_algorithm"]
+__all__ = ["ALWAYS_ON", "TABLES", "GroupwiseRecipe", "label_interval", "load_groupwise", "make_algorithm"]
 
 ALWAYS_ON = "always_on"
 """The name of the group of all rounds; its learner is the single model that groups are compared with."""
@@ -190,13 +190,14 @@ class GroupwiseRecipe:
             raise ConfigError(f"shuffles must be a list of seeds in [0, 2^32), got {list(self.shuffles)}")
 
 
-_TABLES: dict[str, type[Any]] = {
+TABLES: dict[str, type[Any]] = {
     "data": DataTable,
     "features": FeatureTable,
     "label": LabelTable,
     "mixing": MixingTable,
     "intervals": IntervalTable,
 }
+"""The tables of a recipe by name, without the learner, the mixer and the groups."""
 _OPTIONAL = ("intervals",)
 _PLAIN = ("title", "shuffles", "comparator", "directory")
 _PARTS = {"learner": "ridge", "mixer": "ada_normal_hedge"}
@@ -225,7 +226,7 @@ def _located(source: Path, folder: Path) -> str:
 def groupwise_from_dict(table: dict[str, Any]) -> GroupwiseRecipe:
     """The recipe in a table."""
     values: dict[str, Any] = {}
-    for name, kind in _TABLES.items():
+    for name, kind in TABLES.items():
         if name not in table and name in _OPTIONAL:
             values[name] = None
             continue
@@ -241,7 +242,7 @@ def groupwise_from_dict(table: dict[str, Any]) -> GroupwiseRecipe:
     for name, text in groups.items():
         if not isinstance(text, str):
             raise ConfigError(f"groups.{name} must be an expression, got {text!r}")
-    plain = {key: value for key, value in table.items() if key not in (*_TABLES, *_PARTS, "groups")}
+    plain = {key: value for key, value in table.items() if key not in (*TABLES, *_PARTS, "groups")}
     if "shuffles" in plain:
         if not isinstance(plain["shuffles"], list):
             raise ConfigError(f"shuffles must be a list of seeds, got {plain['shuffles']!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import re
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from saddlebag.algorithms.simulate import Stop
 from saddlebag.errors import ConfigError
 from saddlebag.launch.compare.spec import CompareSection
-from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe, LabelTable, MixingTable
+from saddlebag.launch.groupwise.recipe import TABLES, GroupwiseRecipe
 from saddlebag.launch.recipe import toml
-from saddlebag.launch.recipe.fields import noun, unknown
+from saddlebag.launch.recipe.fields import noun
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
 from saddlebag.launch.recipe.recipe import Recipe
 from saddlebag.launch.recipe.sections import (
@@ -48,7 +49,6 @@ _SECTIONS: dict[str, type[Any]] = {
     "output": OutputSection,
     "compare": CompareSection,
 }
-_TABLES: dict[str, type[Any]] = {"data": DataTable, "features": FeatureTable, "label": LabelTable, "mixing": MixingTable}
 _PARTS: dict[Kind, dict[str, str]] = {
     "run": {"problem": "problems", "method": "methods", "method.up": "compressors"},
     "groupwise": {"learner": "learners", "mixer": "mixers"},
@@ -149,7 +149,9 @@ def explained(path: str) -> list[Key]:
         found = [key for key in everything if fits(key)]
         if found:
             return found
-    raise unknown(f"{path!r} is no key of a recipe", wanted, {key.path for key in everything})
+    near = difflib.get_close_matches(wanted, {key.path for key in everything}, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(f"{path!r} is no key of a recipe; {hint}'saddlebag explain' lists the tables")
 
 
 def _run_keys() -> Iterator[Key]:
@@ -168,7 +170,7 @@ def _run_keys() -> Iterator[Key]:
 
 def _groupwise_keys() -> Iterator[Key]:
     yield from _of_target("groupwise", "", "", GroupwiseRecipe, ["title", "shuffles", "comparator", "directory"])
-    for table, section in _TABLES.items():
+    for table, section in TABLES.items():
         yield from _of_target("groupwise", table, "", section)
     about, example = "Which rows belong to the group: an expression over columns.", 'young = "age < 30"'
     yield Key("groupwise", "groups", "", "NAME", str, MISSING, about, example)
