@@ -10,8 +10,8 @@
 #   OUT          folder of checkpoints and results, the same path at every start (runs/cluster)
 #   RESTARTS     how often torchrun starts the ranks of this node again (10)
 #   SERVER_FLAGS, NODE_FLAGS   more options. Beyond loopback give the server TLS: SERVER_FLAGS="--tls-cert ... --tls-key ..."
-#                and NODE_FLAGS="--tls-ca ...", with the secret that both share in $SADDLEBAG_TOKEN; or
-#                SERVER_FLAGS=--insecure on a network of your own
+#                and NODE_FLAGS="--tls-ca ...", and to both the run's secret in $SADDLEBAG_TOKEN or by --token-file; slurm.sbatch
+#                makes all of these. SERVER_FLAGS=--insecure serves everybody on the network
 #   OMP_NUM_THREADS   threads of each rank, for training on CPUs (1)
 #
 # A killed rank is started again by torchrun, a killed server by this script, a killed node by whoever runs it again: all resume

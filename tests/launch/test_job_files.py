@@ -83,6 +83,19 @@ def test_what_pods_mount_is_there(name: str) -> None:
         assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
+@pytest.mark.parametrize("path", [*SHELL, *sorted(KUBERNETES.glob("*.yaml"))], ids=lambda path: path.name)
+def test_no_job_is_open_by_default(path: Path) -> None:
+    lines = [line.partition("#")[0] for line in path.read_text().splitlines()]
+    assert not [line for line in lines if "--insecure" in line]
+
+
+@pytest.mark.parametrize("name", ["job.yaml", "jobset.yaml"])
+def test_workers_do_not_get_the_servers_key(name: str) -> None:
+    server, worker = (text for text in (KUBERNETES / name).read_text().split("secretName: saddlebag-tls") if "}" in text[:80])
+    assert server.startswith("}")
+    assert worker.startswith(", items: [{key: ca.crt, path: ca.crt}]}")
+
+
 def test_their_options_exist() -> None:
     text = "".join(path.read_text() for path in [*SHELL, *KUBERNETES.glob("*.yaml")])
     text = "\n".join(line for line in text.splitlines() if "kubectl" not in line)

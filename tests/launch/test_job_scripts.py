@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from saddlebag.proto.endpoint import ServerSecurity
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 STANDINS = {
@@ -76,11 +79,36 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_slurm_starts_a_script_on_every_node(tmp_path: Path) -> None:
-    slurm = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "5"}
+    slurm = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "5", "SERVER_FLAGS": "--tls-cert c --tls-key k"}
     status, calls = run(tmp_path, "slurm.sbatch", RECIPE="r.toml", RANKS="2", **slurm)
     assert status == 0
     assert [call for call in calls if call.startswith("saddlebag")] == [
-        "saddlebag server r.toml --address first:7777 --out runs/5/server --resume --insecure"
+        "saddlebag server r.toml --address first:7777 --out runs/5/server --resume --tls-cert c --tls-key k"
     ]
     workers = [call.split("--worker ")[1] for call in calls if call.startswith("torchrun")]
     assert workers == ["1 --out runs/5/node-1", "0 --out runs/5/node-0"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command to make certificates")
+def test_a_job_of_slurm_is_closed_to_others(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    slurm = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "5", "OUT": str(out)}
+    made = []
+    for _ in range(2):  # requeued
+        status, calls = run(tmp_path, "slurm.sbatch", RECIPE="r.toml", **slurm)
+        assert status == 0
+        private = out / "private"
+        files = {path.name: path for path in private.iterdir()}
+        assert set(files) == {"token", "first.key", "first.pem"}
+        assert {path.stat().st_mode & 0o777 for path in (private, *files.values())} == {0o700, 0o600}
+        made.append({name: path.read_text() for name, path in files.items()})
+        (server,) = (call for call in calls if call.startswith("saddlebag"))
+        assert server.endswith(f"--tls-cert {files['first.pem']} --tls-key {files['first.key']} --token-file {files['token']}")
+        workers = [call for call in calls if call.startswith("torchrun")]
+        assert len(workers) == 2
+        for call in workers:
+            assert call.endswith(f"--tls-ca {files['first.pem']} --token-file {files['token']}")
+            assert made[0]["token"].strip() not in call
+        ServerSecurity(certificate=files["first.pem"], key=files["first.key"]).credentials()
+    assert made[0] == made[1]
+    assert len(made[0]["token"].strip()) == 64
