@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.moved import watch as _watch_old_names
 from saddlebag.version import __version__
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ _WHERE = {
     "check_method": "algorithms",
 }
 """Public name -> the module that has it; errors are in `errors`, makers, listers and `simulate` in `launch.api`."""
+
+_watch_old_names()
 
 
 def __getattr__(name: str) -> Any:
