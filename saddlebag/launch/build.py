@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.capabilities import Compresses, HasProbability, HasStepSize, HasTensors
+from saddlebag.algorithms.networks.text import Sentences
 from saddlebag.algorithms.problems.division import divided
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
+from saddlebag.algorithms.problems.rows import Dataset
 from saddlebag.algorithms.registry import make_method
 from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression.base import Adaptive, jointly
@@ -23,7 +25,7 @@ from saddlebag.launch.recipe.sections import CompressorSection, MethodSection, p
 from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from saddlebag.algorithms.base import AnyMethod, Problem
@@ -36,11 +38,14 @@ __all__ = ["apply_resolved", "build_method", "build_problem", "resolve", "resolv
 _RESOLVED = ("step_size", "probability")
 
 
-def build_problem(recipe: Recipe, *, whole: bool = False, out: Path | None = None) -> Problem:
+def build_problem(
+    recipe: Recipe, *, whole: bool = False, out: Path | None = None, tell: Callable[[str], None] | None = None
+) -> Problem:
     """The problem of a recipe, with its data read and divided.
 
     With `ranks` above 1 a worker's operator is computed part by part, unless `whole` is set: for a node whose ranks do that.
-    What is worked out from the data is kept in `out`/cache, where a folder is given and the data say so.
+    What is worked out from the data is kept in `out`/cache, where a folder is given and the data say so. What the reader has
+    to say of them (types of columns, missing values, lines left out) goes to `tell`.
 
     Raises:
         ConfigError: a parameter is out of range, or data are missing or not wanted.
@@ -51,6 +56,9 @@ def build_problem(recipe: Recipe, *, whole: bool = False, out: Path | None = Non
     data = None
     if recipe.data is not None:
         data = read_data(factory, recipe.data)
+        if tell is not None and isinstance(data, Dataset | Sentences):
+            for note in data.notes:
+                tell(note)
         if out is not None and hasattr(data, "remember"):
             data = dataclasses.replace(data, remember=Cache(out / CACHE))
         if "split" in parameters_of(factory):

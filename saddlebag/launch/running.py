@@ -38,7 +38,7 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
         require_tensorboard()
     with contextlib.ExitStack() as stack:
         nursery = _nursery(recipe, stack) if recipe.driver == "grpc" else None  # it imports while the problem is built
-        problem = build_problem(recipe)
+        problem = build_problem(recipe, tell=board.tell)
         resolved = resolve(recipe, problem)
         start = problem.merits(problem.start())
         stack.enter_context(owned(out, "saddlebag run"))

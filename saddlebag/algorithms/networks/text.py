@@ -29,7 +29,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sentences:
-    """Sentences and their classes 0, 1, ...: to train on, and to judge by."""
+    """Sentences and their classes 0, 1, ...: to train on, and to judge by; `notes` is what their reader has to say."""
 
     name: str
     train: tuple[str, ...]
@@ -37,6 +37,7 @@ class Sentences:
     dev: tuple[str, ...]
     dev_labels: tuple[int, ...]
     remember: Remember = forget
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -205,6 +205,7 @@ class Dataset:
         columns: what a table says of each row, by which groups may be declared: name -> text ("" where missing), or float64
             (NaN where missing); (N,) each. Empty for data without named columns.
         shards: the rows of each worker, where the data come divided; None to divide them.
+        notes: what a reader has to say: types of columns, missing values, lines left out.
 
     Example:
         >>> Dataset("pair", DenseRows(np.eye(2)), np.array([-1.0, 1.0])).rows.shape
@@ -216,6 +217,7 @@ class Dataset:
     labels_N: Vector
     columns: Mapping[str, npt.NDArray[np.generic]] = dataclasses.field(default_factory=dict)
     shards: tuple[Index, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def norm(x_D: Vector) -> float:

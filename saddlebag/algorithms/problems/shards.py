@@ -87,4 +87,7 @@ def require_shards(name: str, shards: tuple[Index, ...], num_rows: int) -> None:
 def require_signs(name: str, labels_N: Vector, num_rows: int) -> None:
     """Raise `ConfigError` unless there is a label of -1 or +1 for each row; `name` is the problem's."""
     if not np.array_equal(np.abs(labels_N), np.ones(num_rows)):
-        raise ConfigError(f"{name}: labels must be -1 or +1, one for each of {num_rows} rows")
+        raise ConfigError(
+            f"{name}: labels must be -1 or +1, one for each of {num_rows} rows, got {len(np.unique(labels_N))} different ones; "
+            "data.positive sets one against all others"
+        )

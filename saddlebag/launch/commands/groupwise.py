@@ -40,7 +40,7 @@ def run(recipe: Path, sets: list[str], as_json: bool, **given: Any) -> None:
     """Run the study of RECIPE: every order of the rows, groupwise against the single model."""
     from saddlebag.launch.groupwise.running import run_recipe
 
-    folder, values = run_recipe(recipe, sets, **given)  # out, processes, force
+    folder, values = run_recipe(recipe, sets, tell=(lambda text: None) if as_json else note, **given)  # out, processes, force
     _show(values, as_json)
     if not as_json:
         click.echo(f"results in {folder}: plot.png, groups.csv, curves.csv, result.json, recipe.toml")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.errors import ConfigError, DataError
+from saddlebag.errors import DataError
+from saddlebag.launch.data.parquet import readable, require_arrow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["read_split", "saved_splits"]
+__all__ = ["columns_of", "read_split", "saved_splits"]
 
 _SPLITS, _STATE = "dataset_dict.json", "state.json"
 _MOST_BYTES = 1 << 31  # of a split, unpacked, as of a file of text
 _MOST_JSON_BYTES = 1 << 24  # some hundred bytes for each file of a split
+_STRINGS = ("string", "large_string")
+_KINDS = {
+    "text": _STRINGS,
+    "label": (*(f"{sign}int{bits}" for bits in (64, 32, 16, 8) for sign in ("", "u")), "bool", *_STRINGS),
+}
+_LONGEST_LABEL = 200  # of a dictionary, where one text may stand for any number of rows
 _QUOTED = 60  # characters of something unexpected that a message repeats
 
 
@@ -34,51 +40,72 @@ def saved_splits(folder: Path) -> tuple[str, ...] | None:
     return () if (folder / _STATE).is_file() else None
 
 
+def columns_of(folder: Path) -> list[str]:
+    """Names of the columns of a split.
+
+    Raises:
+        ConfigError: the package pyarrow is not installed.
+        DataError: a file is missing or malformed.
+    """
+    for batch, _ in _batches(folder):
+        return list(batch.schema.names)
+    raise DataError(f"{folder}: has no rows")
+
+
 def read_split(folder: Path, columns: Mapping[str, str]) -> list[list[Any]]:
     """Whole columns of one split, as Python values, none of them missing.
 
     Args:
         folder: of the split.
-        columns: for each name the type it must have, "string" or "int64".
+        columns: for each name what it must hold, "text" or "label": a whole number, a truth value or text.
 
     Raises:
         ConfigError: the package pyarrow is not installed.
         DataError: a file is missing or malformed, or lacks a column.
     """
-    try:
-        arrow: Any = importlib.import_module("pyarrow")
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{folder}: Arrow files need the package pyarrow; pip install 'saddlebag[arrow]'") from error
+    found: list[list[Any]] = [[] for _ in columns]
+    for batch, path in _batches(folder):
+        with readable(path):
+            _append(batch, columns, found, path)
+    return found
+
+
+def _batches(folder: Path) -> Iterator[tuple[Any, Path]]:
+    """The batches of a split's files with their paths, within bounds."""
+    arrow = require_arrow(folder)
     files = _json(folder / _STATE).get("_data_files")
     if not isinstance(files, list) or not all(isinstance(file, dict) and _plain(file.get("filename")) for file in files):
         raise DataError(f"{folder / _STATE}: '_data_files' must be a list of file names, got {str(files)[:_QUOTED]}")
-    found: list[list[Any]] = [[] for _ in columns]
     num_bytes = 0
     for file in files:
         path = folder / file["filename"]
-        try:
-            with arrow.OSFile(str(path)) as source, arrow.ipc.open_stream(source) as batches:
-                for batch in batches:
-                    num_bytes += batch.get_total_buffer_size()
-                    if num_bytes > _MOST_BYTES:
-                        raise DataError(f"{path}: with it the split has more than {_MOST_BYTES} bytes, the most that is read")
-                    _append(batch, columns, found, path)
-        except (OSError, MemoryError, arrow.ArrowException) as error:
-            raise DataError(f"{path}: cannot be read: {(str(error).splitlines() or ['damaged'])[0]}") from error
-    return found
+        with readable(path), arrow.OSFile(str(path)) as source, arrow.ipc.open_stream(source) as batches:
+            for batch in batches:
+                num_bytes += batch.get_total_buffer_size()
+                if num_bytes > _MOST_BYTES:
+                    raise DataError(f"{path}: with it the split has more than {_MOST_BYTES} bytes, the most that is read")
+                yield batch, path
 
 
 def _append(batch: Any, columns: Mapping[str, str], found: list[list[Any]], path: Path) -> None:
     """Add a batch's values, after a look at their buffers: what a file says of itself need not be true."""
     for values, (name, kind) in zip(found, columns.items(), strict=True):
         if batch.schema.names.count(name) != 1:
-            raise DataError(f"{path}: must have one column {name!r}, has {', '.join(batch.schema.names)[:_QUOTED]}")
+            has = ", ".join(batch.schema.names)[:_QUOTED]
+            raise DataError(f'{path}: must have one column {name!r}, has {has}; data.{kind}_column = "..." names another')
         column = batch.column(name)
-        if str(column.type) != kind:
-            raise DataError(f"{path}: column {name!r} must be of type {kind}, got {str(column.type)[:_QUOTED]}")
         column.validate(full=True)  # lengths, offsets and UTF-8; they are followed blindly afterwards
+        kinds = _KINDS[kind]
+        coded = kind == "label" and str(column.type).startswith("dictionary")
+        held = column.type.value_type if coded else column.type
+        if str(held) not in kinds:
+            raise DataError(f"{path}: column {name!r} must be of type {' or '.join(kinds)}, got {str(column.type)[:_QUOTED]}")
         if column.null_count:
             raise DataError(f"{path}: column {name!r} must have no missing values, got {column.null_count}")
+        if coded and max((len(str(value)) for value in column.dictionary.to_pylist()), default=0) > _LONGEST_LABEL:
+            raise DataError(
+                f"{path}: column {name!r} has a label of more than {_LONGEST_LABEL} characters, the most that is read"
+            )
         values.extend(column.to_pylist())
 
 

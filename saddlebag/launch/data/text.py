@@ -5,35 +5,34 @@ What is read is bounded, decoded strictly, and refused with path and line where 
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saddlebag.algorithms.networks.text import Text
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.arrow import read_split, saved_splits
+from saddlebag.launch.data.decoding import lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["HELD_OUT", "decoded_lines", "file_of", "plain_lines", "read_text", "require_path", "split_of"]
+__all__ = ["HELD_OUT", "file_of", "plain_lines", "read_text", "require_path", "split_of"]
 
 HELD_OUT = 20
 """Of one file alone, its last twentieth judges."""
 _TRAIN, _VALID = ("train",), ("valid", "dev", "test")  # in the order of preference; by any part of a file's name
 _MAX_BYTES = 1 << 31  # of an unpacked file; WikiText-103 has 0.54e9
-_OPENERS: dict[str, Any] = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
+_COLUMN = "text"
 
 
-def read_text(source: str) -> Text:
+def read_text(source: str, *, encoding: str = "", column: str = "") -> Text:
     """The lines of a corpus, stripped, blank ones left out.
 
-    `source` is the path of a file (.txt or any name; .xz, .gz and .bz2 are unpacked), of a folder that holds one file with
-    "train" in its name and one with "valid", "dev" or "test", or of a Hugging Face data set's folder with a column "text"
-    (needs pyarrow).
+    Args:
+        source: the path of a file (packed or not), of a folder that holds one file with "train" in its name and one with
+            "valid", "dev" or "test", or of a Hugging Face data set's folder (needs pyarrow).
+        encoding: of files, see `saddlebag.launch.data.decoding`.
+        column: of text, of a Hugging Face data set; "text" if empty.
 
     Raises:
         ConfigError: the source is a bundled set, or the folder is of a kind that needs a package.
@@ -41,14 +40,16 @@ def read_text(source: str) -> Text:
     """
     path = require_path(source, "the path of a text file or of a folder with train and valid files")
     splits = saved_splits(path)
+    if column and splits is None:
+        raise ConfigError(f"data.text_column is for folders that Hugging Face's datasets saved, got {source!r}")
     if splits:
-        train, valid = (_saved_lines(path / split_of(path, splits, names)) for names in (_TRAIN, _VALID))
+        train, valid = (_saved_lines(path / split_of(path, splits, names), column) for names in (_TRAIN, _VALID))
     elif splits is None and path.is_dir():
-        train, valid = (plain_lines(file_of(path, names)) for names in (_TRAIN, _VALID))
+        train, valid = (plain_lines(file_of(path, names), encoding) for names in (_TRAIN, _VALID))
     else:
-        lines = plain_lines(path) if splits is None else _saved_lines(path)
-        held = max(1, len(lines) // HELD_OUT)
-        train, valid = lines[:-held], lines[-held:]
+        found = plain_lines(path, encoding) if splits is None else _saved_lines(path, column)
+        held = max(1, len(found) // HELD_OUT)
+        train, valid = found[:-held], found[-held:]
     if not train or not valid:
         raise DataError(f"{path}: must hold a line of text to train on and one to judge by, got {len(train)} and {len(valid)}")
     return Text(path.name.split(".")[0], tuple(train), tuple(valid))
@@ -79,9 +80,9 @@ def split_of(folder: Path, splits: Sequence[str], names: Sequence[str]) -> str:
     raise DataError(f"{folder}: must have a split {' or '.join(map(repr, names))}, has {', '.join(splits)}")
 
 
-def _saved_lines(folder: Path) -> list[str]:
-    """The lines in the column "text" of a saved split."""
-    (texts,) = read_split(folder, {"text": "string"})
+def _saved_lines(folder: Path, column: str) -> list[str]:
+    """The lines in the column of text of a saved split."""
+    (texts,) = read_split(folder, {column or _COLUMN: "text"})
     return [line for text in texts for whole in text.split("\n") if (line := whole.strip())]
 
 
@@ -101,35 +102,10 @@ def file_of(folder: Path, names: Sequence[str]) -> Path:
     raise DataError(f"{folder}: must hold a file with {' or '.join(map(repr, names))} in its name, got none")
 
 
-def plain_lines(path: Path) -> list[str]:
+def plain_lines(path: Path, encoding: str = "") -> list[str]:
     """The lines of a file of text, stripped, without blank ones.
 
     Raises:
         DataError: it is missing, damaged, too large or no text.
     """
-    return [line for _, whole in decoded_lines(path) if (line := whole.strip())]
-
-
-def decoded_lines(path: Path) -> list[tuple[int, str]]:
-    """Numbers and lines of a file of UTF-8, unpacked by its suffix.
-
-    Raises:
-        DataError: it is missing, damaged, too large or no text.
-    """
-    try:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as file:
-            data: bytes = file.read(_MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > _MAX_BYTES:
-        raise DataError(f"{path}: holds more than {_MAX_BYTES} bytes unpacked, the most that is read")
-    if b"\0" in data:
-        number = data.count(b"\n", 0, data.index(0)) + 1
-        raise DataError(f"{path}, line {number}: holds a zero byte; is this text?")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        reason = f"byte 0x{data[error.start]:02x} is no UTF-8; is the file compressed? Then name it .xz, .gz or .bz2"
-        raise DataError(f"{path}, line {number}: {reason}") from None
-    return list(enumerate(text.split("\n"), 1))
+    return [line for whole in lines(path, encoding, most=_MAX_BYTES) if (line := whole.strip())]

@@ -8,6 +8,8 @@
     1000 <= round < 2000                the round's number, from 0: time windows
     all                                 every round
 
+A missing number is unequal to every number, and neither below nor above it; missing text is "".
+
 `and` binds tighter than `or`, `not` tighter than `and`. Names of columns are letters, digits and _ . -, or anything within
 backquotes. What a group depends on must be known before the prediction, so the label's column is refused.
 """
@@ -225,7 +227,9 @@ def _compare(symbol: str, left: Any, right: Any, columns: Columns, rounds: npt.N
     kinds = ["text" if np.asarray(value).dtype.kind == "U" else "numbers" for value in values]
     if kinds[0] != kinds[1]:
         names = [repr(term[1]) for term in (left, right)]
-        raise ConfigError(f"{names[0]} ({kinds[0]}) cannot be compared with {names[1]} ({kinds[1]})")
+        doubts = [columns.doubts[term[1]] for term in (left, right) if term[0] == "column" and term[1] in columns.doubts]
+        why = f": {columns.name}, {doubts[0]}" if doubts else ""
+        raise ConfigError(f"{names[0]} ({kinds[0]}) cannot be compared with {names[1]} ({kinds[1]}){why}")
     return np.broadcast_to(_COMPARISONS[symbol](*map(np.asarray, values)), len(rounds))
 
 

@@ -11,6 +11,7 @@ from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
 from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
+from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.groupwise.interval_table import IntervalTable
 from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.plugins import find
@@ -31,23 +32,18 @@ _RESERVED = (ALWAYS_ON,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataTable:
-    """Where rounds come from: the synthetic stream, or a delimited text file.
+class DataTable(TableOptions):
+    """Where rounds come from: the synthetic stream, or a table (text or Parquet), which the inherited options read.
 
     Attributes:
         source: "synthetic", or the path of a file.
         rounds, rule: of the synthetic stream.
-        columns: names, for a file without a header.
-        delimiter, comment: of the file.
         membership: path of a file with a column for each group, values in [0, 1], beside or instead of expressions.
     """
 
     source: str
     rounds: int = 100_000
     rule: str = "mean"
-    columns: list[str] = dataclasses.field(default_factory=list)
-    delimiter: str = ","
-    comment: str = "|"
     membership: str = ""
 
 
@@ -61,6 +57,7 @@ class FeatureTable:
         groups: groups whose membership is a feature.
         intercept: add a constant feature.
         scale: "min_max" over the whole file (it looks ahead: for studies), or "none".
+        missing: "refuse" a row without a number, or take the "mean" of the column over the whole file.
         bound: the largest size of a feature, scaled; 0 to learn one for each feature from the table (see `FeatureBounds`).
         outside: "refuse" a row beyond the bound, or "clip" it.
     """
@@ -70,6 +67,7 @@ class FeatureTable:
     groups: list[str] = dataclasses.field(default_factory=list)
     intercept: bool = False
     scale: Literal["min_max", "none"] = "min_max"
+    missing: Literal["refuse", "mean"] = "refuse"
     bound: float = 0.0
     outside: Literal["clip", "refuse"] = "refuse"
 

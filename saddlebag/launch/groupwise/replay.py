@@ -18,6 +18,7 @@ import numpy as np
 
 from saddlebag.algorithms.groupwise import wrong_label
 from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.data.decoding import lines
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON, groupwise_from_dict, label_interval
 from saddlebag.launch.groupwise.report import summarise_recipe
 from saddlebag.launch.groupwise.stream import RoundStream, bounded
@@ -54,27 +55,23 @@ def read_rounds(path: Path, interval: Interval | None = None) -> RoundStream:
     labels: list[float] = []
     memberships: list[dict[str, float]] = []
     names: dict[str, int] = {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    x, groups, y = _parse(line, len(rows[0]) if rows else None)
-                    wrong = wrong_label([y], interval)
-                    if wrong is not None:
-                        raise ValueError(f"the label {wrong[1]}; give label.interval")
-                except ValueError as error:
-                    raise DataError(f"{path}, line {number}: {error}") from None
-                for name in groups:
-                    names.setdefault(name, len(names))
-                if len(names) > MAX_GROUPS:
-                    raise DataError(f"{path}, line {number}: more than {MAX_GROUPS} groups")
-                rows.append(x)
-                labels.append(y)
-                memberships.append(groups)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in enumerate(lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            x, groups, y = _parse(line, len(rows[0]) if rows else None)
+            wrong = wrong_label([y], interval)
+            if wrong is not None:
+                raise ValueError(f"the label {wrong[1]}; give label.interval")
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
+        for name in groups:
+            names.setdefault(name, len(names))
+        if len(names) > MAX_GROUPS:
+            raise DataError(f"{path}, line {number}: more than {MAX_GROUPS} groups")
+        rows.append(x)
+        labels.append(y)
+        memberships.append(groups)
     if not rows:
         raise DataError(f"{path}: no rounds")
     awake_NG = np.zeros((len(rows), len(names) + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError
 from saddlebag.launch.cores import available_cores
@@ -15,15 +15,24 @@ from saddlebag.launch.ownership import contents, holds_service, owned
 from saddlebag.launch.recipe import toml
 from saddlebag.proto.checkpoint import write_atomically
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["PLOT", "RECIPE", "run_recipe", "write_all"]
 
 PLOT, RECIPE = "plot.png", "recipe.toml"
 
 
 def run_recipe(
-    path: Path, sets: list[str], *, out: Path | None = None, processes: int | None = None, force: bool = False
+    path: Path,
+    sets: list[str],
+    *,
+    out: Path | None = None,
+    processes: int | None = None,
+    force: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Run the study of a recipe; returns the folder of the results, and what `report` shows.
+    """Run the study of a recipe; returns the folder of the results, and what `report` shows; `tell` is that of `run_study`.
 
     Raises:
         ConfigError: the recipe is wrong, or does not fit the data; the folder holds a study and `force` is not given, or
@@ -34,7 +43,7 @@ def run_recipe(
     folder = out or Path(recipe.directory or Path("runs") / path.stem)
     with owned(folder, "saddlebag groupwise run"):
         _require_free(folder, force=force)
-        stream, study = stream_study(recipe, processes=processes or available_cores())
+        stream, study = stream_study(recipe, processes=processes or available_cores(), tell=tell)
         values = summarise_recipe(recipe, recipe.title or path.stem, stream, study)
         write_result(folder, values, stream.groups, study)
         plot_regret(folder, folder / PLOT)

@@ -30,7 +30,7 @@ from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
 from saddlebag.launch.groupwise.stream import RoundStream, build_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -92,8 +92,10 @@ def run_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[tuple[str
     return stream.groups, study
 
 
-def stream_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[RoundStream, Study]:
-    """Run all orders of a recipe; returns the rounds and the results.
+def stream_study(
+    recipe: GroupwiseRecipe, *, processes: int = 1, tell: Callable[[str], None] = lambda text: None
+) -> tuple[RoundStream, Study]:
+    """Run all orders of a recipe; returns the rounds and the results. What the reader has to say goes to `tell`.
 
     Raises:
         ConfigError: the recipe and the data do not fit.
@@ -102,6 +104,8 @@ def stream_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[RoundS
     seeds: list[int | None] = list(recipe.shuffles) or [None]
     stream = build_stream(recipe)
     make_algorithm(recipe, stream.x_ND.shape[1], len(stream.groups))  # complain before processes start
+    for note in stream.notes:
+        tell(note)
     processes = max(1, min(processes, len(seeds)))
     if processes == 1:
         return stream, study_orders(recipe, stream, seeds)

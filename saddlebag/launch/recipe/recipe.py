@@ -141,6 +141,8 @@ class Recipe:
             section = getattr(self, key)
             if section is not None:
                 table[key] = {k: v for k, v in dataclasses.asdict(section).items() if v is not None}
+        if self.data is not None:
+            table["data"] = self.data.to_dict()
         table["method"] = _method_table(self.method)
         if self.baselines:
             table["baseline"] = [_method_table(method) for method in self.baselines]

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from saddlebag.errors import ConfigError, DataError
+from saddlebag.errors import ConfigError, DataError, check_choice
+from saddlebag.launch.data.options import TableOptions, default_of
 from saddlebag.proto.address import parse_address
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
 BUNDLED = ("breast_cancer", "diabetes", "digits")
 """The data sets that scikit-learn brings; any other source is a path."""
 
+_ALWAYS = ("source", "split", "num_features", "target", "drop")  # keys of data that are written out, also by default
 _STEP = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*/\s*L")
 _AUTO = re.compile(r"auto from (?=[^e]*[1-9])\d+\.?\d*(?:e[+-]?\d{1,2})?")
 _FILES = ("plot.png", "recipe.toml", "result.json")  # of a run, beside the folders of its methods
@@ -66,16 +68,22 @@ class ProblemSection:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataSection:
-    """Where the data are.
+class DataSection(TableOptions):
+    """Where the data are, and how they are read.
 
     Attributes:
-        source: "breast_cancer", "diabetes", "digits", or the absolute path of a file: a table (.csv, adult.data), LIBSVM
-            text, the pictures of MNIST (idx; the labels lie beside them), a text, or sentences with labels (.tsv).
+        source: "breast_cancer", "diabetes", "digits", or the absolute path of a file: a table (.csv, .tsv, .parquet,
+            adult.data), LIBSVM text, the pictures of MNIST (idx; the labels lie beside them), a text, or sentences with labels.
         split: how rows are divided among workers.
         num_features: width, where a LIBSVM file does not use the last features.
         target: column of labels, of a table; its last one if empty.
         drop: columns of a table that are no features.
+        format: what a file of rows is, whatever its name: "csv", "tsv", "parquet" or "libsvm".
+        positive: the label that becomes +1, all others -1.
+        labels: "numbers" to regress on labels, "signs" for two values; "auto" regresses on more than two numbers.
+        first_index: where indices of a LIBSVM file begin to count, 1 or 0.
+        repeated: what an index that stands twice in a row of LIBSVM means.
+        text_column, label_column: of sentences and texts; by default those that their formats commonly have.
     """
 
     source: str
@@ -83,14 +91,37 @@ class DataSection:
     num_features: int | None = None
     target: str = ""
     drop: list[Any] = dataclasses.field(default_factory=list)
+    format: Literal["", "csv", "tsv", "parquet", "libsvm"] = ""
+    positive: str = ""
+    labels: Literal["auto", "signs", "numbers"] = "auto"
+    first_index: int = 1
+    repeated: Literal["refuse", "sum", "last"] = "refuse"
+    text_column: str = ""
+    label_column: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.split not in ("even", "label_skew"):
             raise ConfigError(f"data.split must be 'even' or 'label_skew', got {self.split!r}")
         if self.num_features is not None and (self.num_features < 1 or self.source in BUNDLED):
             raise ConfigError(f"data.num_features must be at least 1, and is for files only, got {self.num_features}")
         if not isinstance(self.drop, list) or not all(isinstance(name, str) for name in self.drop):
             raise ConfigError(f"data.drop must be a list of column names, got {self.drop!r}")
+        check_choice("data.format", self.format, ("", "csv", "tsv", "parquet", "libsvm"))
+        check_choice("data.labels", self.labels, ("auto", "signs", "numbers"))
+        check_choice("data.repeated", self.repeated, ("refuse", "sum", "last"))
+        if self.first_index not in (0, 1):
+            raise ConfigError(f"data.first_index must be 0 or 1, got {self.first_index}")
+
+    def options(self) -> dict[str, Any]:
+        """What is set of how the data are read; `source`, `split`, `num_features`, `target` and `drop` left out."""
+        fields = {field.name: field for field in dataclasses.fields(self) if field.name not in _ALWAYS}
+        return {name: getattr(self, name) for name, field in fields.items() if getattr(self, name) != default_of(field)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a recipe writes it: of the many options those that are set."""
+        always = {name: value for name in _ALWAYS if (value := getattr(self, name)) is not None}
+        return {**always, **self.options()}
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the data on any machine: a file by its name and SHA-256, not by its path."""
@@ -98,6 +129,7 @@ class DataSection:
         facts |= {key: value for key, value in (("target", self.target), ("drop", self.drop)) if value}
         if self.source not in BUNDLED:
             facts |= {"source": Path(self.source).name, "sha256": _sha256(self.source)}
+        facts |= self.options()
         return facts if self.num_features is None else {**facts, "num_features": self.num_features}
 
 

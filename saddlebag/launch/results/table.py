@@ -101,6 +101,11 @@ class Board:
         console = self._live.console if self._live else self._errors
         console.print(escape(text), style="yellow", soft_wrap=True)
 
+    def tell(self, text: str) -> None:
+        """Something for who watches."""
+        if not self._quiet:
+            self._errors.print(escape(text), style="dim", soft_wrap=True)
+
     def begin(self, label: str, start: Mapping[str, float]) -> None:
         """A method starts."""
         row = self._rows[label]

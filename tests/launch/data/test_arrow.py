@@ -57,12 +57,12 @@ def test_sentences(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"sentence": ["a", "b"], "label": [0, -1]}, r"row 1: must be a sentence and a label in 0\.\.999, got '-1'"),
+        ({"sentence": ["a", "b"], "label": [0, -1]}, r"row 1: the label must be a word or a whole number below 1000, got '-1'"),
         ({"sentence": ["a", None], "label": [0, 1]}, "column 'sentence' must have no missing values, got 1"),
-        ({"sentence": ["a", " "], "label": [0, 1]}, "row 1: must be a sentence"),
-        ({"text": ["a", "b"], "label": [0, 1]}, "must have one column 'sentence', has text, label"),
-        ({"sentence": ["a", "b"], "label": ["0", "1"]}, "column 'label' must be of type int64, got string"),
-        ({"sentence": [None] * 2, "label": [0, 1]}, "column 'sentence' must be of type string, got null"),
+        ({"sentence": ["a", " "], "label": [0, 1]}, "row 1: the sentence is empty"),
+        ({"review": ["a", "b"], "label": [0, 1]}, "column 'sentence' or 'text', has 'review', 'label'; data.text_column = "),
+        ({"sentence": ["a", "b"], "label": [0.5, 1.5]}, "column 'label' must be of type int64 .*, got double"),
+        ({"sentence": [None] * 2, "label": [0, 1]}, "column 'sentence' must be of type string or large_string, got null"),
     ],
 )
 def test_malformed_tables(tmp_path: Path, columns: dict[str, list[Any]], message: str) -> None:

@@ -76,17 +76,15 @@ def test_compressed_files(tmp_path: Path, suffix: str, compress: type[bytes]) ->
         (b"1 1:1_0", "value must be a finite number, got '1_0'"),
         (b"1 1.5:1", "index must be a whole number, got '1.5'"),
         (b"1 1_0:1", "index must be a whole number, got '1_0'"),
-        (b"1 qid:3 1:1", "index must be a whole number, got 'qid'"),
+        (b"1 1:1 qid:3", "index must be a whole number, got 'qid'"),
         (b"1 " + b"9" * 5000 + b":1", "index must be a whole number, got '9{30}...'"),
-        (b"1 1:1 # comment", "a feature must read index:value, got '#'"),
-        (b"1 0:1", "indices count from 1, got 0"),
+        (b"1 0:1", "indices count from 1, got 0; if the file counts from 0, give data.first_index = 0"),
         (b"1 -3:1", "indices count from 1, got -3"),
-        (b"1 2:1 1:1", "indices must ascend, got 1 after 2"),
-        (b"1 2:1 5:1 5:1", "indices must ascend, got 5 after 5"),
+        (b"1 2:1 5:1 5:1", "index 5 stands twice in the row; data.repeated = "),
         (b"1 1:1 999999999999999999999:1", f"index 999999999999999999999 exceeds the width {MAX_FEATURES}"),
-        (b"1 1:\xe9", "not ASCII text"),
-        (b"\xff\xfe1\x00", "not ASCII text"),
-        (b"1 1:\x001", r"value must be a finite number, got '\\x001'"),
+        (b"1 1:\xe9", "byte 0xe9 is no UTF-8; name its encoding"),
+        (b"\xff\xfe1\x00", "byte 0xff is no UTF-8"),
+        (b"1 1:\x001", "holds a zero byte"),
     ],
 )
 def test_malformed_lines(tmp_path: Path, line: bytes, reason: str) -> None:
@@ -103,8 +101,7 @@ def test_malformed_lines(tmp_path: Path, line: bytes, reason: str) -> None:
         (b"\n \n", "no rows; is the file empty"),
         (b"1\n-1\n", "no row has a feature"),
         (b"1 1:1\n1 2:1\n", "needs two different labels, got 1: 1"),
-        (b"0 1:1\n1 1:1\n2 2:1\n", "needs two different labels, got 3: 0, 1, 2"),
-        (b"\n".join(b"%d 1:1" % label for label in range(9)), r"got 9: 0, 1, 2, 3, 4, \.\.\."),
+        (b"1,3 1:1\n2 1:1\n", r"row 1 has several labels, '1,3'; data\.positive = "),
     ],
 )
 def test_unusable_files(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -117,24 +114,19 @@ def test_unreadable_files(tmp_path: Path) -> None:
     bad = {
         "missing.txt": "No such file",
         "cut.xz": "cannot be read",
-        "wrong.xz": "cannot be read",
         "cut.gz": "cannot be read",
-        "wrong.gz": "cannot be read",
         "flipped.gz": "cannot be read",
-        "wrong.bz2": "cannot be read",
     }
     write(tmp_path, whole[: len(whole) // 2], "cut.xz")
     zipped = gzip.compress(b"1 1:1\n" * 10)
     write(tmp_path, zipped[:-9], "cut.gz")
     write(tmp_path, zipped[:12] + b"\xff\xff\xff" + zipped[15:], "flipped.gz")
-    for suffix in ("xz", "gz", "bz2"):
-        write(tmp_path, b"1 1:1\n", f"wrong.{suffix}")
     for name, reason in bad.items():
         with pytest.raises(DataError, match=rf"{name}: .*{reason}"):
             read_libsvm(tmp_path / name)
     with pytest.raises(DataError, match="Is a directory"):
         read_libsvm(tmp_path)
-    with pytest.raises(DataError, match=r"line 1: not ASCII text; is the file compressed\?"):
+    with pytest.raises(DataError, match="needs two different labels, got 1"):  # what is packed, the content says
         read_libsvm(write(tmp_path, whole, "unnamed"))
 
 

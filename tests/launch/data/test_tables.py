@@ -84,16 +84,16 @@ def test_compressed_and_bundled(tmp_path: Path) -> None:
         (b"", "no rows; is the file empty"),
         (b"a,b\n", "no rows; is the file empty"),
         (b"a,b\n1,2\n1\n", "line 3: 2 values are expected, got 1"),
-        (b"a,b\n1,2\n\nx,2\n", "line 4: column 'a' holds numbers, got 'x'"),
-        (b"a,b\n1,2\ninf,2\n", "line 3: column 'a' holds numbers, got 'inf'"),
-        (b"a,b\n1,2\n-1e300,2\n", r"line 3: column 'a' holds -1e300, more than 1e\+50"),
-        (b"a,b\n1,2\n1_0,2\n", "line 3: column 'a' holds numbers, got '1_0'"),
-        (b"a,a\n1,2\n", "line 1: the header must give each column a name of its own"),
+        (b"a,b\n1,2\n\nx,2\n", r"line 4: column 'a' holds numbers, and 'x' \(1 such values"),
+        (b"a,b\n1,2\ninf,2\n", "line 3: column 'a' holds 'inf', more than"),
+        (b"a,b\n1,2\n-1e300,2\n", r"line 3: column 'a' holds '-1e300', more than 1e\+50"),
+        (b"a,b\n1,2\n1_0,2\n", "line 3: column 'a' holds numbers, and '1_0'"),
+        (b"a,a\n1,2\n", r"line 1: column 2 has the name 'a', as column 1 has; .*data\.rename"),
         (b'a,b\n"1,2\n', "line 2: unexpected end of data"),
-        (b"a,b\n\xff,2\n", "line 2: not UTF-8 text; is the file compressed"),
+        (b"a,b\n\xff,2\n", "line 2: byte 0xff is no UTF-8; name its encoding"),
         (b"a,b\n1,x\n2,\n", "column 'b' holds the labels, and 1 are missing"),
         (b"a,b\n1,x\n2,y\n3,z\n", "needs two values or numbers, got x, y, z"),
-        (b"b\nx\ny\n", "the columns give no feature"),
+        (b"b,c\n,x\n,y\n", "the columns give no feature"),
     ],
 )
 def test_malformed_files(tmp_path: Path, content: bytes, words: str) -> None:
@@ -103,7 +103,9 @@ def test_malformed_files(tmp_path: Path, content: bytes, words: str) -> None:
 
 def test_settings_that_do_not_fit(tmp_path: Path) -> None:
     path = str(write(tmp_path))
-    with pytest.raises(ConfigError, match=r"data\.target names no column: 'labels'; known: age, town, note, label"):
+    with pytest.raises(
+        ConfigError, match=r"data\.target names no column: 'labels'; did you mean 'label'\? known: age, label, note, town"
+    ):
         read_tabular(path, target="labels")
     with pytest.raises(ConfigError, match=r"data\.drop names no column: 'Age'"):
         read_tabular(path, drop=["Age"])

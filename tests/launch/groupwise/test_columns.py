@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.groupwise.columns import read_columns
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def write(tmp_path: Path, text: str, name: str = "t.csv") -> Path:
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.csv.xz"])
 def test_reads_numbers_and_text(tmp_path: Path, name: str) -> None:
-    columns = read_columns(write(tmp_path, TEXT, name))
+    columns = read_columns(write(tmp_path, TEXT, name), TableOptions(comment="|"))
     assert columns.numbers("age", "w").tolist() == [39, 50]
     assert columns.column("job", "w").tolist() == ["clerk, senior", "?"]
     assert columns.numbers("pay", "w").tolist() == [1.5, -2]
@@ -37,7 +38,7 @@ def test_reads_numbers_and_text(tmp_path: Path, name: str) -> None:
 
 
 def test_takes_names_for_a_file_without_header(tmp_path: Path) -> None:
-    columns = read_columns(write(tmp_path, "1;2\n3;x\n"), ["a", "b"], delimiter=";")
+    columns = read_columns(write(tmp_path, "1;2\n3;x\n"), TableOptions(columns=["a", "b"], delimiter=";"))
     assert np.array_equal(columns.numbers("a", "w"), [1, 3])
     assert columns.column("b", "w").tolist() == ["2", "x"]
 
@@ -45,8 +46,8 @@ def test_takes_names_for_a_file_without_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n3\n", "line 3: 1 values for 2 columns"),
-        ("a,a\n1,2\n", "line 1: column names must differ"),
+        ("a,b\n1,2\n3\n", "line 3: 2 values are expected, got 1"),
+        ("a,a\n1,2\n", "line 1: column 2 has the name 'a', as column 1 has"),
         ("a,b\n", "no rows"),
         ("", "no rows"),
     ],
@@ -59,16 +60,16 @@ def test_malformed_rows_are_named(tmp_path: Path, text: str, message: str) -> No
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_columns(tmp_path / "none.csv")
-    (tmp_path / "bad.csv.xz").write_bytes(b"no archive")
+    (tmp_path / "bad.csv.xz").write_bytes(b"\xfd7zXZ\0no archive")
     with pytest.raises(DataError, match="cannot be read"):
         read_columns(tmp_path / "bad.csv.xz")
     (tmp_path / "bad.csv").write_bytes(b"a,b\n\xff,2\n")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="line 2: byte 0xff is no UTF-8; name its encoding"):
         read_columns(tmp_path / "bad.csv")
 
 
 def test_wrong_columns_are_named(tmp_path: Path) -> None:
-    columns = read_columns(write(tmp_path, TEXT))
+    columns = read_columns(write(tmp_path, TEXT), TableOptions(comment="|"))
     with pytest.raises(ConfigError, match=r"features: t.csv has no column 'wage'; it has age, job, pay"):
         columns.column("wage", "features")
     with pytest.raises(ConfigError, match=r"column 'job' of t.csv holds text such as 'clerk, senior', not numbers"):
