@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.combinators.per_tensor import Tensor
     from saddlebag.launch.recipe.recipe import Recipe
 
-__all__ = ["apply_resolved", "build_method", "build_problem", "resolve", "resolved_json", "step_number"]
+__all__ = ["apply_resolved", "build_method", "build_problem", "numbers_of", "resolve", "resolved_json", "step_number"]
 
 _RESOLVED = ("step_size", "probability")
 
@@ -165,7 +165,7 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
     for number, section in enumerate(recipe.methods):
         path = f"baseline.{number - 1}" if number else "method"
         method = _build(section, problem, path)
-        numbers: dict[str, Any] = _numbers(unwrapped(method))
+        numbers: dict[str, Any] = numbers_of(method)
         if isinstance(method, AutoStep):
             numbers["step_size"] = f"auto from {method.first_step!r}"
         up, down = (_chosen(side, problem, path) for side in (section.up, section.down))
@@ -173,13 +173,13 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
     return dataclasses.replace(recipe, method=sections[0], baselines=tuple(sections[1:]))
 
 
-def _numbers(method: AnyMethod) -> dict[str, float]:
-    """The step size and the probability of a method, where it has them."""
-    numbers = {}
-    if isinstance(method, HasStepSize):
-        numbers["step_size"] = float(method.step_size)
-    if isinstance(method, HasProbability):
-        numbers["probability"] = float(method.probability)
+def numbers_of(method: AnyMethod) -> dict[str, float]:
+    """The step size and the probability of a method, where it has them; under an automatic step only the latter."""
+    inner, numbers = unwrapped(method), {}
+    if isinstance(inner, HasStepSize) and not isinstance(method, AutoStep):
+        numbers["step_size"] = float(inner.step_size)
+    if isinstance(inner, HasProbability):
+        numbers["probability"] = float(inner.probability)
     return numbers
 
 

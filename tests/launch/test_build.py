@@ -18,7 +18,7 @@ from saddlebag.compression.compressors.natural import Natural
 from saddlebag.compression.compressors.top_k import TopK
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError, DataError, RemoteProtocolError
-from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.build import apply_resolved, build_method, build_problem, numbers_of, resolve, resolved_json
 from saddlebag.launch.data.readers import READERS
 from saddlebag.launch.recipe import plugins
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
@@ -339,3 +339,20 @@ def test_an_estimated_step_is_near_that_of_the_theory() -> None:
     exact, estimated = build_method(exact_recipe, problem), build_method(estimated_recipe, problem)
     assert 1 / 1.3 < estimated.step_size / exact.step_size < 1.1  # type: ignore[attr-defined]  # the safety factor is 1.25
     assert saddlebag.make_method("ogda", problem, step_size="estimate") == estimated
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ({"name": "masha1", "step_size": "auto", "up": {"name": "natural"}}, {"probability"}),
+        ({"name": "masha1", "step_size": 0.1, "up": {"name": "natural"}}, {"step_size", "probability"}),
+        ({"name": "ogda", "step_size": "auto"}, set()),
+        ({"name": "ogda"}, {"step_size"}),
+    ],
+)
+def test_a_method_tells_its_numbers_also_under_an_automatic_step(method: dict[str, Any], names: set[str]) -> None:
+    recipe = recipe_of(method)
+    problem = build_problem(recipe)
+    assert set(numbers_of(build_method(recipe, problem))) == names
+    resolved = resolve(recipe, problem).method
+    assert isinstance(resolved.probability, float) == ("probability" in names)

@@ -6,12 +6,13 @@ Shapes: N = rows, D = features, G = groups, E = experts.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
+from saddlebag.algorithms.groupwise.capabilities import PredictsBlocks
 from saddlebag.algorithms.groupwise.mixing import shared_distribution
 from saddlebag.algorithms.groupwise.ridge import Ridge
 from saddlebag.errors import ConfigError
@@ -96,11 +97,11 @@ def _learners(
     algorithm: Groupwise, state: GroupwiseState, x_ND: Array, awake_NG: Memberships, draws: Callable[[int], Draws]
 ) -> Array:
     """Each awake group's prediction of each row, 0 for sleepers; shape (N, G)."""
-    together: Any = getattr(algorithm.learner, "predict_block", None)
+    learner: object = algorithm.learner
     whole = weights.are_whole(awake_NG)
-    if together is not None and (whole or isinstance(algorithm.learner, Ridge)):
+    if isinstance(learner, PredictsBlocks) and (whole or isinstance(learner, Ridge)):
         member_NG = awake_NG > 0
-        return np.where(member_NG, together(state.learner, x_ND, member_NG if whole else awake_NG), 0.0)
+        return np.where(member_NG, learner.predict_block(state.learner, x_ND, member_NG if whole else awake_NG), 0.0)
     z_NG = np.zeros(awake_NG.shape)
     for row, (x_D, awake_G) in enumerate(zip(x_ND, awake_NG, strict=True)):
         group_K = np.flatnonzero(awake_G)

@@ -7,14 +7,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import AnyLearner, Array, Index, add_sums, copied
+from saddlebag.algorithms.groupwise.base import AnyLearner, Array, Index, Learner, add_sums, copied
+from saddlebag.algorithms.groupwise.capabilities import (
+    BoundsRegret,
+    BoundsRegretByRounds,
+    MayNotAdd,
+    PredictsBlocks,
+    Replays,
+    ReplaysWeighted,
+)
+from saddlebag.algorithms.groupwise.guard import Careful
 from saddlebag.algorithms.groupwise.weights import WeightedLearner
+from saddlebag.capabilities import require_known
 from saddlebag.compression import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["check_learner", "states_equal"]
+__all__ = ["CAPABILITIES", "check_learner", "states_equal"]
+
+CAPABILITIES: tuple[type, ...] = (
+    BoundsRegret,
+    BoundsRegretByRounds,
+    Careful,
+    MayNotAdd,
+    PredictsBlocks,
+    Replays,
+    ReplaysWeighted,
+    WeightedLearner,
+)
+"""What a learner may have beside `Learner`."""
 
 _GROUPS = 4
 _CLOSE = 1e-9  # relative: another order of the same float64 sums
@@ -29,9 +51,10 @@ def check_learner(learner: AnyLearner, x_N: Sequence[Any], y_N: Sequence[Any], *
        keeps every bit.
     4. The predictions of a round come before its label: they do not depend on it, and are finite.
     5. `sums` of two parts of a block add up to those of the whole, and `merge` of no rounds changes no prediction; a learner
-       whose attribute `additive` is False is excused.
+       that says so (`MayNotAdd`) is excused.
     6. `grow` adds groups that have learned nothing, and leaves the others as they are.
     7. Of a `WeightedLearner`: weights of 1 are whole rounds, and `sums_weighted` is linear in the weights.
+    8. It has no public attribute but its fields, its contract's and the capabilities of learners.
 
     Args:
         learner: the one to check.
@@ -45,6 +68,7 @@ def check_learner(learner: AnyLearner, x_N: Sequence[Any], y_N: Sequence[Any], *
         >>> rows_ND = np.random.default_rng(0).standard_normal((30, 2))
         >>> sb.check_learner(sb.make_learner("ridge", 2), rows_ND, rows_ND[:, 0])
     """
+    require_known(learner, (Learner, *CAPABILITIES))
     member_NG = np.random.default_rng(seed).random((len(x_N), _GROUPS)) < 0.5
     member_NG[:, _GROUPS - 1] = False  # a group that never wakes
     state = learner.init(_GROUPS)
@@ -59,7 +83,8 @@ def check_learner(learner: AnyLearner, x_N: Sequence[Any], y_N: Sequence[Any], *
             assert np.allclose(z_1[0], z_K[0], rtol=_CLOSE, atol=_CLOSE), f"{learner}: group 0 differs from a lone learner"
             lone = learner.update(lone, x, y, np.zeros(1, np.int64))
     assert [row.tobytes() for row in _rows(state, _GROUPS - 1)] == sleeper, f"{learner}: a group that never woke has changed"
-    if getattr(learner, "additive", True):
+    declared: object = learner
+    if not isinstance(declared, MayNotAdd) or declared.additive:
         _check_blocks(learner, state, x_N, y_N, member_NG, seed)
     _check_growth(learner, state, x_N[0], seed)
     if isinstance(learner, WeightedLearner):

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise.capabilities import DeclaresRange
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from saddlebag.algorithms.groupwise.base import AnyMixer, Array, Index
 
-__all__ = ["Alarm", "Ledger", "Outcome", "alarms", "judge", "open_ledger", "record", "total", "widen"]
+__all__ = ["Alarm", "Ledger", "Outcome", "alarms", "declared_range", "judge", "open_ledger", "record", "total", "widen"]
 
 _ROUNDING = 1e-9  # relative; sums of 1e6 losses carry about 1e-10
 
@@ -141,7 +143,7 @@ def alarms(ledger: Ledger, mixer: AnyMixer, state: object) -> tuple[Alarm, ...]:
     * "bound": a regret exceeded its proven bound.
     """
     return judge(
-        declared=getattr(mixer, "loss_range", None),
+        declared=declared_range(mixer),
         largest=ledger.largest,
         rounds=ledger.rounds,
         slack=mixer.slack(state),
@@ -149,6 +151,11 @@ def alarms(ledger: Ledger, mixer: AnyMixer, state: object) -> tuple[Alarm, ...]:
         own_E=ledger.loss_E,
         bound_E=mixer.bound(state),
     )
+
+
+def declared_range(mixer: object) -> float | None:
+    """The range of losses that a mixer counts on, if it does."""
+    return mixer.loss_range if isinstance(mixer, DeclaresRange) else None
 
 
 def judge(

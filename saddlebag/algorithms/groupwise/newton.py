@@ -79,7 +79,7 @@ class Newton(LearnerDefaults):
         check_positive("penalty", self.penalty)
 
     @property
-    def sigma(self) -> float:
+    def _sigma(self) -> float:
         """The loss's curvature on the interval of scores."""
         return curvature(self.loss, self.bound)
 
@@ -112,10 +112,10 @@ class Newton(LearnerDefaults):
         excess_K = theta_KD @ x - score_K
         slope_K = slope(self.loss, score_K, y)
         shrink_K = 1.0 / (
-            1.0 + weight_K * (self.sigma * slope_K**2 * q_K)
+            1.0 + weight_K * (self._sigma * slope_K**2 * q_K)
         )  # A^-1 g after the update of A is A^-1 g before it, shrunk
         theta_KD -= v_KD * (excess_K / np.maximum(q_K, _SMALL) + weight_K * (slope_K * shrink_K))[:, None]
-        gain_KD = v_KD * (slope_K * np.sqrt(weight_K * (self.sigma * shrink_K)))[:, None]
+        gain_KD = v_KD * (slope_K * np.sqrt(weight_K * (self._sigma * shrink_K)))[:, None]
         inverse_KDD -= gain_KD[:, :, None] * gain_KD[:, None, :]
         state.inverse_GDD[group_K], state.theta_GD[group_K] = inverse_KDD, theta_KD
         state.count_G[group_K] += weight_K
@@ -139,7 +139,7 @@ class Newton(LearnerDefaults):
         after, group_K = copied(state), np.flatnonzero(sums["count_G"])
         if not len(group_K):
             return after
-        gram_KDD = np.linalg.inv(state.inverse_GDD[group_K]) + self.sigma * sums["outer_GDD"][group_K]
+        gram_KDD = np.linalg.inv(state.inverse_GDD[group_K]) + self._sigma * sums["outer_GDD"][group_K]
         inverse_KDD = np.linalg.inv(gram_KDD)
         inverse_KDD = (inverse_KDD + inverse_KDD.swapaxes(1, 2)) / 2.0
         after.inverse_GDD[group_K] = inverse_KDD

@@ -8,16 +8,16 @@ round before its label (`Ridge.replay`); what remains of a round is the mixer's 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
+from saddlebag.algorithms.groupwise.capabilities import Replays, ReplaysWeighted
 from saddlebag.algorithms.groupwise.loader import compiled
 from saddlebag.algorithms.groupwise.losses import SquaredLoss
 from saddlebag.algorithms.groupwise.mixing import distribution
-from saddlebag.algorithms.groupwise.ridge import Ridge
 from saddlebag.compression import Draws
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _mix_compiled(
 def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt.NDArray[np.bool_], *, seed: int = 0) -> Array:
     """The predictions of every group's learner on its rounds, each before its label; 0 where the group sleeps.
 
-    A learner with a method `replay(x_N, y_N)` for one group's rounds is asked for it; others go round by round.
+    A learner that `Replays` is asked for one group's rounds after the other; others go round by round.
 
     Args:
         learner: as configured.
@@ -155,17 +155,17 @@ def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt
     """
     N, G = awake_NG.shape
     z_NG = np.zeros((N, G))
-    whole, replay = weights.are_whole(awake_NG), getattr(learner, "replay", None)
+    whole, told = weights.are_whole(awake_NG), cast("object", learner)
     if not whole:
         weights.weighted(learner)
-    if replay is not None and (whole or isinstance(learner, Ridge)):
+    if isinstance(told, Replays) and (whole or isinstance(told, ReplaysWeighted)):
         for g in range(G):
             member_N = awake_NG[:, g] > 0
             x_K, y_K, weight_K = x_N[member_N], y_N[member_N], awake_NG[member_N, g]
-            if isinstance(learner, Ridge) and not weights.are_whole(weight_K):
-                z_NG[member_N, g] = learner.replay_weighted(x_K, y_K, weight_K)
+            if isinstance(told, ReplaysWeighted) and not weights.are_whole(weight_K):
+                z_NG[member_N, g] = told.replay_weighted(x_K, y_K, weight_K)
             else:
-                z_NG[member_N, g] = replay(x_K, y_K)
+                z_NG[member_N, g] = told.replay(x_K, y_K)
         guard.check_predictions(learner, z_NG)
         return z_NG
     state = learner.init(G)

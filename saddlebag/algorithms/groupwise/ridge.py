@@ -213,13 +213,13 @@ class Ridge(LearnerDefaults):
         member_RG = np.zeros((_PENDING, len(joined["count_G"])), np.bool_)
         return dataclasses.replace(before, member_RG=member_RG, **joined)
 
-    def settled(self, state: RidgeState) -> RidgeState:
+    def _settled(self, state: RidgeState) -> RidgeState:
         """A copy whose buffer is empty."""
         after = copied(state)
         _flush(after)
         return after
 
-    def taught(self, state: RidgeState, x_ND: Array, y_N: Array, weight_NG: Array) -> RidgeState:
+    def _taught(self, state: RidgeState, x_ND: Array, y_N: Array, weight_NG: Array) -> RidgeState:
         """A settled state whose inverses and thetas have learned rounds already, with the sums of these rounds added."""
         sums = self.sums_weighted(state, x_ND, y_N, weight_NG)
         state.gram_GDD[:] += sums["gram_GDD"]

@@ -79,7 +79,7 @@ def _fast(
     learner, mixer, kernels = algorithm.learner, algorithm.mixer, loader.compiled()
     assert isinstance(learner, Ridge)
     assert isinstance(mixer, AdaNormalHedge)
-    models = learner.settled(state.learner)
+    models = learner._settled(state.learner)
     round_M, group_M = np.nonzero(awake_NG)
     confidence_M = awake_NG[round_M, group_M]
     start_N = np.concatenate(([0], np.cumsum(np.bincount(round_M, minlength=len(y_N)))))
@@ -103,7 +103,7 @@ def _fast(
     memberships = (start_N, group_M, confidence_M, z_M)
     kernels.hedge_rounds(regret_G, absolute_G, *fixed, y_N, *memberships, p_M, charged_N, value_N, fell_back_N)
     guard.check_predictions(learner, z_M)
-    models = guard.checked(learner.taught(models, x_ND, y_N, awake_NG))
+    models = guard.checked(learner._taught(models, x_ND, y_N, awake_NG))
     outcome, gap_G = _outcome(y_N, awake_NG, round_M, group_M, z_M, p_M, charged_N, value_N, fell_back_N)
     guard.check_outcome(outcome)
     ledger = accounts.record(state.ledger, outcome)

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from saddlebag.algorithms.capabilities import Sends
+from saddlebag.algorithms.groupwise.capabilities import Replays
 from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.registry import make_method, takes_compressors
 from saddlebag.compression.base import HasReference
@@ -112,7 +113,7 @@ def _learner(name: str, factory: Callable[..., Any]) -> dict[str, str]:
     """Whether a recorded stream is replayed by products of matrices, or round by round."""
     del name
     learner = factory(dimension=1) if "dimension" in _parameters(factory) else factory
-    return {"kind": "online, fast replay" if hasattr(learner, "replay") else "online"}
+    return {"kind": "online, fast replay" if isinstance(learner, Replays) else "online"}
 
 
 def _mixer(name: str, factory: Callable[..., Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.simulate import Record, simulate
-from saddlebag.launch.build import build_method, build_problem
+from saddlebag.launch.build import build_method, build_problem, numbers_of
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.launch.recipe.toml import dump
 from saddlebag.launch.results.results import write_json
@@ -147,13 +147,12 @@ def run_cell(text: str, path: str, budget: float | None = None, tuning: bool = F
     except _Hopeless as error:
         target = job.stop.merit
         reason = "merit" if target is not None and curve[-1][-1] <= target else str(error)
-    numbers = {key: getattr(method, key, None) for key in ("step_size", "probability")}
     result = {
         "label": job.label,
         "seed": job.seed,
         "reason": reason,
         "budget": budget,
-        "resolved": {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)},
+        "resolved": numbers_of(method),
         "merit": next(iter(start)),
         "start": next(iter(start.values())),
         "workers": job.workers,

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.errors import ConfigError
-from saddlebag.launch.build import build_method
+from saddlebag.launch.build import build_method, numbers_of
 from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.launch.recipe.sections import parse_step_size
@@ -155,5 +155,4 @@ def _usual_probability(job: Recipe, problem: Problem) -> float | None:
     section = job.method
     if section.step_size == "theory":  # theory may lack constants, and is not needed here
         section = dataclasses.replace(section, step_size=1.0)
-    value = getattr(build_method(dataclasses.replace(job, method=section), problem), "probability", None)
-    return float(value) if isinstance(value, int | float) else None
+    return numbers_of(build_method(dataclasses.replace(job, method=section), problem)).get("probability")

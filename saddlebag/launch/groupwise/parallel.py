@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from saddlebag.algorithms.groupwise import BlockSums, block_length, block_sums, from_vector, merge_block, to_vector
+from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
@@ -90,9 +91,9 @@ def learn_recipe(path: Path, sets: Sequence[str], *, longest: int) -> dict[str, 
     stream = build_stream(loaded)
     algorithm = make_algorithm(loaded, len(stream.features), len(stream.groups))
     mixer: Any = algorithm.mixer
-    if not hasattr(mixer, "loss_range"):
+    if (largest := declared_range(mixer)) is None:
         raise ConfigError(f"blocks need a mixer with a declared range (ada_normal_hedge), got {mixer}")
-    algorithm = dataclasses.replace(algorithm, mixer=dataclasses.replace(mixer, loss_range=mixer.loss_range * longest))
+    algorithm = dataclasses.replace(algorithm, mixer=dataclasses.replace(mixer, loss_range=largest * longest))
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks == 1:
         state, rank = learn_in_blocks(algorithm, stream, longest), 0

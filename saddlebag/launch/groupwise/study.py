@@ -24,6 +24,8 @@ from saddlebag.algorithms.groupwise import (
     prefix_losses,
     replay_groups,
 )
+from saddlebag.algorithms.groupwise.capabilities import BoundsRegret
+from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.intervals import IntervalStudy, study_intervals
 from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
@@ -177,7 +179,7 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
         fell_back_S=mixed.fell_back_S,
         largest=mixed.largest_S,
         slack=algorithm.mixer.slack(mixed.state).max(axis=-1),
-        declared=np.full(S, getattr(algorithm.mixer, "loss_range", np.inf)),
+        declared=np.full(S, np.inf if (declared := declared_range(algorithm.mixer)) is None else declared),
         intervals=None
         if recipe.intervals is None
         else study_intervals(recipe.intervals, streams, mixed.value_NS, algorithm.label_interval),
@@ -265,8 +267,8 @@ def _clips_towards_labels(algorithm: Groupwise) -> bool:
 
 
 def _learner_bound(algorithm: Groupwise, x_KD: Array, y_K: Array, z_K: Array, weight_K: Array) -> float:
-    bound = getattr(algorithm.learner, "regret_bound", None)
-    if bound is None or algorithm.loss != SquaredLoss() or not _clips_towards_labels(algorithm):
+    learner: object = algorithm.learner
+    if not isinstance(learner, BoundsRegret) or algorithm.loss != SquaredLoss() or not _clips_towards_labels(algorithm):
         return float("nan")
     root_K = np.sqrt(weight_K)  # 1 for whole members
-    return float(bound(x_KD * root_K[:, None], y_K * root_K, z_K * root_K))
+    return float(learner.regret_bound(x_KD * root_K[:, None], y_K * root_K, z_K * root_K))

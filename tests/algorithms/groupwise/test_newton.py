@@ -49,7 +49,7 @@ def test_regret_is_below_the_bound(loss: str, hostile: bool) -> None:
     loss_M = value(loss, theta_MD[allowed_M] @ x_ND.T, y_N).sum(axis=1)
     norm2_M = (theta_MD[allowed_M] ** 2).sum(axis=1)
     volume = -np.linalg.slogdet(0.7 * state.inverse_GDD[0])[1]
-    assert (value(loss, score_N, y_N).sum() - loss_M <= 0.35 * norm2_M + volume / (2 * learner.sigma)).all()
+    assert (value(loss, score_N, y_N).sum() - loss_M <= 0.35 * norm2_M + volume / (2 * learner._sigma)).all()
 
 
 def test_steps_are_those_of_the_definition() -> None:
@@ -64,7 +64,7 @@ def test_steps_are_those_of_the_definition() -> None:
         assert theta_D @ x_D == pytest.approx(score, abs=1e-10)
         assert learner.predict(state, x_D, ONE, DRAWS)[0] == pytest.approx(score, abs=1e-10)
         g_D = 2 * (score - y) * x_D
-        A_DD = A_DD + learner.sigma * np.outer(g_D, g_D)
+        A_DD = A_DD + learner._sigma * np.outer(g_D, g_D)
         u_D = theta_D - np.linalg.solve(A_DD, g_D)
         learner.advance(state, x_D, y, ONE)
         assert np.allclose(state.theta_GD[0], u_D, atol=1e-10)

@@ -183,3 +183,16 @@ def test_parameters_are_checked(field: str, value: float, message: str) -> None:
 
 def test_vaw_by_name() -> None:
     assert vovk_azoury_warmuth(dimension=3) == Ridge(dimension=3, forward=True)
+
+
+class Misspelt(Ridge):
+    """`predict_block` in another spelling, which nobody would ever ask."""
+
+    def predict_blocks(self) -> None: ...
+
+
+def test_a_public_attribute_that_no_capability_of_learners_knows_fails() -> None:
+    with pytest.raises(
+        AssertionError, match=r"Misspelt\.predict_blocks: no capability .* did you mean 'predict_block'"
+    ):
+        check_learner(Misspelt(dimension=4), np.ones((8, 4)), np.ones(8))

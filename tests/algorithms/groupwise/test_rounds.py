@@ -47,7 +47,7 @@ def test_the_compiled_loop_equals_rounds(options: dict[str, Any], soft: bool) ->
     assert np.allclose(one.mixer.absolute_E, two.mixer.absolute_E, atol=1e-9)
     for name in ("inverse_GDD", "theta_GD", "moment_GD", "count_G"):
         assert np.allclose(getattr(one.learner, name), getattr(two.learner, name), atol=1e-9), name
-    settled = algorithm.learner.settled(one.learner)  # type: ignore[attr-defined]
+    settled = algorithm.learner._settled(one.learner)  # type: ignore[attr-defined]
     assert np.allclose(settled.gram_GDD, two.learner.gram_GDD, atol=1e-9)
     assert np.array_equal(two.learner.theta_GD[3], np.zeros(D))
     assert algorithm.alarms(two) == ()

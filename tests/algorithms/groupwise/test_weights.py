@@ -165,7 +165,7 @@ def test_regret_of_weighted_newton_steps_is_below_their_bound(loss: Any, seed: i
     theta_MD /= np.maximum(1.0, np.abs(theta_MD @ x_ND.T).max(axis=1, keepdims=True))  # scores within the bound
     loss_M = (weight_N * values(loss, theta_MD @ x_ND.T, y_N)).sum(axis=1)
     volume = -np.linalg.slogdet(0.7 * state.inverse_GDD[0])[1]
-    bound_M = 0.35 * (theta_MD**2).sum(axis=1) + volume / (2.0 * learner.sigma)
+    bound_M = 0.35 * (theta_MD**2).sum(axis=1) + volume / (2.0 * learner._sigma)
     assert ((weight_N * values(loss, np.array(scores), y_N)).sum() - loss_M <= bound_M + 1e-9).all()
 
 
@@ -258,7 +258,7 @@ def test_compiled_rounds_are_the_rounds(charge: Any) -> None:
     slow, fast = (run_rounds(algorithm, algorithm.init(G), x_ND, y_N, awake_NG, compiled=each) for each in (False, True))
     assert np.allclose(slow[1], fast[1], rtol=1e-9, atol=1e-10)
     assert close(slow[0].ledger, fast[0].ledger)
-    settled = algorithm.learner.settled(slow[0].learner)  # type: ignore[attr-defined]
+    settled = algorithm.learner._settled(slow[0].learner)  # type: ignore[attr-defined]
     for name in ("gram_GDD", "inverse_GDD", "moment_GD", "theta_GD", "count_G"):
         assert np.allclose(getattr(settled, name), getattr(fast[0].learner, name), rtol=1e-8, atol=1e-10), name
 

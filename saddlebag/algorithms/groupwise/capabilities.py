@@ -1,0 +1,76 @@
+"""What learners and mixers may have beside their contracts; callers ask by `isinstance`.
+
+Two more stand beside what they are used by: `Careful` (guard.py) and `WeightedLearner` (weights.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.groupwise.base import Array
+
+__all__ = [
+    "BoundsRegret",
+    "BoundsRegretByRounds",
+    "DeclaresRange",
+    "MayNotAdd",
+    "PredictsBlocks",
+    "Replays",
+    "ReplaysWeighted",
+]
+
+
+@runtime_checkable
+class MayNotAdd(Protocol):
+    """A learner that says whether the sums of its blocks add up; those of a learner without this do."""
+
+    @property
+    def additive(self) -> bool: ...
+
+
+@runtime_checkable
+class PredictsBlocks(Protocol):
+    """A learner that predicts many rows at once."""
+
+    def predict_block(self, state: Any, x_ND: Array, member_NG: Any) -> Array:
+        """Shape (N, G); what it says for sleeping groups is ignored."""
+
+
+@runtime_checkable
+class Replays(Protocol):
+    """A learner with a quicker way through a recorded stream."""
+
+    def replay(self, x_KD: Array, y_K: Array) -> Array:
+        """The predictions of one group's model on its rounds, in order, each before its label; shape (K,)."""
+
+
+@runtime_checkable
+class ReplaysWeighted(Replays, Protocol):
+    """The same for rounds that count in part."""
+
+    def replay_weighted(self, x_KD: Array, y_K: Array, weight_K: Array) -> Array:
+        """`replay`, where round k counts `weight_K[k]` times."""
+
+
+@runtime_checkable
+class BoundsRegret(Protocol):
+    """A learner with a proven bound on one group's regret in the squared loss, from what was observed."""
+
+    def regret_bound(self, x_KD: Array, y_K: Array, z_K: Array) -> float:
+        """Of its rounds, labels and predictions."""
+
+
+@runtime_checkable
+class BoundsRegretByRounds(Protocol):
+    """A randomised learner with a proven bound on a group's expected regret, from the number of its rounds."""
+
+    def expected_regret_bound(self, rounds: int) -> float: ...
+
+
+@runtime_checkable
+class DeclaresRange(Protocol):
+    """A mixer that is told how far losses may lie apart."""
+
+    @property
+    def loss_range(self) -> float: ...
