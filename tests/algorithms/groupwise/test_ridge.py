@@ -192,7 +192,5 @@ class Misspelt(Ridge):
 
 
 def test_a_public_attribute_that_no_capability_of_learners_knows_fails() -> None:
-    with pytest.raises(
-        AssertionError, match=r"Misspelt\.predict_blocks: no capability .* did you mean 'predict_block'"
-    ):
+    with pytest.raises(AssertionError, match=r"Misspelt\.predict_blocks: no capability .* did you mean 'predict_block'"):
         check_learner(Misspelt(dimension=4), np.ones((8, 4)), np.ones(8))
