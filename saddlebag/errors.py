@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "BrokenStream",
     "ConfigError",
     "DataError",
     "LocalProtocolError",
@@ -47,6 +48,10 @@ class LocalProtocolError(SaddlebagError):
 
 class RemoteProtocolError(SaddlebagError):
     """A peer sent something the protocol forbids: drop the peer, not the server."""
+
+
+class BrokenStream(RemoteProtocolError):
+    """What came is not what was sent: bits were flipped on the way, or a message was lost. Both ends begin another stream."""
 
 
 class PeerLost(SaddlebagError):

@@ -13,17 +13,19 @@ import grpc.aio
 
 from saddlebag.algorithms import DIVERGED
 from saddlebag.client.account import ClientLedger, Phases
+from saddlebag.client.calls import Calls, Refusals
 from saddlebag.client.keeping import Keeper
 from saddlebag.client.waiting import RankTaken, Waiting
 from saddlebag.compression import SERVER, Draws
-from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError
+from saddlebag.errors import BrokenStream, ConfigError, NotFiniteError
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.channel import open_aio_channel
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
 from saddlebag.proto.codec import decode
-from saddlebag.proto.endpoint import FATAL, LEASE_S, RUN_OVER, SERVICE, ClientSecurity
+from saddlebag.proto.endpoint import LEASE_S, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
+from saddlebag.proto.pace import Pace, Patience
 from saddlebag.proto.probe import probe
 from saddlebag.proto.streaming import Assembly, StreamDecoder
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
@@ -40,8 +42,9 @@ __all__ = ["WorkerShell"]
 
 _THREAD_ABOVE_S = 0.02
 """A step that took longer runs in a thread the next time, so that heartbeats go out meanwhile."""
-_CALL_TIMEOUT_S = 30.0
+_LEAVE_S = 30.0
 _BEAT_AGAIN_S = 0.2
+_TICK_S = 0.5
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
 
@@ -58,6 +61,7 @@ class WorkerShell:
         store: CheckpointStore | None = None,
         give_up_s: float = 60.0,
         lease_s: float = LEASE_S,
+        progress_s: float = 10.0,
         configure: Callable[[str], None] = lambda resolved: None,
         note: Callable[[str], None] = lambda text: None,
         phases: Phases | None = None,
@@ -65,6 +69,8 @@ class WorkerShell:
         self._core, self._recipe, self._token, self._store = core, recipe, token, store
         self._keeper = Keeper(core, store)
         self._give_up_s, self._lease_s, self._configure, self._note = give_up_s, lease_s, configure, note
+        self._refusals, self._patience, self._calls = Refusals(), Patience(progress_s), Patience(progress_s)
+        self._pace = Pace(self._patience)  # of the stream that is open
         self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
         self._checkpoint_every = 0
@@ -94,13 +100,17 @@ class WorkerShell:
                     reason = waiting.taken(str(error), self._lease_s)
                 except grpc.aio.AioRpcError as error:
                     reason = error.details() or error.code().name
-                    if error.code() == RUN_OVER:
+                    believed = self._refusals.believes(error)
+                    if believed and error.code() == RUN_OVER:
                         self._note(reason)
                         return
-                    if error.code() in FATAL:
+                    if believed:
                         raise ConfigError(f"the server at {place} refused worker {self._core.worker}: {reason}") from error
                     if error.code() == grpc.StatusCode.UNAVAILABLE:
                         reason = await _explained(place, security, reason, met=waiting.ever_met)
+                except BrokenStream as error:
+                    reason = str(error)
+                    self._note(f"worker {self._core.worker} joins again: {reason}")
                 if (self._core.epoch, self._core.round) != before:
                     waiting.progressed()
                 await asyncio.sleep(waiting.failed(reason))
@@ -112,13 +122,17 @@ class WorkerShell:
         reply = await self._join(channel)
         met()
         session = ((SESSION_KEY, reply.session),)
-        if self._keeper.go_to(reply) and not await self._take_snapshot(channel, session, reply):
+        calls = Calls(channel, self.ledger, session)
+        if self._keeper.go_to(reply) and not await self._take_snapshot(calls, reply):
             return False
-        call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session)
-        ended = asyncio.Event()
-        call.add_done_callback(lambda _: ended.set())
-        beats = asyncio.create_task(self._beat(channel, session, reply.lease_s / 3, ended))
-        beats.add_done_callback(lambda ended: ended.cancelled() or call.cancel())  # it failed: nobody would renew the lease
+        call, pace = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session), Pace(self._patience)
+        self._pace = pace
+        over = asyncio.Event()
+        call.add_done_callback(lambda _: over.set())
+        works = (self._beat(calls, pace, reply.lease_s / 3, over), self._watch(pace))
+        beside = [asyncio.create_task(work) for work in works]
+        for task in beside:  # it failed: nobody would renew the lease, or the stream is stuck
+            task.add_done_callback(lambda ended: ended.cancelled() or call.cancel())
         first = True
         try:
             while True:
@@ -128,7 +142,7 @@ class WorkerShell:
                 except NotFiniteError as error:
                     self._note(f"worker {self._core.worker} at round {self._core.round}: {error}")
                     try:
-                        await self._leave(channel, session, DIVERGED)
+                        await calls.ask("Leave", pb.LeaveRequest(reason=DIVERGED), pb.LeaveReply, _LEAVE_S)
                     except grpc.aio.AioRpcError:
                         if call.done():  # another worker was first
                             raise EOFError from None
@@ -153,9 +167,11 @@ class WorkerShell:
                 raise grpc.aio.AioRpcError(code, *metadata, await call.details()) from None
             return False
         except asyncio.CancelledError as error:
-            raise (beats.exception() if beats.done() else None) or error from None
+            ended = (task.exception() for task in beside if task.done() and not task.cancelled())
+            raise next((why for why in ended if why is not None), error) from None
         finally:
-            beats.cancel()
+            for task in beside:
+                task.cancel()
             call.cancel()
 
     async def _join(self, channel: grpc.aio.Channel) -> pb.JoinReply:
@@ -169,17 +185,17 @@ class WorkerShell:
             epoch=core.epoch,
             token=self._token,
         )
-        self.ledger.up += request.ByteSize()
-        join = channel.unary_unary(f"/{SERVICE}/Join", pb.JoinRequest.SerializeToString, pb.JoinReply.FromString)
         shown = ((SESSION_KEY, self._session_id),) if self._session_id else ()
+        self._calls.stuck += 1
         try:
-            reply: pb.JoinReply = await join(request, timeout=_CALL_TIMEOUT_S, metadata=shown)
+            ask = Calls(channel, self.ledger, shown).ask
+            reply: pb.JoinReply = await ask("Join", request, pb.JoinReply, self._calls.allowed_s / 2)
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.ALREADY_EXISTS:
                 raise
             raise RankTaken(error.details()) from error
+        self._calls.stuck = 0
         self._session_id = reply.session
-        self.ledger.down += reply.ByteSize()
         if reply.protocol != PROTOCOL:
             raise ConfigError(f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; take one release")
         self._configure(reply.resolved)
@@ -187,46 +203,48 @@ class WorkerShell:
         self._checkpoint_every = reply.checkpoint_every
         return reply
 
-    async def _take_snapshot(self, channel: grpc.aio.Channel, metadata: Any, reply: pb.JoinReply) -> bool:
+    async def _take_snapshot(self, calls: Calls, reply: pb.JoinReply) -> bool:
         """Go on from the server's replica; False when the server has gone on since it announced one: join again."""
         core, announced = self._core, (reply.epoch, reply.resume)
-        snapshot = channel.unary_stream(
-            f"/{SERVICE}/Snapshot", pb.SnapshotRequest.SerializeToString, pb.SnapshotChunk.FromString
-        )
         limit = _SNAPSHOT_OVERHEAD + _SNAPSHOT_VECTORS * 8 * core.dimension
         data = bytearray()
-        async for chunk in snapshot(pb.SnapshotRequest(), metadata=metadata):
-            self.ledger.down += chunk.ByteSize()
+        async for chunk in calls.pieces("Snapshot", pb.SnapshotRequest(), pb.SnapshotChunk, self._patience.allowed_s):
             if (chunk.epoch, chunk.round) > announced:
                 return False
             if (chunk.epoch, chunk.round) != announced or len(data) + len(chunk.data) > min(limit, chunk.total or limit):
-                raise RemoteProtocolError(
-                    f"the snapshot of round {chunk.round} is not the announced one of round {reply.resume}"
-                )
+                raise BrokenStream(f"the snapshot of round {chunk.round} is not the announced one of round {reply.resume}")
             data += chunk.data
         replica = core.unpack_replica(bytes_to_arrays(bytes(data), "the server's snapshot"))
         if self._keeper.take_snapshot(reply, replica, every=self._checkpoint_every):
             self._save()
         return True
 
-    async def _beat(self, channel: grpc.aio.Channel, metadata: Any, every_s: float, ended: asyncio.Event) -> None:
-        """Renew the lease; often once the stream has `ended` while a long step goes on: the server takes it for dead soon."""
-        beat = channel.unary_unary(f"/{SERVICE}/Heartbeat", pb.HeartbeatRequest.SerializeToString, pb.HeartbeatReply.FromString)
-        while True:
-            if not ended.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), every_s)
-            if ended.is_set():
-                await asyncio.sleep(min(every_s, _BEAT_AGAIN_S))
-            with contextlib.suppress(grpc.aio.AioRpcError):  # the stream notices what matters
-                reply = await beat(pb.HeartbeatRequest(), metadata=metadata, timeout=every_s)
-                self.ledger.down += reply.ByteSize()
+    async def _beat(self, calls: Calls, pace: Pace, every_s: float, over: asyncio.Event) -> None:
+        """Renew the lease; ends, with an error, when the server has no stream to answer on.
 
-    async def _leave(self, channel: grpc.aio.Channel, metadata: Any, reason: str) -> None:
-        leave = channel.unary_unary(f"/{SERVICE}/Leave", pb.LeaveRequest.SerializeToString, pb.LeaveReply.FromString)
-        request = pb.LeaveRequest(reason=reason)
-        self.ledger.up += request.ByteSize()
-        await leave(request, metadata=metadata, timeout=_CALL_TIMEOUT_S)
+        Often once the stream is `over` while a long step goes on: the server takes it for dead soon.
+        """
+        alone = 0
+        while True:
+            if not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), every_s)
+            if over.is_set():
+                await asyncio.sleep(min(every_s, _BEAT_AGAIN_S))
+            with contextlib.suppress(grpc.aio.AioRpcError, BrokenStream):  # the stream notices what matters
+                beat = pb.HeartbeatRequest(frames=pace.sent)
+                reply = await calls.ask("Heartbeat", beat, pb.HeartbeatReply, every_s)
+                pace.hear(reply.frames)
+                alone = 0 if reply.stream or not pace.waits else alone + 1
+            if alone == 2:  # the first may have crossed the stream's beginning or end
+                raise BrokenStream("the server has no stream of this worker")
+
+    async def _watch(self, pace: Pace) -> None:
+        """Ends, with an error, when the stream is stuck."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            if why := pace.age(_TICK_S):
+                raise BrokenStream(why)
 
     # -- one round -------------------------------------------------------------------------------------------------------
 
@@ -247,6 +265,7 @@ class WorkerShell:
         for frame in frames_of(
             buffers, epoch=core.epoch, round_=core.round, sender=core.worker + 1, attempt=attempt, digest=digest
         ):
+            self._pace.sent += 1
             try:
                 await call.write(frame)
             except asyncio.InvalidStateError:  # the server has ended the stream
@@ -282,18 +301,21 @@ class WorkerShell:
             assembly.add(decoder.feed(frame.data))
             if decoder.complete:
                 break
+            self._pace.expect()
             frame = await self._frame(call)
             self._expect(frame, round_, sequence)
         return assembly.message()
 
     def _expect(self, frame: Frame, round_: int, sequence: int) -> None:
         if (frame.epoch, frame.round, frame.sender, frame.sequence) != (self._core.epoch, round_, 0, sequence):
-            raise RemoteProtocolError(f"expected frame {sequence} of round {round_}, got {frame.sequence} of {frame.round}")
+            raise BrokenStream(f"expected frame {sequence} of round {round_}, got {frame.sequence} of {frame.round}")
 
     async def _frame(self, call: Any) -> Frame:
+        self._pace.waits = True
         raw = await call.read()
         if raw is grpc.aio.EOF:
             raise EOFError
+        self._pace.come()
         self.ledger.down += len(raw)
         return read_frame(raw)
 

@@ -106,6 +106,7 @@ class Job:
             "token": token,
             "lease_s": server.lease_s,
             "round_deadline_s": server.round_deadline_s,
+            "progress_s": server.progress_s,
             "on_lost": server.on_lost,
             "checkpoint_every": recipe.checkpoint.every,
         }

@@ -33,6 +33,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {
             "server.lease_s": "its ranks have no leases, torchrun notices who is gone",
             "server.round_deadline_s": "its ranks are waited for as long as --timeout says",
+            "server.progress_s": "its ranks are waited for as long as --timeout says",
             "server.on_lost": "it cannot go on without a rank, torchrun starts all of them again",
             "server.address": "its ranks meet where torchrun says",
         },
@@ -41,6 +42,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "a run by Flower's messages",
         {
             "server.lease_s": "Flower says which clients are alive",
+            "server.progress_s": "Flower carries messages whole",
             "server.on_lost": "it waits for its clients; a session can go on without one",
             "server.address": "messages go by Flower's own SuperLink",
             "checkpoint.every": _NO_CHECKPOINTS,

@@ -1,26 +1,30 @@
 """Frames: pieces of a message, each a valid `saddlebag.proto.v1.Frame`, written and read without copying its payload.
 
+A frame ends with the checksum of all its other bytes (`seal.py`). It is compared before anything of the frame is believed.
+
 Protocol Buffers would copy the data field twice on each side. The header is a few varints, so these lines write them
 around the raw bytes; a test proves that the generated class reads and writes the same bytes.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.reader import Buffer, read_varint, varint
+from saddlebag.proto.seal import checksum, opened, seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["FRAME_BYTES", "MAX_FRAME_BYTES", "Frame", "frames_of", "read_frame"]
+__all__ = ["FRAME_BYTES", "MAX_FRAME_BYTES", "Frame", "frames_of", "parse_frame", "read_frame"]
 
 FRAME_BYTES = 1 << 20
 """Most message bytes in a frame: large enough to hide the cost of a frame, well below gRPC's default limit of 4 MiB."""
 MAX_FRAME_BYTES = FRAME_BYTES + 128
-"""Longest frame: data and header."""
+"""Longest frame: data, header and checksum."""
 
 _VARINTS = {0x08: "epoch", 0x10: "round", 0x18: "sender", 0x20: "sequence", 0x28: "total", 0x38: "final", 0x40: "attempt"}
 _DIGEST, _DATA = 0x31, 0x7A
@@ -91,7 +95,8 @@ def frames_of(
             digest=digest if sequence == 0 else None,
         )
         length = sum(len(piece) for piece in pieces)
-        yield b"".join((header, b"\x7a", varint(length), *pieces)) if length else header
+        whole = [header, b"\x7a" + varint(length), *pieces] if length else [header]
+        yield b"".join((*whole, seal(functools.reduce(lambda crc, piece: checksum(piece, crc), whole, 0))))
 
 
 def _cut(buffers: list[Buffer], frame_bytes: int) -> Iterator[list[Buffer]]:
@@ -109,13 +114,23 @@ def _cut(buffers: list[Buffer], frame_bytes: int) -> Iterator[list[Buffer]]:
 
 
 def read_frame(raw: bytes) -> Frame:
-    """Parse a frame.
+    """Check and parse a frame that came over a wire.
+
+    Raises:
+        BrokenStream: the bytes are not those that were sent.
+        RemoteProtocolError: they are, and are no frame.
+    """
+    if len(raw) > MAX_FRAME_BYTES:
+        raise RemoteProtocolError(f"a frame of {len(raw)} bytes exceeds {MAX_FRAME_BYTES}")
+    return parse_frame(opened(raw, "a frame"))
+
+
+def parse_frame(raw: Buffer) -> Frame:
+    """The fields of a frame, of which a checksum at its end is none.
 
     Raises:
         RemoteProtocolError: the bytes are no frame.
     """
-    if len(raw) > MAX_FRAME_BYTES:
-        raise RemoteProtocolError(f"a frame of {len(raw)} bytes exceeds {MAX_FRAME_BYTES}")
     fields = dict.fromkeys(_VARINTS.values(), 0)
     digest: int | None = None
     data = memoryview(b"")
@@ -149,12 +164,12 @@ def read_frame(raw: bytes) -> Frame:
     )
 
 
-def _skip(raw: bytes, at: int) -> int:
+def _skip(raw: Buffer, at: int) -> int:
     """The position after an unknown field; unknown fields belong to later versions and are ignored."""
     start = at
     key, at = read_varint(raw, at)
     if key < 8 or at - start > len(varint(key)):  # field number 0, or a known tag in disguise
-        raise RemoteProtocolError(f"a frame has a malformed tag {raw[start:at].hex()}")
+        raise RemoteProtocolError(f"a frame has a malformed tag {bytes(raw[start:at]).hex()}")
     match key & 7:
         case 0:
             return read_varint(raw, at)[1]

@@ -8,10 +8,10 @@ from typing import Any
 
 from saddlebag.errors import ConfigError
 
-__all__ = ["PROTOCOL", "SESSION_KEY", "JoinAnswer", "JoinAsk", "recipe_difference", "require_same_recipe"]
+__all__ = ["PROTOCOL", "SESSION_KEY", "JoinAnswer", "JoinAsk", "other_version", "recipe_difference", "require_same_recipe"]
 
-PROTOCOL = 1
-"""Version of the wire protocol; another one is refused at the door."""
+PROTOCOL = 2
+"""Version of the wire protocol; another one is refused at the door. Since 2 every message ends with its checksum."""
 SESSION_KEY = "saddlebag-session"
 """Metadata key of the session that a join gave out."""
 
@@ -53,6 +53,11 @@ class JoinAnswer:
     members: tuple[int, ...]
     lease_s: float
     checkpoint_every: int
+
+
+def other_version(theirs: int) -> ConfigError:
+    """What a worker of another version is told."""
+    return ConfigError(f"protocol version {theirs} is not the server's {PROTOCOL}; use the same release")
 
 
 def recipe_difference(theirs: Any, ours: Any, path: str = "") -> str | None:

@@ -10,8 +10,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from saddlebag.errors import PeerLost, RemoteProtocolError, SaddlebagError, explained
+from saddlebag.errors import BrokenStream, PeerLost, RemoteProtocolError, SaddlebagError, explained
 from saddlebag.proto.endpoint import SERVICE
+from saddlebag.proto.handshake import PROTOCOL, other_version
+from saddlebag.proto.seal import TEXT_SEAL, is_sealed, opened, seal_of_text, sealed
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server.roster import RankTaken
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from saddlebag.server.ending import Ending
 
-__all__ = ["Calls", "handlers", "status_of"]
+__all__ = ["Calls", "handlers", "refuse", "status_of"]
 
 
 class Calls(Protocol):
@@ -44,6 +46,7 @@ class Calls(Protocol):
 
 
 STATUS = {
+    BrokenStream: grpc.StatusCode.DATA_LOSS,
     RemoteProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
     PeerLost: grpc.StatusCode.DEADLINE_EXCEEDED,
     RankTaken: grpc.StatusCode.ALREADY_EXISTS,
@@ -57,25 +60,31 @@ def status_of(error: SaddlebagError) -> grpc.StatusCode:
     return next(code for kind, code in STATUS.items() if isinstance(error, kind))
 
 
+async def refuse(context: Any, code: grpc.StatusCode, text: str) -> None:
+    """End a call with a status, and with the checksum by which a worker knows that we said so."""
+    await context.abort(code, text, ((TEXT_SEAL, seal_of_text(code.name, text)),))
+
+
 def handlers(shell: Calls) -> grpc.GenericRpcHandler:
-    """The service for a gRPC server. Frames pass as raw bytes; other requests are parsed here, or refused."""
+    """The service for a gRPC server. Frames pass as raw bytes; other messages are checked, parsed and sealed here."""
     unary = functools.partial(_unary, shell)
 
     async def exchange(requests: Any, context: Any) -> None:
         async with _answering(shell, context):
             await shell.exchange(requests, context)
 
-    async def snapshot(request: bytes, context: Any) -> AsyncIterator[pb.SnapshotChunk]:
+    async def snapshot(request: bytes, context: Any) -> AsyncIterator[bytes]:
         async with _answering(shell, context):
+            opened(request, "a request for a snapshot")
             async for chunk in shell.snapshot(request, context):
-                yield chunk
+                yield sealed(chunk.SerializeToString())
 
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
             "Join": unary(shell.join, pb.JoinRequest),
             "Exchange": grpc.stream_stream_rpc_method_handler(exchange),
-            "Snapshot": grpc.unary_stream_rpc_method_handler(snapshot, None, lambda chunk: chunk.SerializeToString()),
+            "Snapshot": grpc.unary_stream_rpc_method_handler(snapshot),
             "Heartbeat": unary(shell.heartbeat, pb.HeartbeatRequest),
             "Leave": unary(shell.leave, pb.LeaveRequest),
         },
@@ -93,16 +102,36 @@ async def _answering(shell: Calls, context: Any) -> AsyncIterator[None]:
         told = explained(error)
         if told is not error:
             shell.ending.fail(told)
-        await context.abort(status_of(told), str(told))
+        await refuse(context, status_of(told), str(told))
 
 
 def _unary(shell: Calls, call: Any, request_type: Any) -> Any:
-    async def parse(raw: bytes, context: Any) -> Any:
-        try:
-            request = request_type.FromString(raw)
-        except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"these bytes are no {request_type.__name__}")
+    async def answer(raw: bytes | None, context: Any) -> bytes:
         async with _answering(shell, context):
-            return await call(request, context)
+            reply = await call(_parsed(raw or b"", request_type), context)
+            return sealed(reply.SerializeToString())
+        raise AssertionError("an error ends the call")
 
-    return grpc.unary_unary_rpc_method_handler(parse, None, lambda reply: reply.SerializeToString())
+    return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def _parsed(raw: bytes, request_type: Any) -> Any:
+    """A request that came.
+
+    Raises:
+        BrokenStream: it is not what was sent.
+        ConfigError: it is of a version without checksums.
+        RemoteProtocolError: it is what was sent, and no such request.
+    """
+    whole = is_sealed(raw)
+    try:
+        request = request_type.FromString(raw)
+    except DecodeError as error:
+        if whole:
+            raise RemoteProtocolError(f"these bytes are no {request_type.__name__}") from error
+        request = None
+    if not whole:
+        if isinstance(request, pb.JoinRequest) and 0 < request.protocol < PROTOCOL and not request.checksum:
+            raise other_version(request.protocol)
+        opened(raw, f"a {request_type.__name__}")
+    return request

@@ -19,10 +19,11 @@ import numpy as np
 from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Verdict, digest, participants
 from saddlebag.algorithms.simulate import ForeseesVerdicts
 from saddlebag.compression import SERVER, Draws, Vector
-from saddlebag.errors import NotFiniteError, RemoteProtocolError
+from saddlebag.errors import BrokenStream, NotFiniteError, RemoteProtocolError
 from saddlebag.proto.checkpoint import restoring
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import read_frame
+from saddlebag.proto.pace import Patience
 from saddlebag.server import effects as ef
 from saddlebag.server.gather import Gather
 from saddlebag.server.joining import answer, can_start_fresh, common_round
@@ -59,6 +60,7 @@ class ServerCore(RunState):
         self._overflow = judge.overflow if isinstance(judge, Judge) else lambda rounds, replica: Verdict(None, DIVERGED)
         self._sums: dict[int, Vector] = {}
         self.roster = Roster(settings.num_workers, now)
+        self.patience = [Patience(settings.progress_s) for _ in range(settings.num_workers)]  # with each worker's frames
         self.open_round(now)
 
     # -- joining ---------------------------------------------------------------------------------------------------------
@@ -135,8 +137,16 @@ class ServerCore(RunState):
         """Take one frame of a worker's uplink.
 
         Raises:
-            RemoteProtocolError: the bytes break the protocol; the worker is to be dropped.
+            BrokenStream: the bytes are not those that were sent; the worker is to join again, and nothing of them was added.
+            RemoteProtocolError: they break the protocol; the worker is to be dropped.
         """
+        try:
+            return self._take(worker, raw, now)
+        except BrokenStream:
+            self.ledger.broken_streams += 1
+            raise
+
+    def _take(self, worker: int, raw: bytes, now: float) -> list[Effect]:
         up = self.ledger.up
         up.transport += len(raw)
         up.repeated += len(raw)  # until it turns out to be of use
@@ -270,10 +280,14 @@ class ServerCore(RunState):
         effects: list[Effect] = []
         for worker in missing:
             since = self._advanced.get(worker, now)
-            if now - since > self.settings.lease_s and not self.backlog(worker):  # else it is an earlier worker's turn
+            if now - since > self.patience[worker].allowed_s and not self.backlog(
+                worker
+            ):  # else it is an earlier worker's turn
                 reason = (
                     f"worker {worker}'s message of round {self.round} has not advanced for {now - since:.0f} s; its stream ends"
                 )
+                self.patience[worker].stuck += 1
+                self.ledger.stuck_streams += 1
                 effects += [ef.Note(reason), ef.Close(worker, reason)]
                 del self._advanced[worker]
         return effects

@@ -42,6 +42,7 @@ class ServerSettings:
         token: secret of the run, from which each rank's token follows; or empty.
         lease_s: a worker that is silent for longer is lost; one whose stream broke, after a second.
         round_deadline_s: a worker that is later with an uplink is lost, even if it is alive.
+        progress_s: a stream on which something was sent and nothing comes for so long is ended, and its worker joins again.
         on_lost: "pause" waits for a lost worker, "drop" goes on without it.
         checkpoint_every: rounds between checkpoints of all processes; 0 for none.
         log_bytes: memory for downlinks kept for workers that come back.
@@ -54,6 +55,7 @@ class ServerSettings:
     token: str = ""
     lease_s: float = 10.0
     round_deadline_s: float = 3600.0
+    progress_s: float = 10.0
     on_lost: Literal["pause", "drop"] = "pause"
     checkpoint_every: int = 0
     log_bytes: int = 64 << 20
@@ -63,6 +65,8 @@ class ServerSettings:
             raise ConfigError(f"workers must be at least 1, got {self.num_workers}")
         if not 0 < self.lease_s <= self.round_deadline_s:
             raise ConfigError(f"needs 0 < lease_s <= round_deadline_s, got {self.lease_s} and {self.round_deadline_s}")
+        if not self.progress_s > 0:
+            raise ConfigError(f"progress_s must be positive, got {self.progress_s}")
         if self.on_lost not in ("pause", "drop"):
             raise ConfigError(f"on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
         if self.checkpoint_every < 0:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from saddlebag.compression import Draws, Mean, Payload, Sum
 from saddlebag.compression.payload import Dense
-from saddlebag.errors import RemoteProtocolError
+from saddlebag.errors import BrokenStream, RemoteProtocolError
 from saddlebag.proto.streaming import StreamDecoder
 
 if TYPE_CHECKING:
@@ -78,12 +78,13 @@ class Gather:
         """Take the next frame of a worker.
 
         Raises:
-            RemoteProtocolError: the frame is out of sequence or its bytes are no part of a valid uplink.
+            BrokenStream: the frame is out of sequence: one was lost, or came twice.
+            RemoteProtocolError: its bytes are no part of a valid uplink.
         """
         inbox = self._inboxes[worker]
         inbox.frame_bytes += frame_bytes
         if frame.sequence != inbox.sequence:
-            raise RemoteProtocolError(f"worker {worker} sent frame {frame.sequence} where {inbox.sequence} was due")
+            raise BrokenStream(f"worker {worker} sent frame {frame.sequence} where {inbox.sequence} was due")
         if inbox.decoder is None:
             inbox.decoder = StreamDecoder(self._sizes, self._draws.of(worker), frame.total)
         inbox.sequence += 1

@@ -29,12 +29,23 @@ class Traffic:
 
 @dataclasses.dataclass
 class Ledger:
-    """Both directions and the events that people ask about."""
+    """Both directions and the events that people ask about.
+
+    Attributes:
+        digest_mismatches: replicas that differed, and were taken from a snapshot.
+        stale_frames: of rounds that were over.
+        broken_streams: that ended since a message did not fit its checksum, or was lost.
+        stuck_streams: that ended since a message had begun and did not go on.
+        rejoins: workers that came back.
+        epochs: stretches of rounds with one membership.
+    """
 
     up: Traffic = dataclasses.field(default_factory=Traffic)
     down: Traffic = dataclasses.field(default_factory=Traffic)
     digest_mismatches: int = 0
     stale_frames: int = 0
+    broken_streams: int = 0
+    stuck_streams: int = 0
     rejoins: int = 0
     epochs: int = 1
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.proto.frames import read_frame
+from saddlebag.proto.frames import parse_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,7 +68,7 @@ class DownlinkLog:
     def append(self, round_: int, frames: Iterable[bytes]) -> None:
         """Store the downlink of the present round, and forget those that nobody can need."""
         whole = list(frames)
-        self._stored.append(_Stored(round_, whole, [len(read_frame(frame).data) for frame in whole]))
+        self._stored.append(_Stored(round_, whole, [len(parse_frame(frame).data) for frame in whole]))
         self._size += self._stored[-1].size
         while len(self._stored) > 1 and self._is_excess():
             self._size -= self._stored.popleft().size
@@ -111,7 +111,7 @@ class DownlinkLog:
         if not self.is_new(worker, start, sequence):
             traffic.repeated += size
             return
-        data_bytes = len(read_frame(frames[sequence]).data)
+        data_bytes = len(parse_frame(frames[sequence]).data)
         traffic.payload += data_bytes
         traffic.framing += size - data_bytes
         self._delivered[worker] = (start, sequence + 1) if sequence + 1 < len(frames) else (end, 0)

@@ -18,14 +18,16 @@ import grpc
 import grpc.aio
 
 from saddlebag.algorithms import Record, pack
-from saddlebag.errors import ConfigError, SaddlebagError
+from saddlebag.errors import BrokenStream, SaddlebagError
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
 from saddlebag.proto.endpoint import RUN_OVER, SERVICE, ServerSecurity
 from saddlebag.proto.frames import FRAME_BYTES
-from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAsk
+from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAsk, other_version
+from saddlebag.proto.pace import Pace
+from saddlebag.proto.seal import SEAL_BYTES
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
-from saddlebag.server.calls import handlers, status_of
+from saddlebag.server.calls import handlers, refuse, status_of
 from saddlebag.server.ending import Ending
 from saddlebag.server.port import open_port
 from saddlebag.server.streams import Doorbell, Gate, Streams
@@ -66,6 +68,7 @@ class ServerShell:
         self._turn = Gate(core.round)  # another round or epoch
         self._progress = Doorbell()  # backlogs may have shrunk
         self._streams = Streams()
+        self._paces: dict[int, Pace] = {}  # of the open streams
         self._saving: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self.ending = Ending(lambda error: self._streams.end_all(status_of(error), str(error)))
@@ -123,6 +126,11 @@ class ServerShell:
                 now = time.monotonic()
                 await self._apply(self._core.tick(now))
                 self._vigil.look(self._core.waiting(now), now)
+            for worker, pace in list(self._paces.items()):
+                if why := pace.age(_TICK_S):
+                    self._core.ledger.stuck_streams += 1
+                    self._note(f"worker {worker}: {why}; it is to join again")
+                    self._streams.end(worker, grpc.StatusCode.ABORTED, why)
 
     async def _settle(self) -> None:
         """Wait for the checkpoint that is being written; raises what has ended the run, if something has."""
@@ -205,28 +213,32 @@ class ServerShell:
         )
         if self._core.cut_short:
             self._final_sent.add(request.worker)
-            await context.abort(RUN_OVER, f"the run is over: {self._core.finished}")
+            await refuse(context, RUN_OVER, f"the run is over: {self._core.finished}")
         async with self._busy:
             if request.protocol != PROTOCOL:
-                raise ConfigError(f"protocol version {request.protocol} is not the server's {PROTOCOL}; use the same release")
+                raise other_version(request.protocol)
             answer, effects = self._core.join(ask, secrets.token_hex(16), time.monotonic())
             await self._apply(effects)
         reply = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))
-        self._core.ledger.count_control(down=reply.ByteSize())
+        self._core.ledger.count_control(down=reply.ByteSize() + SEAL_BYTES)
         return reply
 
     async def _member(self, context: Context) -> int:
         worker = self._core.roster.worker_of(_session_of(context))
         if worker is None:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not, or no longer, valid; join again")
+            await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "this session is not, or no longer, valid; join again")
         assert worker is not None
         return worker
 
     async def heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
-        """Renew a worker's lease."""
-        self._core.roster.see(await self._member(context), time.monotonic())
+        """Renew a worker's lease, and compare what was sent on its stream."""
+        worker = await self._member(context)
+        self._core.roster.see(worker, time.monotonic())
         reply = pb.HeartbeatReply(epoch=self._core.epoch, round=self._core.round)
-        self._core.ledger.count_control(up=request.ByteSize(), down=reply.ByteSize())
+        if (pace := self._paces.get(worker)) is not None:
+            pace.hear(request.frames)
+            reply.frames, reply.stream = pace.sent, True
+        self._core.ledger.count_control(up=request.ByteSize(), down=reply.ByteSize() + SEAL_BYTES)
         return reply
 
     async def leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:
@@ -247,7 +259,7 @@ class ServerShell:
         data = await asyncio.to_thread(arrays_to_bytes, pack(replica), {"epoch": epoch, "round": round_})
         for at in range(0, len(data), FRAME_BYTES):
             chunk = pb.SnapshotChunk(epoch=epoch, round=round_, total=len(data), data=data[at : at + FRAME_BYTES])
-            self._core.ledger.count_control(down=chunk.ByteSize())
+            self._core.ledger.count_control(down=chunk.ByteSize() + SEAL_BYTES)
             yield chunk
 
     async def exchange(self, requests: Any, context: Context) -> None:
@@ -256,11 +268,13 @@ class ServerShell:
         worker = await self._member(context)
         session, task, epoch = _session_of(context), self._streams.open(worker), self._core.epoch
         self._core.opened(worker, session)
+        pace = self._paces[worker] = Pace(self._core.patience[worker])
         try:
-            await self._serve(worker, session, context)
+            await self._serve(worker, session, context, pace)
         except SaddlebagError as error:
             if self.ending.failure is None:
-                self._note(f"worker {worker} dropped: {error}")
+                again = "; it is to join again" if isinstance(error, BrokenStream) else ""
+                self._note(f"worker {worker} dropped: {error}{again}")
             raise
         except asyncio.CancelledError:
             if not self._streams.ended(task):
@@ -269,18 +283,21 @@ class ServerShell:
             told = self._streams.ended(task) or self._core.epoch != epoch
             self._core.lost(worker, session, time.monotonic(), told=told)
             self._streams.close(worker, task)
+            if self._paces.get(worker) is pace:
+                del self._paces[worker]
         if verdict := self._streams.verdict(task):
             task.uncancel()
             if verdict[0] is RUN_OVER:
                 self._final_sent.add(worker)
-            await context.abort(*verdict)
+            await refuse(context, *verdict)
 
-    async def _serve(self, worker: int, session: str, context: Context) -> None:
+    async def _serve(self, worker: int, session: str, context: Context, pace: Pace) -> None:
         core = self._core
         cursor, epoch = core.roster.resume_of(worker), core.roster.epoch_of(worker)
         while core.roster.worker_of(session) == worker and core.epoch == epoch:
             while (delivery := core.delivery(worker, cursor)) is not None and self._turn.lets(delivery.end):
                 for sequence, frame in enumerate(delivery.frames):
+                    pace.sent += 1
                     await context.write(frame)
                     core.delivered(worker, delivery, sequence)
                 cursor = delivery.end
@@ -290,16 +307,18 @@ class ServerShell:
             if core.cut_short or (core.finished is not None and cursor == core.round):
                 return
             if cursor == core.round and core.needs_uplink(worker):
-                if not await self._read_frame(worker, context):
+                if not await self._read_frame(worker, context, pace):
                     return
             else:  # others are awaited, or this worker is idle
                 await self._turn.wait()
 
-    async def _read_frame(self, worker: int, context: Context) -> bool:
+    async def _read_frame(self, worker: int, context: Context, pace: Pace) -> bool:
         """Read and handle one frame; False when the worker, or what the frame led to, has ended its stream."""
         while self._core.backlog(worker) > _BACKLOG_BYTES:
             await self._progress.wait()
+        pace.waits = True
         raw = await context.read()
+        pace.come()
         if raw is grpc.aio.EOF:
             return False
         effects = self._core.frame(worker, raw, time.monotonic())

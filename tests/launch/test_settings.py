@@ -17,6 +17,7 @@ OTHER: dict[str, Any] = {
     "server.lease_s": 5.0,
     "server.round_deadline_s": 77.0,
     "server.on_lost": "drop",
+    "server.progress_s": 4.0,
     "server.address": "127.0.0.1:7070",
     "checkpoint.every": 3,
     "output.directory": "elsewhere/of/this",
@@ -29,6 +30,7 @@ OF_THE_CORE = {
     "server.lease_s": "lease_s",
     "server.round_deadline_s": "round_deadline_s",
     "server.on_lost": "on_lost",
+    "server.progress_s": "progress_s",
     "checkpoint.every": "checkpoint_every",
 }
 """What the server's core acts on, and under which name."""

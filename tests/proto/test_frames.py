@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from saddlebag.errors import LocalProtocolError, RemoteProtocolError
+from saddlebag.errors import BrokenStream, LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.endpoint import MESSAGE_OPTIONS
-from saddlebag.proto.frames import FRAME_BYTES, MAX_FRAME_BYTES, Frame, frames_of, read_frame
+from saddlebag.proto.frames import FRAME_BYTES, MAX_FRAME_BYTES, Frame, frames_of, parse_frame, read_frame
 from saddlebag.proto.reader import varint
+from saddlebag.proto.seal import sealed
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
@@ -31,7 +33,7 @@ FIELDS = st.fixed_dictionaries(
         "data": st.binary(max_size=300),
     }
 )
-NAMES = [field.name for field in pb.Frame.DESCRIPTOR.fields]
+NAMES = [field.name for field in pb.Frame.DESCRIPTOR.fields if field.name != "checksum"]
 PLAIN = {"epoch": 2, "round_": 5, "sender": 1}
 
 
@@ -48,8 +50,11 @@ def generated_fields(message: Any) -> dict[str, Any]:
     {"epoch": 0, "round": 0, "sender": 0, "sequence": 0, "total": 0, "digest": 0, "final": False, "attempt": 0, "data": b""}
 )
 def test_reads_what_the_generated_class_writes(fields: dict[str, Any]) -> None:
-    raw = pb.Frame(**fields).SerializeToString()
-    assert fields_of(read_frame(raw)) == fields
+    plain = pb.Frame(**fields).SerializeToString()
+    raw = pb.Frame(**fields, checksum=zlib.crc32(plain)).SerializeToString()
+    if zlib.crc32(plain):  # the class does not write zeros
+        assert raw == sealed(plain)
+    assert fields_of(read_frame(sealed(plain))) == fields_of(parse_frame(raw)) == fields
     assert len(raw) <= len(fields["data"]) + MAX_FRAME_BYTES - FRAME_BYTES
 
 
@@ -65,7 +70,8 @@ def test_writes_what_the_generated_class_writes(fields: dict[str, Any], cuts: li
         first = {"total": len(data), "digest": fields["digest"]} if sequence == 0 else {}
         frame = read_frame(raw)
         piece = bytes(frame.data)
-        assert raw == pb.Frame(round=fields["round"], sequence=sequence, data=piece, **header, **first).SerializeToString()
+        plain = pb.Frame(round=fields["round"], sequence=sequence, data=piece, **header, **first)
+        assert raw == sealed(plain.SerializeToString())
         assert len(piece) <= frame_bytes
         received += piece
     assert received == data
@@ -97,6 +103,7 @@ def test_the_longest_header_fits() -> None:
         epoch=2**32 - 1, round=2**64 - 1, sender=2**32 - 1, sequence=2**32 - 1, total=2**64 - 1, digest=1, final=True,
         attempt=2**32 - 1, data=bytes(FRAME_BYTES),
     ).SerializeToString()  # fmt: skip
+    raw = sealed(raw)
     assert len(raw) <= MAX_FRAME_BYTES
     assert read_frame(raw).total == 2**64 - 1
     limits = dict(MESSAGE_OPTIONS)
@@ -107,7 +114,7 @@ def test_the_longest_header_fits() -> None:
 def test_a_message_of_no_bytes_is_one_frame() -> None:
     for buffers in ([], [b""]):
         (raw,) = frames_of(buffers, **PLAIN)
-        assert raw == pb.Frame(epoch=2, round=5, sender=1).SerializeToString()
+        assert raw == sealed(pb.Frame(epoch=2, round=5, sender=1).SerializeToString())
 
 
 def test_a_frame_too_small_for_a_value_is_our_own_fault() -> None:
@@ -116,7 +123,7 @@ def test_a_frame_too_small_for_a_value_is_our_own_fault() -> None:
 
 
 def test_the_data_is_a_view() -> None:
-    raw = pb.Frame(data=bytes(100)).SerializeToString()
+    raw = sealed(pb.Frame(data=bytes(100)).SerializeToString())
     assert read_frame(raw).data.obj is raw
 
 
@@ -130,14 +137,14 @@ def test_fields_of_later_versions_are_ignored(fields: dict[str, Any], number: in
         varint(number << 3 | 5) + bytes(4),
     ]
     for unknown in (*later, b"".join(later)):
-        assert fields_of(read_frame(raw + unknown)) == fields
-        assert fields_of(read_frame(unknown + raw)) == fields
+        assert fields_of(read_frame(sealed(raw + unknown))) == fields
+        assert fields_of(read_frame(sealed(unknown + raw))) == fields
 
 
 def test_a_known_field_of_another_type_is_an_unknown_one() -> None:
     raw = b"\x09" + bytes(8) + b"\x38\x01"  # epoch as fixed64
-    assert read_frame(raw).final
-    assert generated_fields(pb.Frame.FromString(raw)) == fields_of(read_frame(raw))
+    assert parse_frame(raw).final
+    assert generated_fields(pb.Frame.FromString(raw)) == fields_of(read_frame(sealed(raw)))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,22 @@ def test_a_known_field_of_another_type_is_an_unknown_one() -> None:
 )
 def test_what_is_no_frame_is_refused(raw: bytes, message: str) -> None:
     with pytest.raises(RemoteProtocolError, match=message):
-        read_frame(raw)
+        read_frame(raw if len(raw) > FRAME_BYTES else sealed(raw))
+
+
+def test_a_flipped_bit_anywhere_is_noticed() -> None:
+    (raw,) = frames_of([bytes(range(40))], **PLAIN, digest=77, attempt=3, final=True)
+    for bit in range(8 * len(raw)):
+        hurt = bytearray(raw)
+        hurt[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BrokenStream, match="does not fit its checksum"):
+            read_frame(bytes(hurt))
+    for end in range(len(raw)):
+        with pytest.raises(BrokenStream):
+            read_frame(raw[:end])
+    for more in (b"\0", raw):
+        with pytest.raises(BrokenStream):
+            read_frame(raw + more)
 
 
 def test_any_bytes_are_read_as_the_generated_class_reads_them_or_refused() -> None:
@@ -184,7 +206,7 @@ def test_any_bytes_are_read_as_the_generated_class_reads_them_or_refused() -> No
                 mutated[rng.integers(0, len(mutated))] = rng.integers(0, 256)
             raw = bytes(mutated)
         try:
-            ours = read_frame(raw)
+            ours = parse_frame(raw)
         except RemoteProtocolError:
             continue
         try:

@@ -13,12 +13,15 @@ import pytest
 
 from saddlebag.algorithms import Judge, digest
 from saddlebag.algorithms.simulate import Stop
+from saddlebag.client.account import ClientLedger
+from saddlebag.client.calls import Calls
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError, PeerLost, SaddlebagError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
+from saddlebag.proto.seal import sealed
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import calls, shell
 from saddlebag.server import effects as events
@@ -214,12 +217,13 @@ def test_an_error_in_a_call(party: Callable[[], Party], call: str, error: Except
 
     async def visit(address: str) -> None:
         async with grpc.aio.insecure_channel(address) as channel:
-            join = channel.unary_unary(f"/{SERVICE}/Join", pb.JoinRequest.SerializeToString, pb.JoinReply.FromString)
-            ask = pb.JoinRequest(protocol=PROTOCOL, worker=0, recipe="{}", dimension=12)
-            metadata = () if call == "Join" else ((SESSION_KEY, (await join(ask)).session),)
+            join, ask = Calls(channel, ClientLedger()), pb.JoinRequest(protocol=PROTOCOL, worker=0, recipe="{}", dimension=12)
+            metadata: Any = ()
+            if call != "Join":
+                metadata = ((SESSION_KEY, (await join.ask("Join", ask, pb.JoinReply, 5)).session),)
             setattr(owner, name, failing(getattr(owner, name), error))
             make = channel.unary_stream if call == "Snapshot" else channel.unary_unary
-            raw = ask.SerializeToString() if call == "Join" else b""
+            raw = sealed(ask.SerializeToString() if call == "Join" else b"")
             answer = make(f"/{SERVICE}/{call}")(raw, metadata=metadata, timeout=5)
             assert await answer.code() == calls.status_of(StateError())
 

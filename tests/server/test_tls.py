@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -23,19 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.algorithms.problems import BilinearGame
-
-OPENSSL = shutil.which("openssl")
-pytestmark = pytest.mark.skipif(OPENSSL is None, reason="needs the openssl command to make certificates")
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = f"{OPENSSL} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=saddlebag"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command.split(), *names], check=True, capture_output=True)
-    return certificate, key
 
 
 @pytest.mark.parametrize("mutual", [False, True])

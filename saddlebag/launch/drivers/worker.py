@@ -64,6 +64,7 @@ def run_worker(
             "store": store,
             "give_up_s": give_up_s,
             "lease_s": recipe.server.lease_s,
+            "progress_s": recipe.server.progress_s,
             "configure": configure,
             "note": note,
             "phases": phases,

@@ -210,12 +210,14 @@ class ServerSection:
     Attributes:
         lease_s: seconds without a word after which a worker counts as lost.
         round_deadline_s: seconds after which a worker that is late with its uplink counts as lost, even if it is alive.
+        progress_s: seconds in which a message that was begun must go on; else its stream ends, and its worker sends it again.
         on_lost: "pause" waits for a lost worker, "drop" goes on without it and takes it back when it returns.
         address: HOST:PORT where the server listens; port 0 takes a free one.
     """
 
     lease_s: float = 10.0
     round_deadline_s: float = 3600.0
+    progress_s: float = 10.0
     on_lost: Literal["pause", "drop"] = "pause"
     address: str = "127.0.0.1:0"
 
@@ -224,6 +226,8 @@ class ServerSection:
             raise ConfigError(f"server.lease_s must be positive, got {self.lease_s}")
         if self.round_deadline_s < self.lease_s:
             raise ConfigError(f"server.round_deadline_s must be at least lease_s = {self.lease_s}, got {self.round_deadline_s}")
+        if not self.progress_s > 0:
+            raise ConfigError(f"server.progress_s must be positive, got {self.progress_s}")
         if self.on_lost not in ("pause", "drop"):
             raise ConfigError(f"server.on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
         parse_address(self.address, "server.address", listening=True)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)saddlebag/proto/v1/parameter_server.proto\x12\x12saddlebag.proto.v1\"\x80\x01\n\x0bJoinRequest\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06worker\x18\x02 \x01(\r\x12\x0e\n\x06recipe\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x03(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\r\x12\r\n\x05token\x18\x07 \x01(\t\"\xdc\x01\n\tJoinReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0e\n\x06resume\x18\x04 \x01(\x04\x12\r\n\x05\x66resh\x18\x05 \x01(\x08\x12\x13\n\x0b\x65poch_start\x18\x06 \x01(\x04\x12\x0f\n\x07session\x18\x07 \x01(\t\x12\x10\n\x08resolved\x18\x08 \x01(\t\x12\x0f\n\x07members\x18\t \x03(\r\x12\x0f\n\x07lease_s\x18\n \x01(\x01\x12\x18\n\x10\x63heckpoint_every\x18\x0b \x01(\r\x12\x0c\n\x04heal\x18\x0c \x01(\x08\"\xa4\x01\n\x05\x46rame\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\r\x12\x10\n\x08sequence\x18\x04 \x01(\r\x12\r\n\x05total\x18\x05 \x01(\x04\x12\x13\n\x06\x64igest\x18\x06 \x01(\x06H\x00\x88\x01\x01\x12\r\n\x05\x66inal\x18\x07 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x0f \x01(\x0c\x42\t\n\x07_digest\"\x11\n\x0fSnapshotRequest\"J\n\rSnapshotChunk\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x12\n\x10HeartbeatRequest\".\n\x0eHeartbeatReply\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\"\x1e\n\x0cLeaveRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0c\n\nLeaveReply2\x97\x03\n\x0fParameterServer\x12\x46\n\x04Join\x12\x1f.saddlebag.proto.v1.JoinRequest\x1a\x1d.saddlebag.proto.v1.JoinReply\x12\x44\n\x08\x45xchange\x12\x19.saddlebag.proto.v1.Frame\x1a\x19.saddlebag.proto.v1.Frame(\x01\x30\x01\x12T\n\x08Snapshot\x12#.saddlebag.proto.v1.SnapshotRequest\x1a!.saddlebag.proto.v1.SnapshotChunk0\x01\x12U\n\tHeartbeat\x12$.saddlebag.proto.v1.HeartbeatRequest\x1a\".saddlebag.proto.v1.HeartbeatReply\x12I\n\x05Leave\x12 .saddlebag.proto.v1.LeaveRequest\x1a\x1e.saddlebag.proto.v1.LeaveReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)saddlebag/proto/v1/parameter_server.proto\x12\x12saddlebag.proto.v1\"\x92\x01\n\x0bJoinRequest\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06worker\x18\x02 \x01(\r\x12\x0e\n\x06recipe\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\x04\x12\x0e\n\x06rounds\x18\x05 \x03(\x04\x12\r\n\x05\x65poch\x18\x06 \x01(\r\x12\r\n\x05token\x18\x07 \x01(\t\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\"\xee\x01\n\tJoinReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0e\n\x06resume\x18\x04 \x01(\x04\x12\r\n\x05\x66resh\x18\x05 \x01(\x08\x12\x13\n\x0b\x65poch_start\x18\x06 \x01(\x04\x12\x0f\n\x07session\x18\x07 \x01(\t\x12\x10\n\x08resolved\x18\x08 \x01(\t\x12\x0f\n\x07members\x18\t \x03(\r\x12\x0f\n\x07lease_s\x18\n \x01(\x01\x12\x18\n\x10\x63heckpoint_every\x18\x0b \x01(\r\x12\x0c\n\x04heal\x18\x0c \x01(\x08\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\"\xb6\x01\n\x05\x46rame\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\r\x12\x10\n\x08sequence\x18\x04 \x01(\r\x12\r\n\x05total\x18\x05 \x01(\x04\x12\x13\n\x06\x64igest\x18\x06 \x01(\x06H\x00\x88\x01\x01\x12\r\n\x05\x66inal\x18\x07 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x0f \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\x42\t\n\x07_digest\"#\n\x0fSnapshotRequest\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\"\\\n\rSnapshotChunk\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\"4\n\x10HeartbeatRequest\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\"`\n\x0eHeartbeatReply\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x04\x12\x0e\n\x06stream\x18\x04 \x01(\x08\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\"0\n\x0cLeaveRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\"\x1e\n\nLeaveReply\x12\x10\n\x08\x63hecksum\x18\x10 \x01(\x07\x32\x97\x03\n\x0fParameterServer\x12\x46\n\x04Join\x12\x1f.saddlebag.proto.v1.JoinRequest\x1a\x1d.saddlebag.proto.v1.JoinReply\x12\x44\n\x08\x45xchange\x12\x19.saddlebag.proto.v1.Frame\x1a\x19.saddlebag.proto.v1.Frame(\x01\x30\x01\x12T\n\x08Snapshot\x12#.saddlebag.proto.v1.SnapshotRequest\x1a!.saddlebag.proto.v1.SnapshotChunk0\x01\x12U\n\tHeartbeat\x12$.saddlebag.proto.v1.HeartbeatRequest\x1a\".saddlebag.proto.v1.HeartbeatReply\x12I\n\x05Leave\x12 .saddlebag.proto.v1.LeaveRequest\x1a\x1e.saddlebag.proto.v1.LeaveReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,23 +32,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saddlebag.proto.v1.paramete
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOINREQUEST']._serialized_start=66
-  _globals['_JOINREQUEST']._serialized_end=194
-  _globals['_JOINREPLY']._serialized_start=197
-  _globals['_JOINREPLY']._serialized_end=417
-  _globals['_FRAME']._serialized_start=420
-  _globals['_FRAME']._serialized_end=584
-  _globals['_SNAPSHOTREQUEST']._serialized_start=586
-  _globals['_SNAPSHOTREQUEST']._serialized_end=603
-  _globals['_SNAPSHOTCHUNK']._serialized_start=605
-  _globals['_SNAPSHOTCHUNK']._serialized_end=679
-  _globals['_HEARTBEATREQUEST']._serialized_start=681
-  _globals['_HEARTBEATREQUEST']._serialized_end=699
-  _globals['_HEARTBEATREPLY']._serialized_start=701
-  _globals['_HEARTBEATREPLY']._serialized_end=747
-  _globals['_LEAVEREQUEST']._serialized_start=749
-  _globals['_LEAVEREQUEST']._serialized_end=779
-  _globals['_LEAVEREPLY']._serialized_start=781
-  _globals['_LEAVEREPLY']._serialized_end=793
-  _globals['_PARAMETERSERVER']._serialized_start=796
-  _globals['_PARAMETERSERVER']._serialized_end=1203
+  _globals['_JOINREQUEST']._serialized_end=212
+  _globals['_JOINREPLY']._serialized_start=215
+  _globals['_JOINREPLY']._serialized_end=453
+  _globals['_FRAME']._serialized_start=456
+  _globals['_FRAME']._serialized_end=638
+  _globals['_SNAPSHOTREQUEST']._serialized_start=640
+  _globals['_SNAPSHOTREQUEST']._serialized_end=675
+  _globals['_SNAPSHOTCHUNK']._serialized_start=677
+  _globals['_SNAPSHOTCHUNK']._serialized_end=769
+  _globals['_HEARTBEATREQUEST']._serialized_start=771
+  _globals['_HEARTBEATREQUEST']._serialized_end=823
+  _globals['_HEARTBEATREPLY']._serialized_start=825
+  _globals['_HEARTBEATREPLY']._serialized_end=921
+  _globals['_LEAVEREQUEST']._serialized_start=923
+  _globals['_LEAVEREQUEST']._serialized_end=971
+  _globals['_LEAVEREPLY']._serialized_start=973
+  _globals['_LEAVEREPLY']._serialized_end=1003
+  _globals['_PARAMETERSERVER']._serialized_start=1006
+  _globals['_PARAMETERSERVER']._serialized_end=1413
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JoinRequest(_message.Message):
-    __slots__ = ("protocol", "worker", "recipe", "dimension", "rounds", "epoch", "token")
+    __slots__ = ("protocol", "worker", "recipe", "dimension", "rounds", "epoch", "token", "checksum")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class JoinRequest(_message.Message):
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     worker: int
     recipe: str
@@ -22,10 +23,11 @@ class JoinRequest(_message.Message):
     rounds: _containers.RepeatedScalarFieldContainer[int]
     epoch: int
     token: str
-    def __init__(self, protocol: _Optional[int] = ..., worker: _Optional[int] = ..., recipe: _Optional[str] = ..., dimension: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., epoch: _Optional[int] = ..., token: _Optional[str] = ...) -> None: ...
+    checksum: int
+    def __init__(self, protocol: _Optional[int] = ..., worker: _Optional[int] = ..., recipe: _Optional[str] = ..., dimension: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., epoch: _Optional[int] = ..., token: _Optional[str] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("protocol", "epoch", "round", "resume", "fresh", "epoch_start", "session", "resolved", "members", "lease_s", "checkpoint_every", "heal")
+    __slots__ = ("protocol", "epoch", "round", "resume", "fresh", "epoch_start", "session", "resolved", "members", "lease_s", "checkpoint_every", "heal", "checksum")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +40,7 @@ class JoinReply(_message.Message):
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
     HEAL_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     epoch: int
     round: int
@@ -50,10 +53,11 @@ class JoinReply(_message.Message):
     lease_s: float
     checkpoint_every: int
     heal: bool
-    def __init__(self, protocol: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., resume: _Optional[int] = ..., fresh: _Optional[bool] = ..., epoch_start: _Optional[int] = ..., session: _Optional[str] = ..., resolved: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., checkpoint_every: _Optional[int] = ..., heal: _Optional[bool] = ...) -> None: ...
+    checksum: int
+    def __init__(self, protocol: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., resume: _Optional[int] = ..., fresh: _Optional[bool] = ..., epoch_start: _Optional[int] = ..., session: _Optional[str] = ..., resolved: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., checkpoint_every: _Optional[int] = ..., heal: _Optional[bool] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("epoch", "round", "sender", "sequence", "total", "digest", "final", "attempt", "data")
+    __slots__ = ("epoch", "round", "sender", "sequence", "total", "digest", "final", "attempt", "data", "checksum")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +67,7 @@ class Frame(_message.Message):
     FINAL_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     round: int
     sender: int
@@ -72,42 +77,61 @@ class Frame(_message.Message):
     final: bool
     attempt: int
     data: bytes
-    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., sender: _Optional[int] = ..., sequence: _Optional[int] = ..., total: _Optional[int] = ..., digest: _Optional[int] = ..., final: _Optional[bool] = ..., attempt: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    checksum: int
+    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., sender: _Optional[int] = ..., sequence: _Optional[int] = ..., total: _Optional[int] = ..., digest: _Optional[int] = ..., final: _Optional[bool] = ..., attempt: _Optional[int] = ..., data: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("checksum",)
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    checksum: int
+    def __init__(self, checksum: _Optional[int] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
-    __slots__ = ("epoch", "round", "total", "data")
+    __slots__ = ("epoch", "round", "total", "data", "checksum")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     round: int
     total: int
     data: bytes
-    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., total: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    checksum: int
+    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., total: _Optional[int] = ..., data: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("frames", "checksum")
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    frames: int
+    checksum: int
+    def __init__(self, frames: _Optional[int] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
-    __slots__ = ("epoch", "round")
+    __slots__ = ("epoch", "round", "frames", "stream", "checksum")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     round: int
-    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+    frames: int
+    stream: bool
+    checksum: int
+    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., frames: _Optional[int] = ..., stream: _Optional[bool] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class LeaveRequest(_message.Message):
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "checksum")
     REASON_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    checksum: int
+    def __init__(self, reason: _Optional[str] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class LeaveReply(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("checksum",)
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    checksum: int
+    def __init__(self, checksum: _Optional[int] = ...) -> None: ...
