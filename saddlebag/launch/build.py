@@ -6,7 +6,10 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saddlebag.algorithms.auto_step import AutoStep
+from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import Compresses, HasProbability, HasStepSize, HasTensors
 from saddlebag.algorithms.networks.text import Sentences
 from saddlebag.algorithms.problems.division import divided
@@ -14,15 +17,16 @@ from saddlebag.algorithms.problems.estimate import estimate_constants, with_cons
 from saddlebag.algorithms.problems.rows import Dataset
 from saddlebag.algorithms.registry import make_method
 from saddlebag.algorithms.wrapped import unwrapped
+from saddlebag.compression import Dense, Draws, Grid
 from saddlebag.compression.base import Adaptive, jointly
 from saddlebag.errors import ConfigError, RemoteProtocolError
-from saddlebag.launch.counted import counted_probability
 from saddlebag.launch.data.cache import CACHE, Cache
 from saddlebag.launch.data.readers import read_data
 from saddlebag.launch.recipe.fields import at
 from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.recipe.sections import CompressorSection, MethodSection, parse_step_size
 from saddlebag.parameters import parameters_of
+from saddlebag.proto.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +37,16 @@ if TYPE_CHECKING:
     from saddlebag.compression.combinators.per_tensor import Tensor
     from saddlebag.launch.recipe.recipe import Recipe
 
-__all__ = ["apply_resolved", "build_method", "build_problem", "numbers_of", "resolve", "resolved_json", "step_number"]
+__all__ = [
+    "apply_resolved",
+    "build_method",
+    "build_problem",
+    "counted_probability",
+    "numbers_of",
+    "resolve",
+    "resolved_json",
+    "step_number",
+]
 
 _RESOLVED = ("step_size", "probability")
 
@@ -211,3 +224,20 @@ def apply_resolved(recipe: Recipe, text: str) -> Recipe:
         return dataclasses.replace(recipe, method=method)
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"the server's resolved settings are malformed: {error}") from error
+
+
+def counted_probability(up: Compressor, down: Compressor, dimension: int, sync_grid: float | None = None) -> float:
+    """The p at which ordinary messages and synchronisations cost the same, at most 1/2.
+
+    With K ~ 1/sqrt(p) iterations of c + p s bytes each, c + p s over sqrt(p) is smallest at p = c / s (Beznosikov et al. 2022
+    count the uplink only and take c from a formula). Here c and s are lengths of encoded messages, up and down together,
+    of a vector of normal entries: entropy coding and the downlink count.
+    """
+    x_D, draws = np.random.default_rng(0).standard_normal(dimension), Draws(0, 0, 0)
+
+    def num_bytes(message: Message) -> int:
+        return sum(memoryview(piece).nbytes for piece in encode(message))
+
+    ordinary = sum(num_bytes(Message((side.encode(x_D, draws),))) for side in (up, down))
+    full = Dense(x_D.astype(np.float32)) if sync_grid is None else Grid(step=sync_grid).encode(x_D, draws)
+    return min(0.5, ordinary / (2 * num_bytes(Message((full,)))))

@@ -6,8 +6,7 @@ import pytest
 
 from saddlebag.compression import Grid, Identity, RandK
 from saddlebag.errors import ConfigError
-from saddlebag.launch.build import apply_resolved, build_problem, resolve, resolved_json
-from saddlebag.launch.counted import counted_probability
+from saddlebag.launch.build import apply_resolved, build_problem, counted_probability, resolve, resolved_json
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 
 
