@@ -23,7 +23,7 @@ from saddlebag.launch.advice.model import GENTLE, Costs, Network, Prediction, Ve
 from saddlebag.launch.advice.vectors import synthetic
 from saddlebag.launch.recipe.plugins import REGISTRIES, find, load_plugins
 from saddlebag.launch.recipe.toml import inline
-from saddlebag.launch.results.table import print_table
+from saddlebag.launch.results.columns import print_table
 from saddlebag.launch.results.units import format_bytes, format_rate, format_short
 from saddlebag.proto.codec import decode, encode
 

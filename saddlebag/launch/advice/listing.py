@@ -24,7 +24,7 @@ from saddlebag.errors import SaddlebagError
 from saddlebag.launch.advice.examples import example_of, settings_of
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
 from saddlebag.launch.recipe.toml import inline
-from saddlebag.launch.results.table import print_table
+from saddlebag.launch.results.columns import print_table
 from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:

@@ -30,6 +30,10 @@ PROGRESS, WAITING = "progress.json", "waiting.txt"
 """Where a server says how far it is, and for whom it waits, in its folder."""
 
 
+_MOST_MERITS = 128  # that a slope is taken from
+_FEW_MERITS = 4
+
+
 class Progress(NamedTuple):
     """Rounds and iterations done."""
 
@@ -87,31 +91,72 @@ class Pace:
     def __init__(self) -> None:
         self._first: tuple[Progress, float] | None = None
         self._last: tuple[Progress, float] | None = None
+        self._merits: list[tuple[float, float]] = []  # rounds, and the logarithm of the first merit there
 
     @property
     def progress(self) -> Progress | None:
         """The last word."""
         return self._last[0] if self._last else None
 
-    def tell(self, progress: Progress) -> None:
-        """Hear how far the run is; what is no news, or is computed again after a crash, is passed over."""
+    @property
+    def began_s(self) -> float | None:
+        """When the first word came, on the clock of `time.monotonic`."""
+        return self._first[1] if self._first else None
+
+    def tell(self, progress: Progress, merit: float | None = None) -> None:
+        """Hear how far the run is; what is no news, or is computed again after a crash, is passed over.
+
+        Args:
+            progress: rounds and iterations done.
+            merit: the first one there, if it was due.
+        """
         if self._last is None or progress.round > self._last[0].round:
             self._last = (progress, time.monotonic())
             self._first = self._first or self._last
+        if merit is not None and 0 < merit < math.inf and (not self._merits or progress.round > self._merits[-1][0]):
+            self._merits.append((progress.round, math.log(merit)))
+            if len(self._merits) > _MOST_MERITS:  # means of two say as much
+                pairs = zip(self._merits[::2], self._merits[1::2], strict=False)
+                self._merits = [((first[0] + second[0]) / 2, (first[1] + second[1]) / 2) for first, second in pairs]
 
     def rounds_per_s(self) -> float | None:
         """Up to the last word; None before two."""
         return self._rate("round")
 
     def left_s(self, stop: Stop) -> float | None:
-        """Seconds to the first limit on rounds or iterations, at this pace; None where there is none, or no pace yet."""
-        found = []
+        """Seconds to the end as it looks now; None where nobody can tell.
+
+        That is the first limit on rounds or iterations, at the pace so far, or the target, on the line through the merit's
+        logarithm over the later half of the rounds. A merit that does not fall has no such line, and the limits, which may
+        be hours away or never come, are not told in its place.
+        """
+        found: list[float] = []
         for unit, limit in (("round", stop.max_rounds), ("iteration", stop.max_iterations)):
             rate = self._rate(unit)
             if self._last is not None and limit is not None and rate:
-                progress, told_s = self._last
-                found.append((limit - getattr(progress, unit)) / rate - (time.monotonic() - told_s))
-        return max(0.0, min(found)) if found else None
+                found.append((limit - getattr(self._last[0], unit)) / rate)
+        if stop.merit is not None:
+            rounds, pace = self._rounds_to(stop.merit), self._rate("round")
+            if rounds is None or not pace:
+                return None
+            found.append(rounds / pace)
+        if not found or self._last is None:
+            return None
+        return max(0.0, min(found) - (time.monotonic() - self._last[1]))
+
+    def _rounds_to(self, target: float) -> float | None:
+        """Rounds from the last word until the merit is there, by least squares; None if it does not fall."""
+        known = self._merits
+        later = known[len(known) // 2 :] if len(known) > _FEW_MERITS else known
+        if len(later) < 2 or self._last is None:
+            return None
+        middle, height = sum(rounds for rounds, _ in later) / len(later), sum(log for _, log in later) / len(later)
+        moved = sum((rounds - middle) * (log - height) for rounds, log in later)
+        slope = moved / sum((rounds - middle) * (rounds - middle) for rounds, _ in later)
+        if not slope < 0:
+            return None
+        there: float = middle + (math.log(target) - height) / slope
+        return max(0.0, there - self._last[0].round)
 
     def _rate(self, unit: str) -> float | None:
         if self._first is None or self._last is None:

@@ -131,6 +131,7 @@ def job_result(
         "merits": dict(lines[-1].record.merits) if lines else dict(start),
         "at_target": _facts_of(hit) if hit else None,
         "elapsed_s": round(lines[-1].elapsed_s, 3) if lines else 0.0,
+        "start_s": round(facts.get("start_s", 0.0), 3),
         "rounds_per_s": _rate(lines),
     }
 
@@ -180,6 +181,7 @@ _SUMMARISED = (
     "down_bytes",
     "at_target",
     "elapsed_s",
+    "start_s",
     "rounds_per_s",
     "digest",
 )

@@ -9,26 +9,39 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 
 from saddlebag.algorithms.simulate import Record, Stop
+from saddlebag.launch.results.columns import Column, fitted, print_columns
 from saddlebag.launch.results.progress import Pace, Progress
-from saddlebag.launch.results.units import format_bytes, format_time
+from saddlebag.launch.results.units import format_bytes, format_merit, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["Board", "print_summary", "print_table"]
+    from rich.table import Table
+
+__all__ = ["Board", "print_summary"]
 
 _BAR_WIDTH = 12
-_WIDEST = 10_000  # characters; any table fits
 _PER_SECOND = 8  # redraws
 _SAY_EVERY_S = 30.0  # without a terminal
+_LIVE = (  # columns, what they are worth where it is narrow, and whether they begin at the left
+    ("method", None, True),
+    ("progress", 6, True),
+    ("iteration", 1, False),
+    ("rounds", 7, False),
+    ("merit", None, False),
+    ("up", 5, False),
+    ("down", 4, False),
+    ("rounds/s", 2, False),
+    ("start", 0, False),
+    ("time", 3, False),
+    ("left", 8, False),
+)
 _STATES = {"waiting": "dim", "running": "cyan", "merit": "green", "diverged": "red"}
 _WORDS = {"merit": "reached", "max_rounds": "round limit", "max_iterations": "iteration limit"}
 
@@ -42,7 +55,7 @@ class _Row:
     start_merit: float = math.nan
     record: Record | None = None
     began_s: float = 0.0
-    ended_s: float | None = None
+    times: tuple[float, float] | None = None  # until the first round, and of the rounds, of a method that has ended
     pace: Pace = dataclasses.field(default_factory=Pace)
     said_s: float = 0.0
     waiting: str = ""  # for whom, if for anybody
@@ -53,10 +66,12 @@ class _Row:
     def merit(self) -> float:
         return next(iter(self.record.merits.values())) if self.record else self.start_merit
 
-    def elapsed_s(self) -> float:
-        if self.state == "waiting":
-            return 0.0
-        return (self.ended_s or time.monotonic()) - self.began_s
+    def seconds(self) -> tuple[float, float]:
+        """Until the first round, and since."""
+        if self.times is not None or self.state == "waiting":
+            return self.times or (0.0, 0.0)
+        now, first = time.monotonic(), self.pace.began_s
+        return (now - self.began_s, 0.0) if first is None else (first - self.began_s, now - first)
 
     @property
     def counts(self) -> Progress | None:
@@ -71,7 +86,7 @@ class _Row:
 
     def left(self, stop: Stop) -> str:
         left_s = self.pace.left_s(stop) if self.state == "running" else None
-        return "" if left_s is None else format_time(left_s)
+        return "" if left_s is None else f"~{format_time(left_s)}"
 
 
 class Board:
@@ -112,7 +127,7 @@ class Board:
         self._merit, row.start_merit = next(iter(start.items()))
         row.state, row.began_s = "running", time.monotonic()
         row.said_s = row.began_s
-        self._say(f"{label}: running")
+        self._say(f"{label}: starting {self._workers} workers")
 
     def observer(self, label: str) -> Callable[[Record], None]:
         """What to call with each record of a method."""
@@ -120,7 +135,7 @@ class Board:
 
         def observe(record: Record) -> None:
             row.record = record
-            row.pace.tell(Progress(record.round, record.iteration))
+            row.pace.tell(Progress(record.round, record.iteration), row.merit)
 
         return observe
 
@@ -154,16 +169,13 @@ class Board:
     def end(self, label: str, result: Mapping[str, Any]) -> None:
         """A method has ended."""
         row = self._rows[label]
-        row.state, row.ended_s = result["reason"], time.monotonic()
+        row.state, row.times = result["reason"], _times(result, result["elapsed_s"])
         if row.began_s == 0.0:  # finished in an earlier run
-            row.began_s = row.ended_s - result["elapsed_s"]
             row.start_merit = next(iter(result["start"].values()))
             counts = (result["rounds"], result["iterations"], result["merits"], result["up_bytes"], result["down_bytes"])
             row.record = Record(*counts)
-        words = _WORDS.get(row.state, row.state)
-        self._say(
-            f"{label}: {words}, {self._merit} {row.merit:.1e} after {result['rounds']} rounds, {format_time(row.elapsed_s())}"
-        )
+        words, merit = _WORDS.get(row.state, row.state), format_merit(self._merit, row.merit)
+        self._say(f"{label}: {words}, {self._merit} {merit} after {result['rounds']:,} rounds, {format_time(row.times[1])}")
 
     def _say(self, text: str) -> None:
         if not self._quiet and self._live is None:
@@ -171,25 +183,24 @@ class Board:
             sys.stderr.flush()
 
     def _table(self) -> Table:
-        table = _new_table(self._title)
-        waits = [f"{row.label}: {row.waiting}" for row in self._rows.values() if row.waiting and row.state == "running"]
-        table.caption = escape("\n".join([f"merit: {self._merit}; up and down: bytes of each worker", *waits]))
-        table.add_column("method", no_wrap=True)
-        table.add_column("progress")
-        for column in ("iteration", "rounds", "merit", "up", "down", "rounds/s", "time", "left"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in self._rows.values():
-            table.add_row(*self._cells(row), style=_STATES.get(row.state))
-        return table
+        rows = [*self._rows.values()]
+        waits = [f"{row.label}: {row.waiting}" for row in rows if row.waiting and row.state == "running"]
+        caption = escape("\n".join([f"merit: {self._merit}; up and down: bytes of each worker", *waits]))
+        cells = zip(*map(self._cells, rows), strict=True)
+        columns = [Column(head, [*column], worth, left=left) for (head, worth, left), column in zip(_LIVE, cells, strict=True)]
+        styles = [_STATES.get(row.state) for row in rows]
+        return fitted(columns, self._console.width, title=self._title, caption=caption, styles=styles)
 
     def _cells(self, row: _Row) -> list[Any]:
-        bar = ProgressBar(total=1.0, completed=self._progress(row), width=_BAR_WIDTH)
         counts, record = row.counts, row.record
+        bar: Any = ProgressBar(total=1.0, completed=self._progress(row), width=_BAR_WIDTH)
+        if row.state == "running" and counts is None:
+            bar = f"starting {self._workers} workers"
         done = [f"{counts.iteration:,}", f"{counts.round:,}"] if counts else ["", ""]
         sizes = [format_bytes(size / self._workers) for size in (record.up_bytes, record.down_bytes)] if record else ["", ""]
-        merit = "" if math.isnan(row.merit) else f"{row.merit:.1e}"
-        seconds = "" if row.state == "waiting" else format_time(row.elapsed_s())
-        return [escape(row.label), bar, *done, merit, *sizes, row.rate(), seconds, row.left(self._stop)]
+        merit = "" if math.isnan(row.merit) else format_merit(self._merit, row.merit)
+        seconds = ["", ""] if row.state == "waiting" else [*map(format_time, row.seconds())]
+        return [escape(row.label), bar, *done, merit, *sizes, row.rate(), *seconds, row.left(self._stop)]
 
     def _progress(self, row: _Row) -> float:
         """The largest part of any limit that is used up: of the way to the target on a log scale, or of the rounds."""
@@ -207,65 +218,57 @@ class Board:
 def _line(row: _Row, merit: str, stop: Stop) -> str:
     """How a running method goes, for a log."""
     counts, rate, left = row.counts, row.rate(), row.left(stop)
-    parts = [f"round {counts.round:,}" if counts else "starting", f"{merit} {row.merit:.1e}"]
+    parts = [f"round {counts.round:,}" if counts else "starting", f"{merit} {format_merit(merit, row.merit)}"]
     parts += [f"{rate} rounds/s"] if rate else []
     return ", ".join([*parts, f"{left} left"] if left else parts)
 
 
-def _new_table(title: str) -> Table:
-    return Table(
-        title=escape(title),
-        title_justify="left",
-        title_style="bold",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+def _times(job: Mapping[str, Any], elapsed_s: float) -> tuple[float, float]:
+    """Seconds until the first round, and of the rounds, of a result and a time since its begin."""
+    start_s = min(job.get("start_s") or 0.0, elapsed_s)
+    return start_s, elapsed_s - start_s
 
 
 def print_summary(values: Mapping[str, Any]) -> None:
     """The table at the end: what each method needed, and the saving; without a target also the other merits at the end."""
-    target, merit, workers = values["target"], values["merit"], values["workers"]
-    others = [] if target else [name for name in values["jobs"][0]["merits"] if name != merit]
-    table = _new_table(values["title"])
-    table.caption = escape(f"merit: {merit}; up and down: bytes of each worker" + (f" until {target:.0e}" if target else ""))
-    table.add_column("method", no_wrap=True)
-    for column in ("outcome", "merit", *others, "iterations", "rounds", "up", "down", "time"):
-        table.add_column(escape(column), justify="right", no_wrap=True)
-    for job in values["jobs"]:
-        hit = job["at_target"]
-        last = {**job, "iteration": job["iterations"], "round": job["rounds"], "merit": job["merits"][merit]}
-        at = hit or last
-        sizes = [format_bytes(at[key] / workers) for key in ("up_bytes", "down_bytes")]
-        outcome = "reached" if hit else _WORDS.get(job["reason"], job["reason"])
-        merits = [f"{value:.1e}" for value in (at["merit"], *(job["merits"][name] for name in others))]
-        counts = (f"{at['iteration']:,}", f"{at['round']:,}")
-        table.add_row(escape(job["label"]), outcome, *merits, *counts, *sizes, format_time(at["elapsed_s"]))
-    console = print_table(table)
-    for saved in values["savings"]:
-        console.print(_saving_line(values["jobs"][0]["label"], saved, merit), soft_wrap=True)
+    target, merit, workers, jobs = values["target"], values["merit"], values["workers"], values["jobs"]
+    others = [] if target else [name for name in jobs[0]["merits"] if name != merit]
+    ends = [
+        job["at_target"] or {**job, "iteration": job["iterations"], "round": job["rounds"], "merit": job["merits"][merit]}
+        for job in jobs
+    ]
+    times = [_times(job, at["elapsed_s"]) for job, at in zip(jobs, ends, strict=True)]
+    outcomes = ["reached" if job["at_target"] else _WORDS.get(job["reason"], job["reason"]) for job in jobs]
+    columns = [
+        Column("method", [escape(job["label"]) for job in jobs], left=True),
+        Column("outcome", outcomes, 5),
+        Column("merit", [format_merit(merit, at["merit"]) for at in ends]),
+        *(Column(name, [format_merit(name, job["merits"][name]) for job in jobs], 3) for name in others),
+        Column("iterations", [f"{at['iteration']:,}" for at in ends], 2),
+        Column("rounds", [f"{at['round']:,}" for at in ends], 6),
+        *(Column(side, [format_bytes(at[f"{side}_bytes"] / workers) for at in ends], 7) for side in ("up", "down")),
+        Column("time", [format_time(rounds_s) for _, rounds_s in times], 4),
+        Column("start", [format_time(start_s) if start_s else "" for start_s, _ in times], 1),
+    ]
+    about = f"merit: {merit}; up and down: bytes of each worker" + (f" until {target:.0e}" if target else "")
+    print_columns(columns, title=values["title"], caption=escape(about))
+    if values["savings"]:
+        _print_savings(jobs[0]["label"], merit, values["savings"])
 
 
-def _saving_line(label: str, saved: Mapping[str, Any], merit: str) -> str:
-    against = f"{escape(label)} against {escape(saved['baseline'])}"
-    if saved["merit"] is None:
-        return f"{against}: no {merit} that both reach"
-    ratios = (
-        f"[bold]{_ratio(saved['up'])}[/] bytes up, [bold]{_ratio(saved['down'])}[/] down, {_ratio(saved['total'])} in total"
-    )
-    return f"{against} to {merit} {saved['merit']:.1e}: {ratios}"
+def _print_savings(label: str, merit: str, savings: Sequence[Mapping[str, Any]]) -> None:
+    """How many times fewer bytes the method needs than each baseline."""
+    goals = [format_merit(merit, saved["merit"]) if saved["merit"] else f"no {merit} that both reach" for saved in savings]
+    columns = [
+        Column(f"{label} against", [escape(saved["baseline"]) for saved in savings], left=True),
+        Column(f"to {merit}", goals, 0),
+        *(
+            Column(side, [_ratio(saved[side]) if saved["merit"] else "" for saved in savings], worth)
+            for side, worth in (("up", 1), ("down", 2), ("total", None))
+        ),
+    ]
+    print_columns(columns)
 
 
 def _ratio(value: float) -> str:
     return f"{value:.1f}x fewer" if value >= 1 else f"{1 / value:.1f}x more"
-
-
-def print_table(table: Table) -> Console:
-    """Print a table at its full width where there is no terminal to limit it; returns the console for what follows."""
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no width
-        wide = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-        console = Console(highlight=False, width=max(console.width, wide))
-    console.print(table)
-    return console

@@ -6,7 +6,17 @@ import re
 
 from saddlebag.errors import ConfigError
 
-__all__ = ["byte_unit", "format_bytes", "format_rate", "format_short", "format_time", "parse_rate", "parse_seconds"]
+__all__ = [
+    "byte_unit",
+    "format_bytes",
+    "format_merit",
+    "format_rate",
+    "format_short",
+    "format_time",
+    "is_rate",
+    "parse_rate",
+    "parse_seconds",
+]
 
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -28,6 +38,26 @@ def format_bytes(num_bytes: float) -> str:
     if unit == "B":
         return f"{value:.0f} B"
     return f"{value:.{max(0, 2 - (value >= 10) - (value >= 100))}f} {unit}"
+
+
+def is_rate(merit: str) -> bool:
+    """Whether a merit is a part of a whole, such as `robust_error`: wrong answers among all.
+
+    Example:
+        >>> is_rate("clean_error"), is_rate("relative_error")
+        (True, False)
+    """
+    return merit.endswith("_error") and not merit.startswith("relative_")
+
+
+def format_merit(merit: str, value: float) -> str:
+    """A rate in per cent, any other merit with two digits.
+
+    Example:
+        >>> format_merit("robust_error", 0.1296), format_merit("relative_error", 7.61e-7)
+        ('13.0 %', '7.6e-07')
+    """
+    return f"{100 * value:.1f} %" if is_rate(merit) else f"{value:.1e}"
 
 
 def format_time(seconds: float) -> str:

@@ -45,9 +45,40 @@ def test_pace_counts_from_the_first_word_and_passes_old_ones_over(clock: list[fl
     assert pace.rounds_per_s() == 2.0
     assert pace.left_s(stop) == 15 / 1.0 - 4, "the limit on iterations comes first, and 4 s have passed since the last word"
     assert pace.left_s(Stop(max_rounds=100)) == 70 / 2.0 - 4
-    assert pace.left_s(Stop(merit=1e-3)) is None
+    assert pace.left_s(Stop(merit=1e-3)) is None, "nothing is known of the merit"
     clock[0] += 1000
     assert pace.left_s(stop) == 0
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_what_is_left_follows_the_merits_slope(clock: list[float], noise: float) -> None:
+    """A factor of ten every 1,000 rounds at 100 rounds a second, from 1 to 1e-6: 60 s, of which 40 s are over."""
+    pace, stop = Pace(), Stop(merit=1e-6, max_rounds=1_000_000)
+    for number in range(401):
+        wobble = 10 ** (noise * (-1) ** number)
+        pace.tell(Progress(10 * number, 10 * number), 10 ** (-number / 100) * wobble)
+        clock[0] += 0.1
+    assert pace.left_s(stop) == pytest.approx(20.0, rel=0.01 if not noise else 0.1)
+    assert pace.left_s(Stop(merit=1e-6, max_rounds=4_500)) == pytest.approx(4.9, abs=0.01), "a limit that comes before"
+    assert pace.left_s(Stop(max_rounds=14_000)) == pytest.approx(99.9, abs=0.01)
+
+
+@pytest.mark.parametrize("merits", [[1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 3.0, 4.0], [1.0]])
+def test_nothing_is_said_to_be_left_of_a_merit_that_does_not_fall(clock: list[float], merits: list[float]) -> None:
+    pace = Pace()
+    for number, merit in enumerate(merits):
+        pace.tell(Progress(number, number), merit)
+        clock[0] += 1
+    assert pace.left_s(Stop(merit=1e-6, max_rounds=20_000)) is None
+
+
+def test_a_long_history_is_thinned(clock: list[float]) -> None:
+    pace = Pace()
+    for number in range(10_000):
+        pace.tell(Progress(number, number), 10 ** (-number / 10_000))
+        clock[0] += 0.01
+    assert len(pace._merits) <= 128
+    assert pace.left_s(Stop(merit=1e-2)) == pytest.approx(100.0, rel=0.01)
 
 
 def test_words_are_spaced(clock: list[float]) -> None:
@@ -85,7 +116,7 @@ def test_a_run_whose_merits_are_never_due_tells_how_it_goes(
     board = Board(["extragradient"], stop=recipe.stop, workers=2, title="")
     run(recipe, tmp_path / "out", board)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "extragradient: running"
+    assert lines[0] == "extragradient: starting 2 workers"
     assert "extragradient: round limit, relative_error" in lines[-1]
     told = [line for line in lines if line.startswith("extragradient: round ") and "rounds/s" in line]
     assert lines[1].startswith("extragradient: round "), "long before the only evaluation, at the end"
@@ -115,4 +146,6 @@ def test_for_whom_a_run_waits_stands_in_the_log_and_below_the_table(
     tell("")
     assert board._table().caption == "merit: merit; up and down: bytes of each worker"
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["masha1: running", *["masha1: round 7 waits 3 s for worker 1 [gone]"] * 2], "at once, and every 30 s"
+    assert lines == ["masha1: starting 2 workers", *["masha1: round 7 waits 3 s for worker 1 [gone]"] * 2], (
+        "at once, and every 30 s"
+    )
