@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         make_problem,
         simulate,
     )
+    from saddlebag.launch.link.joining import join
     from saddlebag.launch.results.outcome import Outcome
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "check_compressor",
     "check_learner",
     "check_method",
+    "join",
     "list_compressors",
     "list_learners",
     "list_methods",
@@ -112,6 +114,7 @@ _WHERE = {
     "check_compressor": "compression",
     "check_learner": "algorithms.groupwise",
     "check_method": "algorithms",
+    "join": "launch.link.joining",
 }
 """Public name -> the module that has it; errors are in `errors`, makers, listers and `simulate` in `launch.api`."""
 

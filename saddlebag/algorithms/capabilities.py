@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.payload import Vector
 
 __all__ = [
+    "BringsCompressors",
     "Compresses",
     "Divisible",
     "Foresees",
@@ -30,6 +31,7 @@ __all__ = [
     "HasTexts",
     "HasTokenizer",
     "IsLate",
+    "LinkedProgram",
     "OnDevice",
     "Reads",
     "RunsOnDevice",
@@ -121,6 +123,15 @@ class WritesItself(Protocol):
     def save_pretrained(self, path: Any) -> Any: ...
 
 
+@runtime_checkable
+class LinkedProgram(Protocol):
+    """Its workers are programs of somebody else: F_m(z) is z less where worker m's own steps lead from there."""
+
+    @property
+    def averaged(self) -> int:
+        """How many coordinates, the last ones, are no parameters: they are averaged as they are."""
+
+
 # -- operators -----------------------------------------------------------------------------------------------------------
 
 
@@ -195,3 +206,10 @@ class Sends(Protocol):
     """A method's factory without compressors says in a few words what travels; `saddlebag list methods` shows it."""
 
     sends: str
+
+
+@runtime_checkable
+class BringsCompressors(Protocol):
+    """A method's factory that knows which compressors it is for, where a recipe names none: "up" and "down", as tables."""
+
+    compressors: Mapping[str, Mapping[str, Any]]

@@ -46,6 +46,8 @@ class WorkerCore:
         self._operator, self._start_D, self._seed = operator, start_D, seed
         self.members: tuple[int, ...] = ()  # of the epoch, once they are known
         self.ahead: Callable[[Vector, Draws], None] | None = None
+        self.starts_alike = True  # as the server; else a run's start comes from it, too
+        self.placed = True  # whether the present boundary is one of the run's, not just where this worker would begin
         self.begin_run(0)
 
     @property
@@ -66,6 +68,12 @@ class WorkerCore:
     def begin_run(self, epoch: int) -> None:
         """Start an epoch that begins with the run."""
         self.begin(epoch, 0, self.method.init_replica(self._start_D))
+
+    def adopt(self, method: AnyMethod, seed: int) -> None:
+        """Take method and seed of a server of which nothing was known; a run that has not begun begins anew."""
+        self.method, self._seed = method, seed
+        if (self.epoch, self.round) == (0, 0):
+            self.begin_run(0)
 
     def heal(self, replica: Any) -> None:
         """Take the server's replica at the current boundary; what this worker has sent stays as it was."""

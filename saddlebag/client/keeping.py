@@ -52,7 +52,7 @@ class Keeper:
         """The boundaries of the present epoch whose states it holds, ascending."""
         core, store = self._core, self._store
         saved = [round_ for round_ in store.rounds() if store.facts(round_).get("epoch") == core.epoch] if store else []
-        return sorted({*saved, core.round})
+        return sorted({*saved, *((core.round,) if core.placed else ())})
 
     def go_to(self, position: Position) -> bool:
         """Bring the core to where the server says; True when that takes the server's snapshot.
@@ -70,7 +70,7 @@ class Keeper:
             core.restore(*self._store.load(position.resume))
         if self._store is not None:
             self._store.forget_after(position.resume)
-        return position.heal or (position.fresh and position.epoch_start > 0)
+        return position.heal or (position.fresh and (position.epoch_start > 0 or not core.starts_alike))
 
     def take_snapshot(self, position: Position, replica: Any, *, every: int) -> bool:
         """Go on from the server's replica; True when it is to be saved at once.

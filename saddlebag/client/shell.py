@@ -24,7 +24,7 @@ from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
 from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import LEASE_S, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import Frame, frames_of, read_frame
-from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY
+from saddlebag.proto.handshake import DONE, PROTOCOL, SESSION_KEY
 from saddlebag.proto.pace import Pace, Patience
 from saddlebag.proto.probe import probe
 from saddlebag.proto.streaming import Assembly, StreamDecoder
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from saddlebag.proto.address import Address
     from saddlebag.proto.reader import Buffer
 
-__all__ = ["WorkerShell"]
+__all__ = ["Leaving", "WorkerShell"]
 
 _THREAD_ABOVE_S = 0.02
 """A step that took longer runs in a thread the next time, so that heartbeats go out meanwhile."""
@@ -47,6 +47,10 @@ _BEAT_AGAIN_S = 0.2
 _TICK_S = 0.5
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
+
+
+class Leaving(Exception):
+    """Raised by an operator that will say nothing more: its worker leaves the run to the others."""
 
 
 class WorkerShell:
@@ -65,12 +69,16 @@ class WorkerShell:
         configure: Callable[[str], None] = lambda resolved: None,
         note: Callable[[str], None] = lambda text: None,
         phases: Phases | None = None,
+        leaving: Callable[[], bool] = lambda: False,
+        apart: bool = False,
     ) -> None:
         self._core, self._recipe, self._token, self._store = core, recipe, token, store
         self._keeper = Keeper(core, store)
         self._give_up_s, self._lease_s, self._configure, self._note = give_up_s, lease_s, configure, note
         self._refusals, self._patience, self._calls = Refusals(), Patience(progress_s), Patience(progress_s)
         self._pace = Pace(self._patience)  # of the stream that is open
+        self._leaving, self._apart = leaving, apart
+        self._known: Any = None  # the session of the last join
         self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
         self._checkpoint_every = 0
@@ -119,9 +127,14 @@ class WorkerShell:
 
     async def _session(self, channel: grpc.aio.Channel, met: Callable[[], None]) -> bool:
         """Join and exchange rounds until the run ends (True) or the stream does (False)."""
+        if self._known is not None and self._leaving():  # whoever ended the last stream still knows the session
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                known = Calls(channel, self.ledger, self._known)
+                await known.ask("Leave", pb.LeaveRequest(reason=DONE), pb.LeaveReply, _LEAVE_S)
+                return True
         reply = await self._join(channel)
         met()
-        session = ((SESSION_KEY, reply.session),)
+        session = self._known = ((SESSION_KEY, reply.session),)
         calls = Calls(channel, self.ledger, session)
         if self._keeper.go_to(reply) and not await self._take_snapshot(calls, reply):
             return False
@@ -139,6 +152,9 @@ class WorkerShell:
                 began_s = self.phases.begin()
                 try:
                     step = await self._step()
+                except Leaving:
+                    await calls.ask("Leave", pb.LeaveRequest(reason=DONE), pb.LeaveReply, _LEAVE_S)
+                    return True
                 except NotFiniteError as error:
                     self._note(f"worker {self._core.worker} at round {self._core.round}: {error}")
                     try:
@@ -199,7 +215,7 @@ class WorkerShell:
         if reply.protocol != PROTOCOL:
             raise ConfigError(f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; take one release")
         self._configure(reply.resolved)
-        core.members = tuple(reply.members)
+        core.members, core.placed = tuple(reply.members), True
         self._checkpoint_every = reply.checkpoint_every
         return reply
 
@@ -253,7 +269,8 @@ class WorkerShell:
             self._core.ensure_stepped()
             return None
         begin = time.perf_counter()
-        result = await asyncio.to_thread(self._core.step) if self._step_s > _THREAD_ABOVE_S else self._core.step()
+        slow = self._apart or self._step_s > _THREAD_ABOVE_S
+        result = await asyncio.to_thread(self._core.step) if slow else self._core.step()
         self._step_s = time.perf_counter() - begin
         return result
 

@@ -27,6 +27,7 @@ from saddlebag.compression.combinators.schedule import decay, schedule, schedule
 from saddlebag.compression.compressors.bernoulli import Bernoulli
 from saddlebag.compression.compressors.block_top_k import BlockTopK
 from saddlebag.compression.compressors.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
+from saddlebag.compression.compressors.chunk_top_k import ChunkTopK
 from saddlebag.compression.compressors.dithering import Dithering
 from saddlebag.compression.compressors.grid import Grid
 from saddlebag.compression.compressors.half import Cast, StochasticBfloat16
@@ -45,6 +46,7 @@ from saddlebag.compression.draws import EVERYONE, SERVER, Draws, stratified_subs
 from saddlebag.compression.error_feedback import feed_back, track
 from saddlebag.compression.mean import Mean, Sum
 from saddlebag.compression.payload import (
+    Codebook,
     Concat,
     Dense,
     Flat,
@@ -78,6 +80,8 @@ __all__ = [
     "BlockInt8",
     "BlockTopK",
     "Cast",
+    "ChunkTopK",
+    "Codebook",
     "Compressor",
     "Concat",
     "Contractive",

@@ -13,6 +13,7 @@ from saddlebag.compression.combinators.schedule import decay, schedule
 from saddlebag.compression.compressors.bernoulli import Bernoulli
 from saddlebag.compression.compressors.block_top_k import BlockTopK
 from saddlebag.compression.compressors.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
+from saddlebag.compression.compressors.chunk_top_k import ChunkTopK
 from saddlebag.compression.compressors.dithering import Dithering
 from saddlebag.compression.compressors.grid import Grid
 from saddlebag.compression.compressors.half import Cast, StochasticBfloat16
@@ -41,6 +42,7 @@ CATALOGUE: dict[str, Callable[..., Compressor]] = {
     "block_top_k": BlockTopK,
     "budget": budget,
     "cast": Cast,
+    "chunk_top_k": ChunkTopK,
     "compose": compose,
     "decay": decay,
     "dithering": Dithering,

@@ -4,8 +4,9 @@
     Half           float16 or bfloat16
     PowersOfTwo    sign and exponent only (9 bits)
     Levels         small whole numbers times a scale for each block: every quantiser's output
+    Codebook       one of a few values of the block each: cluster means
 
-Shapes: D = coordinates, B = blocks.
+Shapes: D = coordinates, B = blocks, C = values of a codebook.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from saddlebag.errors import NotFiniteError
 
-__all__ = ["Dense", "Flat", "Half", "Index", "Levels", "PowersOfTwo", "Spacing", "Vector", "require_finite"]
+__all__ = ["Codebook", "Dense", "Flat", "Half", "Index", "Levels", "PowersOfTwo", "Spacing", "Vector", "require_finite"]
 
 Vector: TypeAlias = npt.NDArray[np.floating[Any]]
 Index: TypeAlias = npt.NDArray[np.int64]
@@ -139,4 +140,36 @@ def _dyadic(level_R: npt.NDArray[np.signedinteger[Any]]) -> Vector:
     return unit_R
 
 
-Flat: TypeAlias = Dense | Half | PowersOfTwo | Levels
+@dataclasses.dataclass(frozen=True, eq=False)
+class Codebook:
+    """Every coordinate is one of the few values of its block of consecutive coordinates.
+
+    Attributes:
+        code_D: int8, shape (D,), numbers of values, from 0 to C - 1.
+        value_BC: float32, shape (ceil(D / block), C).
+        block: coordinates that share their values; the last block may be shorter.
+    """
+
+    code_D: npt.NDArray[np.int8]
+    value_BC: npt.NDArray[np.float32]
+    block: int
+
+    @property
+    def dimension(self) -> int:
+        return len(self.code_D)
+
+    @functools.cached_property
+    def value_D(self) -> Vector:
+        """The values, float64, shape (D,)."""
+        place_D = np.arange(self.dimension) // self.block * self.value_BC.shape[1] + self.code_D
+        value_D: Vector = self.value_BC.reshape(-1).take(place_D).astype(np.float64)
+        return value_D
+
+    def dense(self) -> Vector:
+        return self.value_D.copy()
+
+    def add_to(self, out_D: Vector) -> None:
+        np.add(out_D, self.value_D, out=out_D)
+
+
+Flat: TypeAlias = Dense | Half | PowersOfTwo | Levels | Codebook

@@ -20,10 +20,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.compression.flat import Dense, Flat, Half, Index, Levels, PowersOfTwo, Spacing, Vector, require_finite
+from saddlebag.compression.flat import Codebook, Dense, Flat, Half, Index, Levels, PowersOfTwo, Spacing, Vector, require_finite
 from saddlebag.compression.support import Scheme, Scope, Support
 
 __all__ = [
+    "Codebook",
     "Concat",
     "Dense",
     "Flat",

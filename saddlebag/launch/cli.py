@@ -22,6 +22,7 @@ from saddlebag.launch.commands.doctor import doctor
 from saddlebag.launch.commands.echo import echo
 from saddlebag.launch.commands.explain import explain, schema
 from saddlebag.launch.commands.groupwise import groupwise
+from saddlebag.launch.commands.host import host
 from saddlebag.launch.commands.inspect_compressor import inspect
 from saddlebag.launch.commands.list import list_
 from saddlebag.launch.commands.new import new
@@ -70,6 +71,7 @@ for _command in (
     echo,
     explain,
     groupwise,
+    host,
     inspect,
     list_,
     new,

@@ -2,7 +2,7 @@
 
 A part is one layout byte and a body whose length follows from the dimension that the schema announces:
 
-    1 to 3, 7, 8, 32 to 63   flat (`flat_coding.py`)
+    1 to 3, 7 to 9, 16 to 18, 32 to 63, 96 to 127   flat (`flat_coding.py`)
     4                        Sparse: varint K, index set (`index_coding.py`), a flat part over K coordinates
     5, 6                     Seeded, subset, own or common: varint K, a flat part over K coordinates
     13, 14                   Seeded, strata, own or common: the same

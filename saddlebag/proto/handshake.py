@@ -8,13 +8,25 @@ from typing import Any
 
 from saddlebag.errors import ConfigError
 
-__all__ = ["PROTOCOL", "SESSION_KEY", "JoinAnswer", "JoinAsk", "other_version", "recipe_difference", "require_same_recipe"]
+__all__ = [
+    "DONE",
+    "PROTOCOL",
+    "SESSION_KEY",
+    "JoinAnswer",
+    "JoinAsk",
+    "other_version",
+    "recipe_difference",
+    "require_same_recipe",
+]
 
 PROTOCOL = 2
 """Version of the wire protocol; another one is refused at the door. Since 2 every message ends with its checksum."""
 SESSION_KEY = "saddlebag-session"
 """Metadata key of the session that a join gave out."""
 
+
+DONE = "done"
+"""Reason of a leave: this worker has had enough, the others go on; when the last one says so, the run is over."""
 
 _LONGEST_VALUE = 200  # characters of a value in a message
 

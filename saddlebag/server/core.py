@@ -23,6 +23,7 @@ from saddlebag.errors import BrokenStream, NotFiniteError, RemoteProtocolError
 from saddlebag.proto.checkpoint import restoring
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import read_frame
+from saddlebag.proto.handshake import DONE
 from saddlebag.proto.pace import Patience
 from saddlebag.server import effects as ef
 from saddlebag.server.gather import Gather
@@ -253,10 +254,15 @@ class ServerCore(RunState):
             self.ledger.up.repeated += self._gather.abandon(worker)
 
     def leave(self, worker: int, reason: str, now: float) -> list[Effect]:
-        """A worker will not come back; when its operator has diverged, the run is over."""
+        """A worker will not come back; when its operator has diverged, or it was the last one to be done, the run is over."""
         self.roster.leave(worker)
         if reason == DIVERGED:
             return self._diverge()
+        if reason == DONE and not self.finished:
+            left = tuple(member for member in self.members if member != worker)
+            if left and worker in self.members:
+                return self._new_epoch(left, f"worker {worker} is done; going on with {len(left)}", now)
+            return [] if left else self._end_here(DONE)
         return self._give_up([worker], f"worker {worker} left", now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -309,11 +315,16 @@ class ServerCore(RunState):
 
     def _diverge(self) -> list[Effect]:
         """End the run at the present boundary: the round under way cannot be completed."""
-        if self.finished:
-            return []
+        return [] if self.finished else self._end_here(DIVERGED)
+
+    def _end_here(self, reason: str) -> list[Effect]:
+        """End the run at the present boundary, whatever is under way."""
         self._waste_round()
-        self.finished, self.cut_short = DIVERGED, True
-        return [*self._observe(self._overflow(self.round, self.replica)), ef.Finished(DIVERGED, announced=False)]
+        self.finished, self.cut_short = reason, True
+        effects: list[Effect] = [*self._observe(self._overflow(self.round, self.replica))]
+        if reason != DIVERGED and self.settings.checkpoint_every:
+            effects.append(capture(self))
+        return [*effects, ef.Finished(reason, announced=False)]
 
     def _observe(self, verdict: Verdict) -> list[Effect]:
         """The record of the present boundary, where merits were due."""

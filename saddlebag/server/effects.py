@@ -46,6 +46,7 @@ class ServerSettings:
         on_lost: "pause" waits for a lost worker, "drop" goes on without it.
         checkpoint_every: rounds between checkpoints of all processes; 0 for none.
         log_bytes: memory for downlinks kept for workers that come back.
+        repeatable: whether a worker without state can compute the rounds since the start again; somebody's program cannot.
     """
 
     num_workers: int
@@ -59,6 +60,7 @@ class ServerSettings:
     on_lost: Literal["pause", "drop"] = "pause"
     checkpoint_every: int = 0
     log_bytes: int = 64 << 20
+    repeatable: bool = True
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:

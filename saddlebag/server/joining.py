@@ -25,7 +25,8 @@ def can_start_fresh(run: RunState, worker: int) -> bool:
     """Whether a worker without state can begin at the start of the epoch, without a new one."""
     if worker not in run.members:
         return False
-    return run.round == run.epoch_start or (run.epoch == 0 and run.log.start(run.round) == 0)
+    begins = run.round == run.epoch_start
+    return begins or (run.settings.repeatable and run.epoch == 0 and run.log.start(run.round) == 0)
 
 
 def answer(run: RunState, session: str, resume: int, *, fresh: bool, heal: bool) -> JoinAnswer:

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from saddlebag.compression import (
     BlockTopK,
     Cast,
+    ChunkTopK,
     Compressor,
     Draws,
     Grid,
@@ -33,6 +34,8 @@ DETERMINISTIC: list[Compressor] = [
     TopK(fraction=0.3),
     TopK(fraction=1.0),
     BlockTopK(block=3, fraction=0.5),
+    ChunkTopK(chunk=3, k=2, group=2),
+    ChunkTopK(chunk=MOST, k=MOST),
     SampledTopK(fraction=0.3, sample=MOST),  # the sample is everything
     NearestInt8(),
     NearestInt8(block=3),

@@ -50,6 +50,7 @@ EVERY: list[tuple[str, dict[str, Any]]] = [
     ("budget", {"of": "low_rank", "budget_bytes": 600}),
     ("cast", {}),
     ("cast", {"dtype": "float16"}),
+    ("chunk_top_k", {"chunk": 4, "k": 2, "group": 2}),
     ("compose", {"sparsifier": TOP, "values": {"name": "nearest_int8"}}),
     ("compose", {"sparsifier": TOP, "values": {"name": "natural"}}),
     ("compose", {"sparsifier": RAND, "values": {"name": "dithering", "levels": 4}}),

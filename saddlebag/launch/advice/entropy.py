@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.compression import Concat, Dense, Half, Levels, LowRank, Payload, PowersOfTwo, Seeded, Sparse, Total
+from saddlebag.compression import Codebook, Concat, Dense, Half, Levels, LowRank, Payload, PowersOfTwo, Seeded, Sparse, Total
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,6 +60,11 @@ def _(payload: PowersOfTwo) -> float:
 @entropy_bits.register
 def _(payload: Levels) -> float:
     return entropy_of(payload.level_D) + 32.0 * len(payload.scale_B)
+
+
+@entropy_bits.register
+def _(payload: Codebook) -> float:
+    return entropy_of(payload.code_D) + 32.0 * payload.value_BC.size
 
 
 @entropy_bits.register

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.simulate import Record
 
-__all__ = ["server"]
+__all__ = ["printer", "server"]
 
 _PRINT_EVERY_S = 2.0
 
@@ -51,7 +51,7 @@ def server(recipe: Path, sets: list[str], out: Path | None, tls: Tls, insecure: 
         folder,
         security=tls.server(insecure=insecure),
         note=note,
-        observe=_printer(loaded.workers),
+        observe=printer(loaded.workers),
         listening=lambda bound: note(f"serving {loaded.label} to {loaded.workers} workers at {bound}; results in {folder}"),
         **given,  # address, resume, force, token
     )
@@ -59,7 +59,7 @@ def server(recipe: Path, sets: list[str], out: Path | None, tls: Tls, insecure: 
     note(f"finished ({result['reason']}): {name} {value:.2e} after {result['rounds']:,} rounds")
 
 
-def _printer(num_workers: int) -> Callable[[Record], None]:
+def printer(num_workers: int) -> Callable[[Record], None]:
     """An observer that prints a record now and then."""
     from saddlebag.launch.results.units import format_bytes
 

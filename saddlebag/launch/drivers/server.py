@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from saddlebag.launch.recipe.recipe import Recipe
     from saddlebag.server.core import ServerCore
 
-__all__ = ["run_server"]
+__all__ = ["run_server", "serve_job"]
 
 
 class _TidyStore(CheckpointStore):
@@ -74,35 +74,56 @@ def run_server(
         address, security = address or recipe.server.address, security or ServerSecurity()
         require_free(address, security, has_token=bool(token))
         tune_process()
-        job = Job.lead(recipe, "grpc", out=out)
-        judge = _TimedJudge(job.judge(watch=lambda *seen: kept.outputs.watch(*seen)))  # opened below
-        core = job.server_core(time.monotonic(), judge=judge, token=token)
-        kept = _Kept(job, core, out, resume=resume)
-        begin = time.monotonic()
+        ways: dict[str, Any] = {"token": token, "resume": resume, "note": note, "observe": observe, "listening": listening}
+        return serve_job(Job.lead(recipe, "grpc", out=out), out, address, security, **ways)
 
-        def record(line: Record) -> None:
-            kept.outputs.record(line, evaluate_s=judge.seconds)
-            observe(line)
 
-        waiting = functools.partial(write_waiting, out / WAITING)
-        shell = ServerShell(core, store=kept.store, observe=record, note=note, waiting=waiting)
-        with kept:
-            asyncio.run(_serve(shell, address, security, kept, listening))
-        result = job.result(
-            driver="grpc",
-            reason=core.finished,
-            rounds=core.round,
-            replica=core.replica,
-            up_bytes=core.ledger.up.payload,
-            down_bytes=core.down_bytes,
-            elapsed_s=time.monotonic() - begin,
-            ledger=core.ledger.as_dict(),
-            start_s=(shell.first_end_s or begin) - begin,
-            server_s=shell.work_s - judge.seconds,
-            evaluate_s=judge.seconds,
-        )
-        write_atomically(out / RESULT, (json.dumps(result, indent=2) + "\n").encode())
-        return result
+def serve_job(
+    job: Job,
+    out: Path,
+    address: str,
+    security: ServerSecurity,
+    *,
+    token: str,
+    resume: bool,
+    note: Callable[[str], None],
+    observe: Callable[[Record], None],
+    listening: Callable[[str], None],
+    **settings: Any,
+) -> dict[str, Any]:
+    """Serve a job until its end, in a folder that this process owns; `settings` replace some of `ServerSettings`.
+
+    Raises:
+        ConfigError, StateError: as `run_server`.
+    """
+    judge = _TimedJudge(job.judge(watch=lambda *seen: kept.outputs.watch(*seen)))  # opened below
+    core = job.server_core(time.monotonic(), judge=judge, token=token, **settings)
+    kept = _Kept(job, core, out, resume=resume)
+    begin = time.monotonic()
+
+    def record(line: Record) -> None:
+        kept.outputs.record(line, evaluate_s=judge.seconds)
+        observe(line)
+
+    waiting = functools.partial(write_waiting, out / WAITING)
+    shell = ServerShell(core, store=kept.store, observe=record, note=note, waiting=waiting)
+    with kept:
+        asyncio.run(_serve(shell, address, security, kept, listening))
+    result = job.result(
+        driver="grpc",
+        reason=core.finished,
+        rounds=core.round,
+        replica=core.replica,
+        up_bytes=core.ledger.up.payload,
+        down_bytes=core.down_bytes,
+        elapsed_s=time.monotonic() - begin,
+        ledger=core.ledger.as_dict(),
+        start_s=(shell.first_end_s or begin) - begin,
+        server_s=shell.work_s - judge.seconds,
+        evaluate_s=judge.seconds,
+    )
+    write_atomically(out / RESULT, (json.dumps(result, indent=2) + "\n").encode())
+    return result
 
 
 class _Kept:

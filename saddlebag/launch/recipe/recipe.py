@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from saddlebag.algorithms.registry import takes_compressors
+from saddlebag.algorithms.registry import default_compressors, takes_compressors
 from saddlebag.algorithms.simulate import Stop
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.recipe import toml
@@ -31,7 +31,7 @@ from saddlebag.parameters import parameters_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Driver", "Recipe", "load_recipe", "recipe_from_dict"]
+__all__ = ["Driver", "Recipe", "load_recipe", "method_table", "read_method", "recipe_from_dict"]
 
 Driver = Literal["grpc", "simulate", "collective"]
 
@@ -143,9 +143,9 @@ class Recipe:
                 table[key] = {k: v for k, v in dataclasses.asdict(section).items() if v is not None}
         if self.data is not None:
             table["data"] = self.data.to_dict()
-        table["method"] = _method_table(self.method)
+        table["method"] = method_table(self.method)
         if self.baselines:
-            table["baseline"] = [_method_table(method) for method in self.baselines]
+            table["baseline"] = [method_table(method) for method in self.baselines]
         return table
 
     def to_toml(self) -> str:
@@ -153,7 +153,8 @@ class Recipe:
         return toml.dump(self.to_dict())
 
 
-def _method_table(method: MethodSection) -> dict[str, Any]:
+def method_table(method: MethodSection) -> dict[str, Any]:
+    """The table that `read_method` reads back, with all parameters that were given."""
     table: dict[str, Any] = {"name": method.name, "label": method.label}
     accepted = parameters_of(find("methods", method.name, "method.name"))
     table |= {key: getattr(method, key) for key in ("step_size", "probability") if key in accepted}
@@ -206,8 +207,8 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
     baselines = table.get("baseline", [])
     if not isinstance(baselines, list):
         raise ConfigError("baseline must be a list of tables; write [[baseline]]")
-    methods = [_read_method(table["method"], "method")]
-    methods += [_read_method(baseline, f"baseline.{number}") for number, baseline in enumerate(baselines)]
+    methods = [read_method(table["method"], "method")]
+    methods += [read_method(baseline, f"baseline.{number}") for number, baseline in enumerate(baselines)]
     main, *rest = _label(methods)
     return Recipe(problem=_read_problem(table["problem"]), method=main, baselines=tuple(rest), **plain, **sections)
 
@@ -267,7 +268,12 @@ def _read_element(element: Any, path: str) -> Any:
     return {key: _read_inner(value, join(path, key)) for key, value in element.items()}
 
 
-def _read_method(value: object, path: str) -> MethodSection:
+def read_method(value: object, path: str) -> MethodSection:
+    """The section in a table; `path` is the table's, for messages.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type.
+    """
     table = read_table(value, path)
     name = _read_name(table, path)
     factory = find("methods", name, f"{path}.name")
@@ -284,7 +290,8 @@ def _read_method(value: object, path: str) -> MethodSection:
     if isinstance(values.get("probability"), int) and not isinstance(values["probability"], bool):
         values["probability"] = float(values["probability"])
     if compresses:
-        values |= {side: _read_compressor(table.get(side, {}), join(path, side)) for side in ("up", "down")}
+        usual = default_compressors(name)
+        values |= {side: _read_compressor(table.get(side, usual.get(side, {})), join(path, side)) for side in ("up", "down")}
     label = table.get("label", "")
     if not isinstance(label, str):
         raise ConfigError(f"{path}.label must be text, got {label!r}")

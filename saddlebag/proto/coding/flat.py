@@ -5,6 +5,8 @@
     7, 8       Half, float16 or bfloat16: 2 D bytes
     9          PowersOfTwo: the signs, one byte for the coding of levels, the exponents less 127 as levels
     16, 17     Half, float16 or bfloat16: two squeezed planes of bytes (`planes.py`)
+    18         Codebook: varint block, one byte for the number of values C (1 to 127), the values of each block as float32, one
+               byte for the coding of levels, the codes as levels
     32 to 63   Levels: [varint block,] a float32 scale for each block, the levels
     96 to 127  the same with bfloat16 scales
 
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from saddlebag.compression import Dense, Flat, Half, Levels, PowersOfTwo, Spacing, require_finite
+from saddlebag.compression import Codebook, Dense, Flat, Half, Levels, PowersOfTwo, Spacing, require_finite
 from saddlebag.errors import LocalProtocolError, NotFiniteError, RemoteProtocolError
 from saddlebag.proto.coding.levels import decode_levels, encode_levels
 from saddlebag.proto.coding.planes import decode_planes, encode_planes
@@ -34,7 +36,7 @@ __all__ = ["DENSE", "decode_flat", "encode_flat", "finite", "is_flat"]
 
 DENSE32, DENSE64, POWERS = 1, 2, 3
 FLOAT16, BFLOAT16, CODED_POWERS = 7, 8, 9
-FLOAT16_PLANES, BFLOAT16_PLANES = 16, 17
+FLOAT16_PLANES, BFLOAT16_PLANES, CODEBOOK = 16, 17, 18
 LEVELS = 32
 _CODING, _DYADIC, _BLOCKS, _SHORT = 0b111, 0b1000, 0b10000, 0b1000000  # within a layout byte of levels
 _HALVES: dict[int, tuple[Literal["float16", "bfloat16"], bool]] = {
@@ -49,6 +51,7 @@ _KNOWN = {
     DENSE64,
     POWERS,
     CODED_POWERS,
+    CODEBOOK,
     *_HALVES,
     *range(LEVELS, LEVELS + 32),
     *range(LEVELS | _SHORT, (LEVELS | _SHORT) + 32),
@@ -58,6 +61,7 @@ DENSE: dict[int, np.dtype[np.floating[Any]]] = {DENSE32: np.dtype("<f4"), DENSE6
 """The layouts whose body is the values themselves, and their type."""
 _F4, _U2, _U1 = np.dtype("<f4"), np.dtype("<u2"), np.dtype("u1")
 _BIAS = 127  # of float32's exponents
+_MOST_LETTERS = 127  # values of a codebook: codes are int8
 
 
 def is_flat(layout: int) -> bool:
@@ -82,6 +86,8 @@ def encode_flat(value: Flat) -> Iterator[Buffer]:
             yield _encode_powers(value_D)
         case Levels():
             yield _encode_levels(value)
+        case Codebook():
+            yield _encode_codebook(value)
         case _:
             raise LocalProtocolError(f"no layout for a payload of type {type(value).__name__}")
 
@@ -121,6 +127,18 @@ def _encode_levels(value: Levels) -> bytes:
     return header + ((bits_B >> 16).astype(_U2) if short else bits_B).tobytes() + body
 
 
+def _encode_codebook(value: Codebook) -> bytes:
+    blocks, letters = value.value_BC.shape
+    if blocks != -(-value.dimension // value.block) or not 1 <= letters <= _MOST_LETTERS:
+        raise LocalProtocolError(
+            f"{value.dimension} codes in blocks of {value.block} have 1 to {_MOST_LETTERS} values for each block, "
+            f"got {value.value_BC.shape}"
+        )
+    coding, body = encode_levels(value.code_D)
+    head = bytes((CODEBOOK,)) + varint(value.block) + bytes((letters,))
+    return head + value.value_BC.astype(_F4).tobytes() + bytes((coding,)) + body
+
+
 def decode_flat(reader: Reader, layout: int, dimension: int) -> Flat:
     """The flat payload here, whose layout byte has been read.
 
@@ -133,6 +151,8 @@ def decode_flat(reader: Reader, layout: int, dimension: int) -> Flat:
         return _decode_powers(reader, layout, dimension)
     if layout in _HALVES:
         return _decode_half(reader, layout, dimension)
+    if layout == CODEBOOK:
+        return _decode_codebook(reader, dimension)
     if layout not in _KNOWN:
         raise RemoteProtocolError(f"layout {layout} where values are expected")
     return _decode_levels(reader, layout, dimension)
@@ -171,6 +191,19 @@ def _decode_levels(reader: Reader, layout: int, dimension: int) -> Levels:
         raise RemoteProtocolError(f"a scale must not be negative, got {scale_B.min()}")
     level_D = decode_levels(reader, layout & _CODING, dimension)
     return Levels(level_D, scale_B, block, Spacing.DYADIC if layout & _DYADIC else Spacing.LINEAR)
+
+
+def _decode_codebook(reader: Reader, dimension: int) -> Codebook:
+    block = reader.size(1, max(dimension, 1), "the block of a codebook")
+    letters = reader.byte()
+    if not 1 <= letters <= _MOST_LETTERS:
+        raise RemoteProtocolError(f"a codebook has 1 to {_MOST_LETTERS} values, got {letters}")
+    blocks = -(-dimension // block)
+    value_BC = finite(reader.array(blocks * letters, _F4)).reshape(blocks, letters)
+    code_D = decode_levels(reader, reader.byte(), dimension)
+    if len(code_D) and not (code_D.min() >= 0 and code_D.max() < letters):
+        raise RemoteProtocolError(f"codes must lie in [0, {letters}), got {code_D.min()} to {code_D.max()}")
+    return Codebook(code_D.astype(np.int8), value_BC, block)
 
 
 def finite(value_D: Vector) -> Vector:

@@ -135,3 +135,31 @@ class LeaveReply(_message.Message):
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     checksum: int
     def __init__(self, checksum: _Optional[int] = ...) -> None: ...
+
+class OfferPiece(_message.Message):
+    __slots__ = ("protocol", "terms", "token", "total", "data", "worker", "checksum")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    terms: str
+    token: str
+    total: int
+    data: bytes
+    worker: int
+    checksum: int
+    def __init__(self, protocol: _Optional[int] = ..., terms: _Optional[str] = ..., token: _Optional[str] = ..., total: _Optional[int] = ..., data: _Optional[bytes] = ..., worker: _Optional[int] = ..., checksum: _Optional[int] = ...) -> None: ...
+
+class OfferReply(_message.Message):
+    __slots__ = ("wanted", "taken", "checksum")
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    wanted: bool
+    taken: bool
+    checksum: int
+    def __init__(self, wanted: _Optional[bool] = ..., taken: _Optional[bool] = ..., checksum: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,42 @@
+"""Checkpoints that stay in memory: a worker's last boundaries, for a server that comes back one or two rounds younger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.errors import StateError
+from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, superfluous
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore(CheckpointStore):
+    """A store without a folder: states are immutable, so it holds them and copies nothing."""
+
+    def __init__(self, keep: int = WORKER_KEEPS) -> None:
+        self._kept: dict[int, tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]] = {}
+        self._most = keep
+
+    def rounds(self) -> list[int]:
+        return sorted(self._kept)
+
+    def save(self, round_: int, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        self._kept[round_] = dict(arrays), dict(meta)
+        for old in superfluous(self._kept, round_, self._most):
+            del self._kept[old]
+
+    def load(self, round_: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        if round_ not in self._kept:
+            raise StateError(f"this worker does not hold the boundary of round {round_}")
+        return self._kept[round_]
+
+    def facts(self, round_: int) -> dict[str, Any]:
+        return self.load(round_)[1]
+
+    def forget_after(self, round_: int) -> None:
+        self._kept = {kept: state for kept, state in self._kept.items() if kept <= round_}
