@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.launch.build import build_problem, resolve
+from saddlebag.launch.drivers.process import require_few
 from saddlebag.launch.drivers.simulated import run_simulated
 from saddlebag.launch.ownership import owned
 from saddlebag.launch.recipe.plugins import find
@@ -34,6 +35,8 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
         DataError: the data are missing or malformed.
     """
     require_kept(recipe, recipe.driver)
+    if recipe.driver != "simulate":
+        require_few(recipe.workers)
     if recipe.output.tensorboard:
         require_tensorboard()
     with contextlib.ExitStack() as stack:

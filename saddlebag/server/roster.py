@@ -121,7 +121,11 @@ class Roster:
     def closed(self, worker: int, now: float, *, broken: bool) -> None:
         """Its stream has ended; `broken` unless the server has ended it."""
         seat = self._seats[worker]
-        seat.streams, seat.seen, seat.broke = False, now, now if broken else None
+        seat.streams = False
+        if broken:
+            seat.broke = now
+        else:
+            seat.seen, seat.broke = now, None
 
     def missed(self, workers: Iterable[int], lease_s: float) -> list[Missed]:
         """What is known of workers that a round waits for."""
@@ -132,7 +136,8 @@ class Roster:
         if not seat.came:
             return Missed(worker, "has not come", seat.seen, max(START_S, lease_s))
         if seat.broke is not None:
-            return Missed(worker, BROKEN, seat.broke, min(GRACE_S, lease_s))
+            left_s = seat.seen + lease_s - seat.broke  # a machine that fell silent has used its lease when pings end the stream
+            return Missed(worker, BROKEN, seat.broke, max(0.0, min(GRACE_S, left_s)))
         return Missed(worker, "last heard of", seat.seen, lease_s)
 
     def first_note(self, workers: list[int]) -> bool:

@@ -28,12 +28,19 @@ def waiting_words(round_: int, opened: float, missed: Sequence[Missed], settings
     """
     if not missed:
         return ""
-    named = "; ".join(_one(each, settings, now) for each in missed[:_NAMED])
-    more = f"; and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
-    return f"round {round_:,} waits {now - opened:.0f} s for {named}{more}"
+    alike: dict[str, list[int]] = {}
+    for each in missed:
+        alike.setdefault(_state(each, settings, now), []).append(each.worker)
+    named = "; ".join(f"{_named(workers)} ({state})" for state, workers in alike.items())
+    return f"round {round_:,} waits {now - opened:.0f} s for {named}"
 
 
-def _one(missed: Missed, settings: ServerSettings, now: float) -> str:
+def _named(workers: Sequence[int]) -> str:
+    more = f" and {len(workers) - _NAMED} more" if len(workers) > _NAMED else ""
+    return f"worker {', '.join(map(str, workers[:_NAMED]))}{more}"
+
+
+def _state(missed: Missed, settings: ServerSettings, now: float) -> str:
     silent_s = now - missed.since
     left_s = max(0.0, missed.patience_s - silent_s)
     since = f"{missed.why} {silent_s:.0f} s {'since the start' if missed.why == 'has not come' else 'ago'}"
@@ -43,7 +50,7 @@ def _one(missed: Missed, settings: ServerSettings, now: float) -> str:
         until = "until it comes back"
     else:
         until = f"taken for lost in {left_s:.0f} s"
-    return f"worker {missed.worker} ({since}; {until})"
+    return f"{since}; {until}"
 
 
 class Vigil:

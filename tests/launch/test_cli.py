@@ -209,6 +209,8 @@ def test_a_method_that_diverges_is_reported(saddlebag: Any, recipe: Path, tmp_pa
     ("sets", "message"),
     [
         (["methd.name=x"], "methd is no known key; did you mean 'method'?"),
+        (["workers=5000", "driver=grpc"], "workers = 5,000 would be as many processes on this machine, at most 1,024"),
+        (["workers=5000", "driver=collective"], "workers = 5,000 would be as many processes on this machine"),
         (["stop.every=often"], "stop.every must be a whole number, got 'often'"),
         (["method.up={name='top_k', k=1}"], "method: masha1 needs an unbiased compressor up, got TopK(k=1"),
         (["method.name=masha2"], "method: masha2 needs a contractive compressor up, got RandK(k=4"),

@@ -10,7 +10,7 @@ from saddlebag.errors import ConfigError
 from saddlebag.proto.handshake import JoinAsk
 from saddlebag.proto.token import rank_token
 from saddlebag.server.effects import ServerSettings
-from saddlebag.server.roster import GRACE_S, START_S, RankTaken, Roster, admit
+from saddlebag.server.roster import BROKEN, GRACE_S, START_S, RankTaken, Roster, admit
 
 LEASE_S = 10.0
 SETTINGS = ServerSettings(num_workers=4, seed=1, recipe='{"seed":1}', token="secret")
@@ -89,6 +89,16 @@ def test_a_broken_stream_is_evidence_and_a_heartbeat_is_stronger() -> None:
     assert lost(roster, 10.1) == [0]
     assert lost(roster, 15.2) == [0, 2]
     assert lost(roster, 16.3) == [0, 1, 2, 3]
+
+
+def test_a_stream_that_pings_have_ended_gives_no_second_lease() -> None:
+    roster = Roster(1, 0.0)
+    roster.sit(0, "s", 0.0)
+    roster.opened(0)
+    roster.see(0, 20.0)
+    roster.closed(0, 29.8, broken=True)
+    (missed,) = roster.missed([0], LEASE_S)
+    assert (missed.why, missed.since + missed.patience_s) == (BROKEN, pytest.approx(30.0))
 
 
 def test_a_rank_that_never_came_has_a_minute() -> None:

@@ -28,8 +28,9 @@ def test_for_whom_since_when_and_until_when() -> None:
     assert waiting_words(7, 90.0, [silent], DROP, 100.0) == (
         "round 7 waits 10 s for worker 3 (last heard of 4 s ago; 6 s more, then the run goes on without it)"
     )
-    assert waiting_words(7, 90.0, [dataclasses.replace(broken, worker=rank) for rank in range(6)], PAUSE, 100.0).endswith(
-        "; and 2 more"
+    all_broken = [dataclasses.replace(broken, worker=rank) for rank in range(6)]
+    assert waiting_words(7, 90.0, all_broken, PAUSE, 100.0) == (
+        "round 7 waits 10 s for worker 0, 1, 2, 3 and 2 more (its stream broke 2 s ago; until it comes back)"
     )
     assert waiting_words(7, 90.0, [], PAUSE, 100.0) == ""
 

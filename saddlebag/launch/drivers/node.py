@@ -17,6 +17,7 @@ from saddlebag.algorithms.problems.division import part_of
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import build_problem
 from saddlebag.launch.drivers.place import Place, end_with_agent, here
+from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def run_node(
         ConfigError: torchrun did not start this, the number is out of range, or the problem cannot be divided.
         PeerLost: there is no server, or a rank of this node is gone.
     """
+    parse_address(address, "the server's address")
     place = here()
     worker = _number(worker, place, recipe)
     end_with_agent()

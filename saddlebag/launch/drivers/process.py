@@ -8,10 +8,28 @@ import os
 import sys
 import threading
 
-__all__ = ["tune_process", "watch_parent"]
+from saddlebag.errors import ConfigError
+
+__all__ = ["MOST_PROCESSES", "require_few", "tune_process", "watch_parent"]
 
 _SWITCH_INTERVAL_S = 2e-4  # threads of gRPC wait this long for the interpreter, not the default 5 ms
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+
+MOST_PROCESSES = 1024
+"""Workers that `saddlebag run` starts on one machine at most, each of them a process."""
+
+
+def require_few(workers: int) -> None:
+    """Refuse to start more processes than a machine bears.
+
+    Raises:
+        ConfigError: the recipe has more workers than `MOST_PROCESSES`.
+    """
+    if workers > MOST_PROCESSES:
+        raise ConfigError(
+            f"workers = {workers:,} would be as many processes on this machine, at most {MOST_PROCESSES:,} are started; "
+            "--driver simulate has them in one"
+        )
 
 
 def tune_process() -> None:
