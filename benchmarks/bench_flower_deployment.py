@@ -44,7 +44,7 @@ output = ""
 
 PROBLEM = """
 import numpy as np
-from saddlebag.algorithms.problems.registry import PROBLEMS
+from saddlebag.algorithms.problems import PROBLEMS
 
 
 class Separable:

@@ -12,6 +12,7 @@ from saddlebag.algorithms.base import (
     identity_prox,
     restarted,
 )
+from saddlebag.algorithms.catalogue import CATALOGUE
 from saddlebag.algorithms.check import check_method
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.methods.compressed_extragradient import CompressedExtragradient, compressed_extragradient
@@ -123,3 +124,5 @@ __all__ = [
     "unpack",
     "vr_diana_sgda",
 ]
+
+METHODS.update(CATALOGUE)

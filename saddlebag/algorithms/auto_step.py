@@ -32,9 +32,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
-import numpy as np
-
-from saddlebag.algorithms.methods.one_part import check_step
+from saddlebag.algorithms.base import check_step, square
 from saddlebag.algorithms.participation import Selective
 from saddlebag.algorithms.wrapped import Wrapped
 from saddlebag.errors import ConfigError
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Problem, ReplicaState
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["AutoStep", "Pace", "Paced", "Steerable", "StepSize", "Strain", "automatic", "optimistic_strain", "square"]
+__all__ = ["AutoStep", "Pace", "Paced", "Steerable", "StepSize", "Strain", "automatic", "optimistic_strain"]
 
 StepSize: TypeAlias = float | str | None
 """A number, "auto" or "auto from NUMBER" (with the first step), or None for the step of the theory."""
@@ -61,11 +59,6 @@ _SETTLED_ROUNDS = 2  # in so many rounds in a row,
 _LONGEST_FILLING = 256  # or after so many iterations, when the news are noise that will not end
 _WAITING, _SEARCHING, _TRACKING = range(3)
 _NONE = -1.0
-
-
-def square(x_D: Vector) -> float:
-    """|x|^2 by numpy's pairwise sum, whose bits depend on neither threads nor BLAS: replicas must agree on it."""
-    return float(np.square(x_D).sum())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+
 from saddlebag.compression import Draws, Mean, Payload, Vector
+from saddlebag.errors import ConfigError
 
 __all__ = [
     "Constants",
@@ -30,8 +33,11 @@ __all__ = [
     "Prox",
     "ReplicaState",
     "Restartable",
+    "check_step",
     "identity_prox",
+    "known_constants",
     "restarted",
+    "square",
 ]
 
 Operator = Callable[[Vector, Draws], Vector]
@@ -106,6 +112,24 @@ class Problem(Protocol):
 
     def merits(self, z_D: Vector) -> Mapping[str, float]:
         """Named measures of quality at z, the first of which is the one to stop on; smaller is better."""
+
+
+def known_constants(problem: Problem, method: str) -> Constants:
+    """The problem's constants, or an error that says what to give instead."""
+    if problem.constants is None:
+        raise ConfigError(f"{method}: {problem.name} has no known constants; give method.step_size a number")
+    return problem.constants
+
+
+def check_step(step_size: float) -> None:
+    """Raise `ConfigError` unless this is a positive number."""
+    if not (step_size > 0 and np.isfinite(step_size)):
+        raise ConfigError(f"step_size must be a positive number, got {step_size}")
+
+
+def square(x_D: Vector) -> float:
+    """|x|^2 by numpy's pairwise sum, whose bits depend on neither threads nor BLAS: replicas must agree on it."""
+    return float(np.square(x_D).sum())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from saddlebag.algorithms import (
     make_method,
     masha1,
 )
-from saddlebag.algorithms.methods.extragradient import FullServer, FullWorker
+from saddlebag.algorithms.methods.full import FullServer, FullWorker
 from saddlebag.algorithms.methods.masha1 import Masha1Server, Masha1Worker
 from saddlebag.compression import Compressor, Dense, Draws, Grid, Identity, Mean, Natural, RandK, TopK, UnscaledRandK, Vector
 from saddlebag.errors import ConfigError

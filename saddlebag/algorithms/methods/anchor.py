@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import Strain, square
+from saddlebag.algorithms.auto_step import Strain
+from saddlebag.algorithms.base import square
 from saddlebag.algorithms.finite_sum import as_finite_sum, batch_index, check_batch, finite_sums
 from saddlebag.algorithms.methods.full import WireType, check_wire_type, synchronise
 from saddlebag.compression import Grid
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saddlebag.algorithms.base import Constants, Message, Operator, Problem
+    from saddlebag.algorithms.base import Message, Operator, Problem
     from saddlebag.compression import Compressor, Draws, Mean, Payload, Vector
 
 __all__ = ["AnchorRule", "Anchored", "AnchoredReplica", "theory_probability"]
@@ -191,10 +192,3 @@ def probability_or_theory(
     if batch is None or probability is not None:
         return p
     return min(p, batch / (sync_batch or max(part.num_samples for part in sums)))
-
-
-def known_constants(problem: Problem, method: str) -> Constants:
-    """The problem's constants, or an error that says what to give instead."""
-    if problem.constants is None:
-        raise ConfigError(f"{method}: {problem.name} has no known constants; give method.step_size a number")
-    return problem.constants

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.base import Message, Operator, Problem
-from saddlebag.algorithms.methods.anchor import known_constants
+from saddlebag.algorithms.base import Message, Operator, Problem, known_constants
 from saddlebag.algorithms.methods.one_part import OnePart, require_unbiased, variance
 from saddlebag.compression import Unbiased
 from saddlebag.errors import ConfigError

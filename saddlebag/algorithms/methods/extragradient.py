@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, square
-from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
-from saddlebag.algorithms.methods.anchor import known_constants
-from saddlebag.algorithms.methods.full import WireType, advancing, check_wire_type, increment, moved_difference
-from saddlebag.errors import ConfigError
+from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
+from saddlebag.algorithms.base import Message, Operator, Problem, known_constants, square
+from saddlebag.algorithms.methods.full import FullExchange, FullServer, FullWorker, WireType, advancing
 
 if TYPE_CHECKING:
     from saddlebag.compression import Draws, Mean, Vector
@@ -31,42 +29,6 @@ class ExtragradientReplica:
     operator_D: Vector
     iteration: int
     at_half: bool
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FullWorker:
-    """The last F_m as the server knows it."""
-
-    operator_D: Vector
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FullServer:
-    """The mean of the workers' last F_m."""
-
-    operator_D: Vector
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FullExchange:
-    """One full vector up and down in every round, as increments."""
-
-    step_size: float
-    prox: Prox = identity_prox
-    wire: WireType = "float32"
-
-    def __post_init__(self) -> None:
-        if not (self.step_size > 0 and np.isfinite(self.step_size)):
-            raise ConfigError(f"step_size must be a positive number, got {self.step_size}")
-        check_wire_type(self.wire)
-
-    def _exchange_up(self, own: FullWorker, value_D: Vector) -> tuple[FullWorker, Message]:
-        payload, known_D = increment(value_D, own.operator_D, self.wire)
-        return FullWorker(known_D), Message((payload,))
-
-    def _exchange_down(self, own: FullServer, means: tuple[Mean, ...], known_D: Vector) -> tuple[FullServer, Message]:
-        payload, mean_D = moved_difference(own.operator_D, means[0].dense(), known_D, self.wire)
-        return FullServer(mean_D), Message((payload,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,12 @@ through memory once.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from saddlebag.algorithms.base import Message, Prox, check_step, identity_prox
 from saddlebag.compression import Dense, Grid, Vector, track
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError
@@ -20,9 +22,12 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from saddlebag.compression import Draws, Payload
+    from saddlebag.compression import Draws, Mean, Payload
 
 __all__ = [
+    "FullExchange",
+    "FullServer",
+    "FullWorker",
     "WireType",
     "advanced",
     "advancing",
@@ -108,3 +113,38 @@ def synchronise(x_D: Vector, known_D: Vector, dtype: WireType, grid_step: float 
     if grid_step is None:
         return increment(x_D, known_D, dtype)
     return track(Grid(step=grid_step), x_D, known_D, draws)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FullWorker:
+    """The last F_m as the server knows it."""
+
+    operator_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FullServer:
+    """The mean of the workers' last F_m."""
+
+    operator_D: Vector
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullExchange:
+    """One full vector up and down in every round, as increments."""
+
+    step_size: float
+    prox: Prox = identity_prox
+    wire: WireType = "float32"
+
+    def __post_init__(self) -> None:
+        check_step(self.step_size)
+        check_wire_type(self.wire)
+
+    def _exchange_up(self, own: FullWorker, value_D: Vector) -> tuple[FullWorker, Message]:
+        payload, known_D = increment(value_D, own.operator_D, self.wire)
+        return FullWorker(known_D), Message((payload,))
+
+    def _exchange_down(self, own: FullServer, means: tuple[Mean, ...], known_D: Vector) -> tuple[FullServer, Message]:
+        payload, mean_D = moved_difference(own.operator_D, means[0].dense(), known_D, self.wire)
+        return FullServer(mean_D), Message((payload,))

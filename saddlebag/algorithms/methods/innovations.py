@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain, square
-from saddlebag.algorithms.base import Message, Operator, Problem, identity_prox
-from saddlebag.algorithms.methods.anchor import known_constants
+from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
+from saddlebag.algorithms.base import Message, Operator, Problem, identity_prox, known_constants, square
 from saddlebag.algorithms.methods.one_part import OnePart
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, kind_of, track
 from saddlebag.errors import ConfigError

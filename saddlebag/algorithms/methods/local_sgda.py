@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.methods.anchor import known_constants
-from saddlebag.algorithms.methods.extragradient import FullExchange, FullServer, FullWorker
+from saddlebag.algorithms.base import known_constants
+from saddlebag.algorithms.methods.full import FullExchange, FullServer, FullWorker
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
-from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
+from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox, known_constants
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
-from saddlebag.algorithms.methods.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, probability_or_theory
+from saddlebag.algorithms.methods.anchor import Anchored, AnchoredReplica, AnchorRule, probability_or_theory
 from saddlebag.algorithms.methods.one_part import refuse_joint
 from saddlebag.compression import Compressor, Draws, Mean, Purpose, Unbiased, Vector, kind_of, mean_noise, uniform_subset
 from saddlebag.errors import ConfigError

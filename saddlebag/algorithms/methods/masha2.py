@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
-from saddlebag.algorithms.base import Message, Operator, Problem
+from saddlebag.algorithms.base import Message, Operator, Problem, known_constants
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
-from saddlebag.algorithms.methods.anchor import Anchored, AnchoredReplica, AnchorRule, known_constants, probability_or_theory
+from saddlebag.algorithms.methods.anchor import Anchored, AnchoredReplica, AnchorRule, probability_or_theory
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, feed_back, kind_of
 from saddlebag.errors import ConfigError
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
-from saddlebag.algorithms.methods.anchor import known_constants
-from saddlebag.algorithms.methods.extragradient import FullExchange, FullServer, FullWorker
-from saddlebag.algorithms.methods.full import advancing
+from saddlebag.algorithms.base import known_constants
+from saddlebag.algorithms.methods.full import FullExchange, FullServer, FullWorker, advancing
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Operator, Problem

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from saddlebag.algorithms.base import Prox, identity_prox
+from saddlebag.algorithms.base import Prox, check_step, identity_prox
 from saddlebag.compression import Unbiased, kind_of, mean_noise
 from saddlebag.compression.base import jointly
 from saddlebag.errors import ConfigError
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Problem, ReplicaState
     from saddlebag.compression import Compressor, Draws
 
-__all__ = ["OnePart", "Stateless", "check_step", "refuse_joint", "require_unbiased", "variance"]
+__all__ = ["OnePart", "Stateless", "refuse_joint", "require_unbiased", "variance"]
 
 _SYNC_EVERY = 16  # rounds between comparisons of digests, for methods without synchronisations of their own
 
@@ -24,12 +22,6 @@ _SYNC_EVERY = 16  # rounds between comparisons of digests, for methods without s
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stateless:
     """Workers or a server that remember nothing."""
-
-
-def check_step(step_size: float) -> None:
-    """Raise `ConfigError` unless this is a positive number."""
-    if not (step_size > 0 and np.isfinite(step_size)):
-        raise ConfigError(f"step_size must be a positive number, got {step_size}")
 
 
 def require_unbiased(method: str, up: Compressor, down: Compressor) -> None:

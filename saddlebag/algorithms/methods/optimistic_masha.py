@@ -30,10 +30,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
-from saddlebag.algorithms.methods.anchor import known_constants
+from saddlebag.algorithms.base import Message, Operator, Problem, Prox, check_step, identity_prox, known_constants
 from saddlebag.algorithms.methods.full import WireType, check_wire_type, synchronise
-from saddlebag.algorithms.methods.one_part import check_step, require_unbiased
+from saddlebag.algorithms.methods.one_part import require_unbiased
 from saddlebag.compression import Compressor, Draws, Grid, Mean, Payload, Unbiased, Vector, mean_noise
 from saddlebag.errors import ConfigError
 

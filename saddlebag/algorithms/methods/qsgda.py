@@ -19,8 +19,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from saddlebag.algorithms.base import Message, Operator, Problem
-from saddlebag.algorithms.methods.anchor import known_constants
+from saddlebag.algorithms.base import Message, Operator, Problem, known_constants
 from saddlebag.algorithms.methods.one_part import OnePart, Stateless, require_unbiased, variance
 from saddlebag.compression import Unbiased
 from saddlebag.errors import ConfigError

@@ -31,10 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox
-from saddlebag.algorithms.methods.anchor import known_constants
+from saddlebag.algorithms.base import Message, Operator, Problem, Prox, check_step, identity_prox, known_constants
 from saddlebag.algorithms.methods.full import WireType, check_wire_type, increment
-from saddlebag.algorithms.methods.one_part import check_step, refuse_joint, require_unbiased
+from saddlebag.algorithms.methods.one_part import refuse_joint, require_unbiased
 from saddlebag.algorithms.methods.optimistic_masha import proven_step
 from saddlebag.algorithms.methods.sliding import solve
 from saddlebag.compression import (

@@ -32,6 +32,8 @@ import numpy as np
 
 from saddlebag.algorithms.base import Message, Operator, Problem
 from saddlebag.algorithms.methods.one_part import OnePart, refuse_joint
+from saddlebag.algorithms.optimizers.keys import AdamKeys, MomentumKeys, OptimisticAdamKeys
+from saddlebag.algorithms.optimizers.memories import MEMORIES
 from saddlebag.algorithms.optimizers.replica import (
     LocalMoments,
     ReplicaKeys,
@@ -40,14 +42,14 @@ from saddlebag.algorithms.optimizers.replica import (
     clipped,
     split_parameters,
 )
-from saddlebag.algorithms.optimizers.rules import AdamKeys, MomentumKeys, OptimisticAdamKeys, make_rule
-from saddlebag.compression import Contractive, Vector, feed_back, kind_of, track
+from saddlebag.algorithms.optimizers.rules import make_rule
+from saddlebag.compression import Contractive, Vector, kind_of
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from saddlebag.compression import Compressor, Draws, Mean, Payload
+    from saddlebag.compression import Compressor, Draws, Mean
 
 __all__ = [
     "CompressedOptimizer",
@@ -105,57 +107,6 @@ class Memory:
     """What the server owes (feedback), or the mean of what it knows of the workers (innovations)."""
 
     memory_D: Vector
-
-
-class Feedback:
-    """Both sides send what they owe; what arrives is applied, and nothing is known before it arrives."""
-
-    send = staticmethod(feed_back)
-
-    def known(self, d: int) -> Vector | None:
-        """What replicas know at the start: nothing that they would have to keep."""
-        del d
-        return None
-
-    def answer(
-        self, down: Compressor, memory_D: Vector, mean_D: Vector, known_D: Vector | None, draws: Draws
-    ) -> tuple[Payload, Vector]:
-        """The downlink, and what the server owes after it."""
-        del known_D
-        return feed_back(down, mean_D, memory_D, draws)
-
-    def heard(self, known_D: Vector | None, payload: Payload) -> tuple[Vector, Vector | None]:
-        """The gradient that a downlink brings, and what is known after it."""
-        del known_D
-        return payload.dense(), None
-
-
-class Tracking:
-    """Both sides send what the other one lacks of their vector; what is known is applied."""
-
-    send = staticmethod(track)
-
-    def known(self, d: int) -> Vector | None:
-        """G = 0."""
-        return np.zeros(d)
-
-    def answer(
-        self, down: Compressor, memory_D: Vector, mean_D: Vector, known_D: Vector | None, draws: Draws
-    ) -> tuple[Payload, Vector]:
-        """The downlink, and the mean of what the server knows of the workers, exactly."""
-        assert known_D is not None
-        sum_D = memory_D + mean_D
-        return down.encode(sum_D - known_D, draws), sum_D
-
-    def heard(self, known_D: Vector | None, payload: Payload) -> tuple[Vector, Vector | None]:
-        """What is known after a downlink, which is the gradient."""
-        assert known_D is not None
-        after_D = known_D.copy()
-        payload.add_to(after_D)
-        return after_D, after_D
-
-
-MEMORIES: dict[str, Feedback | Tracking] = {"feedback": Feedback(), "innovations": Tracking()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,9 @@ import numpy as np
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.methods.one_part import Stateless
+from saddlebag.algorithms.optimizers.keys import RuleKeys
 from saddlebag.algorithms.optimizers.replica import LocalMoments, ReplicaKeys, ReplicaOptimizer, Ruled, split_parameters
-from saddlebag.algorithms.optimizers.rules import RuleKeys, make_rule
+from saddlebag.algorithms.optimizers.rules import make_rule
 from saddlebag.compression import Dense, Purpose, Vector
 from saddlebag.compression.compressors.low_rank import aligned, orthonormal, start_matrix
 from saddlebag.compression.compressors.power_sgd import PowerSGD, revive

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast, get_
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import square
-from saddlebag.algorithms.base import Operator, Prox, identity_prox
-from saddlebag.algorithms.methods.one_part import check_step
+from saddlebag.algorithms.base import Operator, Prox, check_step, identity_prox, square
 from saddlebag.algorithms.optimizers.rules import RULES, Adam, AdamReplica, rule_parameters
 from saddlebag.errors import ConfigError, check_choice
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import square
+from saddlebag.algorithms.base import square
 from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.optimizers.rule import Rule, Vectors
 from saddlebag.compression.kernels.loader import LARGE, compiled
@@ -33,16 +33,12 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "Adam",
-    "AdamKeys",
     "AdamReplica",
     "ExtraAdam",
     "Lamb",
     "Momentum",
-    "MomentumKeys",
     "MomentumReplica",
     "OptimisticAdam",
-    "OptimisticAdamKeys",
-    "RuleKeys",
     "make_rule",
     "rule_parameters",
 ]
@@ -220,43 +216,6 @@ class ExtraAdam(OptimisticAdam):
     def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
         new["past_D"][:] = self._direction(old, new, gradient_B, done)
         self._move(old, new, new["past_D"].copy(), here, step_size)
-
-
-class MomentumKeys(TypedDict, total=False):
-    """What may be set of `Momentum`."""
-
-    weight_decay: Annotated[float, Momentum]
-    momentum: Annotated[float, Momentum]
-    nesterov: Annotated[bool, Momentum]
-
-
-class AdamKeys(TypedDict, total=False):
-    """What may be set of `Adam` and `Lamb`."""
-
-    weight_decay: Annotated[float, Adam]
-    beta1: Annotated[float, Adam]
-    beta2: Annotated[float, Adam]
-    eps: Annotated[float, Adam]
-
-
-class OptimisticAdamKeys(TypedDict, total=False):
-    """What may be set of `OptimisticAdam` and `ExtraAdam`."""
-
-    weight_decay: Annotated[float, OptimisticAdam]
-    beta1: Annotated[float, OptimisticAdam]
-    beta2: Annotated[float, OptimisticAdam]
-    eps: Annotated[float, OptimisticAdam]
-
-
-class RuleKeys(TypedDict, total=False):
-    """What may be set of one rule or another, each with its own defaults."""
-
-    weight_decay: float
-    beta1: float
-    beta2: float
-    eps: float
-    momentum: float
-    nesterov: bool
 
 
 RULES: dict[str, type[Rule]] = {

@@ -2,6 +2,7 @@
 
 from saddlebag.algorithms.problems.affine import AffineProblem
 from saddlebag.algorithms.problems.bilinear import BilinearGame
+from saddlebag.algorithms.problems.catalogue import CATALOGUE
 from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.fixed_point import FixedPoint, fixed_point
 from saddlebag.algorithms.problems.group_robust import GroupRobust
@@ -16,7 +17,6 @@ from saddlebag.algorithms.problems.merits import (
     worst_group,
 )
 from saddlebag.algorithms.problems.quadratic import quadratic
-from saddlebag.algorithms.problems.registry import PROBLEMS, Factory
 from saddlebag.algorithms.problems.robust_least_squares import RobustLeastSquares
 from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
 from saddlebag.algorithms.problems.rows import Dataset, DenseRows, Rows, SparseRows
@@ -24,6 +24,7 @@ from saddlebag.algorithms.problems.shards import SPLITS, split_rows
 from saddlebag.algorithms.problems.simplex import project_simplex
 from saddlebag.algorithms.problems.torch_game import TorchGame
 from saddlebag.algorithms.problems.worker_robust import worker_robust
+from saddlebag.algorithms.registry import PROBLEMS, Factory
 
 __all__ = [
     "PROBLEMS",
@@ -56,3 +57,5 @@ __all__ = [
     "worker_robust",
     "worst_group",
 ]
+
+PROBLEMS.update(CATALOGUE)

@@ -8,7 +8,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
-from saddlebag.algorithms.problems.registry import PROBLEMS
+from saddlebag.algorithms.problems import PROBLEMS
 from saddlebag.algorithms.registry import METHODS
 from saddlebag.compression.registry import COMPRESSORS
 from saddlebag.launch.recipe.fields import unknown

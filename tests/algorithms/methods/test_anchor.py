@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Operator, Problem, masha1, masha2
-from saddlebag.algorithms.methods.anchor import known_constants, theory_probability
+from saddlebag.algorithms.base import known_constants
+from saddlebag.algorithms.methods.anchor import theory_probability
 from saddlebag.compression import Draws, Identity, Natural, RandK, TopK, Vector
 from saddlebag.errors import ConfigError
 

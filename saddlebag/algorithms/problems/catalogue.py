@@ -1,10 +1,9 @@
-"""The problems by name: what a recipe may ask for."""
+"""The problems of this package under their names: a new one is its file and a line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from saddlebag.algorithms.base import Problem
 from saddlebag.algorithms.networks.albert_mlm import albert_mlm
 from saddlebag.algorithms.networks.albert_sst2 import albert_sst2
 from saddlebag.algorithms.networks.digits import digits_transformer
@@ -20,12 +19,12 @@ from saddlebag.algorithms.problems.robust_least_squares import RobustLeastSquare
 from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
 from saddlebag.algorithms.problems.worker_robust import worker_robust
 
-__all__ = ["PROBLEMS", "Factory"]
+if TYPE_CHECKING:
+    from saddlebag.algorithms.registry import Factory
 
-Factory = Callable[..., Problem]
-"""factory(data: Dataset | None, *, num_workers: int, **params) -> Problem; raises `ConfigError`."""
+__all__ = ["CATALOGUE"]
 
-PROBLEMS: dict[str, Factory] = {
+CATALOGUE: dict[str, Factory] = {
     "albert_mlm": albert_mlm,
     "albert_sst2": albert_sst2,
     "bilinear": BilinearGame.build,

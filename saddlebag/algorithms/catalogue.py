@@ -1,0 +1,66 @@
+"""The methods of this package under their names: a new one is its file and a line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
+from saddlebag.algorithms.methods.diana_sgda import diana_sgda
+from saddlebag.algorithms.methods.diloco import diloco
+from saddlebag.algorithms.methods.extragradient import extragradient
+from saddlebag.algorithms.methods.extragradient_feedback import extragradient_feedback
+from saddlebag.algorithms.methods.forward_backward_forward import forward_backward_forward
+from saddlebag.algorithms.methods.innovations import innovations
+from saddlebag.algorithms.methods.local_average import local_average
+from saddlebag.algorithms.methods.local_sgda import local_sgda
+from saddlebag.algorithms.methods.masha1 import masha1
+from saddlebag.algorithms.methods.masha2 import masha2
+from saddlebag.algorithms.methods.muloco import muloco
+from saddlebag.algorithms.methods.ogda import ogda
+from saddlebag.algorithms.methods.optimistic_masha import optimistic_masha
+from saddlebag.algorithms.methods.qsgda import qsgda
+from saddlebag.algorithms.methods.sparse_loco import sparse_loco
+from saddlebag.algorithms.methods.three_pillars import three_pillars
+from saddlebag.algorithms.methods.vr_diana_sgda import vr_diana_sgda
+from saddlebag.algorithms.optimizers.compressed import (
+    compressed_adamw,
+    compressed_extra_adam,
+    compressed_lamb,
+    compressed_optimistic_adam,
+    compressed_sgd,
+)
+from saddlebag.algorithms.optimizers.power_sgd import power_sgd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saddlebag.algorithms.base import AnyMethod
+
+__all__ = ["CATALOGUE"]
+
+CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
+    "compressed_adamw": compressed_adamw,
+    "compressed_extra_adam": compressed_extra_adam,
+    "compressed_extragradient": compressed_extragradient,
+    "compressed_lamb": compressed_lamb,
+    "compressed_optimistic_adam": compressed_optimistic_adam,
+    "compressed_sgd": compressed_sgd,
+    "diana_sgda": diana_sgda,
+    "diloco": diloco,
+    "extragradient": extragradient,
+    "extragradient_feedback": extragradient_feedback,
+    "forward_backward_forward": forward_backward_forward,
+    "innovations": innovations,
+    "local_average": local_average,
+    "local_sgda": local_sgda,
+    "masha1": masha1,
+    "masha2": masha2,
+    "muloco": muloco,
+    "ogda": ogda,
+    "optimistic_masha": optimistic_masha,
+    "power_sgd": power_sgd,
+    "qsgda": qsgda,
+    "sparse_loco": sparse_loco,
+    "three_pillars": three_pillars,
+    "vr_diana_sgda": vr_diana_sgda,
+}
