@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import square
+from saddlebag.algorithms.base import square
 from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.optimizers.muon import Muon, matrices_of
 from saddlebag.algorithms.optimizers.rules import Adam, Momentum

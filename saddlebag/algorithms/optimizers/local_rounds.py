@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.base import Message, Prox, identity_prox
+from saddlebag.algorithms.base import Message, Prox, check_step, identity_prox
 from saddlebag.algorithms.capabilities import LinkedProgram
-from saddlebag.algorithms.methods.one_part import check_step, refuse_joint
+from saddlebag.algorithms.methods.one_part import refuse_joint
 from saddlebag.compression import Contractive, Dense, Vector, feed_back, kind_of
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError
