@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from saddlebag.errors import StateError
+from saddlebag.errors import BrokenStream, StateError
 from saddlebag.proto.checkpoint import crosses
 
 if TYPE_CHECKING:
@@ -47,17 +47,27 @@ class Keeper:
 
     def __init__(self, core: WorkerCore, store: Checkpoints | None) -> None:
         self._core, self._store = core, store
+        self._damaged: set[int] = set()
 
     def rounds(self) -> list[int]:
-        """The boundaries of the present epoch whose states it holds, ascending."""
-        core, store = self._core, self._store
-        saved = [round_ for round_ in store.rounds() if store.facts(round_).get("epoch") == core.epoch] if store else []
-        return sorted({*saved, *((core.round,) if core.placed else ())})
+        """The boundaries of the present epoch whose states it holds, ascending; what is damaged is none of them."""
+        saved = self._store.rounds() if self._store else []
+        here = (self._core.round,) if self._core.placed else ()
+        return sorted({*(round_ for round_ in saved if self._offers(round_)), *here})
+
+    def _offers(self, round_: int) -> bool:
+        """Whether a checkpoint seems to be one of this epoch; whether it is sound is seen when it is needed."""
+        assert self._store is not None
+        try:
+            return round_ not in self._damaged and self._store.facts(round_).get("epoch") == self._core.epoch
+        except StateError:
+            return False
 
     def go_to(self, position: Position) -> bool:
         """Bring the core to where the server says; True when that takes the server's snapshot.
 
         Raises:
+            BrokenStream: the checkpoint that the worker has named is damaged; it is to join again, and names the others.
             StateError: the worker does not hold what the server takes it to hold.
         """
         core = self._core
@@ -67,10 +77,17 @@ class Keeper:
         elif position.resume != core.round:
             if self._store is None:
                 raise StateError(f"the server resumes at round {position.resume}, which this worker does not hold")
-            core.restore(*self._store.load(position.resume))
+            core.restore(*self._load(self._store, position.resume))
         if self._store is not None:
             self._store.forget_after(position.resume)
         return position.heal or (position.fresh and (position.epoch_start > 0 or not core.starts_alike))
+
+    def _load(self, store: Checkpoints, round_: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        try:
+            return store.load(round_)
+        except StateError as error:
+            self._damaged.add(round_)
+            raise BrokenStream(f"{error}; it goes on from another one") from error
 
     def take_snapshot(self, position: Position, replica: Any, *, every: int) -> bool:
         """Go on from the server's replica; True when it is to be saved at once.

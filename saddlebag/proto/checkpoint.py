@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -14,10 +15,13 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from saddlebag.errors import SaddlebagError, StateError
+from saddlebag.proto.digests import DIGEST, PLACE, check_digest, with_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from saddlebag.proto.reader import Buffer
 
 __all__ = [
     "STATES",
@@ -36,12 +40,13 @@ __all__ = [
 
 Arrays = dict[str, npt.NDArray[Any]]
 _KEEP = 2  # checkpoints: a peer may be one checkpoint behind, see docs/protocol.md
+_NAME = "file"  # the fact that says how the file is called
 _LARGEST_COUNT = 1 << 48  # rounds, of which the draws keep 48 bits; epochs and bytes stay below
 STATES = 2
 """The version of the states in a checkpoint; 1 had the fields of nested states side by side."""
-WORKER_KEEPS = 3
+WORKER_KEEPS = 4
 """Checkpoints of a worker: one that was idle saves after a multiple of `checkpoint.every`, so the server's last two leave two
-newer ones behind them, and the server needs one that is not newer than its own."""
+newer ones behind them; the server needs one that is not newer than its own: the one before, where its newest is damaged."""
 
 
 @contextlib.contextmanager
@@ -90,12 +95,12 @@ def require_version(facts: Mapping[str, Any]) -> None:
         )
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+def write_atomically(path: Path, data: bytes | Sequence[Buffer], *, mode: int = 0o666) -> None:
     """Write a file so that a crash at any moment leaves the old file or the new one, whole.
 
     Args:
         path: of the file.
-        data: its bytes.
+        data: its bytes, or pieces of them.
         mode: its permissions, less the process's umask.
 
     Raises:
@@ -105,7 +110,8 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     with writing(path):
         try:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-                file.write(data)
+                for piece in (data,) if isinstance(data, bytes) else data:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -121,18 +127,24 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
 
 
 def arrays_to_bytes(arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
-    """Named arrays and JSON facts as one safetensors file."""
+    """Named arrays and JSON facts as one safetensors file, which holds its digest."""
+    return b"".join(_file_of(arrays, meta))
+
+
+def _file_of(arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> list[Buffer]:
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    return safetensors.numpy.save(contiguous, {"saddlebag": json.dumps(meta, sort_keys=True)})
+    facts = json.dumps({**meta, DIGEST: PLACE}, sort_keys=True)
+    return with_digest(safetensors.numpy.save(contiguous, {"saddlebag": facts}))
 
 
 def bytes_to_arrays(data: bytes, what: str) -> Arrays:
-    """The arrays of a safetensors file.
+    """The arrays of a file that `arrays_to_bytes` gave.
 
     Raises:
-        StateError: the bytes are no such file; `what` names them.
+        StateError: the bytes are no such file, or not those that were written; `what` names them.
     """
     try:
+        check_digest(io.BytesIO(data))
         return safetensors.numpy.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise StateError(f"{what} is damaged: {error}") from error
@@ -159,7 +171,10 @@ def superfluous(rounds: Iterable[int], newest: int, keep: int) -> list[int]:
 
 
 class CheckpointStore:
-    """The checkpoints of one process: a directory of `name-ROUND.safetensors`, the newest `keep` of which are kept."""
+    """The checkpoints of one process: a directory of `name-ROUND.safetensors`, the newest `keep` of which are kept.
+
+    A file says its name, and holds the digest of every byte of it: one that is damaged or in another's place is refused.
+    """
 
     def __init__(self, directory: Path, name: str, *, keep: int = _KEEP, mode: int = 0o600) -> None:
         self._directory, self._name, self._keep, self._mode = directory, name, keep, mode
@@ -186,7 +201,8 @@ class CheckpointStore:
             self._directory.mkdir(parents=True, exist_ok=True)
             for torn in self._directory.glob(f".{self._name}-*.tmp"):  # of a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
-            write_atomically(self.path(round_), arrays_to_bytes(arrays, meta), mode=self._mode)
+            path = self.path(round_)
+            write_atomically(path, _file_of(arrays, {**meta, _NAME: path.stem}), mode=self._mode)
             for old in superfluous(self.rounds(), round_, self._keep):
                 self.path(old).unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
@@ -197,13 +213,51 @@ class CheckpointStore:
         """The arrays and facts of one checkpoint.
 
         Raises:
-            StateError: the file is missing or damaged; it is left as it is.
+            StateError: the file is missing, damaged or another one; it is left as it is.
         """
+        path = self.path(round_)
         with self._open(round_) as file:
+            with path.open("rb") as whole:
+                check_digest(whole)
             arrays, facts = {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118 (not a dict)
             if facts.get("round", round_) != round_:
                 raise ValueError(f"it says that it is of round {facts['round']!r}")
+            if (name := facts.pop(_NAME, None)) != path.stem:
+                raise ValueError(f"it says that it is {name}")
             return arrays, facts
+
+    def newest(self, note: Callable[[str], None]) -> tuple[Arrays, dict[str, Any]] | None:
+        """The arrays and facts of the newest checkpoint that is sound; None where there is none at all.
+
+        Args:
+            note: told, in a line, of each that is not.
+
+        Raises:
+            StateError: there are some, and none is sound.
+        """
+        failure = None
+        for round_ in reversed(self.rounds()):
+            try:
+                return self.load(round_)
+            except StateError as error:
+                failure = error
+                note(f"{error}: the one before is taken")
+        if failure is not None:
+            raise StateError(
+                f"no checkpoint of {self._name} in {self._directory} is sound; remove them to begin anew"
+            ) from failure
+        return None
+
+    def sound_rounds(self, note: Callable[[str], None]) -> list[int]:
+        """The rounds of the checkpoints that are sound, ascending; every byte is read. `note` as in `newest`."""
+        sound = []
+        for round_ in self.rounds():
+            try:
+                self.load(round_)
+                sound.append(round_)
+            except StateError as error:
+                note(f"{error}: it is left out")
+        return sound
 
     def facts(self, round_: int) -> dict[str, Any]:
         """The facts alone, without reading the arrays; errors as `load`."""
@@ -219,7 +273,7 @@ class CheckpointStore:
         except FileNotFoundError as error:
             raise StateError(f"there is no checkpoint {path}") from error
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise StateError(f"checkpoint {path} is damaged ({error}); remove it to resume from the one before") from error
+            raise StateError(f"checkpoint {path} is damaged ({error})") from error
 
     def forget_after(self, round_: int) -> None:
         """Remove checkpoints of a future that will be computed again."""
@@ -232,4 +286,5 @@ def _facts(file: Any) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(file.metadata()["saddlebag"])
     if not isinstance(facts, dict):
         raise TypeError("its facts are no JSON object")
+    facts.pop(DIGEST, None)
     return facts

@@ -72,7 +72,7 @@ class Fleet:
                     worker = self.workers[rank]
                     for frame in frames_of(worker.step()[0], epoch=0, round_=self.core.round, sender=rank + 1):
                         self.core.frame(rank, frame, 0.0)
-            self.saves = [*self.saves, *(e for e in self.core.finish_round(0.0) if isinstance(e, ef.Save))][-2:]
+            self.saves = [*self.saves, *(e for e in self.core.finish_round(0.0) if isinstance(e, ef.Save))][-3:]
             yield
 
     def pull(self, rank: int) -> Iterator[None]:
@@ -98,8 +98,11 @@ class Fleet:
             del held[old]
 
     def on_disk(self) -> list[ef.Save | None]:
-        """Where the server may come back if it dies now; None for its start."""
-        return [self.saves[-1], self.saves[-2]] if len(self.saves) == 2 else [*self.saves, None]
+        """Where the server may come back if it dies now; None for its start.
+
+        Its newest checkpoint may be being written, and the one before that damaged.
+        """
+        return [*self.saves[-3:]] if len(self.saves) == 3 else [*self.saves, None]
 
     def ask(self, rank: int, *, killed: bool) -> JoinAsk:
         rounds = {*self.held[rank]} | (set() if killed else {self.workers[rank].round})

@@ -27,7 +27,7 @@ from saddlebag.launch.ownership import FOLDER, owned, require_no_run
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
 from saddlebag.launch.results.results import RESULT, write_json
-from saddlebag.proto.checkpoint import CheckpointStore, count, restoring, write_atomically
+from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, count, restoring, write_atomically
 from saddlebag.proto.codec import decode, encode, max_message_bytes
 from saddlebag.proto.handshake import require_same_recipe
 
@@ -95,11 +95,11 @@ def take_part(
 ) -> dict[str, Any] | None:
     """The run of one rank that has met the others; errors as `run_rank`."""
     job = _agreed(recipe, problem, talk)
-    store = CheckpointStore(out / "checkpoints", f"rank-{talk.rank}")
+    store = CheckpointStore(out / "checkpoints", f"rank-{talk.rank}", keep=WORKER_KEEPS)
     if talk.rank:
-        _Rank(job, talk, store).run()
+        _Rank(job, talk, store, note).run()
         return None
-    return _lead(_First(job, talk, store), out, note)
+    return _lead(_First(job, talk, store, note), out, note)
 
 
 def _agreed(recipe: Recipe, problem: Problem, talk: Talk) -> Job:
@@ -116,14 +116,14 @@ def _agreed(recipe: Recipe, problem: Problem, talk: Talk) -> Job:
 class _Rank:
     """A worker: its half of every round, and its checkpoints."""
 
-    def __init__(self, job: Job, talk: Talk, store: CheckpointStore) -> None:
-        self.job, self.method, self.talk, self._store = job, job.method, talk, store
+    def __init__(self, job: Job, talk: Talk, store: CheckpointStore, note: Callable[[str], None]) -> None:
+        self.job, self.method, self.talk, self._store, self._note = job, job.method, talk, store, note
         self._recipe, self.core = job.recipe, job.worker_core(talk.rank)
         self.core.members = tuple(range(talk.ranks))
 
     def resume(self) -> None:
-        """Go to the newest boundary that all ranks hold, or to the start."""
-        round_ = self.talk.newest_common(self._store.rounds())
+        """Go to the newest boundary of which all ranks hold a sound checkpoint, or to the start."""
+        round_ = self.talk.newest_common(self._store.sound_rounds(self._note))
         self._store.forget_after(-1 if round_ is None else round_)
         if round_ is not None:
             arrays, meta = self._store.load(round_)
@@ -182,8 +182,8 @@ class _First(_Rank):
         reason: why the run ended.
     """
 
-    def __init__(self, job: Job, talk: Talk, store: CheckpointStore) -> None:
-        super().__init__(job, talk, store)
+    def __init__(self, job: Job, talk: Talk, store: CheckpointStore, note: Callable[[str], None]) -> None:
+        super().__init__(job, talk, store, note)
         self._own = job.method.init_server(self.core.replica)
         self.up_bytes = self.down_bytes = 0
         self.reason: str | None = None

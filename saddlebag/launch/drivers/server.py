@@ -67,7 +67,7 @@ def run_server(
     Raises:
         ConfigError: the recipe, address or security do not allow it; another process owns `out`, or it holds a run and neither
             `resume` nor `force` is set.
-        StateError: `resume` is set and the checkpoint is damaged or of another run.
+        StateError: `resume` is set and every checkpoint is damaged, or the newest that is not is of another run.
     """
     with owned(out, "saddlebag server"):
         require_no_run(out, resume=resume, force=force)
@@ -98,7 +98,7 @@ def serve_job(
     """
     judge = _TimedJudge(job.judge(watch=lambda *seen: kept.outputs.watch(*seen)))  # opened below
     core = job.server_core(time.monotonic(), judge=judge, token=token, **settings)
-    kept = _Kept(job, core, out, resume=resume)
+    kept = _Kept(job, core, out, resume=resume, note=note)
     begin = time.monotonic()
 
     def record(line: Record) -> None:
@@ -130,17 +130,17 @@ class _Kept:
     """A server's checkpoints and outputs: read at once, changed from `begin` on, when the port is open.
 
     Raises:
-        StateError: `resume` is set and the checkpoint is damaged or of another run.
+        StateError: `resume` is set and every checkpoint is damaged, or the newest that is not is of another run.
     """
 
     outputs: Outputs
 
-    def __init__(self, job: Job, core: ServerCore, out: Path, *, resume: bool) -> None:
+    def __init__(self, job: Job, core: ServerCore, out: Path, *, resume: bool, note: Callable[[str], None]) -> None:
         self._job, self._core, self.out, self._resume = job, core, out, resume
         self.store = _TidyStore(out / "checkpoints", "server")
         self._stack = contextlib.ExitStack()
-        if resume and self.store.rounds():
-            core.restore(*self.store.load(self.store.rounds()[-1]), time.monotonic())
+        if resume and (saved := self.store.newest(note)) is not None:
+            core.restore(*saved, time.monotonic())
 
     def __enter__(self) -> _Kept:
         return self

@@ -58,8 +58,8 @@ def run_worker(
         tune_process()
         core, phases, configure = _core(Job.join(recipe, problem=problem, out=out), rank, operator)
         store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
-        if store is not None and store.rounds():
-            arrays, meta = store.load(store.rounds()[-1])
+        if store is not None and (saved := store.newest(note)) is not None:
+            arrays, meta = saved
             require_same_recipe(meta.get("recipe"), recipe.canonical())
             core.restore(arrays, meta)
         ways: dict[str, Any] = {
