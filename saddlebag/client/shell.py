@@ -14,6 +14,7 @@ import grpc.aio
 from saddlebag.algorithms import DIVERGED
 from saddlebag.client.account import ClientLedger, Phases
 from saddlebag.client.calls import Calls, Refusals
+from saddlebag.client.ending import Leaving
 from saddlebag.client.keeping import Keeper
 from saddlebag.client.waiting import RankTaken, Waiting
 from saddlebag.compression import SERVER, Draws
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from saddlebag.proto.address import Address
     from saddlebag.proto.reader import Buffer
 
-__all__ = ["Leaving", "WorkerShell"]
+__all__ = ["WorkerShell"]
 
 _THREAD_ABOVE_S = 0.02
 """A step that took longer runs in a thread the next time, so that heartbeats go out meanwhile."""
@@ -47,10 +48,6 @@ _BEAT_AGAIN_S = 0.2
 _TICK_S = 0.5
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
-
-
-class Leaving(Exception):
-    """Raised by an operator that will say nothing more: its worker leaves the run to the others."""
 
 
 class WorkerShell:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from saddlebag.server.ending import Ending
 
-__all__ = ["Calls", "handlers", "refuse", "status_of"]
+__all__ = ["Calls", "handlers", "names_of", "refuse", "status_of"]
 
 
 class Calls(Protocol):
@@ -135,3 +135,10 @@ def _parsed(raw: bytes, request_type: Any) -> Any:
             raise other_version(request.protocol)
         opened(raw, f"a {request_type.__name__}")
     return request
+
+
+def names_of(context: Any) -> tuple[str, ...]:
+    """The names in the certificate of a client that has shown one."""
+    shown = context.auth_context()
+    names = [name for key in ("x509_common_name", "x509_subject_alternative_name") for name in shown.get(key, ())]
+    return tuple(name.decode(errors="replace") for name in names)

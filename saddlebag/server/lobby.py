@@ -13,16 +13,16 @@ import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from saddlebag.errors import ConfigError, RemoteProtocolError, SaddlebagError
+from saddlebag.errors import RemoteProtocolError, SaddlebagError
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import bytes_to_arrays
 from saddlebag.proto.endpoint import SERVICE, ServerSecurity
 from saddlebag.proto.handshake import PROTOCOL, other_version, require_same_recipe
 from saddlebag.proto.seal import opened, sealed
-from saddlebag.proto.token import accepts
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
-from saddlebag.server.calls import refuse, status_of
+from saddlebag.server.calls import names_of, refuse, status_of
 from saddlebag.server.port import open_port
+from saddlebag.server.roster import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,8 +87,7 @@ class Lobby:
             return
         if first.protocol != PROTOCOL:
             raise other_version(first.protocol)
-        if self._token and not accepts(first.token, self._token, first.terms, first.worker):
-            raise ConfigError("the token is wrong; give every program of the run the same one")
+        recognise(first.worker, first.token, names_of(context), secret=self._token, recipe=first.terms)
         d = self._dimension_of(first.terms)
         async with self._turn:  # who comes second waits for the first one's start, or its end
             if self._taken is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from saddlebag.server.effects import ServerSettings
 
-__all__ = ["BROKEN", "GRACE_S", "START_S", "Missed", "RankTaken", "Roster", "admit"]
+__all__ = ["BROKEN", "GRACE_S", "START_S", "Missed", "RankTaken", "Roster", "admit", "recognise"]
 
 GRACE_S = 1.0
 """For a worker whose stream has broken to come back: its process has died, or it would do so at once."""
@@ -27,17 +27,30 @@ class RankTaken(ConfigError):
     """Another process holds the rank, and lives."""
 
 
-def admit(ask: JoinAsk, settings: ServerSettings, dimension: int) -> None:
-    """Raise `ConfigError` unless a worker fits the run: token, certificate, rank, recipe, dimension."""
-    if settings.token and not accepts(ask.token, settings.token, settings.recipe, ask.worker):
+def recognise(worker: int, token: str, names: Iterable[str], *, secret: str, recipe: str) -> None:
+    """Raise `ConfigError` unless somebody may be this worker.
+
+    Args:
+        worker: who he says he is.
+        token: shown.
+        names: in the certificate that he has shown, if any.
+        secret: of the run; empty where everybody may come.
+        recipe: canonical JSON, or the terms of linked programs.
+    """
+    if secret and not accepts(token, secret, recipe, worker):
         raise ConfigError(
             "the token is wrong: it must be the run's secret, or what "
-            f"`saddlebag token RECIPE --rank {ask.worker}` makes of it and of this recipe"
+            f"`saddlebag token RECIPE --rank {worker}` makes of it and of this recipe"
         )
+    if (ranks := bound_ranks(names)) and worker not in ranks:
+        raise ConfigError(f"the certificate is for worker {', '.join(map(str, sorted(ranks)))}, not for worker {worker}")
+
+
+def admit(ask: JoinAsk, settings: ServerSettings, dimension: int) -> None:
+    """Raise `ConfigError` unless a worker fits the run: token, certificate, rank, recipe, dimension."""
+    recognise(ask.worker, ask.token, ask.names, secret=settings.token, recipe=settings.recipe)
     if not 0 <= ask.worker < settings.num_workers:
         raise ConfigError(f"worker rank must lie in [0, {settings.num_workers}), got {ask.worker}")
-    if (ranks := bound_ranks(ask.names)) and ask.worker not in ranks:
-        raise ConfigError(f"the certificate is for worker {', '.join(map(str, sorted(ranks)))}, not for worker {ask.worker}")
     require_same_recipe(ask.recipe, settings.recipe)
     if ask.dimension != dimension:
         raise ConfigError(f"dimension differs: worker {ask.worker} has {ask.dimension}, the server {dimension}")

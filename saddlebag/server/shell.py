@@ -27,7 +27,7 @@ from saddlebag.proto.pace import Pace
 from saddlebag.proto.seal import SEAL_BYTES
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
-from saddlebag.server.calls import handlers, refuse, status_of
+from saddlebag.server.calls import handlers, names_of, refuse, status_of
 from saddlebag.server.ending import Ending
 from saddlebag.server.port import open_port
 from saddlebag.server.streams import Doorbell, Gate, Streams
@@ -209,7 +209,7 @@ class ServerShell:
             epoch=request.epoch,
             token=request.token,
             session=_session_of(context),
-            names=_names_of(context),
+            names=names_of(context),
         )
         if self._core.cut_short:
             self._final_sent.add(request.worker)
@@ -331,10 +331,3 @@ class ServerShell:
 def _session_of(context: Context) -> str:
     """The session that a call shows; empty for none."""
     return str(dict(context.invocation_metadata() or ()).get(SESSION_KEY, ""))
-
-
-def _names_of(context: Context) -> tuple[str, ...]:
-    """The names in the certificate of a client that has shown one."""
-    shown = context.auth_context()
-    names = [name for key in ("x509_common_name", "x509_subject_alternative_name") for name in shown.get(key, ())]
-    return tuple(name.decode(errors="replace") for name in names)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
+import grpc.aio
 import pytest
 
 from saddlebag.algorithms import AnyMethod, Judge, Stop, digest
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError
+from saddlebag.proto.address import parse_address
+from saddlebag.proto.channel import open_aio_channel
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
@@ -55,3 +59,34 @@ def test_a_run_over_tls(game: BilinearGame, game_method: AnyMethod, pair: tuple[
     core, shells = asyncio.run(main())
     assert core.finished == "max_rounds"
     assert {digest(shell._core.replica) for shell in shells} == {digest(core.replica)}
+
+
+def test_a_certificate_for_a_worker_lets_in_that_worker(
+    game: BilinearGame, game_method: AnyMethod, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    certificate, key = pair
+    own_key, own = tmp_path / "own.key", tmp_path / "own.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=worker-2"
+    subprocess.run([*command.split(), "-keyout", str(own_key), "-out", str(own)], check=True, capture_output=True)
+
+    async def main() -> list[str]:
+        core = ServerCore(
+            game_method, Judge(game, Stop(max_rounds=2)), game.start(), ServerSettings(num_workers=4, seed=7), time.monotonic()
+        )
+        server = ServerShell(core)
+        port = await server.start("127.0.0.1:0", ServerSecurity(certificate=certificate, key=key, ca=own))
+        place = parse_address(f"127.0.0.1:{port}")
+        answers = []
+        for rank in (1, 2):
+            core_of_rank = WorkerCore(game_method, game.operator(rank), game.start(), worker=rank, seed=7)
+            async with open_aio_channel(place, ClientSecurity(ca=certificate, certificate=own, key=own_key)) as channel:
+                try:
+                    await WorkerShell(core_of_rank, recipe="{}")._join(channel)
+                    answers.append("admitted")
+                except grpc.aio.AioRpcError as error:
+                    answers.append(str(error.details()))
+        assert server._server is not None
+        await server._server.stop(None)
+        return answers
+
+    assert asyncio.run(main()) == ["the certificate is for worker 2, not for worker 1", "admitted"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from saddlebag.client.shell import Leaving
+from saddlebag.client.ending import Leaving
 from saddlebag.errors import PeerLost
 
 if TYPE_CHECKING:

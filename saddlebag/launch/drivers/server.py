@@ -105,8 +105,9 @@ def serve_job(
         kept.outputs.record(line, evaluate_s=judge.seconds)
         observe(line)
 
-    waiting = functools.partial(write_waiting, out / WAITING)
-    shell = ServerShell(core, store=kept.store, observe=record, note=note, waiting=waiting)
+    shell = ServerShell(
+        core, store=kept.store, observe=record, note=note, waiting=functools.partial(write_waiting, out / WAITING)
+    )
     with kept:
         asyncio.run(_serve(shell, address, security, kept, listening))
     result = job.result(
