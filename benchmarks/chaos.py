@@ -22,7 +22,7 @@ from saddlebag.launch.cores import available_cores
 from saddlebag.launch.rehearsal.scenarios import scenario_of
 from saddlebag.launch.rehearsal.search import as_code, replay, shrunk, trial
 
-CHUNK, COUNT = 50, 40  # seeds of a task, planned faults of a run
+CHUNK, COUNT = 10, 40  # seeds of a task, planned faults of a run
 
 
 def chunk(start: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from saddlebag.proto.channel import open_aio_channel
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
 from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import LEASE_S, RUN_OVER, SERVICE, ClientSecurity
-from saddlebag.proto.frames import Frame, frames_of, read_frame
+from saddlebag.proto.frames import THANKS, Frame, frames_of, read_frame
 from saddlebag.proto.handshake import DONE, PROTOCOL, SESSION_KEY
 from saddlebag.proto.pace import Pace, Patience
 from saddlebag.proto.probe import probe
@@ -170,7 +170,10 @@ class WorkerShell:
                     self.phases.end(began_s, stepped_s, received_s)
                 first = False
                 if final:
-                    await call.done_writing()
+                    with contextlib.suppress(asyncio.InvalidStateError):  # the stream is gone, the worker has everything
+                        await call.write(THANKS)  # the server may go
+                        self.ledger.up += len(THANKS)
+                        await call.done_writing()
                     while await call.read() is not grpc.aio.EOF:  # let the server end the call: it counts what it has sent
                         pass
                     return True

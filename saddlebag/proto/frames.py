@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.reader import Buffer, read_varint, varint
-from saddlebag.proto.seal import checksum, opened, seal
+from saddlebag.proto.seal import checksum, opened, seal, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,8 @@ __all__ = ["FRAME_BYTES", "MAX_FRAME_BYTES", "Frame", "frames_of", "parse_frame"
 
 FRAME_BYTES = 1 << 20
 """Most message bytes in a frame: large enough to hide the cost of a frame, well below gRPC's default limit of 4 MiB."""
+THANKS = sealed(b"")
+"""What a worker sends when it has the downlink that ends the run, on its disk, too."""
 MAX_FRAME_BYTES = FRAME_BYTES + 128
 """Longest frame: data, header and checksum."""
 

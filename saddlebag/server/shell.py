@@ -21,7 +21,7 @@ from saddlebag.algorithms import Record, pack
 from saddlebag.errors import BrokenStream, SaddlebagError
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
 from saddlebag.proto.endpoint import RUN_OVER, SERVICE, ServerSecurity
-from saddlebag.proto.frames import FRAME_BYTES
+from saddlebag.proto.frames import FRAME_BYTES, THANKS
 from saddlebag.proto.handshake import PROTOCOL, SESSION_KEY, JoinAsk, other_version
 from saddlebag.proto.pace import Pace
 from saddlebag.proto.seal import SEAL_BYTES
@@ -72,7 +72,7 @@ class ServerShell:
         self._saving: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self.ending = Ending(lambda error: self._streams.end_all(status_of(error), str(error)))
-        self._final_sent: set[int] = set()
+        self._final_taken: set[int] = set()
         self._server: grpc.aio.Server | None = None
         self.work_s = 0.0  # at the ends of rounds: downlink, replay, merits
         self.first_end_s: float | None = None  # when the first round ended, by the monotonic clock
@@ -112,11 +112,11 @@ class ServerShell:
 
     def stop(self) -> None:
         """End `run` now; the run itself can be resumed from its last checkpoint."""
-        self._final_sent.update(self._core.members)
+        self._final_taken.update(self._core.members)
         self.ending.come()
 
     async def _drained(self) -> None:
-        while self.ending.failure is None and not self._final_sent.issuperset(self._core.members):
+        while self.ending.failure is None and not self._final_taken.issuperset(self._core.members):
             await asyncio.sleep(0.02)
 
     async def _tick(self) -> None:
@@ -212,7 +212,7 @@ class ServerShell:
             names=names_of(context),
         )
         if self._core.cut_short:
-            self._final_sent.add(request.worker)
+            self._final_taken.add(request.worker)
             await refuse(context, RUN_OVER, f"the run is over: {self._core.finished}")
         async with self._busy:
             if request.protocol != PROTOCOL:
@@ -247,7 +247,7 @@ class ServerShell:
         self._core.ledger.count_control(up=request.ByteSize())
         async with self._busy:
             await self._apply(self._core.leave(worker, request.reason, time.monotonic()))
-        self._final_sent.add(worker)
+        self._final_taken.add(worker)
         return pb.LeaveReply()
 
     async def snapshot(self, request: bytes, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
@@ -288,7 +288,7 @@ class ServerShell:
         if verdict := self._streams.verdict(task):
             task.uncancel()
             if verdict[0] is RUN_OVER:
-                self._final_sent.add(worker)
+                self._final_taken.add(worker)
             await refuse(context, *verdict)
 
     async def _serve(self, worker: int, session: str, context: Context, pace: Pace) -> None:
@@ -302,7 +302,7 @@ class ServerShell:
                     core.delivered(worker, delivery, sequence)
                 cursor = delivery.end
                 if core.is_final(cursor - 1):
-                    self._final_sent.add(worker)
+                    await self._read_thanks(worker, context)
                     return
             if core.cut_short or (core.finished is not None and cursor == core.round):
                 return
@@ -311,6 +311,15 @@ class ServerShell:
                     return
             else:  # others are awaited, or this worker is idle
                 await self._turn.wait()
+
+    async def _read_thanks(self, worker: int, context: Context) -> None:
+        """Wait until a worker has said that it has the end, on its disk too; before that it may come back for it."""
+        while (raw := await context.read()) is not grpc.aio.EOF:
+            if raw == THANKS:
+                self._core.ledger.count_control(up=len(raw))
+                self._final_taken.add(worker)
+                return
+            self._core.frame(worker, raw, time.monotonic())  # of an uplink that it had sent twice
 
     async def _read_frame(self, worker: int, context: Context, pace: Pace) -> bool:
         """Read and handle one frame; False when the worker, or what the frame led to, has ended its stream."""

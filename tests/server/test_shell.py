@@ -542,3 +542,33 @@ def test_a_worker_whose_epoch_ends_before_its_snapshot_comes_joins_again(game: B
         return cluster
 
     assert asyncio.run(main()).core.finished == "max_rounds"
+
+
+def test_a_worker_that_dies_with_the_last_downlink_on_its_way_gets_it_when_it_is_back(
+    game: BilinearGame, game_method: AnyMethod
+) -> None:
+    """The server has handed it over, which does not say that anybody has it."""
+
+    class Died(Exception):
+        pass
+
+    def die(round_: int, message: Any) -> None:
+        raise Died
+
+    async def main() -> None:
+        cluster = Cluster(game, game_method)
+        serving = await cluster.start()
+        shells = [cluster.worker(rank) for rank in range(4)]
+        take = shells[3]._core.take
+        shells[3]._core.take = lambda round_, message: (die if round_ == 39 else take)(round_, message)  # type: ignore[method-assign]
+        *others, last = await asyncio.gather(
+            *(shell.run(cluster.address, ClientSecurity()) for shell in shells), return_exceptions=True
+        )
+        assert others == [None] * 3
+        assert isinstance(last, Died)
+        again = cluster.worker(3, give_up_s=2.0)
+        await again.run(cluster.address, ClientSecurity())
+        assert digest(again._core.replica) == digest(cluster.core.replica)
+        await serving
+
+    asyncio.run(main())

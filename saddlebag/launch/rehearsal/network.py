@@ -197,6 +197,12 @@ class Connection:
             self.up.fail(status)
             self.ended.ring()
 
+    def give_up(self, why: str) -> None:
+        """The client does not believe in its stream any more."""
+        failure = Answered(Code.ABORTED, why)
+        self.down.fail(failure)
+        self.answered(self.down, failure)
+
     def break_(self, *, client_s: float = 0.0, server_s: float = 0.0) -> None:
         """Nothing passes from now on; each side notices after a while."""
         if self.open:

@@ -138,7 +138,7 @@ def _reference(method: str, every: int, workers: int) -> Reference:
 
 
 _PROCESSES = ("kill", "kill", "kill", "vanish", "stop", "slow_disk", "disk_full", "clock_step")
-_ALWAYS = (*_PROCESSES, "cut", "cut", "half", "silence", "delay", "throttle", "slow_reader")
+_ALWAYS = (*_PROCESSES, "cut", "cut", "half", "silence", "delay", "throttle", "slow_reader", "corrupt")
 
 
 def kinds_for(scenario: Scenario) -> tuple[str, ...]:

@@ -16,7 +16,10 @@ from saddlebag.launch.rehearsal.clock import Ended, Host, Lock, Signal, Task, Wo
 from saddlebag.launch.rehearsal.network import Answered, Code, Connection
 from saddlebag.proto.checkpoint import arrays_to_bytes
 from saddlebag.proto.endpoint import RUN_OVER
+from saddlebag.proto.frames import THANKS
 from saddlebag.proto.handshake import PROTOCOL
+from saddlebag.proto.pace import Pace
+from saddlebag.proto.seal import SEAL_BYTES
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
 from saddlebag.server.calls import status_of
@@ -59,11 +62,13 @@ class Server:
         self._busy, self.boundary = Lock(), core.round
         self._turn, self._progress = Signal(), Signal()
         self._tasks: dict[int, Task] = {}
+        self._paces: dict[int, Pace] = {}
         self._verdicts: dict[Task, Answered] = {}
         self.saving: Task | None = None
         self.over, self._over = False, Signal()
         self.failure: SaddlebagError | None = None
-        self.final_sent: set[int] = set()
+        self.closing = False  # no new calls
+        self.final_taken: set[int] = set()
         self._sessions = 0
         self.records: list[Any] = []
 
@@ -77,9 +82,10 @@ class Server:
             yield self._over
         yield from self._settle()
         until = self.host.clock.now + max(DRAIN_S, self.core.settings.lease_s)
-        while self.failure is None and not self.final_sent.issuperset(self.core.members) and self.host.clock.now < until:
+        while self.failure is None and not self.final_taken.issuperset(self.core.members) and self.host.clock.now < until:
             yield 0.02
         yield from self._settle()
+        self.closing = True
         yield GRACE_S
 
     def come(self) -> None:
@@ -112,6 +118,10 @@ class Server:
                 yield from self._apply(self.core.tick(self._now()))
             finally:
                 self._busy.release()
+            for worker, pace in list(self._paces.items()):
+                if why := pace.age(TICK_S):
+                    self.core.ledger.stuck_streams += 1
+                    self._end(worker, Answered(Code.ABORTED, why))
 
     def _settle(self) -> Work:
         while self.saving is not None and not self.saving.ended:
@@ -192,6 +202,10 @@ class Server:
     def answering(self, connection: Connection, reply: Reply, work: Callable[[], Work]) -> None:
         """Begin to answer a call: what a peer may have caused is told to it, anything else ends the run."""
 
+        if self.closing:
+            reply.answer(Answered(Code.UNAVAILABLE, "the server is going away"), 0)
+            return
+
         def answered() -> Work:
             try:
                 value, size = yield from work()
@@ -213,7 +227,7 @@ class Server:
         core = self.core
         core.ledger.count_control(up=request_bytes)
         if core.cut_short:
-            self.final_sent.add(ask.worker)
+            self.final_taken.add(ask.worker)
             raise Answered(RUN_OVER, f"the run is over: {core.finished}")
         yield from self._busy.acquire()
         try:
@@ -223,7 +237,7 @@ class Server:
             yield from self._apply(effects)
         finally:
             self._busy.release()
-        size = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer)).ByteSize()
+        size = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer)).ByteSize() + SEAL_BYTES
         core.ledger.count_control(down=size)
         return answer, size
 
@@ -233,10 +247,14 @@ class Server:
             raise Answered(Code.UNAUTHENTICATED, "this session is not, or no longer, valid; join again")
         return worker
 
-    def heartbeat(self, session: str) -> Work:
-        self.core.roster.see(self._member(session), self._now())
+    def heartbeat(self, session: str, frames: int) -> Work:
+        worker = self._member(session)
+        self.core.roster.see(worker, self._now())
         yield from ()
-        return None, 0
+        if (pace := self._paces.get(worker)) is None:
+            return (0, False), SEAL_BYTES
+        pace.hear(frames)
+        return (pace.sent, True), SEAL_BYTES
 
     def leave(self, session: str, reason: str) -> Work:
         worker = self._member(session)
@@ -245,7 +263,7 @@ class Server:
             yield from self._apply(self.core.leave(worker, reason, self._now()))
         finally:
             self._busy.release()
-        self.final_sent.add(worker)
+        self.final_taken.add(worker)
         return None, 0
 
     def snapshot(self, session: str) -> Work:
@@ -261,7 +279,10 @@ class Server:
 
     def exchange(self, session: str, connection: Connection) -> None:
         """Begin to serve one worker's rounds."""
-        connection.carries(self.host.spawn(self._exchange(session, connection)))
+        if self.closing:
+            connection.down.end_with(Answered(Code.UNAVAILABLE, "the server is going away"))
+        else:
+            connection.carries(self.host.spawn(self._exchange(session, connection)))
 
     def _exchange(self, session: str, connection: Connection) -> Work:
         down = connection.down
@@ -275,9 +296,10 @@ class Server:
         self._tasks[worker] = task
         epoch = self.core.epoch
         self.core.opened(worker, session)
+        pace = self._paces[worker] = Pace(self.core.patience[worker])
         verdict: Answered | None = None
         try:
-            yield from self._serve(worker, session, connection)
+            yield from self._serve(worker, session, connection, pace)
         except SaddlebagError as error:
             verdict = Answered(status_of(error), str(error))
         except Answered:  # the stream broke while it was written to or read
@@ -294,38 +316,51 @@ class Server:
                 self.core.lost(worker, session, self._now(), told=by_us)
                 if self._tasks.get(worker) is task:
                     del self._tasks[worker]
+                if self._paces.get(worker) is pace:
+                    del self._paces[worker]
         if told_to := self._verdicts.pop(task, None):
             task.untold()
             if told_to.code is RUN_OVER:
-                self.final_sent.add(worker)
+                self.final_taken.add(worker)
             verdict = told_to
         down.end_with(verdict) if verdict else down.finish()
 
-    def _serve(self, worker: int, session: str, connection: Connection) -> Work:
+    def _serve(self, worker: int, session: str, connection: Connection, pace: Pace) -> Work:
         core = self.core
         cursor, epoch = core.roster.resume_of(worker), core.roster.epoch_of(worker)
         while core.roster.worker_of(session) == worker and core.epoch == epoch:
             while (delivery := core.delivery(worker, cursor)) is not None and delivery.end <= self.boundary:
                 for sequence, frame in enumerate(delivery.frames):
+                    pace.sent += 1
                     yield from connection.down.send(frame)
                     core.delivered(worker, delivery, sequence)
                 self._sent(epoch, delivery)
                 cursor = delivery.end
                 if core.is_final(cursor - 1):
-                    self.final_sent.add(worker)
+                    yield from self._read_thanks(worker, connection)
                     return
             if core.cut_short or (core.finished is not None and cursor == core.round):
                 return
             if cursor == core.round and core.needs_uplink(worker):
-                if not (yield from self._read_frame(worker, connection)):
+                if not (yield from self._read_frame(worker, connection, pace)):
                     return
             else:  # others are awaited, or this worker is idle
                 yield self._turn
 
-    def _read_frame(self, worker: int, connection: Connection) -> Work:
+    def _read_thanks(self, worker: int, connection: Connection) -> Work:
+        while (raw := (yield from connection.up.read())) is not None:
+            if raw == THANKS:
+                self.core.ledger.count_control(up=len(raw))
+                self.final_taken.add(worker)
+                return
+            self.core.frame(worker, raw, self._now())
+
+    def _read_frame(self, worker: int, connection: Connection, pace: Pace) -> Work:
         while self.core.backlog(worker) > self._backlog_bytes:
             yield self._progress
+        pace.waits = True
         raw = yield from connection.up.read()
+        pace.come()
         if raw is None:
             return False
         task = self.host.running

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import DIVERGED
 from saddlebag.client.keeping import Keeper
 from saddlebag.client.waiting import RankTaken, Waiting
 from saddlebag.compression import SERVER, Draws
-from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError
+from saddlebag.errors import BrokenStream, ConfigError, NotFiniteError
 from saddlebag.launch.rehearsal.network import Answered, Code, Connection
 from saddlebag.proto.checkpoint import bytes_to_arrays
 from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import FATAL, RUN_OVER
-from saddlebag.proto.frames import FRAME_BYTES, frames_of, read_frame
+from saddlebag.proto.frames import FRAME_BYTES, THANKS, frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, JoinAsk
+from saddlebag.proto.pace import Pace, Patience
+from saddlebag.proto.seal import SEAL_BYTES
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.client.core import WorkerCore
     from saddlebag.launch.rehearsal.clock import Host, Signal, Work
     from saddlebag.launch.rehearsal.disk import Disk
+    from saddlebag.launch.rehearsal.network import Reply
     from saddlebag.launch.rehearsal.serving import Server
     from saddlebag.proto.frames import Frame
     from saddlebag.proto.handshake import JoinAnswer
@@ -32,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-CALL_TIMEOUT_S = 30.0
+LEAVE_S = 30.0
 BEAT_AGAIN_S = 0.2
+TICK_S = 0.5
 _PLACES = ("start", "pause", "join", "snapshot", "step", "send", "receive", "end")
 
 
@@ -48,7 +53,7 @@ class Worker:
         step_s: how long the next step takes, asked each time.
         watch: told of what has happened.
         recipe: canonical.
-        lease_s: of the recipe.
+        lease_s, progress_s: of the recipe.
         give_up_s, frame_bytes: as the shell has them.
     """
 
@@ -63,6 +68,7 @@ class Worker:
         watch: Callable[[str], None],
         recipe: str,
         lease_s: float,
+        progress_s: float,
         give_up_s: float = 60.0,
         frame_bytes: int = FRAME_BYTES,
     ) -> None:
@@ -71,6 +77,8 @@ class Worker:
         self._dial, self._step_s, self._watch = dial, step_s, watch
         self._recipe, self._give_up_s, self._frame_bytes = recipe, give_up_s, frame_bytes
         self._lease_s, self._session_id = lease_s, ""
+        self._patience, self._calls = Patience(progress_s), Patience(progress_s)
+        self._pace = Pace(self._patience)
         self._attempts = (0, 0, 0)
         self._every = 0
         self.connection: Connection | None = None
@@ -88,6 +96,8 @@ class Worker:
                 if (yield from self._session(waiting)):
                     return
                 reason = "the server ended the stream"
+            except BrokenStream as error:
+                reason = str(error)
             except RankTaken as error:
                 reason = waiting.taken(str(error), self._lease_s)
             except Answered as error:
@@ -120,8 +130,9 @@ class Worker:
         self._watch("joined")
         link = connection.link
         link.clock.after(link.arrival(0, up=True) - link.clock.now, lambda: self._open(server, connection, answer.session))
-        beats = self.host.spawn(self._beat(server, connection, answer.session, answer.lease_s / 3))
-        del beats  # it ends with the connection
+        pace = self._pace = Pace(self._patience)
+        self.host.spawn(self._beat(server, connection, answer.session, answer.lease_s / 3, pace))  # they end with the connection
+        self.host.spawn(self._watch_pace(connection, pace))
         while True:
             try:
                 step = yield from self._step()
@@ -130,7 +141,7 @@ class Worker:
                 yield from connection.call(
                     lambda reply: server.answering(connection, reply, lambda: server.leave(answer.session, DIVERGED)),
                     size,
-                    CALL_TIMEOUT_S,
+                    LEAVE_S,
                 )
                 return True
             if step is not None and core.round >= answer.round:
@@ -141,9 +152,11 @@ class Worker:
                 return False
             if final:
                 self.where = "end"
-                connection.up.finish()
-                while (yield from connection.down.read()) is not None:
-                    pass
+                with contextlib.suppress(Answered):  # the stream is gone, the worker has everything
+                    yield from connection.up.send(THANKS)
+                    connection.up.finish()
+                    while (yield from connection.down.read()) is not None:
+                        pass
                 return True
 
     def _open(self, server: Server, connection: Connection, session: str) -> None:
@@ -161,16 +174,19 @@ class Worker:
             session=self._session_id,
         )
         asked = {key: value for key, value in dataclasses.asdict(ask).items() if key not in ("session", "names")}  # metadata
-        size = pb.JoinRequest(protocol=PROTOCOL, **asked).ByteSize()
+        size = pb.JoinRequest(protocol=PROTOCOL, **asked).ByteSize() + SEAL_BYTES
         self.asked = lambda: server.answering(connection, _NOWHERE, lambda: server.join(ask, size))
+        self._calls.stuck += 1
+        timeout_s = self._calls.allowed_s / 2
         try:
             answer: JoinAnswer = yield from connection.call(
-                lambda reply: server.answering(connection, reply, lambda: server.join(ask, size)), size, CALL_TIMEOUT_S
+                lambda reply: server.answering(connection, reply, lambda: server.join(ask, size)), size, timeout_s
             )
         except Answered as error:
             if error.code == Code.ALREADY_EXISTS:
                 raise RankTaken(error.details) from error
             raise
+        self._calls.stuck = 0
         self._session_id = answer.session
         core.members = answer.members
         self._every = answer.checkpoint_every
@@ -179,18 +195,21 @@ class Worker:
     def _take_snapshot(self, server: Server, connection: Connection, answer: JoinAnswer) -> Work:
         self.where = "snapshot"
         epoch, round_, data = yield from connection.call(
-            lambda reply: server.answering(connection, reply, lambda: server.snapshot(answer.session)), 0, CALL_TIMEOUT_S
+            lambda reply: server.answering(connection, reply, lambda: server.snapshot(answer.session)),
+            SEAL_BYTES,
+            self._patience.allowed_s,
         )
         if (epoch, round_) > (answer.epoch, answer.resume):
             return False
         if (epoch, round_) != (answer.epoch, answer.resume):
-            raise RemoteProtocolError(f"the snapshot of round {round_} is not the announced one of round {answer.resume}")
+            raise BrokenStream(f"the snapshot of round {round_} is not the announced one of round {answer.resume}")
         replica = self.core.unpack_replica(bytes_to_arrays(data, "the server's snapshot"))
         if self._keeper.take_snapshot(answer, replica, every=self._every):
             yield from self._save()
         return True
 
-    def _beat(self, server: Server, connection: Connection, session: str, every_s: float) -> Work:
+    def _beat(self, server: Server, connection: Connection, session: str, every_s: float, pace: Pace) -> Work:
+        alone = 0
         while connection.open:
             if connection.up.failure is None:
                 connection.link.clock.after(every_s, connection.ended.ring)
@@ -198,9 +217,26 @@ class Worker:
             if connection.up.failure is not None:
                 yield min(every_s, BEAT_AGAIN_S)
             with contextlib.suppress(Answered):  # the stream notices what matters
-                yield from connection.call(
-                    lambda reply: server.answering(connection, reply, lambda: server.heartbeat(session)), 0, every_s
+                sent = pace.sent
+                frames, stream = yield from connection.call(
+                    functools.partial(self._ask_heartbeat, server, connection, session, sent), SEAL_BYTES, every_s
                 )
+                pace.hear(frames)
+                alone = 0 if stream or not pace.waits else alone + 1
+            if alone == 2:  # the first may have crossed the stream's beginning or end
+                connection.give_up("the server has no stream of this worker")
+                return
+
+    @staticmethod
+    def _ask_heartbeat(server: Server, connection: Connection, session: str, sent: int, reply: Reply) -> None:
+        server.answering(connection, reply, lambda: server.heartbeat(session, sent))
+
+    def _watch_pace(self, connection: Connection, pace: Pace) -> Work:
+        while connection.open:
+            yield TICK_S
+            if why := pace.age(TICK_S):
+                connection.give_up(why)
+                return
 
     # -- one round -------------------------------------------------------------------------------------------------------
 
@@ -220,6 +256,7 @@ class Worker:
         about: dict[str, Any] = {"epoch": core.epoch, "round_": core.round, "sender": core.worker + 1}
         about |= {"attempt": attempt, "digest": digest, "frame_bytes": self._frame_bytes}
         for frame in frames_of(buffers, **about):
+            self._pace.sent += 1
             yield from connection.up.send(frame)
 
     def _receive(self, connection: Connection) -> Generator[Signal | float, None, bool | None]:
@@ -239,7 +276,7 @@ class Worker:
     def _expect(self, frame: Frame, round_: int) -> None:
         found, expected = (frame.epoch, frame.round, frame.sender, frame.sequence), (self.core.epoch, round_, 0, 0)
         if found != expected or len(frame.data) != frame.total:
-            raise RemoteProtocolError(f"expected a whole frame of round {round_}, got {frame.sequence} of {frame.round}")
+            raise BrokenStream(f"expected a whole frame of round {round_}, got {frame.sequence} of {frame.round}")
 
     def _save(self) -> Work:
         if self._disk is not None:
@@ -249,8 +286,12 @@ class Worker:
     def _frame(self, connection: Connection) -> Generator[Signal | float, None, Frame | None]:
         if self.read_delay_s:
             yield self.read_delay_s
+        self._pace.waits = True
         raw = yield from connection.down.read()
-        return None if raw is None else read_frame(raw)
+        if raw is None:
+            return None
+        self._pace.come()
+        return read_frame(raw)
 
     def shape(self, boundary: int) -> tuple[object, ...]:
         """What there is of it, for a count of states; rounds relative to the server's."""

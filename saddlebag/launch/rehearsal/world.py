@@ -144,6 +144,7 @@ class World:
             watch=functools.partial(self._worker_watch, name),
             recipe=self.job.recipe.canonical(),
             lease_s=self.lease_s,
+            progress_s=self.job.recipe.server.progress_s,
             frame_bytes=self.settings.frame_bytes,
         )
         host.spawn(self._until_end(name, worker.run()))
@@ -154,7 +155,7 @@ class World:
         self._gone(name)
 
     def _dial(self, rank: int) -> tuple[Server, Connection]:
-        if not self.alive("server") or self.server is None:
+        if not self.alive("server") or self.server is None or self.server.closing:
             raise Answered(Code.UNAVAILABLE, "failed to connect")
         return self.server, Connection(self.links[rank], self.settings.window)
 
