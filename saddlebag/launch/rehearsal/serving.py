@@ -201,7 +201,6 @@ class Server:
 
     def answering(self, connection: Connection, reply: Reply, work: Callable[[], Work]) -> None:
         """Begin to answer a call: what a peer may have caused is told to it, anything else ends the run."""
-
         if self.closing:
             reply.answer(Answered(Code.UNAVAILABLE, "the server is going away"), 0)
             return

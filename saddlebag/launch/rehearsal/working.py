@@ -131,7 +131,7 @@ class Worker:
         link = connection.link
         link.clock.after(link.arrival(0, up=True) - link.clock.now, lambda: self._open(server, connection, answer.session))
         pace = self._pace = Pace(self._patience)
-        self.host.spawn(self._beat(server, connection, answer.session, answer.lease_s / 3, pace))  # they end with the connection
+        self.host.spawn(self._beat(server, connection, answer.session, answer.lease_s / 3, pace))  # ends with the connection
         self.host.spawn(self._watch_pace(connection, pace))
         while True:
             try:
