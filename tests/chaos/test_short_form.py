@@ -54,7 +54,7 @@ def test_a_failure_is_found_and_cut_down_to_what_causes_it(monkeypatch: pytest.M
         raise AssertionError("it was not found")
     kept = shrunk(scenario, seed, script)
     assert "server" in [fault.who for fault in kept], "it died, or its disk was full"
-    assert len(kept) <= 6
+    assert len(kept) <= len(script) // 3
     assert replay(scenario, seed, kept).failure.startswith("usable state")
     assert repr(kept[0]) in as_code(scenario, seed, kept)
     monkeypatch.undo()
