@@ -510,7 +510,7 @@ def test_a_stream_of_an_epoch_that_ended_before_it_came_is_not_served(game: Bili
     core.leave(3, "", 0.0)
     assert core.epoch == 1
     stream = types.SimpleNamespace(read=_never, write=_never)
-    asyncio.run(asyncio.wait_for(cluster.server._serve(0, sessions[0], stream), 5))
+    asyncio.run(asyncio.wait_for(cluster.server._serve(0, sessions[0], stream, Pace(core.patience[0])), 5))
 
 
 def test_a_worker_whose_epoch_ends_before_its_snapshot_comes_joins_again(game: BilinearGame, game_method: AnyMethod) -> None:
