@@ -47,7 +47,9 @@ _TARGET, _DEFAULT_ROUNDS = 1e-6, 20_000  # of a run without a stop
 _WORKERS = 4  # of a problem that has no number of its own
 
 
-def make_problem(name: str, *, workers: int | None = None, seed: int = 0, data: Any = None, **params: Any) -> Problem:
+def make_problem(
+    name: str, *, workers: int | None = None, seed: int = 0, data: Any = None, target: str = "", **params: Any
+) -> Problem:
     """Build a problem by its name.
 
     Args:
@@ -55,8 +57,10 @@ def make_problem(name: str, *, workers: int | None = None, seed: int = 0, data: 
         workers: how many share it; else the number of shards, the problem's own default, or 4.
         seed: of the problem (its construction, the split of its rows), not of a run.
         data: the name of a bundled set ("breast_cancer", "diabetes", "digits"), the path of a file, arrays `(X, y)` of shapes
-            (N, F) and (N,), dense or sparse, a list of such pairs, one for each worker, or a `Dataset`. Exactly two different
-            labels become -1 and +1, in their order; others are numbers to regress on.
+            (N, F) and (N,), dense or sparse, a DataFrame of pandas or Table of pyarrow, a list of such pairs or frames, one for
+            each worker, or a `Dataset`. Exactly two different labels become -1 and +1, in their order; others are numbers to
+            regress on.
+        target: the column of labels in a table or frame; the last one by default.
         **params: the problem's own parameters.
 
     Raises:
@@ -73,7 +77,9 @@ def make_problem(name: str, *, workers: int | None = None, seed: int = 0, data: 
     factory = find("problems", name, "problem")
     known = parameters_of(factory)
     params |= {"seed": seed} if seed or "seed" in known else {}
-    dataset = read_data(factory, DataSection(source=data)) if isinstance(data, str) else from_memory(data)
+    dataset = (
+        read_data(factory, DataSection(source=data, target=target)) if isinstance(data, str) else from_memory(data, target)
+    )
     shards = dataset.shards if isinstance(dataset, Dataset) else None
     if workers is None and shards is not None:
         workers = len(shards)

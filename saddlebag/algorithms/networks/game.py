@@ -15,6 +15,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -59,7 +60,8 @@ class ModuleGame:
         loss: (players, batch, chance) -> the mean loss over the batch, or a loss for each player by name. `batch` holds the
             chosen rows of the worker's arrays as tensors; random numbers come from `chance`, torch's global ones (dropout)
             are seeded from the key.
-        data: for each worker arrays with one row a sample.
+        data: for each worker arrays with one row a sample; or a `Dataset` or `DataLoader` of torch, whose samples are collected
+            into arrays, see `samples.py`.
         maximises: the players that maximise.
         batch_size: B of a worker in a round; None or 0 for all its samples.
         local: variables of samples that workers keep from round to round, 0 at the start; the loss finds those of the batch
@@ -88,7 +90,7 @@ class ModuleGame:
 
     build: Callable[[], Players]
     loss: Callable[[Players, tuple[torch.Tensor, ...], Chance], Any]
-    data: tuple[tuple[Any, ...], ...]
+    data: Sequence[Any]
     maximises: frozenset[str] = frozenset()
     batch_size: int | None = None
     local: LocalBlock | None = None
@@ -110,7 +112,10 @@ class ModuleGame:
             raise ConfigError(f"maximises must be a set of players' names, got the text {names!r}; write {{{names!r}}}")
         object.__setattr__(self, "maximises", frozenset(names))
         if not isinstance(self.data, Sequence) or not self.data:
-            raise ConfigError(f"data must hold arrays for each worker, got {type(self.data).__name__ if self.data else 'none'}")
+            got = "none" if isinstance(self.data, Sequence) else type(self.data).__name__
+            hint = "" if got == "none" else "; torch.utils.data.random_split divides a data set"
+            raise ConfigError(f"data must hold arrays or a data set for each worker, got {got}{hint}")
+        object.__setattr__(self, "data", tuple(self._arrays(worker, own) for worker, own in enumerate(self.data)))
         for worker, arrays in enumerate(self.data):
             self._check_arrays(worker, arrays)
             if len(rows := {len(array) for array in arrays}) != 1:
@@ -121,12 +126,18 @@ class ModuleGame:
         for arrays in self.data:
             self._check_parts(self.batch_size or len(arrays[0]), self.accumulate, "accumulate")
 
+    def _arrays(self, worker: int, own: Any) -> Any:
+        """A worker's arrays; samples of a data set or loader of torch are collected into some."""
+        if isinstance(own, Sequence | np.ndarray) or "torch.utils.data" not in sys.modules:
+            return own
+        from saddlebag.algorithms.networks.samples import collected
+
+        return collected(own, f"data of worker {worker}")
+
     def _check_arrays(self, worker: int, arrays: Any) -> None:
         if not isinstance(arrays, Sequence) or isinstance(arrays, str):
-            raise ConfigError(
-                f"data of worker {worker} must be a tuple of arrays with one row a sample, got {type(arrays).__name__}; "
-                "collect a loader's batches into arrays first"
-            )
+            wanted = "a tuple of arrays with one row a sample, or a Dataset or DataLoader of torch"
+            raise ConfigError(f"data of worker {worker} must be {wanted}, got {type(arrays).__name__}")
         for number, array in enumerate(arrays):
             if isinstance(array, list | tuple | str):
                 raise ConfigError(f"array {number} of worker {worker} must be a numpy array, got {type(array).__name__}")

@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from saddlebag.algorithms.problems.rows import Dataset, DenseRows, SparseRows
-from saddlebag.errors import DataError
-from saddlebag.launch.data.rows import LARGEST
+from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.data.frames import is_frame, table_of
+from saddlebag.launch.data.tables import Encoding
+from saddlebag.launch.data.typed import LARGEST
 
 __all__ = ["from_memory"]
 
 
-def from_memory(data: Any) -> Any:
-    """Arrays `(X, y)` as labelled rows, a list of such pairs with the rows of each worker kept together; all else as it is.
+def from_memory(data: Any, target: str = "") -> Any:
+    """Arrays `(X, y)` or a frame as labelled rows; a list of them with each worker's kept together; all else as it is.
 
     Args:
-        data: X of shape (N, F), an array, a sparse matrix of scipy or a DataFrame of numbers; y of shape (N,).
+        data: X of shape (N, F), an array, a sparse matrix of scipy or a DataFrame of numbers, and y of shape (N,); or a
+            DataFrame of pandas or Table of pyarrow, whose columns become features as those of a file do (see `Encoding`).
+        target: the column of labels in a frame; its last one if empty.
 
     Raises:
-        DataError: the shapes do not fit, a value is not finite, or is no number.
+        ConfigError: a frame has no such column.
+        DataError: the shapes do not fit, a value is not finite, or is no number; the type of a frame's column is in doubt.
 
     Example:
         >>> from_memory(([[1.0, 2.0], [3.0, 4.0]], ["no", "yes"])).labels_N.tolist()
         [-1.0, 1.0]
     """
+    frames = [data] if is_frame(data) else data
+    if isinstance(frames, list | tuple) and frames and all(map(is_frame, frames)):
+        return _encoded(list(frames), target, shards=not is_frame(data))
+    if target:
+        raise ConfigError(f"target={target!r} names a column of a table or frame; data is {type(data).__name__}")
     if _is_pair(data):
         return _joined([data], shards=False)
     if isinstance(data, Sequence) and not isinstance(data, str | bytes) and data and all(map(_is_pair, data)):
         return _joined(list(data), shards=True)
     return data
+
+
+def _encoded(frames: list[Any], target: str, *, shards: bool) -> Dataset:
+    """Frames with the encoding of all of them."""
+    table = table_of(frames)
+    dataset = Encoding.fit(table, target=target).apply(table)
+    if not shards:
+        return dataset
+    ends = np.cumsum([len(frame) for frame in frames])
+    index = tuple(np.arange(end - len(frame), end) for frame, end in zip(frames, ends, strict=True))
+    return dataclasses.replace(dataset, shards=index)
 
 
 def _is_pair(value: Any) -> bool:

@@ -163,6 +163,8 @@ def named(names: Sequence[str], options: TableOptions, where: str) -> list[str]:
 def _widths(row: list[str], header: list[str], delimiter: str) -> str:
     """What is wrong with a row of another width, and what may help."""
     found = f"{len(header)} values are expected, got {len(row)}"
+    if len(header) == 1 and (other := _other_delimiter(header[0], delimiter)):
+        return f'{found}; give data.delimiter = "{other}"'
     for mark in _REMARKS:
         if row[0].startswith(mark) or (len(header) == 1 and header[0].startswith(mark)):
             return f'{found}; if lines that begin with {mark!r} are remarks, give data.comment = "{mark}"'
@@ -177,9 +179,11 @@ def require_delimiter(path: Path, names: Sequence[str], delimiter: str) -> None:
     Raises:
         DataError: with the option that reads it.
     """
-    if len(names) != 1:
-        return
-    for mark in (";", "\t", "|", ","):
-        if mark != delimiter and mark in names[0]:
-            shown = "\\t" if mark == "\t" else mark
-            raise DataError(f'{path}: the header {names[0][:_QUOTED]!r} is one column; give data.delimiter = "{shown}"')
+    if len(names) == 1 and (other := _other_delimiter(names[0], delimiter)):
+        raise DataError(f'{path}: the header {names[0][:_QUOTED]!r} is one column; give data.delimiter = "{other}"')
+
+
+def _other_delimiter(name: str, delimiter: str) -> str:
+    """What seems to divide a header that was read as one column, as TOML writes it; empty for nothing."""
+    found = next((mark for mark in (";", "\t", "|", ",") if mark != delimiter and mark in name), "")
+    return "\\t" if found == "\t" else found

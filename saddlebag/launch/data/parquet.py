@@ -1,4 +1,4 @@
-"""Tables in Parquet files, read by pyarrow within the bounds of every reader, and tables of pandas and pyarrow in memory.
+"""Tables in Parquet files, read by pyarrow within the bounds of every reader.
 
 Shapes: N = rows.
 """

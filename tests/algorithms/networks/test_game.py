@@ -209,7 +209,7 @@ def test_a_gradient_that_is_not_finite_is_said() -> None:
         ({"precision": "int8"}, "precision must be one of float32, float64, bfloat16, got 'int8'"),
         ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
         ({"accumulate": 5}, "a batch of 12 does not divide into 5 equal parts"),
-        ({"data": ()}, "data must hold arrays for each worker, got none"),
+        ({"data": ()}, "data must hold arrays or a data set for each worker, got none"),
         (
             {"data": ((np.ones((3, 4)), np.ones((2, 4))),)},
             r"arrays of worker 0 must have one row a sample each, got \[2, 3\] rows",
@@ -343,8 +343,12 @@ def test_buffers_and_norms_that_nobody_writes_are_welcome(norm: Any) -> None:
         ({"loss": lambda players, batch, chance: players["model"](batch[0])}, r"one number as a tensor .* shape \(12, 4\)"),
         ({"loss": lambda *given: {"model": 1.0}}, "loss must be one number as a tensor .* got float"),
         ({"data": (([[1.0]], [[2.0]]),)}, "array 0 of worker 0 must be a numpy array, got list"),
-        ({"data": iter(())}, "data must hold arrays for each worker, got tuple_iterator"),
-        ({"data": (torch.utils.data.DataLoader([1, 2]),)}, "data of worker 0 must be a tuple of arrays .* got DataLoader"),
+        ({"data": iter(())}, "data must hold arrays or a data set for each worker, got tuple_iterator"),
+        ({"data": ({1, 2},)}, "data of worker 0 must be a tuple of arrays .* or a Dataset or DataLoader of torch, got set"),
+        (
+            {"data": torch.utils.data.DataLoader([1, 2])},
+            "data set for each worker, got DataLoader; torch.utils.data.random_split",
+        ),
     ],
 )
 def test_common_slips_are_said_in_a_line(keys: dict[str, Any], message: str) -> None:
