@@ -5,7 +5,7 @@ TYPED := .ci benchmarks examples/ddp_digits examples/flower_adversarial/adversar
 PROTOC = $(PYTHON) -m grpc_tools.protoc --proto_path=proto --python_out=$(1) --pyi_out=$(1) $(PROTO)
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock audit coverage proto format check check-proto test e2e bench smoke recipes comparison
+.PHONY: help install lock audit coverage proto format check check-proto test e2e bench smoke recipes contracts comparison
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -61,6 +61,9 @@ smoke: ## run every benchmark in its smoke form
 recipes: ## write docs/recipes.md, the reference of all keys, from the code
 	$(PYTHON) -m saddlebag explain --markdown > docs/recipes.md.new
 	@mv docs/recipes.md.new docs/recipes.md
+
+contracts: ## write the table of contracts and capabilities in CONTRIBUTING.md
+	$(PYTHON) benchmarks/contracts.py
 
 comparison: ## write docs/comparison.md from the results in docs/comparison/
 	$(PYTHON) benchmarks/comparison.py
