@@ -86,7 +86,7 @@ def test_trajectory_history_and_bytes_are_those_of_simulate(
     assert (result["reason"], result["rounds"], result["up_bytes"], result["down_bytes"]) == facts
     assert history(tmp_path) == [(r.round, r.iteration, dict(r.merits), r.up_bytes, r.down_bytes) for r in reference.history]
     assert result == json.loads((tmp_path / "result.json").read_text())
-    own = 16 * (WORKERS - 1) * job.stop.max_rounds  # type: ignore[operator]
+    own = 32 * (WORKERS - 1) * job.stop.max_rounds  # type: ignore[operator]
     assert result["transport"]["up"] == pytest.approx(own + result["up_bytes"] * (WORKERS - 1) / WORKERS, rel=0.01)
 
 

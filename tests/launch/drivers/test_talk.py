@@ -25,7 +25,7 @@ def test_messages_arrive_and_are_counted(on_ranks: Run) -> None:
         return talk.hear(100), talk.hear(0)
 
     first, *others = on_ranks(3, body)
-    assert first == ({1: b"up!", 2: None}, 2 * 16 + 3, 2 * (16 + 4) + 2 * 16)
+    assert first == ({1: b"up!", 2: None}, 2 * 32 + 3, 2 * (32 + 4) + 2 * 32)
     assert others == [((b"down", STOP), (b"", GO_ON))] * 2
 
 
@@ -57,3 +57,46 @@ def test_a_rank_that_is_gone_is_told(on_ranks: Run) -> None:
     error = on_ranks(2, body)[1]
     assert isinstance(error, PeerLost)
     assert "rank 1 of 2 lost the others" in str(error)
+
+
+def test_a_flipped_bit_loses_the_rank_and_not_the_run(on_ranks: Run) -> None:
+    """In the bytes, in what they mean, on either way."""
+
+    def body(group: dist.ProcessGroup) -> Any:
+        talk = Talk(_Flipping(group, number=group.rank()))
+        return talk.collect([1], most=9) if talk.rank == 0 else talk.send(b"abc")
+
+    def down(group: dist.ProcessGroup) -> Any:
+        talk = Talk(_Flipping(group, number=0 if group.rank() else 9))
+        return talk.announce(b"abc", STOP) if talk.rank == 0 else talk.hear(9)
+
+    for rank, talked in ((0, body), (1, down)):
+        error = on_ranks(2, talked)[rank]
+        assert isinstance(error, PeerLost), error
+        assert "does not fit its checksum" in str(error)
+
+
+class _Flipping:
+    """A group in which a bit of a message is flipped: of the header (0) or of what follows it (1)."""
+
+    def __init__(self, group: dist.ProcessGroup, number: int) -> None:
+        self._group, self._left = group, number
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._group, name)
+
+    def _flip(self, tensor: Any) -> None:
+        if self._left == 0:
+            tensor[0] ^= 1
+        self._left -= 1
+
+    def send(self, tensors: list[Any], *place: int) -> Any:
+        self._flip(tensors[0])
+        return self._group.send(tensors, *place)
+
+    def broadcast(self, tensor: Any, root: int) -> Any:
+        work = self._group.broadcast(tensor, root)
+        if self._group.rank():
+            work.wait()
+            self._flip(tensor)
+        return work
