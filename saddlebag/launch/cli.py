@@ -16,11 +16,13 @@ import click
 
 from saddlebag.errors import ConfigError, explained
 from saddlebag.launch.commands.advise import advise
+from saddlebag.launch.commands.clean import clean
 from saddlebag.launch.commands.collective import collective
 from saddlebag.launch.commands.compare import compare
 from saddlebag.launch.commands.doctor import doctor
 from saddlebag.launch.commands.echo import echo
 from saddlebag.launch.commands.explain import explain, schema
+from saddlebag.launch.commands.group import Commands
 from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.host import host
 from saddlebag.launch.commands.inspect_compressor import inspect
@@ -39,10 +41,27 @@ __all__ = ["cli", "main"]
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _TRACEBACK, _UMASK = "SADDLEBAG_TRACEBACK", "SADDLEBAG_UMASK"
+_DECIDING = ("numpy", "torch", "grpcio", "protobuf", "scikit-learn", "numba", "flwr")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="saddlebag")
+def _version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Our version, and on a second line those of what decides over bits and speed."""
+    if not asked:
+        return
+    import importlib.metadata
+    import platform
+
+    click.echo(f"saddlebag, version {__version__}")
+    found = [f"Python {platform.python_version()}"]
+    for name in _DECIDING:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    click.echo(", ".join(found))
+    context.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show versions and exit.")
 @click.option(
     "--umask",
     metavar="OCTAL",
@@ -65,6 +84,7 @@ def cli(context: click.Context, umask: str, debug: bool) -> None:
 
 for _command in (
     advise,
+    clean,
     collective,
     compare,
     doctor,
@@ -92,11 +112,15 @@ def main(arguments: list[str] | None = None) -> None:
     for name in _ONE_THREAD:  # before numpy is imported: the bits of a sum depend on the number of BLAS threads
         os.environ.setdefault(name, "1")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what its C core would print comes as an exception, too
+    color = False if os.environ.get("NO_COLOR") else None
     try:
-        status = cli.main(args=arguments, prog_name="saddlebag", standalone_mode=False, obj=main)
+        status = cli.main(args=arguments, prog_name="saddlebag", standalone_mode=False, obj=main, color=color)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.MissingParameter as error:
+        usage = f"; {error.ctx.get_usage()}" if error.ctx else ""
+        _fail(error.format_message().rstrip(".") + usage, 2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort):

@@ -46,6 +46,8 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
         start = problem.merits(problem.start())
         stack.enter_context(owned(out, "saddlebag run"))
         continues = prepare(recipe, out, resume=resume, force=force)
+        if resume and not continues:
+            board.note(f"{out} holds no run to continue: a new one begins")
         write_recipe(resolved, recipe, out / RECIPE)
         return _run_all(recipe, resolved, problem, start, out, board, resume=continues, nursery=nursery)
 

@@ -93,6 +93,7 @@ def test_run_writes_everything(saddlebag: Any, recipe: Path, tmp_path: Path) -> 
         result = json.loads((out / label / "result.json").read_text())
         assert (result["reason"], result["target"], result["merit"]) == ("merit", 1e-4, "relative_error")
         assert (result["up_bytes"], result["merits"]) == (lines[-1]["up_bytes"], lines[-1]["merits"])
+        assert result["each_worker"] == {key: result[key] / 3 for key in ("up_bytes", "down_bytes")}
         assert lines[-1]["merits"]["relative_error"] <= 1e-4
     saved = load_recipe(out / "recipe.toml")
     assert saved.canonical() == load_recipe(recipe).canonical()
@@ -220,7 +221,7 @@ def test_a_method_that_diverges_is_reported(saddlebag: Any, recipe: Path, tmp_pa
             "data.source 'gone.txt' is neither 'breast_cancer' nor 'diabetes' nor 'digits' nor a file",
         ),
         (["data.source=bad.txt", "problem={name='robust_logistic'}"], "bad.txt, line 3: indices count from 1, got 0"),
-        (["workers=9", "data.source=good.txt", "problem={name='robust_logistic'}"], "num_workers must lie in 1..2"),
+        (["workers=9", "data.source=good.txt", "problem={name='robust_logistic'}"], "workers must lie in 1..2"),
     ],
 )
 def test_bad_input_costs_one_line_and_leaves_nothing(
@@ -362,7 +363,12 @@ def test_doctor_is_well_here_and_says_what_is_broken(saddlebag: Any, tmp_path: P
 
 
 def test_version(saddlebag: Any) -> None:
-    assert saddlebag("--version")[:2] == (0, f"saddlebag, version {__version__}\n")
+    status, printed, _ = saddlebag("--version")
+    assert status == 0
+    assert printed.splitlines()[0] == f"saddlebag, version {__version__}"
+    assert {"Python", "numpy", "torch", "grpcio", "protobuf"} <= {
+        each.split()[0] for each in printed.splitlines()[1].split(", ")
+    }
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -59,7 +59,7 @@ def split_rows(labels_N: Vector, num_workers: int, *, split: str = "even", seed:
     if split not in SPLITS:
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(sorted(SPLITS))}")
     if not 1 <= num_workers <= len(labels_N):
-        raise ConfigError(f"num_workers must lie in 1..{len(labels_N)}, one row each at least, got {num_workers}")
+        raise ConfigError(f"workers must lie in 1..{len(labels_N)}, one row each at least, got {num_workers}")
     return tuple(np.sort(shard) for shard in np.array_split(SPLITS[split](labels_N, seed), num_workers))
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from saddlebag.launch.commands.group import COUNT
 from saddlebag.launch.commands.options import Tls, json_option, note, print_json, tls_options
 
 __all__ = ["advise"]
 
 
 @click.command(short_help="Say whether compression pays, from measured costs.")
-@click.option("--d", type=click.IntRange(min=1), required=True, help="Coordinates of the model.")
+@click.option("--d", type=COUNT, required=True, help="Coordinates of the model.")
 @click.option("--bandwidth", metavar="RATE", help="Of each worker's link, e.g. 100M (bits per second) or 12.5MB/s.")
 @click.option("--latency", metavar="TIME", help="One way, e.g. 1ms.  [default: as measured]")
 @click.option("--link", metavar="HOST:PORT", help="Measure the link to 'saddlebag echo' there instead, or 'loopback'.")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from saddlebag.errors import ConfigError
+from saddlebag.launch.commands.group import Commands
 from saddlebag.launch.commands.options import (
     FILE,
     Tls,
@@ -25,7 +26,7 @@ from saddlebag.launch.commands.options import (
 __all__ = ["groupwise"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def groupwise() -> None:
     """Predict well for every one of many intersecting groups: studies, reports, replays."""
 

@@ -6,19 +6,20 @@ from typing import Any
 
 import click
 
+from saddlebag.launch.commands.group import COUNT, Commands
 from saddlebag.launch.commands.options import FILE, json_option, print_json
 
 __all__ = ["inspect"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def inspect() -> None:
     """Measure one part of a run by itself."""
 
 
 @inspect.command()
 @click.argument("name")
-@click.option("--d", type=click.IntRange(min=1), help="Coordinates of a synthetic vector.  [default: 1000000]")
+@click.option("--d", type=COUNT, help="Coordinates of a synthetic vector.  [default: 1000000]")
 @click.option("--k", "kept", type=float, help="Coordinates kept: a fraction if below 1, else their number.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Another parameter, e.g. levels=8.")
 @click.option("--vector", type=click.Choice(["gaussian", "heavy", "uniform"]), help="Law of it.  [default: gaussian]")

@@ -6,6 +6,7 @@ import dataclasses
 
 import click
 
+from saddlebag.launch.commands.group import Choice
 from saddlebag.launch.commands.options import json_option, print_json, warn_of_plugins
 
 __all__ = ["list_"]
@@ -15,7 +16,7 @@ _RECIPES = "recipes"
 
 
 @click.command("list")
-@click.argument("kind", required=False, type=click.Choice((*_KINDS, _RECIPES)))
+@click.argument("kind", required=False, type=Choice((*_KINDS, _RECIPES)))
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
     """Show what a recipe may name, and the recipes that come with it."""

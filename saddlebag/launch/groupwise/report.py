@@ -19,6 +19,7 @@ from rich.table import Table
 from saddlebag.algorithms.groupwise.ledger import judge
 from saddlebag.errors import DataError
 from saddlebag.launch.groupwise.intervals import interval_values, print_intervals
+from saddlebag.launch.ownership import holds_service
 from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
@@ -194,6 +195,11 @@ def read_result(folder: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
+        if folder.is_dir() and holds_service(folder):
+            raise DataError(
+                f"{folder} holds the state of 'saddlebag groupwise serve', not a study; a client's report() asks the service, "
+                "and --metrics answers Prometheus"
+            ) from error
         raise DataError(f"{path}: cannot be read: {error.strerror}; give the folder of a groupwise run") from error
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from error

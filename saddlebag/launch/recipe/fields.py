@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["at", "fit", "join", "noun", "read_table", "unknown"]
 
+_SHORTEST = 3  # letters of a part of a name that says which one is meant
 _NOUNS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -45,6 +46,8 @@ def unknown(what: str, name: object, known: Iterable[str]) -> ConfigError:
     """The error for a name that is not among the known ones, with the nearest of them."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, 1)
+    if not near and len(str(name)) >= _SHORTEST:
+        near = [each for each in known if str(name) in each][:1]  # "adamw" for "compressed_adamw"
     hint = f"did you mean {near[0]!r}? " if near else ""
     return ConfigError(f"{what}; {hint}known: {', '.join(known) or 'none'}")
 

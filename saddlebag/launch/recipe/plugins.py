@@ -11,6 +11,7 @@ from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.problems import PROBLEMS
 from saddlebag.algorithms.registry import METHODS
 from saddlebag.compression.registry import COMPRESSORS
+from saddlebag.errors import ConfigError
 from saddlebag.launch.recipe.fields import unknown
 from saddlebag.version import __version__
 
@@ -46,6 +47,11 @@ class Plugins:
         return self.origins.get((kind, name), f"saddlebag {__version__}")
 
 
+def _plugin(name: str, kind: str) -> str:
+    """How warnings of a plug-in begin."""
+    return f"plug-in {name!r} (saddlebag.{kind}"
+
+
 @functools.cache
 def load_plugins() -> Plugins:
     """Add the plug-ins of all installed distributions to the registries, once; a broken one becomes a warning."""
@@ -54,7 +60,7 @@ def load_plugins() -> Plugins:
     for kind, registry in REGISTRIES.items():
         for entry in importlib.metadata.entry_points(group=f"saddlebag.{kind}"):
             origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-            what = f"plug-in {entry.name!r} (saddlebag.{kind}, from {origin})"
+            what = f"{_plugin(entry.name, kind)}, from {origin})"
             if entry.name in registry:
                 warnings.append(f"{what} is ignored: the name is taken by {origins.get((kind, entry.name), 'saddlebag')}")
                 continue
@@ -77,7 +83,10 @@ def find(kind: str, name: str, path: str) -> Callable[..., Any]:
     Raises:
         ConfigError: there is none; the message starts with `path`.
     """
-    load_plugins()
+    plugins = load_plugins()
     if name not in REGISTRIES[kind]:
+        for warning in plugins.warnings:
+            if warning.startswith(_plugin(name, kind)):  # it is known, and why it cannot be used
+                raise ConfigError(f"{path}: {warning}")
         raise unknown(f"{path} {name!r} is no known {kind.removesuffix('s')}", name, REGISTRIES[kind])
     return REGISTRIES[kind][name]

@@ -71,6 +71,7 @@ _SHARED = {  # what several factories take and their docstrings leave to the wor
     "eps": "Added to the root of the second mean.",
     "momentum": "Weight of the past in the moving direction; 0 for plain steps.",
     "nesterov": "Whether momentum looks one step ahead.",
+    "rounds": "About how many rounds the run will have; defaults of other keys follow from it.",
     "dtype": "Type of the numbers on the wire.",
 }
 

@@ -241,7 +241,7 @@ def data_set(num_rows: int = 4) -> Dataset:
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"num_workers": 5}, r"num_workers must lie in 1\.\.4"),
+        ({"num_workers": 5}, r"workers must lie in 1\.\.4"),
         ({"num_workers": 2, "split": "odd"}, "unknown split 'odd'"),
         ({"num_workers": 2, "regularisation": 0.0}, "four: regularisation must be positive and finite, got 0.0"),
         ({"num_workers": 2, "sample_regularisation": -1.0}, "sample_regularisation must be positive and finite"),

@@ -44,7 +44,7 @@ def test_label_skew_separates_labels() -> None:
 
 @pytest.mark.parametrize("num_workers", [-1, 0, 4])
 def test_a_worker_without_rows_is_refused(num_workers: int) -> None:
-    with pytest.raises(ConfigError, match=rf"num_workers must lie in 1\.\.3.* got {num_workers}"):
+    with pytest.raises(ConfigError, match=rf"workers must lie in 1\.\.3.* got {num_workers}"):
         split_rows(np.ones(3), num_workers)
 
 

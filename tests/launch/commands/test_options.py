@@ -57,6 +57,7 @@ def test_every_command_with_a_recipe_reads_data_alike(tmp_path: Path, monkeypatc
         if {"recipe", "--data"} <= options:
             needed = ["--server", "localhost:1"] if "--server" in options else []
             needed += ["--rank", "0"] if "--rank" in options else []
+            needed += ["--address", "127.0.0.1:0"] if "--address" in options else []
             with pytest.raises(SystemExit):
                 main([*name.split(), "there/job.toml", "--data", "rows.csv", *needed])
             asked += 1
