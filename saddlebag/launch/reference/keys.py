@@ -72,6 +72,10 @@ _SHARED = {  # what several factories take and their docstrings leave to the wor
     "momentum": "Weight of the past in the moving direction; 0 for plain steps.",
     "nesterov": "Whether momentum looks one step ahead.",
     "rounds": "About how many rounds the run will have; defaults of other keys follow from it.",
+    "local_steps": "Steps that a worker takes on its own between two exchanges.",
+    "local_step_size": "Of these steps.",
+    "local_rule": "What these steps are: plain gradients, AdamW or Muon.",
+    "local_momentum": "Weight of the past in the direction of these steps.",
     "dtype": "Type of the numbers on the wire.",
 }
 
