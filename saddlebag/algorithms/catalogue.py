@@ -9,6 +9,7 @@ from saddlebag.algorithms.methods.diana_sgda import diana_sgda
 from saddlebag.algorithms.methods.diloco import diloco
 from saddlebag.algorithms.methods.extragradient import extragradient
 from saddlebag.algorithms.methods.extragradient_feedback import extragradient_feedback
+from saddlebag.algorithms.methods.fed_gda_gt import fed_gda_gt
 from saddlebag.algorithms.methods.forward_backward_forward import forward_backward_forward
 from saddlebag.algorithms.methods.innovations import innovations
 from saddlebag.algorithms.methods.local_average import local_average
@@ -18,6 +19,7 @@ from saddlebag.algorithms.methods.masha2 import masha2
 from saddlebag.algorithms.methods.muloco import muloco
 from saddlebag.algorithms.methods.ogda import ogda
 from saddlebag.algorithms.methods.optimistic_masha import optimistic_masha
+from saddlebag.algorithms.methods.prox_skip_vip import prox_skip_vip
 from saddlebag.algorithms.methods.qsgda import qsgda
 from saddlebag.algorithms.methods.sparse_loco import sparse_loco
 from saddlebag.algorithms.methods.three_pillars import three_pillars
@@ -49,6 +51,7 @@ CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
     "diloco": diloco,
     "extragradient": extragradient,
     "extragradient_feedback": extragradient_feedback,
+    "fed_gda_gt": fed_gda_gt,
     "forward_backward_forward": forward_backward_forward,
     "innovations": innovations,
     "local_average": local_average,
@@ -59,6 +62,7 @@ CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
     "ogda": ogda,
     "optimistic_masha": optimistic_masha,
     "power_sgd": power_sgd,
+    "prox_skip_vip": prox_skip_vip,
     "qsgda": qsgda,
     "sparse_loco": sparse_loco,
     "three_pillars": three_pillars,

@@ -41,6 +41,7 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "diana_sgda": [(RAND, FULL), (COMMON, Natural())],
     "extragradient": [],
     "extragradient_feedback": [(TOP, TOP)],
+    "fed_gda_gt": [],
     "forward_backward_forward": [],
     "innovations": [(Grid(), Grid(step=0.5)), (TOP, FULL)],
     "local_sgda": [],
@@ -48,12 +49,13 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "masha2": [(TOP, TOP), (UnscaledRandK(fraction=0.2, support="common"), FULL)],
     "ogda": [],
     "optimistic_masha": [(RAND, FULL), (COMMON, Natural())],
+    "prox_skip_vip": [],
     "qsgda": [(RAND, FULL), (COMMON, Natural())],
     "three_pillars": [(RAND, FULL), (COMMON, FULL)],
     "vr_diana_sgda": [(RAND, FULL), (COMMON, Natural())],
 }
 NEEDS_TENSORS = ("power_sgd",)  # test_power_sgd.py has problems with them
-WITHOUT_PROX = ("masha2", "extragradient_feedback")
+WITHOUT_PROX = ("masha2", "extragradient_feedback", "fed_gda_gt", "prox_skip_vip")
 
 
 def variants(name: str, problem: Problem) -> list[AnyMethod]:

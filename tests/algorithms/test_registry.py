@@ -30,6 +30,8 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms import (
     make_method as typed_make_method,
 )
+from saddlebag.algorithms.methods.fed_gda_gt import FedGdaGt
+from saddlebag.algorithms.methods.prox_skip_vip import ProxSkipVip
 from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.compression import Identity, RandK, TopK
@@ -49,6 +51,7 @@ KINDS = {
     "diloco": LocalRounds,
     "extragradient": Extragradient,
     "extragradient_feedback": ExtragradientFeedback,
+    "fed_gda_gt": FedGdaGt,
     "forward_backward_forward": ForwardBackwardForward,
     "innovations": Innovations,
     "local_average": LocalRounds,
@@ -59,6 +62,7 @@ KINDS = {
     "ogda": Ogda,
     "optimistic_masha": OptimisticMasha,
     "power_sgd": PowerSgd,
+    "prox_skip_vip": ProxSkipVip,
     "qsgda": Qsgda,
     "sparse_loco": LocalRounds,
     "three_pillars": ThreePillars,
@@ -81,13 +85,14 @@ def test_every_name_makes_its_kind() -> None:
     for name, kind in KINDS.items():
         compressors: dict[str, Any] = {"up": FULL, "down": FULL} if takes_compressors(name) else {}
         compressors |= {"rank": 1, "worth": 0.9} if name == "power_sgd" else {}
+        compressors |= {"probability": 0.2} if name == "prox_skip_vip" else {}
         method = make_method(name, game, step_size=0.1, **compressors)
         assert isinstance(method, kind)
         assert method.step_size == 0.1
 
 
 def test_which_methods_compress() -> None:
-    full = {"extragradient", "forward_backward_forward", "local_sgda", "ogda", "power_sgd"}
+    full = {"extragradient", "fed_gda_gt", "forward_backward_forward", "local_sgda", "ogda", "power_sgd", "prox_skip_vip"}
     assert {name for name in METHODS if not takes_compressors(name)} == full
 
 
