@@ -3,10 +3,12 @@
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
 from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
 from saddlebag.algorithms.groupwise.aggregation import ExpertAggregation, mean_of_models
+from saddlebag.algorithms.groupwise.aioli import Aioli, logistic
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Learner, LearnerDefaults, Mixer, Sums, add_sums, copied
 from saddlebag.algorithms.groupwise.block import Block, predict_block
 from saddlebag.algorithms.groupwise.bounds import FeatureBounds, service_bounds, table_bounds
+from saddlebag.algorithms.groupwise.calibration import Calibration, CalibrationState, calibrate_recorded, calibration_cells
 from saddlebag.algorithms.groupwise.check import check_learner, states_equal
 from saddlebag.algorithms.groupwise.doubling import Doubling
 from saddlebag.algorithms.groupwise.federation import (
@@ -21,13 +23,13 @@ from saddlebag.algorithms.groupwise.federation import (
 from saddlebag.algorithms.groupwise.ftpl import Oracle, PerturbedLeader
 from saddlebag.algorithms.groupwise.gradient import Gradient
 from saddlebag.algorithms.groupwise.guard import Careful
-from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, best_logistic_losses, prefix_losses
+from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, best_linear_losses, best_logistic_losses, prefix_losses
 from saddlebag.algorithms.groupwise.intervals import Covered, cover_recorded
 from saddlebag.algorithms.groupwise.labels import check_labels, wrong_label
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
 from saddlebag.algorithms.groupwise.mixing import Distribution, distribution
-from saddlebag.algorithms.groupwise.newton import Newton, logistic
+from saddlebag.algorithms.groupwise.newton import Newton
 from saddlebag.algorithms.groupwise.objects import ObjectLearner, estimator_learner, one_by_one_learner
 from saddlebag.algorithms.groupwise.packing import pack_state, unpack_state
 from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
@@ -49,11 +51,14 @@ __all__ = [
     "AbsoluteLoss",
     "AdaNormalHedge",
     "AdaptMlProd",
+    "Aioli",
     "Alarm",
     "AnyLearner",
     "AnyMixer",
     "Block",
     "BlockSums",
+    "Calibration",
+    "CalibrationState",
     "Careful",
     "Covered",
     "Distribution",
@@ -91,9 +96,12 @@ __all__ = [
     "add_blocks",
     "add_sums",
     "best_linear_loss",
+    "best_linear_losses",
     "best_logistic_losses",
     "block_length",
     "block_sums",
+    "calibrate_recorded",
+    "calibration_cells",
     "check_labels",
     "check_learner",
     "check_score",

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["best_linear_loss", "best_logistic_losses", "prefix_losses"]
+__all__ = ["best_linear_loss", "best_linear_losses", "best_logistic_losses", "prefix_losses"]
 
 _CUTOFF = 1e-10  # relative; exact collinearity shows as 1e-16, and no weaker direction can be told from rounding in A
 _NEWTON_STEPS = 60
@@ -27,6 +27,12 @@ def best_linear_loss(x_ND: Array, y_N: Array) -> float:
     theta_D = np.linalg.lstsq(x_ND, y_N, rcond=_CUTOFF)[0]
     residual_N = y_N - x_ND @ theta_D
     return float(residual_N @ residual_N)
+
+
+def best_linear_losses(x_ND: Array, y_N: Array) -> Array:
+    """The squared loss of each round under the model that minimises their sum, without a penalty; shape (N,)."""
+    loss_N: Array = (y_N - x_ND @ np.linalg.lstsq(x_ND, y_N, rcond=_CUTOFF)[0]) ** 2
+    return loss_N
 
 
 def prefix_losses(x_ND: Array, y_N: Array, ends: list[int]) -> Array:

@@ -1,4 +1,4 @@
-"""Online Newton Step with predictions kept in an interval, batched over groups; also as online logistic regression.
+"""Online Newton Step with predictions kept in an interval, batched over groups.
 
 Hazan, Agarwal, Kale 2007; the domain {theta: |theta' x_t| <= bound}, which changes with the round and whose projection is a
 formula, is that of Luo, Agarwal, Cesa-Bianchi, Langford 2016 (Theorem 1). With sigma the loss's curvature (`curvature`) and
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array, Index, Sums
     from saddlebag.compression import Draws
 
-__all__ = ["Newton", "NewtonState", "logistic"]
+__all__ = ["Newton", "NewtonState"]
 
 _SMALL = 1e-300
 _ROOM, _FAR, _USUAL = 1e10, 1e3, 1e25  # of |x|^2 / penalty, of a label to the bound, of a penalty: far from float64's ends
@@ -151,19 +151,3 @@ class Newton(LearnerDefaults):
         new = self.init(extra)
         names = ("inverse_GDD", "theta_GD", "count_G")
         return NewtonState(*(np.concatenate((getattr(state, name), getattr(new, name))) for name in names))
-
-
-def logistic(*, dimension: int, bound: float = 4.0, penalty: float = 1.0) -> Newton:
-    """Online logistic regression by Newton steps: probabilities of labels in 0..1, for the log loss.
-
-    Example:
-        >>> import numpy as np
-        >>> import saddlebag as sb
-        >>> from saddlebag.compression import Draws
-        >>> learner = sb.make_learner("logistic", 2)
-        >>> state = learner.init(3)  # of three groups
-        >>> group_K = np.array([0, 2])
-        >>> learner.predict(state, np.ones(2), group_K, Draws(0, 0)).shape
-        (2,)
-    """
-    return Newton(dimension=dimension, loss="logistic", bound=bound, penalty=penalty)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
 from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
+from saddlebag.algorithms.groupwise.aioli import logistic
 from saddlebag.algorithms.groupwise.doubling import Doubling
 from saddlebag.algorithms.groupwise.gradient import Gradient
-from saddlebag.algorithms.groupwise.newton import Newton, logistic
+from saddlebag.algorithms.groupwise.newton import Newton
 from saddlebag.algorithms.groupwise.ridge import Ridge, vovk_azoury_warmuth
 from saddlebag.algorithms.groupwise.solo import Solo
 from saddlebag.algorithms.groupwise.specialists import Specialists

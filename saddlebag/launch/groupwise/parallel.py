@@ -89,7 +89,7 @@ def learn_recipe(path: Path, sets: Sequence[str], *, longest: int) -> dict[str, 
     """
     loaded, _ = load_groupwise(path, list(sets))
     stream = build_stream(loaded)
-    algorithm = make_algorithm(loaded, len(stream.features), len(stream.groups))
+    algorithm = make_algorithm(loaded, len(stream.features), len(stream.groups), divided=True)
     mixer: Any = algorithm.mixer
     if (largest := declared_range(mixer)) is None:
         raise ConfigError(f"blocks need a mixer with a declared range (ada_normal_hedge), got {mixer}")

@@ -12,6 +12,7 @@ from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
 from saddlebag.launch.data.options import TableOptions
+from saddlebag.launch.groupwise.calibration import CalibrationTable
 from saddlebag.launch.groupwise.interval_table import IntervalTable
 from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.plugins import find
@@ -142,7 +143,7 @@ def _interval(value: object, where: str, instead: str = "") -> Interval:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartTable:
-    """A learner or mixer by name, with its parameters."""
+    """A learner or mixer by name, with its parameters; a mixer without a name is chosen by the loss."""
 
     name: str
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -159,7 +160,7 @@ class GroupwiseRecipe:
             as in the published tables.
         data, features, label, learner, mixer, mixing: the tables of the same names.
         groups: name -> expression.
-        intervals: the table of that name; None for no intervals.
+        intervals, calibration: the tables of the same names; None for none of it.
         directory: where results go.
     """
 
@@ -174,6 +175,7 @@ class GroupwiseRecipe:
     mixer: PartTable
     mixing: MixingTable
     intervals: IntervalTable | None = None
+    calibration: CalibrationTable | None = None
     directory: str = ""
 
     def __post_init__(self) -> None:
@@ -194,11 +196,12 @@ TABLES: dict[str, type[Any]] = {
     "label": LabelTable,
     "mixing": MixingTable,
     "intervals": IntervalTable,
+    "calibration": CalibrationTable,
 }
 """The tables of a recipe by name, without the learner, the mixer and the groups."""
-_OPTIONAL = ("intervals",)
+_OPTIONAL = ("intervals", "calibration")
 _PLAIN = ("title", "shuffles", "comparator", "directory")
-_PARTS = {"learner": "ridge", "mixer": "ada_normal_hedge"}
+_PARTS = {"learner": "ridge", "mixer": ""}
 
 
 def load_groupwise(path: Path, sets: list[str]) -> tuple[GroupwiseRecipe, dict[str, Any]]:
@@ -270,8 +273,12 @@ def label_interval(recipe: GroupwiseRecipe) -> Interval | None:
     return None if recipe.label.interval == "any" else _interval(recipe.label.interval, "label.interval")
 
 
-def make_algorithm(recipe: GroupwiseRecipe, dimension: int, num_groups: int) -> Groupwise:
+def make_algorithm(recipe: GroupwiseRecipe, dimension: int, num_groups: int, *, divided: bool = False) -> Groupwise:
     """The algorithm of a recipe; the always-on group is the last one.
+
+    A mixer that the recipe leaves open is chosen by the loss: specialists for exp-concave losses (squared, log), as long as
+    predictions are clipped and charged as played; else AdaNormalHedge, also where `divided` groups or rows lie on several
+    machines, whose sums specialists' weights cannot be formed from.
 
     Raises:
         ConfigError: a name is unknown or a parameter does not fit.
@@ -285,10 +292,12 @@ def make_algorithm(recipe: GroupwiseRecipe, dimension: int, num_groups: int) -> 
         clip = _interval(mixing.clip, "mixing.clip")
     if mixing.loss == "log" and (labels is None or labels[0] < 0.0 or labels[1] > 1.0):
         raise ConfigError(f"label.interval must lie in [0, 1] for the log loss, got {recipe.label.interval}")
+    if recipe.calibration is not None and (labels is None or labels[0] < 0.0 or labels[1] > 1.0):
+        raise ConfigError(f"calibration: labels must be probabilities: label.interval in [0, 1], got {recipe.label.interval}")
     loss, middle = LOSSES[mixing.loss](), labels or clip or (0.0, 0.0)
     return Groupwise(
         learner=_learner(recipe.learner, dimension),
-        mixer=_mixer(recipe.mixer, loss, _span(labels, clip), clip=clip is not None),
+        mixer=_mixer(_chosen(recipe, divided=divided), loss, _span(labels, clip), clip=clip is not None),
         loss=loss,
         charge=mixing.charge,
         interval=clip,
@@ -313,6 +322,16 @@ def _learner(part: PartTable, dimension: int) -> AnyLearner:
             dimension=dimension, **fit(factory, part.parameters, "learner", given=("dimension",), also=("name",))
         )
     return learner
+
+
+def _chosen(recipe: GroupwiseRecipe, *, divided: bool) -> PartTable:
+    """The recipe's mixer, or the default for its loss."""
+    part, mixing, labels = recipe.mixer, recipe.mixing, label_interval(recipe)
+    if part.name:
+        return part
+    concave = labels is not None and LOSSES[mixing.loss]().exp_concavity(labels) > 0.0
+    proven = concave and mixing.clip is not False and mixing.charge == "played" and part.parameters.keys() <= {"rate"}
+    return dataclasses.replace(part, name="specialists" if proven and not divided else "ada_normal_hedge")
 
 
 def _mixer(part: PartTable, loss: Loss, interval: Interval | None, *, clip: bool) -> AnyMixer:

@@ -16,9 +16,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from saddlebag.algorithms.groupwise import LOSSES
 from saddlebag.algorithms.groupwise.ledger import judge
 from saddlebag.errors import DataError
+from saddlebag.launch.groupwise.calibration import calibration_values, print_calibration
 from saddlebag.launch.groupwise.intervals import interval_values, print_intervals
+from saddlebag.launch.groupwise.rivals import plain_words, print_rivals, rivals_of
 from saddlebag.launch.ownership import holds_service
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -111,6 +114,12 @@ def summarise(title: str, groups: tuple[str, ...], study: Study, *, charge: str)
 def summarise_recipe(recipe: GroupwiseRecipe, title: str, stream: RoundStream, study: Study) -> dict[str, Any]:
     """`summarise`, with what else the recipe asks for."""
     values = summarise(title, stream.groups, study, charge=recipe.mixing.charge)
+    rivals = rivals_of(stream, LOSSES[recipe.mixing.loss](), is_log=recipe.mixing.loss == "log")
+    for row, constant, fixed in zip(values["groups"], rivals.constant_G, rivals.fixed_G, strict=True):
+        row |= {"constant_loss": {"mean": float(constant), "sd": 0.0}, "fixed_loss": {"mean": float(fixed), "sd": 0.0}}
+    values["plain_words"] = plain_words(values)
+    if study.calibration is not None:
+        values["calibration"] = calibration_values(study.calibration, stream.groups)
     if recipe.intervals is not None and study.intervals is not None:
         values["intervals"] = interval_values(recipe.intervals, study.intervals, stream)
         values["alarms"] += values["intervals"].pop("alarms")
@@ -244,8 +253,13 @@ def print_report(values: dict[str, Any]) -> None:
     )
     worse = [row["group"] for row in values["groups"] if row["verdict"] == "worse"]
     console.print(f"worse off than under the single model: {', '.join(worse) or 'no group'}")
+    if "plain_words" in values:
+        print_rivals(console, values)
+    rounds = {row["group"]: row["rounds"] for row in values["groups"]}
+    if "calibration" in values:
+        print_calibration(console, values["calibration"], rounds)
     if "intervals" in values:
-        print_intervals(console, values["intervals"], {row["group"]: row["rounds"] for row in values["groups"]})
+        print_intervals(console, values["intervals"], rounds)
     for alarm in values["alarms"]:
         console.print(f"[bold red]alarm[/]: {alarm}")
 

@@ -85,7 +85,7 @@ def make_core(
     prior_G /= prior_G.sum()
     rules = [{**rule, "prior": float(prior)} for rule, prior in zip(stream.meaning["groups"], prior_G, strict=True)]
     share = slice(len(groups) * shard // shards, len(groups) * (shard + 1) // shards)
-    algorithm = make_algorithm(recipe, len(features), len(groups))
+    algorithm = make_algorithm(recipe, len(features), len(groups), divided=shards > 1)
     if shards > 1:
         if algorithm.shadows:
             raise ConfigError("mixing.shadows: shadows need the always-on learner beside them; serve without shards")

@@ -27,6 +27,7 @@ from saddlebag.algorithms.groupwise import (
 from saddlebag.algorithms.groupwise.capabilities import BoundsRegret
 from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.calibration import CalibrationStudy, study_calibration
 from saddlebag.launch.groupwise.intervals import IntervalStudy, study_intervals
 from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
 from saddlebag.launch.groupwise.stream import RoundStream, build_stream
@@ -64,7 +65,7 @@ class Study:
         learner_excess_SG: own - best over all rounds, less the learner's proven bound: at most 0; NaN where there is none.
         clock_SGP: rounds of the group at the points of its curves.
         single_curve_SGP, ours_curve_SGP: regret to the best model for the group's rounds so far.
-        intervals: what came of them; None where the recipe has none.
+        intervals, calibration: what came of them; None where the recipe has none.
     """
 
     rounds_SG: Array
@@ -86,6 +87,7 @@ class Study:
     single_curve_SGP: Array
     ours_curve_SGP: Array
     intervals: IntervalStudy | None = None
+    calibration: CalibrationStudy | None = None
 
 
 def run_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[tuple[str, ...], Study]:
@@ -117,13 +119,19 @@ def stream_study(
         done = list(pool.map(_study_part, [recipe] * processes, parts))
     order = np.argsort([seeds.index(seed) for part in parts for seed in part], kind="stable")
     covered = [study.intervals for study in done if study.intervals is not None]
-    intervals = IntervalStudy(**_joined(covered, order)) if covered else None
-    return stream, Study(**_joined(done, order), intervals=intervals)
+    calibrated = [study.calibration for study in done if study.calibration is not None]
+    return stream, Study(
+        **_joined(done, order),
+        intervals=IntervalStudy(**_joined(covered, order)) if covered else None,
+        calibration=CalibrationStudy(**_joined(calibrated, order)) if calibrated else None,
+    )
 
 
-def _joined(parts: Sequence[Study] | Sequence[IntervalStudy], order: npt.NDArray[np.int64]) -> dict[str, Array]:
+def _joined(
+    parts: Sequence[Study] | Sequence[IntervalStudy] | Sequence[CalibrationStudy], order: npt.NDArray[np.int64]
+) -> dict[str, Any]:
     """The arrays of several parts as those of all orders."""
-    names = [field.name for field in dataclasses.fields(parts[0]) if field.name != "intervals"]
+    names = [field.name for field in dataclasses.fields(parts[0]) if field.name not in ("intervals", "calibration")]
     return {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}
 
 
@@ -183,6 +191,9 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
         intervals=None
         if recipe.intervals is None
         else study_intervals(recipe.intervals, streams, mixed.value_NS, algorithm.label_interval),
+        calibration=None
+        if recipe.calibration is None
+        else study_calibration(recipe.calibration, streams, z_NSG[..., -1], mixed.value_NS, algorithm.loss),
         **stacked,
     )
 

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 """Where the recipes lie in the installed package."""
 
 _COMMANDS = {"run": "saddlebag run", "compare": "saddlebag compare", "groupwise": "saddlebag groupwise run"}
-_GROUPWISE = {"groups", "features", "label", "learner", "mixer", "mixing", "intervals", "shuffles", "comparator"}
+_GROUPWISE = {"groups", "features", "label", "learner", "mixer", "mixing", "intervals", "calibration", "shuffles", "comparator"}
 _NOTE = re.compile(r"^# (needs|takes|gives): (.*)$", re.MULTILINE)
 
 

@@ -22,6 +22,7 @@ from saddlebag.algorithms.groupwise import (
     Groupwise,
     GroupwiseState,
     PartialMix,
+    Specialists,
     distribution,
     pack_state,
     partial_mix,
@@ -111,6 +112,8 @@ class GroupwiseCore:
             raise ConfigError(
                 "shards need output 'mixture' and charge 'played': they learn of a round one number, what was played"
             )
+        if settings.shards > 1 and isinstance(algorithm.mixer, Specialists):
+            raise ConfigError("shards cannot hold specialists, whose weights need every expert's loss; take ada_normal_hedge")
         self.algorithm, self.settings = algorithm, settings
         self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
         self.tickets = Tickets(settings.max_pending)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from saddlebag.errors import ConfigError, DataError, NotFiniteError, RemoteProtocolError
-from saddlebag.launch.groupwise import parallel
+from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.groupwise.parallel import learn_in_blocks
 from saddlebag.launch.groupwise.recipe import groupwise_from_dict, make_algorithm
 from saddlebag.launch.groupwise.replay import replay_file
@@ -235,9 +235,9 @@ def test_blocks_of_processes_refuse_the_same(tmp_path: Path) -> None:
 def test_alarms_are_told_by_blocks_of_processes_too(tmp_path: Path) -> None:
     path = tmp_path / "blocks.toml"
     path.write_bytes(toml.dump(recipe_of(tmp_path, ROWS, mixer={"loss_range": 1e-4})).encode())
-    shown = CliRunner().invoke(parallel.main, [str(path), "--block", "4", "--json"], catch_exceptions=False)
+    shown = CliRunner().invoke(groupwise, ["blocks", str(path), "--block", "4", "--json"], catch_exceptions=False)
     assert any("exceeds the declared loss range" in alarm for alarm in json.loads(shown.output)["alarms"])
-    assert "alarm: " in CliRunner().invoke(parallel.main, [str(path), "--block", "4"], catch_exceptions=False).output
+    assert "alarm: " in CliRunner().invoke(groupwise, ["blocks", str(path), "--block", "4"], catch_exceptions=False).output
 
 
 def test_a_column_too_wide_to_be_scaled_is_named(tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ def test_replays_within_bounds(tmp_path: Path) -> None:
         assert groups == ("low", "soft", "always_on")
         assert values["alarms"] == []
         assert (study.ours_SG - study.own_SG <= study.meta_bound_SG).all()
-    with pytest.raises(ConfigError, match="a replay takes learner, mixer, mixing, comparator, label, features only, got data"):
+    with pytest.raises(
+        ConfigError,
+        match="a replay takes learner, mixer, mixing, comparator, label, features, intervals, calibration only, got data",
+    ):
         replay_file(write(tmp_path, LINES), None, ["data.source=x"])
 
 

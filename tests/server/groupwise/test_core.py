@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Ridge, SquaredLoss
+from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Ridge, Specialists, SquaredLoss
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.server.groupwise.core import GroupwiseCore, ServiceSettings
@@ -176,3 +177,11 @@ def test_played_values_of_a_shard_are_as_many_as_labels_and_finite(played_N: Any
         core.feedback([first, first + 1], np.ones(2), played_N=np.array(played_N))
     assert core.learned == 0
     assert core.feedback([first, first + 1], np.ones(2), played_N=np.array([0.5, 0.25])).tolist() == [APPLIED, APPLIED]
+
+
+def test_shares_of_the_groups_refuse_specialists() -> None:
+    """Their weights are formed from the losses of every expert awake, of which a share sees its own."""
+    names = ServiceSettings(features=("a", "b"), groups=("g0", "g1"), shards=2)
+    whole = dataclasses.replace(algorithm(), mixer=Specialists(rate=0.5))
+    with pytest.raises(ConfigError, match="shards cannot hold specialists"):
+        GroupwiseCore(whole, names, np.full(2, 0.25))
