@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array, Index, Sums
     from saddlebag.compression import Draws
 
-__all__ = ["Aioli", "AioliState", "logistic"]
+__all__ = ["Aioli", "AioliState", "logistic", "volumes"]
 
 _MOST_STEPS = 60  # of Newton's method on a concave increasing function from its left: each doubles the digits near the root
 _CLOSE = 1e-13
@@ -157,12 +157,6 @@ class Aioli(LearnerDefaults):
         names = ("inverse_GDD", "moment_GD", "count_G")
         return AioliState(*(np.concatenate((getattr(state, name), getattr(new, name))) for name in names))
 
-    def volumes(self, state: AioliState) -> Array:
-        """(1 + bound) ln det(A / penalty) of each group: the proven regret, less (penalty / 2) |theta*|^2."""
-        _, log_G = np.linalg.slogdet(self.penalty * state.inverse_GDD)
-        volume_G: Array = -(1.0 + self.bound) * log_G
-        return volume_G
-
 
 def logistic(*, dimension: int, bound: float = 3.0, penalty: float = 1.0) -> Aioli:
     """Online logistic regression: probabilities of labels in 0..1, for the log loss.
@@ -185,3 +179,10 @@ def _scores(q_K: Array, m_K: Array) -> Array:
         if not (np.abs(step_K) > _CLOSE * (1.0 + u_K)).any():
             break
     return np.copysign(u_K, m_K)
+
+
+def volumes(learner: Aioli, state: AioliState) -> Array:
+    """(1 + bound) ln det(A / penalty) of each group: the proven regret, less (penalty / 2) |theta*|^2."""
+    _, log_G = np.linalg.slogdet(learner.penalty * state.inverse_GDD)
+    volume_G: Array = -(1.0 + learner.bound) * log_G
+    return volume_G

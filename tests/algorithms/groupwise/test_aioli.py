@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from saddlebag.algorithms.groupwise import Aioli, Newton, best_logistic_losses, check_learner, logistic
-from saddlebag.algorithms.groupwise.aioli import _scores
+from saddlebag.algorithms.groupwise.aioli import _scores, volumes
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 
@@ -69,7 +69,7 @@ def test_regret_is_below_the_bound(rounds: str) -> None:
     allowed_MD = theta_MD[(np.abs(theta_MD @ x_ND.T) <= bound).all(axis=1)]
     assert len(allowed_MD) > 100
     total_M = log_losses(allowed_MD @ x_ND.T, y_N).sum(axis=1)
-    proven_M = total_M + 0.35 * (allowed_MD**2).sum(axis=1) + learner.volumes(state)[0]
+    proven_M = total_M + 0.35 * (allowed_MD**2).sum(axis=1) + volumes(learner, state)[0]
     assert (loss <= proven_M).all()
 
 
