@@ -80,7 +80,7 @@ def _flat(file: Any, path: Path, name: str) -> Vector | None:
     view = file.get_slice(name)
     if view.get_dtype() == "BF16":  # numpy has no such type
         return _bfloat16(path, name)
-    if view.get_dtype().startswith(("F8", "F6", "F4")):
+    if view.get_dtype().startswith(("F8_", "F6_", "F4")):
         raise DataError(
             f"{path}: tensor {name!r} holds {view.get_dtype()}: floats of 8 bits or fewer mean nothing without their scales; "
             "save it as bfloat16 or float32, or name another with --tensor"

@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import zlib
 from typing import IO, TYPE_CHECKING, Any
 
@@ -39,16 +40,8 @@ MAX_LINE = 1 << 26
 """Characters of a line; a row of a million numbers has a third of it."""
 
 _MARK = b"\xef\xbb\xbf"
+_PACKED_BYTES = 1024  # at once: zstandard makes at most some 32 MiB of them
 _WINDOW = 1 << 27  # bytes that zstandard may keep; its own command allows as many
-_UNPACKERS: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
-    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
-    (b"BZh", bz2.BZ2File),
-    (b"\xfd7zXZ\x00", lzma.LZMAFile),
-    (
-        b"(\xb5/\xfd",
-        lambda file: zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(file, read_across_frames=True),
-    ),
-)
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive (or a spreadsheet); unpack it, or save it as CSV",
     b"7z\xbc\xaf": "a 7z archive; unpack it",
@@ -66,6 +59,36 @@ _TROUBLE = (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
 def plain_name(path: Path) -> str:
     """A file's name without the suffix of a packer."""
     return path.name[: -len(path.suffix)] if path.suffix.lower() in _SUFFIXES else path.name
+
+
+class _Frames:
+    """The bytes in a file of zstandard; one that is cut off is noticed, as the package's own reader does not."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._rest = file, b""
+        self._frame: Any = None
+        self._out = io.BytesIO()
+
+    def read(self, size: int) -> bytes:
+        while not (data := self._out.read(size)):
+            packed = self._rest or self._file.read(_PACKED_BYTES)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+                return b""
+            self._frame = self._frame or zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+            self._out = io.BytesIO(self._frame.decompress(packed))
+            self._rest = self._frame.unused_data if self._frame.eof else b""
+            self._frame = None if self._frame.eof else self._frame
+        return data
+
+
+_UNPACKERS: tuple[tuple[re.Pattern[bytes], Callable[[IO[bytes]], Any]], ...] = (
+    (re.compile(rb"\x1f\x8b"), lambda file: gzip.GzipFile(fileobj=file)),
+    (re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), bz2.BZ2File),
+    (re.compile(rb"\xfd7zXZ\x00"), lzma.LZMAFile),
+    (re.compile(rb"(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)"), _Frames),
+)
 
 
 class _Bounded(io.RawIOBase):
@@ -95,13 +118,9 @@ def opened(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
     """
     try:
         with path.open("rb") as file:
-            first = file.peek(8)[:8]
-            unpack = next((unpack for magic, unpack in _UNPACKERS if first.startswith(magic)), None)
-            if unpack is None:
-                yield io.BufferedReader(_Bounded(file, path, most))
-                return
-            with unpack(file) as unpacked:
-                yield io.BufferedReader(_Bounded(unpacked, path, most))
+            first = file.peek(16)[:16]
+            unpack = next((unpack for magic, unpack in _UNPACKERS if magic.match(first)), None)
+            yield io.BufferedReader(_Bounded(unpack(file) if unpack else file, path, most))
     except _TROUBLE as error:
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 

@@ -75,3 +75,17 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 def test_options_that_contradict_each_other(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         vector_of(*arguments)
+
+
+def test_floats_of_eight_bits_are_named_as_such(tmp_path: Path) -> None:
+    """They were said to be no floats, and left out where others stood beside them."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_torch
+
+    weights = {"a": torch.ones(2), "w": torch.ones(2, dtype=torch.float8_e4m3fn)}
+    save_torch(weights, tmp_path / "w.safetensors")
+    with pytest.raises(
+        DataError, match="tensor 'w' holds F8_E4M3: floats of 8 bits or fewer mean nothing without their scales"
+    ):
+        read_vector(tmp_path / "w.safetensors")
+    assert read_vector(tmp_path / "w.safetensors", "a").tolist() == [1.0, 1.0]

@@ -11,7 +11,7 @@ import pytest
 import saddlebag.launch.data.arrow as arrow_file
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.arrow import read_split, saved_splits
-from saddlebag.launch.data.sentences import read_sentences
+from saddlebag.launch.data.sentences import SentenceOptions, read_sentences
 from saddlebag.launch.data.text import read_text
 
 if TYPE_CHECKING:
@@ -138,3 +138,17 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert saved_splits(tmp_path / "elsewhere") is None
     with pytest.raises(ConfigError, match=r"Arrow files need the package pyarrow; pip install 'saddlebag\[arrow\]'"):
         read_text(str(tmp_path))
+
+
+@needs_pyarrow
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [([True, False], (1, 0)), (["pos", "neg"], (1, 0)), (["3", "1"], (3, 1)), ([2, 0], (2, 0))],
+)
+def test_labels_of_any_kind_and_columns_of_any_name(tmp_path: Path, labels: list[Any], classes: tuple[int, ...]) -> None:
+    columns = {"review": ["good", "bad"], "stars": labels}
+    folder = str(save(tmp_path, train=columns, test=columns))
+    found = read_sentences(folder, SentenceOptions(text_column="review", label_column="stars"))
+    assert (found.train, found.train_labels) == (("good", "bad"), classes)
+    assert read_text(folder, column="review").train == ("good", "bad")
+    assert bool(found.notes) == (labels == ["pos", "neg"])

@@ -87,3 +87,22 @@ def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path: Path) -> No
     path.write_bytes(gzip.compress(GOOD)[:30])
     with pytest.raises(DataError, match="cannot be read"):
         read_images(str(path))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-images.idx3-ubyte", "train-labels.idx1-ubyte", "t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"),
+        ("set-train-images", "set-train-labels", "set-test-images", "set-test-labels"),
+    ],
+)
+def test_what_an_idx_file_is_its_first_bytes_say(tmp_path: Path, names: tuple[str, ...]) -> None:
+    (tmp_path / "train-readme.txt").write_text("not a picture")
+    wide = np.arange(5).astype(">i4")
+    for name, content in zip(
+        names, (GOOD, b"\0\0\x0c\x01" + FIVE[4:8] + wide.tobytes(), gzip.compress(GOOD), FIVE), strict=True
+    ):
+        (tmp_path / name).write_bytes(content)
+    found = read_images(str(tmp_path))
+    assert found.images_NHW.shape == (10, 4, 4)
+    assert found.labels_N.tolist() == [*range(5), *range(5)]

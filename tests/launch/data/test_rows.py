@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlebag.algorithms.problems import DenseRows, SparseRows
@@ -143,6 +143,7 @@ numbers = st.floats(-LARGEST, LARGEST)
 features = st.dictionaries(st.integers(1, 50), numbers, max_size=6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), features), min_size=1, max_size=8))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[bool, dict[int, float]]]) -> None:
     lines = [(True, {1: 1.0}), (False, {}), *lines]  # two labels and a feature

@@ -56,7 +56,7 @@ def test_valid_is_preferred_to_test(tmp_path: Path) -> None:
         ("a.xz", lzma.compress(b"line\n" * 99)[:-9], "cannot be read: Compressed file ended"),
         ("a.gz", b"\x1f\x8b", "cannot be read"),
         ("a.gz", gzip.compress(b"line\n" * 99)[:-9] + b"123456789", "cannot be read"),
-        ("a.bz2", b"BZh9nonsense", "cannot be read"),
+        ("a.bz2", b"BZh91AY&SYnonsense", "cannot be read"),
     ],
 )
 def test_malformed_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:

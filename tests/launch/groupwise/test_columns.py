@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,8 @@ import pytest
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.groupwise.columns import read_columns
+from saddlebag.launch.groupwise.recipe import groupwise_from_dict
+from saddlebag.launch.groupwise.stream import RoundStream, build_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,3 +76,54 @@ def test_wrong_columns_are_named(tmp_path: Path) -> None:
         columns.column("wage", "features")
     with pytest.raises(ConfigError, match=r"column 'job' of t.csv holds text such as 'clerk, senior', not numbers"):
         columns.numbers("job", "features")
+
+
+def stream(tmp_path: Path, **changes: dict[str, Any]) -> RoundStream:
+    """A table with a missing age, a missing town and lines that begin with |."""
+    path = write(tmp_path, "town,age,pay,y\n|x,20,1,0\nOslo,,2,1\n,60,3,1\n")
+    table: dict[str, Any] = {
+        "data": {"source": str(path)},
+        "features": {"numeric": ["pay"], "one_hot": ["town"], "scale": "none"},
+        "label": {"column": "y", "scale": "none"},
+        "groups": {"young": "pay <= 2"},
+    }
+    for key, change in changes.items():
+        table[key] |= change
+    return build_stream(groupwise_from_dict(table))
+
+
+def test_no_line_is_left_out_silently(tmp_path: Path) -> None:
+    found = stream(tmp_path)
+    assert found.features == ("pay", "town=", "town=Oslo", "town=|x")
+    assert found.notes == (
+        "t.csv: 3 rows; numbers: age, pay, y; text: town (3 values)",
+        "t.csv: missing values: 1 in town (empty), 1 in age (empty)",
+    )
+    assert "1 lines that begin with '|' left out" in stream(tmp_path, data={"comment": "|"}).notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": {"numeric": ["age"]}}, "column 'age' has 1 missing values, the first in row 2; features.missing = "),
+        (
+            {"groups": {"old": "not age < 50"}},
+            "groups.old compares column 'age', which has 1 missing values, the first in row 2",
+        ),
+        ({"features": {"one_hot": ["age"]}}, r'one_hot: column \'age\' has 1 missing values.*data\.text = \["age"\]'),
+        ({"label": {"column": "age", "interval": "any"}}, "label.column: 'age' has 1 missing values"),
+    ],
+)
+def test_missing_numbers_are_refused_where_they_are_used(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        stream(tmp_path, **changes)
+
+
+def test_missing_numbers_are_the_mean_where_the_recipe_says_so(tmp_path: Path) -> None:
+    mean = {"numeric": ["age"], "one_hot": [], "missing": "mean"}
+    found = stream(tmp_path, features=mean, groups={"old": "age >= 30", "not old": "not age >= 30"})
+    assert found.x_ND[:, 0].tolist() == [20, 40, 60]
+    assert dict(zip(found.groups, found.awake_NG.T.tolist(), strict=True))["old"] == [0, 0, 1]
+    assert found.meaning["features"][0]["missing"] == 40
+    category = stream(tmp_path, features={"one_hot": ["age"]}, data={"text": ["age"]})
+    assert category.features == ("pay", "age=", "age=20", "age=60")
