@@ -50,8 +50,9 @@ def run(recipe: Path, sets: list[str], as_json: bool, **given: Any) -> None:
 @groupwise.command()
 @click.argument("result", type=FILE)
 @click.option("--plot", "picture", type=FILE, help="Draw the curves into this PNG, PDF or SVG file, too.")
+@click.option("--html", is_flag=True, help="Write the report as one page, report.html, into the folder, too.")
 @json_option
-def report(result: Path, picture: Path | None, as_json: bool) -> None:
+def report(result: Path, picture: Path | None, html: bool, as_json: bool) -> None:
     """Show the report of a run from its folder RESULT."""
     from saddlebag.launch.groupwise.report import read_result
 
@@ -60,6 +61,10 @@ def report(result: Path, picture: Path | None, as_json: bool) -> None:
         from saddlebag.launch.groupwise.plot import plot_regret
 
         plot_regret(result, picture)
+    if html:
+        from saddlebag.launch.groupwise.page import write_page
+
+        click.echo(f"page in {write_page(result)}", err=as_json)
 
 
 @groupwise.command()

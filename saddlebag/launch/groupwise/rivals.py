@@ -59,9 +59,11 @@ def plain_words(values: dict[str, Any]) -> list[str]:
         f"Over all rounds ours loses {_compared(whole['loss'], whole['single_loss'])} the single model, and "
         f"{_compared(whole['loss'], whole['constant_loss'])} guessing the average every time."
     ]
+    others = len(groups) - len(counts["better"]) - len(counts["worse"])
     said.append(
         f"Of {len(groups)} groups {len(counts['better'])} are better off than under the single model, "
-        f"{len(counts['worse'])} worse ({', '.join(counts['worse']) or 'none'}); for the others the order of the rows decides."
+        f"{len(counts['worse'])} worse ({', '.join(counts['worse']) or 'none'})"
+        + (f"; for {others} it depends on the order of the rows." if others else ".")
     )
     beaten = [row["group"] for row in rows if row["loss"]["mean"] > row["constant_loss"]["mean"] * (1.0 + _CLEAR)]
     if beaten:
