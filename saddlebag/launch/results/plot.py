@@ -1,16 +1,24 @@
-"""Merit against bytes up, bytes down and rounds: one line for each method, so that savings are distances on a straight axis."""
+"""Merit against bytes up, bytes down and rounds: one line for each method, named where it runs.
+
+The house style: Okabe and Ito's colours with dashes of their own, so that lines are told apart in grey, too; an axis is
+logarithmic only where its values span a decade; rates in per cent; at most seven lines a panel; text lies on no marker.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from saddlebag.errors import DataError
 from saddlebag.launch.results.results import METRICS, RESULT, Line, read_json, read_lines
-from saddlebag.launch.results.units import byte_unit
+from saddlebag.launch.results.units import byte_unit, format_merit, is_rate
 
 if TYPE_CHECKING:
     import contextlib
@@ -28,6 +36,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _STYLES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _MARKERS = "osD^v"
 _DPI = 150
+_MOST = 7  # curves of a panel
+_FEW_POINTS = 4  # a line too short to be named on
 _FLOOR = 1e-300  # a merit of exactly 0 has no logarithm
 
 
@@ -81,10 +91,10 @@ def _curve(folder: Path, result: dict[str, Any], title: str) -> Curve:
 
 def _detail(method: dict[str, Any]) -> str:
     """The compressors of a method, for the legend."""
-    return ", ".join(f"{_name(method[side])} {side}" for side in ("up", "down") if side in method) or "uncompressed"
+    return ", ".join(f"{_compressor(method[side])} {side}" for side in ("up", "down") if side in method) or "uncompressed"
 
 
-def _name(compressor: dict[str, Any]) -> str:
+def _compressor(compressor: dict[str, Any]) -> str:
     fraction = compressor.get("fraction")
     return f"{compressor['name']} {fraction:.3g}" if fraction else str(compressor["name"])
 
@@ -105,23 +115,27 @@ def plot(results: Sequence[Path], out: Path) -> None:
 
 
 def draw(curves: Sequence[Curve]) -> Figure:
-    """A figure of the curves: the merit against bytes up, bytes down and rounds."""
+    """A figure of the curves: the merit against bytes up, bytes down and rounds, a row of panels for every seven curves."""
     panels: tuple[tuple[str, Callable[[Curve, Record], float]], ...] = (
         ("up: sent by each worker", lambda curve, record: record.up_bytes / curve.workers),
         ("down: received by each worker", lambda curve, record: record.down_bytes / curve.workers),
         ("rounds", lambda curve, record: record.round),
     )
+    chunks = [curves[first : first + _MOST] for first in range(0, len(curves), _MOST)] or [curves]
     with _style():
-        figure = Figure(figsize=(12.5, 4.6), layout="constrained")
-        axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True)
-        for ax, (name, coordinate) in zip(axes, panels, strict=True):
-            xs = [[coordinate(curve, line.record) for line in curve.lines] for curve in curves]
-            _panel(ax, curves, xs, name)
-        axes[0].set_ylabel(curves[0].merit.replace("_", " ") if curves else "merit")
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(len(labels), 4) or 1, frameon=False, handlelength=3
-        )
+        figure = Figure(figsize=(12.5, 0.4 + 4.2 * len(chunks)), layout="constrained")
+        grid = figure.subplots(len(chunks), len(panels), sharey=True, squeeze=False)
+        for row, chunk in zip(grid, chunks, strict=True):
+            for ax, (name, coordinate) in zip(row, panels, strict=True):
+                xs = [[coordinate(curve, line.record) for line in curve.lines] for curve in chunk]
+                _panel(ax, chunk, xs, name)
+                if ax is row[0]:
+                    _name(ax, chunk)
+            row[0].set_ylabel(curves[0].merit.replace("_", " ") if curves else "merit")
+            _targets(row, chunk)
+        handles = [line for row in grid for line in row[0].get_lines() if not str(line.get_label()).startswith("_")]
+        columns = min(len(handles), 4) or 1
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
         figure.suptitle(" · ".join(dict.fromkeys(curve.title for curve in curves)), fontsize=12)
     return figure
 
@@ -141,8 +155,9 @@ def _unique(curves: list[Curve]) -> list[Curve]:
 
 def _panel(ax: Axes, curves: Sequence[Curve], xs: Sequence[Sequence[float]], name: str) -> None:
     scale, unit = (1.0, "") if name == "rounds" else byte_unit(max((x for each in xs for x in each), default=0.0))
+    wide = _decade([each[-1] for each in xs if each])  # the ends tell how far the methods are apart
     for number, (curve, x) in enumerate(zip(curves, xs, strict=True)):
-        start = [] if curve.start is None else [curve.start]
+        start = [] if curve.start is None or wide else [curve.start]  # no bytes have no logarithm
         merits = [max(value, _FLOOR) for value in (*start, *(line.merit for line in curve.lines))]
         color, style = PALETTE[number % len(PALETTE)], _STYLES[number % len(_STYLES)]
         width, order = (2.4, 3) if number == 0 else (1.7, 2)
@@ -151,14 +166,69 @@ def _panel(ax: Axes, curves: Sequence[Curve], xs: Sequence[Sequence[float]], nam
             ends, merits, color=color, linestyle=style, linewidth=width, label=f"{curve.label} ({curve.detail})", zorder=order
         )
         ax.plot(ends[-1:], merits[-1:], _MARKERS[number % len(_MARKERS)], color=color, markersize=6, zorder=order)
-    for target in dict.fromkeys(curve.target for curve in curves if curve.target):
-        ax.axhline(target, color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-        if name == "rounds":  # once, where the lower left corner is always free
-            text: dict[str, Any] = {"color": "#555555", "fontsize": 8.5, "va": "top"}
-            place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (4, -3)}
-            ax.annotate(f"target {target:.0e}", (0, target), **place, **text)
-    ax.set_yscale("log")
-    ax.set_xlim(left=0)
+    _merit_axis(ax, curves)
+    if wide:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,g}"))
+    else:
+        ax.set_xlim(left=0)
     ax.set_xlabel(f"{name} ({unit})" if unit else name)
     ax.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
     ax.set_axisbelow(True)
+
+
+def _decade(values: Sequence[float]) -> bool:
+    """Whether positive values span a decade."""
+    positive = [value for value in values if 0 < value < math.inf]
+    return bool(positive) and max(positive) >= 10 * min(positive)
+
+
+def _merit_axis(ax: Axes, curves: Sequence[Curve]) -> None:
+    """Logarithmic where the merits span a decade; a rate is in per cent."""
+    values = [line.merit for curve in curves for line in curve.lines]
+    if _decade([max(value, _FLOOR) for value in values]):
+        ax.set_yscale("log")
+    elif curves and is_rate(curves[0].merit):
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _targets(row: Sequence[Axes], curves: Sequence[Curve]) -> None:
+    """The targets of a row of panels, written beside the last, where nothing else is."""
+    for target in dict.fromkeys(curve.target for curve in curves if curve.target):
+        for ax in row:
+            ax.axhline(target, color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+        text = f"target\n{format_merit(curves[0].merit, target)}"
+        row[-1].annotate(
+            text,
+            (1, target),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color="#555555",
+            fontsize=8.5,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def _name(ax: Axes, curves: Sequence[Curve]) -> None:
+    """The methods' names on their lines, each at another height and away from the ends, where the markers are."""
+    halo = [withStroke(linewidth=3, foreground="white")]
+    left, right = ax.get_xlim()
+    ax.set_xlim(left, right * 3 if ax.get_xscale() == "log" else right + 0.2 * (right - left))  # room for the last name
+    for number, (curve, line) in enumerate(zip(curves, ax.get_lines()[::2], strict=True)):
+        points = [(x, y) for x, y in np.asarray(line.get_xydata()).tolist() if math.isfinite(x) and math.isfinite(y)]
+        if len(points) < _FEW_POINTS:
+            continue
+        share = 0.3 + 0.4 * (number + 0.5) / len(curves)
+        place = points[int(share * (len(points) - 1))]
+        ax.annotate(
+            curve.label,
+            place,
+            xytext=(5, 4),
+            textcoords="offset points",
+            color=line.get_color(),
+            fontsize=8.5,
+            path_effects=halo,
+            zorder=5,
+        )
