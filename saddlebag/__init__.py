@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         simulate,
     )
     from saddlebag.launch.link.joining import join
+    from saddlebag.launch.link.trainer import LinkCallback
     from saddlebag.launch.results.outcome import Outcome
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "FixedPoint",
     "Groupwise",
     "GroupwiseClient",
+    "LinkCallback",
     "LocalProtocolError",
     "ModuleGame",
     "NotFiniteError",
@@ -104,6 +106,7 @@ _WHERE = {
     "FixedPoint": "algorithms.problems.fixed_point",
     "Groupwise": "algorithms.groupwise",
     "GroupwiseClient": "client.groupwise",
+    "LinkCallback": "launch.link.trainer",
     "ModuleGame": "algorithms.networks.game",
     "Outcome": "launch.results.outcome",
     "Record": "algorithms.simulate",
