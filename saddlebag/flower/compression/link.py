@@ -14,15 +14,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flwr.app import ConfigRecord
 
-from saddlebag.errors import RemoteProtocolError
+from saddlebag.errors import BrokenStream, RemoteProtocolError
 from saddlebag.launch.api import make_compressor
+from saddlebag.proto.seal import checksum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from saddlebag.compression import Compressor, Vector
 
-__all__ = ["LINK", "NO_REFERENCE", "STEP", "UP", "Instruction", "Report", "build", "read_fields", "vector_digest"]
+__all__ = [
+    "LINK",
+    "NO_REFERENCE",
+    "STEP",
+    "UP",
+    "Instruction",
+    "Report",
+    "build",
+    "read_fields",
+    "sealed_record",
+    "vector_digest",
+]
 
 LINK = "saddlebag"
 """Key of the ConfigRecord that both directions add to a message."""
@@ -32,7 +44,8 @@ UP = "saddlebag.up"
 """Name of the array that holds an uplink payload."""
 NO_REFERENCE = -1
 """In place of a digest: every message has the whole model, so clients need not keep one."""
-_PROTOCOL = 3
+_PROTOCOL = 4
+_CHECK = "check"
 
 
 def vector_digest(x_D: Vector) -> int:
@@ -81,13 +94,14 @@ class Instruction:
 
     def to_record(self) -> ConfigRecord:
         """As Flower carries it."""
-        return ConfigRecord({"protocol": _PROTOCOL, **dataclasses.asdict(self)})
+        return sealed_record({"protocol": _PROTOCOL, **dataclasses.asdict(self)})
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> Instruction:
         """What `to_record` gave.
 
         Raises:
+            BrokenStream: it is not what was sent.
             RemoteProtocolError: another protocol version, or a field is missing.
         """
         return cls(**_fields(cls, record))
@@ -109,7 +123,7 @@ class Report:
 
     def to_record(self) -> ConfigRecord:
         """As Flower carries it."""
-        return ConfigRecord({"protocol": _PROTOCOL, **dataclasses.asdict(self)})
+        return sealed_record({"protocol": _PROTOCOL, **dataclasses.asdict(self)})
 
     @classmethod
     def from_record(cls, record: ConfigRecord) -> Report:
@@ -123,10 +137,20 @@ def _fields(cls: type[Any], record: ConfigRecord) -> dict[str, Any]:
     return read_fields(cls, record)
 
 
+def sealed_record(values: dict[str, Any]) -> ConfigRecord:
+    """Facts as Flower carries them, with their checksum."""
+    return ConfigRecord({**values, _CHECK: _check(values)})
+
+
+def _check(values: Mapping[str, Any]) -> int:
+    return checksum(json.dumps({key: values[key] for key in sorted(values)}).encode())
+
+
 def read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a dataclass's fields in a record, each of the type that the field declares.
+    """The values of a dataclass's fields in a record of `sealed_record`, each of the type that the field declares.
 
     Raises:
+        BrokenStream: the record is not what was sent.
         RemoteProtocolError: one is missing, or of another type.
     """
     kinds = {"str": str, "int": int, "bool": bool, "float": float, "list[int]": list}
@@ -136,4 +160,6 @@ def read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
         if type(value) is not kinds[str(field.type)]:
             raise RemoteProtocolError(f"{field.name} must be {field.type}, got {value!r}")
         values[field.name] = value
+    if record.get(_CHECK) != _check({key: value for key, value in record.items() if key != _CHECK}):
+        raise BrokenStream(f"the facts of a {cls.__name__.lower()} do not fit their checksum: bits were flipped on the way")
     return values

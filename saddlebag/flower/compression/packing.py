@@ -21,6 +21,7 @@ from flwr.app import Array, ArrayRecord
 from saddlebag.algorithms import Message
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.codec import decode, encode, max_message_bytes
+from saddlebag.proto.seal import SEAL_BYTES, opened, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -46,7 +47,7 @@ __all__ = [
     "unpack_payload",
 ]
 
-PAYLOAD = "saddlebag.payload/1"
+PAYLOAD = "saddlebag.payload/2"
 """Serialisation type of an Array that holds an encoded payload; the number is the layout version."""
 NAMES = "saddlebag.names"
 """Name of the array beside a payload that lists its model's arrays, where these are not all of the schema's."""
@@ -245,7 +246,7 @@ def rounded(x_D: Vector, schema: Schema) -> Vector:
 
 def pack_names(names: Sequence[str]) -> Array:
     """The names of a payload's arrays as an Array that Flower carries untouched."""
-    data = json.dumps(list(names)).encode()
+    data = sealed(json.dumps(list(names)).encode())
     return Array("uint8", (len(data),), _NAMES_TYPE, data)
 
 
@@ -253,13 +254,14 @@ def names_of(record: ArrayRecord, schema: Schema) -> tuple[str, ...]:
     """The names of the arrays that a record's payload stands for.
 
     Raises:
+        BrokenStream: they are not what was sent.
         RemoteProtocolError: they are malformed, or not the schema's.
     """
     array = record.get(NAMES)
     if array is None:
         return schema.names
     try:
-        names = json.loads(array.data) if array.stype == _NAMES_TYPE else None
+        names = json.loads(bytes(opened(array.data, NAMES))) if array.stype == _NAMES_TYPE else None
     except ValueError as error:
         raise RemoteProtocolError(f"{NAMES} is no list of names: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -271,7 +273,7 @@ def names_of(record: ArrayRecord, schema: Schema) -> tuple[str, ...]:
 
 def pack_payload(payload: Payload) -> Array:
     """An encoded payload as an Array that Flower carries untouched."""
-    data = b"".join(encode(Message((payload,))))
+    data = sealed(b"".join(encode(Message((payload,)))))
     return Array("uint8", (len(data),), PAYLOAD, data)
 
 
@@ -279,10 +281,11 @@ def unpack_payload(array: Array, dimension: int, draws: Draws) -> Payload:
     """The payload of such an Array.
 
     Raises:
+        BrokenStream: the bytes are not what was sent.
         RemoteProtocolError: it holds something else, or the bytes are no payload of this dimension.
     """
     if array.stype != PAYLOAD:
         raise RemoteProtocolError(f"an array of type {array.stype!r} where {PAYLOAD!r} is expected")
-    if len(array.data) > max_message_bytes((dimension,)):
+    if len(array.data) > max_message_bytes((dimension,)) + SEAL_BYTES:
         raise RemoteProtocolError(f"a payload of {len(array.data)} bytes is too long for {dimension} coordinates")
-    return decode(array.data, (dimension,), draws).parts[0]
+    return decode(opened(array.data, "a payload"), (dimension,), draws).parts[0]

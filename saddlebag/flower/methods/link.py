@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import Result
 
 from saddlebag.errors import RemoteProtocolError
-from saddlebag.flower.compression.link import read_fields
+from saddlebag.flower.compression.link import read_fields, sealed_record
 from saddlebag.proto.frames import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
@@ -51,13 +51,14 @@ class Orders:
 
     def to_record(self) -> ConfigRecord:
         """As Flower carries it."""
-        return ConfigRecord(dataclasses.asdict(self))
+        return sealed_record(dataclasses.asdict(self))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Orders:
         """What `to_record` gave.
 
         Raises:
+            BrokenStream: it is not what was sent.
             RemoteProtocolError: a field is missing or of another type.
         """
         return cls(**read_fields(cls, record))

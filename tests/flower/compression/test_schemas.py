@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from saddlebag.flower import Compressed, InProcessGrid, compression_mod
 from saddlebag.flower.compression.dtypes import Dtypes
 from saddlebag.flower.compression.packing import NAMES, Schema, names_of
+from saddlebag.proto.seal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -432,6 +433,7 @@ def test_a_model_that_the_strategy_itself_breaks_travels_as_it_is() -> None:
 def test_names_of_a_part_are_checked() -> None:
     schema = Schema.of(ArrayRecord({"a": Array(np.zeros(2)), "b": Array(np.zeros(3))}))
     for data, message in ((b"[1]", "a list of names"), (b"{", "no list"), (b'["c"]', "no array of the model")):
+        data = sealed(data)
         record = ArrayRecord({NAMES: Array("uint8", (len(data),), "saddlebag.names/1", data)})
         with pytest.raises(Exception, match=message):
             names_of(record, schema)
