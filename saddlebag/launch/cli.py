@@ -31,6 +31,7 @@ from saddlebag.launch.commands.new import new
 from saddlebag.launch.commands.node import node
 from saddlebag.launch.commands.nursery import nursery
 from saddlebag.launch.commands.plot import plot
+from saddlebag.launch.commands.rehearse import rehearse
 from saddlebag.launch.commands.run import run
 from saddlebag.launch.commands.server import server
 from saddlebag.launch.commands.token import token
@@ -98,6 +99,7 @@ for _command in (
     node,
     nursery,
     plot,
+    rehearse,
     run,
     schema,
     server,

@@ -92,12 +92,15 @@ class Roster:
 
     def __init__(self, num_workers: int, now: float) -> None:
         self._seats = {worker: _Seat(now) for worker in range(num_workers)}
+        self._ranks: dict[str, int] = {}  # by the sessions that hold them
         self._noted: set[int] = set()
 
     def sit(self, worker: int, session: str, now: float) -> str:
         """Give a rank to a new session; returns the session that held it, or nothing."""
         seat = self._seats[worker]
         before, seat.session, seat.seen = seat.session, session, now
+        self._ranks.pop(before, None)
+        self._ranks[session] = worker
         seat.came, seat.streams, seat.broke = True, False, None
         return before
 
@@ -112,6 +115,7 @@ class Roster:
 
     def leave(self, worker: int) -> None:
         """Nobody holds the rank any more."""
+        self._ranks.pop(self._seats[worker].session, None)
         self._seats[worker].session = ""
 
     def holds(self, worker: int, session: str) -> bool:
@@ -120,7 +124,7 @@ class Roster:
 
     def worker_of(self, session: str) -> int | None:
         """The rank that a session holds."""
-        return next((worker for worker, seat in self._seats.items() if session and seat.session == session), None)
+        return self._ranks.get(session)
 
     def see(self, worker: int, now: float) -> None:
         """Renew a lease."""

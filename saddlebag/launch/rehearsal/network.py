@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from saddlebag.launch.rehearsal.clock import Clock, Task, Work
 
-__all__ = ["KEEP_ALIVE_S", "Answered", "Connection", "Link", "Pipe", "Reply"]
+__all__ = ["KEEP_ALIVE_S", "Answered", "Connection", "Link", "Pipe", "Reply", "Shared"]
 
 Code: TypeAlias = grpc.StatusCode
 _THROTTLE = 100.0
@@ -30,6 +30,18 @@ class Answered(Exception):
     def __init__(self, code: Code, details: str) -> None:
         super().__init__(details)
         self.code, self.details = code, details
+
+
+class Shared:
+    """The server's own link, which all messages pass, each way; bytes a second."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._speed, self._free = bytes_per_s, {True: 0.0, False: 0.0}
+
+    def passed(self, now: float, size: int, *, up: bool) -> float:
+        """When a message that comes now has passed it."""
+        self._free[up] = max(now, self._free[up]) + size / self._speed
+        return self._free[up]
 
 
 @dataclasses.dataclass
@@ -53,6 +65,7 @@ class Link:
     loss: float = 0.0
     resend_s: float = 0.2
     held_until: float = 0.0
+    shared: Shared | None = None  # in addition
     throttles: int = 0  # while there are some, the bandwidth is a hundredth
     extra_s: float = 0.0  # latency that a fault adds
     _free: dict[bool, float] = dataclasses.field(default_factory=lambda: {True: 0.0, False: 0.0})
@@ -62,6 +75,8 @@ class Link:
         speed = self.up_bytes_per_s if up else self.down_bytes_per_s
         sent = max(self.clock.now, self._free[up]) + size * (_THROTTLE if self.throttles else 1.0) / speed
         self._free[up] = sent
+        if self.shared is not None:
+            sent = self.shared.passed(sent, size, up=up)
         latency = self.latency_s + self.extra_s + self.jitter_s * self.rng.random()
         while self.loss and self.rng.random() < self.loss:
             latency += self.resend_s

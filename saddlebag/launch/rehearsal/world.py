@@ -18,6 +18,8 @@ from saddlebag.proto.checkpoint import WORKER_KEEPS
 from saddlebag.proto.frames import FRAME_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from saddlebag.launch.job import Job
     from saddlebag.launch.rehearsal.promises import Promises
     from saddlebag.server.delivery import Delivery
@@ -62,9 +64,21 @@ class World:
         seed: of everything that is left to chance.
         promises: what must hold.
         settings: of machines and network.
+        furnish: gives links and workers of a fleet what is theirs, before anything starts.
+        states: whether distinct states are counted.
     """
 
-    def __init__(self, job: Job, seed: int, promises: Promises, settings: Settings) -> None:
+    def __init__(
+        self,
+        job: Job,
+        seed: int,
+        promises: Promises,
+        settings: Settings,
+        *,
+        furnish: Callable[[World], None] = lambda world: None,
+        states: bool = True,
+    ) -> None:
+        self._counts_states = states
         self.job, self.promises, self.settings = job, promises, settings
         self.rng = random.Random(seed)
         self.clock = Clock(self.rng)
@@ -86,6 +100,10 @@ class World:
         self.quiet_at = 0.0  # when the last fault so far is over
         self.rounds = 0
         self.came_back_at_end = False  # the server died when the run was over
+        self.ends: list[float] = []  # when each round ended
+        self.deaths = dict.fromkeys(self.names, 0)
+        self.step_s: Callable[[int], float] = self._step_s  # how long the next step of a worker takes
+        furnish(self)
         for name in self.names:
             self.start(name)
 
@@ -97,7 +115,8 @@ class World:
     def _write_s(self, name: str) -> float:
         return self.settings.write_s * (1 + self.rng.random()) + self.disk_extra_s[name]
 
-    def _step_s(self) -> float:
+    def _step_s(self, rank: int) -> float:
+        del rank
         return self.settings.step_s * (1 + self.rng.random())
 
     def now(self) -> float:
@@ -140,7 +159,7 @@ class World:
             core,
             disk,
             dial=functools.partial(self._dial, rank),
-            step_s=self._step_s,
+            step_s=lambda: self.step_s(rank),
             watch=functools.partial(self._worker_watch, name),
             recipe=self.job.recipe.canonical(),
             lease_s=self.lease_s,
@@ -173,6 +192,7 @@ class World:
         """End a process at once, and start it again later; False when there is none."""
         if not self.alive(name):
             return False
+        self.deaths[name] += 1
         self.disks[name].cut(renamed)
         self._gone(name, silent_s)
         self.clock.after(again_s, functools.partial(self.start, name))
@@ -205,6 +225,8 @@ class World:
         core = server.core
         if event == "round":
             self.rounds += 1
+            if core.round > 0:
+                self.ends.append(self.clock.now)
             self._check(lambda: self.promises.stands("the server", core.epoch, core.round, core.replica))
         self._check(lambda: self.promises.adds_up(core.ledger))
         self._count_state()
@@ -221,7 +243,7 @@ class World:
         self._count_state()
 
     def _count_state(self) -> None:
-        if self.server is not None:
+        if self._counts_states and self.server is not None:
             boundary = self.server.core.round
             workers = tuple(worker.shape(boundary) for worker in self.workers.values())
             alive = tuple(self.alive(name) for name in self.names)
