@@ -93,6 +93,11 @@ class Save:
     arrays: Arrays
     meta: Mapping[str, Any]
 
+    @property
+    def begins_epoch(self) -> bool:
+        """Whether nobody may join before it is on disk: a server that died would begin another epoch of the same number."""
+        return bool(self.round == self.meta["epoch_start"])
+
 
 @dataclasses.dataclass(frozen=True)
 class Observe:

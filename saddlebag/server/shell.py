@@ -162,7 +162,7 @@ class ServerShell:
                 if self._store is not None:
                     save = functools.partial(self._store.save, effect.round, effect.arrays, effect.meta)
                     self._saving = self.ending.beside(lambda: asyncio.to_thread(save))
-                    if self._core.finished:
+                    if self._core.finished or effect.begins_epoch:
                         await self._settle()
             case events.Observe(record):
                 self._observe(record)

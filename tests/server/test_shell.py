@@ -572,3 +572,28 @@ def test_a_worker_that_dies_with_the_last_downlink_on_its_way_gets_it_when_it_is
         await serving
 
     asyncio.run(main())
+
+
+def test_nobody_joins_an_epoch_that_is_not_on_disk(game: BilinearGame, game_method: AnyMethod, tmp_path: Path) -> None:
+    """Killed before, the server would begin another epoch of that number, and whoever had joined the first would fit it."""
+
+    async def main() -> None:
+        cluster = Cluster(game, game_method, checkpoint_every=5, on_lost="drop")
+        cluster.server._store = disk = _SlowDisk(tmp_path)
+        core = cluster.core
+        core.begin_epoch(core.members)  # the number of an epoch that begins later than at round 0
+        core.round = 10
+        leaving = cluster.server._apply(core._new_epoch((0, 1, 2), "worker 3 left", time.monotonic()))
+
+        async def begin() -> None:
+            async with cluster.server._busy:
+                await leaving
+
+        begun = asyncio.create_task(begin())
+        await asyncio.wait([begun], timeout=0.2)
+        assert cluster.server._busy.locked(), "joins wait"
+        assert not begun.done()
+        disk.free.set()
+        await asyncio.wait_for(begun, 10)
+
+    asyncio.run(main())

@@ -153,7 +153,7 @@ class Server:
                 yield from self._settle()
                 if self.disk is not None:
                     self.saving = self.beside(self.disk.save(effect.round, effect.arrays, effect.meta))
-                    if self.core.finished:
+                    if self.core.finished or effect.begins_epoch:
                         yield from self._settle()
             case events.Observe(record):
                 self.records.append(record)
