@@ -45,7 +45,7 @@ def test_with_exact_differences_the_slope_is_the_operator_whatever_the_memories_
 def test_the_first_synchronisation_is_exact(game: BilinearGame, play: Any) -> None:
     first = next(iter(play(game, make("masha1", game, 1.0), seed=0, num_rounds=1)))
     exact_D = np.mean([game.operator(worker)(game.start(), Draws(0, 0)) for worker in range(game.num_workers)], axis=0)
-    assert np.allclose(first.next_replica.operator_w_D, exact_D, rtol=1e-6)
+    assert np.allclose(first.next_replica.state.operator_w_D, exact_D, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["masha1", "masha2"])
