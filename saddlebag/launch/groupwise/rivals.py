@@ -68,10 +68,9 @@ def plain_words(values: dict[str, Any]) -> list[str]:
     beaten = [row["group"] for row in rows if row["loss"]["mean"] > row["constant_loss"]["mean"] * (1.0 + _CLEAR)]
     if beaten:
         said.append(f"Guessing the average would have been better in: {', '.join(beaten)}. Do not use these predictions there.")
-    gap = whole["loss"]["mean"] / max(whole["fixed_loss"]["mean"], 1e-300) - 1.0
     said.append(
         "The best fixed model for all rounds, which nobody knows beforehand, would have lost "
-        f"{abs(gap):.1%} {'less' if gap > 0 else 'more'} than ours."
+        f"{_compared(whole['fixed_loss'], whole['loss'])} ours."
     )
     return said
 

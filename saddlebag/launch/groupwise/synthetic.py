@@ -17,7 +17,7 @@ from saddlebag.launch.groupwise.columns import Columns
 __all__ = ["COLOURS", "FEATURES", "RULES", "SHAPES", "synthetic_columns"]
 
 SHAPES, COLOURS = ("circle", "square", "triangle"), ("green", "red")
-RULES = ("mean", "dperm")
+RULES = ("mean", "dperm", "min", "max")
 FEATURES = 20
 _SEED = 21
 _NOISE = 0.16
@@ -28,7 +28,8 @@ def synthetic_columns(rounds: int, rule: str) -> Columns:
 
     Args:
         rounds: T; the published tables have 100,000.
-        rule: how the labels of a round's two groups combine: "mean", or "dperm", the first in the dominance order.
+        rule: how the labels of a round's two groups combine: "mean", "min", "max", or "dperm", the first in order of
+            dominance.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -48,6 +49,10 @@ def synthetic_columns(rounds: int, rule: str) -> Columns:
     member_NG = np.column_stack([shape_N == name for name in SHAPES] + [colour_N == name for name in COLOURS])
     if rule == "mean":
         label_N = (personal_NG * member_NG).sum(axis=1) / 2.0
+    elif rule == "min":
+        label_N = np.where(member_NG, personal_NG, np.inf).min(axis=1)
+    elif rule == "max":
+        label_N = np.where(member_NG, personal_NG, -np.inf).max(axis=1)
     else:
         dominant_N = order_G[np.argmax(member_NG[:, order_G], axis=1)]
         label_N = personal_NG[np.arange(rounds), dominant_N]

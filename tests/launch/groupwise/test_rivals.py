@@ -10,12 +10,15 @@ import pytest
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.recipe import groupwise_from_dict, make_algorithm
 from saddlebag.launch.groupwise.report import summarise_recipe
+from saddlebag.launch.groupwise.rivals import plain_words
 from saddlebag.launch.groupwise.study import stream_study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
+
+RIVALS = {"loss": 2.0, "single_loss": 4.0, "constant_loss": 5.0, "fixed_loss": 4.0}
 
 
 def recipe_of(tmp_path: Path, *, signal: float = 1.0, **tables: Any) -> GroupwiseRecipe:
@@ -51,6 +54,16 @@ def test_the_constant_is_the_mean_and_the_fixed_model_the_least_squares(tmp_path
     theta_D = np.linalg.lstsq(stream.x_ND, stream.y_N)[0]
     assert rows[0]["fixed_loss"]["mean"] == pytest.approx(((stream.y_N - stream.x_ND @ theta_D) ** 2)[member_N].sum())
     assert rows[-1]["fixed_loss"]["mean"] <= rows[-1]["constant_loss"]["mean"]
+
+
+def test_shares_are_of_the_second_that_is_named() -> None:
+    row = {"group": "all", "verdict": "better", "rounds": 10.0}
+    row |= {key: {"mean": loss, "sd": 0.0} for key, loss in RIVALS.items()}
+    said = plain_words({"groups": [{**row, "group": "a"}, row]})
+    assert said[0] == (
+        "Over all rounds ours loses 50.0% less than the single model, and 60.0% less than guessing the average every time."
+    )
+    assert said[-1].endswith("would have lost 100.0% more than ours.")
 
 
 @pytest.mark.parametrize("loss", ["squared", "log"])

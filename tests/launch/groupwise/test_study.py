@@ -229,3 +229,10 @@ def test_broken_ranges_are_reported(tmp_path: Path) -> None:
     groups, study = run_study(groupwise_from_dict(table))
     alarms = summarise("t", groups, study, charge="played")["alarms"]
     assert any("invariant is broken" in alarm for alarm in alarms)
+
+
+def test_min_and_max_take_the_labels_of_the_two_groups_apart() -> None:
+    mean, least, most = (synthetic_columns(500, rule).values["label"] for rule in ("mean", "min", "max"))
+    assert (least <= most).all()
+    assert np.allclose((least + most) / 2.0, mean)
+    assert (least < most).any()
