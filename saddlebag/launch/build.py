@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,12 @@ from saddlebag.launch.data.readers import read_data
 from saddlebag.launch.recipe.fields import at
 from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.recipe.sections import CompressorSection, MethodSection, parse_step_size
+from saddlebag.launch.recipe.toml import inline
 from saddlebag.parameters import parameters_of
 from saddlebag.proto.codec import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from saddlebag.algorithms.base import AnyMethod, Problem
@@ -111,8 +113,23 @@ def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
         sides = params["up"], params["down"]
         params["probability"] = counted_probability(*sides, problem.dimension, params.get("sync_grid"))
     find("methods", section.name, f"{path}.name")  # a plug-in may not be registered yet
-    with at(path):
+    with at(path), _as_written(section, params):
         return make_method(section.name, problem, **params)
+
+
+@contextlib.contextmanager
+def _as_written(section: MethodSection, params: Mapping[str, Any]) -> Iterator[None]:
+    """Name compressors in an error as the recipe does: it is read by whoever wrote that, not by whoever programs."""
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        for side, compressor in (("up", section.up), ("down", section.down)):
+            if compressor is not None:
+                text = text.replace(repr(params[side]), inline({"name": compressor.name, **compressor.parameters}))
+        if text == str(error):
+            raise
+        raise ConfigError(text) from error
 
 
 def _compressor(section: CompressorSection, problem: Problem, path: str) -> Compressor:

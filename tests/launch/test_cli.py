@@ -213,8 +213,8 @@ def test_a_method_that_diverges_is_reported(saddlebag: Any, recipe: Path, tmp_pa
         (["workers=5000", "driver=grpc"], "workers = 5,000 would be as many processes on this machine, at most 1,024"),
         (["workers=5000", "driver=collective"], "workers = 5,000 would be as many processes on this machine"),
         (["stop.every=often"], "stop.every must be a whole number, got 'often'"),
-        (["method.up={name='top_k', k=1}"], "method: masha1 needs an unbiased compressor up, got TopK(k=1"),
-        (["method.name=masha2"], "method: masha2 needs a contractive compressor up, got RandK(k=4"),
+        (["method.up={name='top_k', k=1}"], 'method: masha1 needs an unbiased compressor up, got {name = "top_k", k = 1}'),
+        (["method.name=masha2"], 'method: masha2 needs a contractive compressor up, got {name = "rand_k", k = 4}'),
         (["method.up.k=11"], "method.up: "),
         (
             ["data.source=gone.txt", "problem={name='robust_logistic'}"],
@@ -231,8 +231,10 @@ def test_bad_input_costs_one_line_and_leaves_nothing(
     recipe.with_name("bad.txt").write_text("+1 1:1\n-1 1:2\n+1 0:3\n")
     arguments = [argument for assignment in sets for argument in ("--set", assignment)]
     status, printed, error = saddlebag("run", recipe, "--out", tmp_path / "out", *arguments)
-    assert (status, printed, error.count("\n")) == (2, "", 1)
+    *notes, error = error.splitlines()  # what the reader says of data that it could read comes before
+    assert (status, printed) == (2, "")
     assert error.startswith("error: ")
+    assert not any(note.startswith("error: ") for note in notes)
     assert message in error
     assert not (tmp_path / "out").exists()
 

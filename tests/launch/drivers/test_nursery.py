@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from saddlebag.launch.drivers.nursery import Nursery
-from saddlebag.launch.drivers.supervisor import Child
+from saddlebag.launch.drivers.supervisor import Child, run_grpc
+from saddlebag.launch.recipe.recipe import load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,14 +88,17 @@ def test_without_its_nursery_a_child_ends_and_the_next_start_is_an_ordinary_one(
 
 
 def test_the_bits_are_those_of_processes_that_are_started(tmp_path: Path, nursery: Nursery) -> None:
-    from saddlebag.launch.drivers.supervisor import run_grpc
-    from saddlebag.launch.recipe.recipe import load_recipe
+    """And of a run whose nursery is killed, so that its processes end and are started by themselves."""
+    recipe = load_recipe("bilinear", ["workers=2", "driver=grpc", "stop={max_rounds=20}"]).jobs()[0]
+    results, lone = [], Nursery()
 
-    recipe = load_recipe("bilinear", ["workers=2", "driver=grpc", "stop={max_rounds=5}"]).jobs()[0]
-    results = []
-    for name, way in (("forked", nursery), ("started", None)):
+    def kill(pids: dict[str, int]) -> None:
+        lone._process.kill()
+
+    for name, way, started in (("forked", nursery, None), ("started", None, None), ("orphaned", lone, kill)):
         (tmp_path / name).mkdir()
-        results.append(run_grpc(recipe, tmp_path / name, nursery=way))
-    forked, started = results
-    for key in ("digest", "merits", "up_bytes", "down_bytes", "rounds"):
-        assert forked[key] == started[key]
+        given = {"started": started} if started else {}
+        results.append(run_grpc(recipe, tmp_path / name, nursery=way, **given))
+    for result in results[1:]:
+        for key in ("digest", "merits", "up_bytes", "down_bytes", "rounds"):
+            assert result[key] == results[0][key]
