@@ -49,6 +49,14 @@ def muloco(
 
     Raises:
         ConfigError: a parameter is out of range, a compressor does not fit, or the problem has no matrices.
+
+    Example:
+        >>> from saddlebag.algorithms.problems.linked import LinkedPrograms
+        >>> from saddlebag.compression import Identity, Tensor
+        >>> import numpy as np
+        >>> programs = LinkedPrograms(origin_D=np.zeros(4), tensors=[Tensor("layer", (2, 2))], num_workers=2)
+        >>> muloco(programs, up=Identity(), down=Identity(), rounds=200).momentum
+        0.9
     """
     alpha, mu = outer_defaults(problem, up, down, rounds)
     adam = {"beta1": beta1, "beta2": beta2, "eps": eps}

@@ -66,6 +66,12 @@ class ChunkTopK:
         chunk: coordinates of a chunk; the last one may be shorter, and keeps the same share, but at least one.
         k: kept of a whole chunk.
         group: chunks that share their levels.
+
+    Example:
+        >>> from saddlebag.compression import Draws
+        >>> x_D = np.array([0.0, 4.0, -2.0, 1.0, 8.0, 0.0, 0.0, -2.0])
+        >>> ChunkTopK(chunk=4, k=2).encode(x_D, Draws(0, 0)).dense().tolist()
+        [0.0, 4.0, -2.0, 0.0, 8.0, 0.0, 0.0, -2.0]
     """
 
     chunk: int = 4096

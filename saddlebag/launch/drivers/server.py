@@ -110,21 +110,29 @@ def serve_job(
     )
     with kept:
         asyncio.run(_serve(shell, address, security, kept, listening))
-    result = job.result(
+    times = {
+        "elapsed_s": time.monotonic() - begin,
+        "start_s": (shell.first_end_s or begin) - begin,
+        "server_s": shell.work_s - judge.seconds,
+        "evaluate_s": judge.seconds,
+    }
+    result = _result(job, core, times)
+    write_atomically(out / RESULT, (json.dumps(result, indent=2) + "\n").encode())
+    return result
+
+
+def _result(job: Job, core: ServerCore, times: Mapping[str, float]) -> dict[str, Any]:
+    """What is kept of the run."""
+    return job.result(
         driver="grpc",
         reason=core.finished,
         rounds=core.round,
         replica=core.replica,
         up_bytes=core.ledger.up.payload,
         down_bytes=core.down_bytes,
-        elapsed_s=time.monotonic() - begin,
         ledger=core.ledger.as_dict(),
-        start_s=(shell.first_end_s or begin) - begin,
-        server_s=shell.work_s - judge.seconds,
-        evaluate_s=judge.seconds,
+        **times,
     )
-    write_atomically(out / RESULT, (json.dumps(result, indent=2) + "\n").encode())
-    return result
 
 
 class _Kept:

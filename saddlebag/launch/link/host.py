@@ -75,13 +75,11 @@ def host(
         tune_process()
         store = CheckpointStore(out / "checkpoints", _START, keep=1)
         address, known = server.address, resume and bool(store.rounds())
-        if known:
-            terms, start_D = _read(store)
-        else:
+        if not known:
             lobby = Lobby(lambda text: Terms.parse(text).dimension, token=token, note=note)
             text, start_D, address = asyncio.run(lobby.first(address, security, listening))
-            terms = Terms.parse(text)
             store.save(0, {"start": start_D}, {"terms": text})
+        terms, start_D = _read(store)
         checkpoint = CheckpointSection(every=checkpoint_every)
         recipe = terms.recipe(workers=workers, seed=seed, rounds=rounds, checkpoint=checkpoint, server=server)
         job = terms.lead(recipe, start_D)

@@ -34,6 +34,11 @@ class LinkCallback(TrainerCallback):
 
     Attributes:
         link: once training has begun.
+
+    Example:
+        >>> callback = LinkCallback("server:7070", method="sparse_loco", every=30, rank=0)
+        >>> callback.link is None  # it joins when `trainer.train()` begins
+        True
     """
 
     link: Link | None = None
