@@ -186,7 +186,7 @@ def test_the_bound_holds_for_a_group_of_many_small_memberships(tmp_path: Path, l
         ({"learner": {"name": "rigde"}}, "learner.name 'rigde' is no known learner; did you mean 'ridge'"),
         ({"learner": {"penalty": -1.0}}, "learner: penalty must be a positive number, got -1.0"),
         ({"mixer": {"name": "hedge"}}, "mixer.name 'hedge' is no known mixer"),
-        ({"mixer": {"rate": 1.0}}, "mixer.rate is no known key"),
+        ({"mixer": {"speed": 1.0}}, "mixer.speed is no known key"),
         ({"mixer": {"name": "specialists"}, "mixing": {"clip": False}}, "mixer: specialists need"),
         ({"mixing": {"interval": [1.0]}}, r"mixing.interval must be \[low, high\]"),
         ({"mixing": {"prior": {"loww": 1.0}}}, "mixing.prior: no group 'loww'; known: low, u, always_on"),
