@@ -87,7 +87,6 @@ def all_looked_up() -> tuple[str, ...]:
 
 LEFT = (
     "client/ddp/",
-    "client/groupwise/shards.py",
     "launch/",
     "capabilities.py",
 )

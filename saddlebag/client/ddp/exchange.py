@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from saddlebag.algorithms import Message
 from saddlebag.compression import Draws, Identity, PowerSGD, PowerState, RandK, Seeded, Sum, Tensor, UnscaledRandK, feed_back
-from saddlebag.compression.base import Absolute, Contractive
+from saddlebag.compression.base import Absolute, Contractive, jointly
 from saddlebag.compression.combinators.per_tensor import choose
 from saddlebag.compression.compressors.power_sgd import together
 from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError
@@ -128,9 +128,9 @@ class Coded:
         self._tensors = tensors
         self._compressor: dict[str, Compressor] = {tensor.name: choose(tensor, rules) for tensor in tensors}
         for name, compressor in self._compressor.items():
-            jointly = int(getattr(compressor, "jointly", 0))
-            if jointly not in (0, ranks):
-                raise ConfigError(f"the compressor of {name!r} is for {jointly} workers together, and there are {ranks} ranks")
+            workers = jointly(compressor)
+            if workers not in (0, ranks):
+                raise ConfigError(f"the compressor of {name!r} is for {workers} workers together, and there are {ranks} ranks")
         self._feedback = feedback
 
     def begin(self) -> Kept:

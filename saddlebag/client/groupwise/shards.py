@@ -70,6 +70,7 @@ class ShardedClient:
         self.identity = identity or secrets.token_hex(16)
         options: dict[str, Any] = {"security": security, "token": token, "identity": self.identity, "timeout_s": timeout_s}
         clients = [GroupwiseClient(each, **options) for each in addresses]
+        self._pool = concurrent.futures.ThreadPoolExecutor(len(clients))  # begins no thread before its first job
         self._clients = sorted(clients, key=lambda client: int(client.about.shard))
         about = [client.about for client in self._clients]
         if [each.shard for each in about] != list(range(len(about))) or any(each.shards != len(about) for each in about):
@@ -83,7 +84,6 @@ class ShardedClient:
         self.groups = tuple(name for each in about for name in each.groups)
         self._cuts = np.cumsum([len(each.groups) for each in about])[:-1]
         self._default = float(about[0].default)
-        self._pool = concurrent.futures.ThreadPoolExecutor(len(about))
 
     def __enter__(self) -> ShardedClient:
         return self
@@ -93,8 +93,7 @@ class ShardedClient:
 
     def close(self) -> None:
         """End the connections."""
-        if hasattr(self, "_pool"):
-            self._pool.shutdown()
+        self._pool.shutdown()
         for client in self._clients:
             client.close()
 

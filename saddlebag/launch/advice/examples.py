@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.compression.base import HasExamples
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ CHOICES = frozenset({"budget", "decay", "schedule"})
 def settings_of(name: str) -> tuple[Table, ...]:
     """The parameters to show a registered compressor with; empty where nobody knows any."""
     load_plugins()
-    given: Sequence[Table] = EXAMPLES.get(name) or getattr(REGISTRIES["compressors"][name], "examples", None) or ({},)
+    factory: object = REGISTRIES["compressors"][name]
+    given: Sequence[Table] = EXAMPLES.get(name) or (factory.examples if isinstance(factory, HasExamples) else ()) or ({},)
     return tuple(table for table in given if _make(name, table) is not None)
 
 
