@@ -12,7 +12,7 @@ from saddlebag.compression.base import HasExamples
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from saddlebag.compression.base import Compressor
 
@@ -67,8 +67,11 @@ def settings_of(name: str) -> tuple[Table, ...]:
     """The parameters to show a registered compressor with; empty where nobody knows any."""
     load_plugins()
     factory: object = REGISTRIES["compressors"][name]
-    given: Sequence[Table] = EXAMPLES.get(name) or (factory.examples if isinstance(factory, HasExamples) else ()) or ({},)
-    return tuple(table for table in given if _make(name, table) is not None)
+    own: Sequence[Mapping[str, Any]] = factory.examples if isinstance(factory, HasExamples) else ()
+    given = EXAMPLES.get(name) or own or ({},)
+        EXAMPLES.get(name) or (factory.examples if isinstance(factory, HasExamples) else ()) or ({},)
+    )
+    return tuple(dict(table) for table in given if _make(name, table) is not None)
 
 
 def example_of(name: str) -> Compressor | None:
@@ -77,7 +80,7 @@ def example_of(name: str) -> Compressor | None:
     return _make(name, settings[0]) if settings else None
 
 
-def _make(name: str, table: Table) -> Compressor | None:
+def _make(name: str, table: Mapping[str, Any]) -> Compressor | None:
     try:
         compressor: Compressor = REGISTRIES["compressors"][name](**table)
     except Exception:  # of a stranger, who may raise anything; ours are made in a test
