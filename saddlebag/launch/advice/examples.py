@@ -69,8 +69,6 @@ def settings_of(name: str) -> tuple[Table, ...]:
     factory: object = REGISTRIES["compressors"][name]
     own: Sequence[Mapping[str, Any]] = factory.examples if isinstance(factory, HasExamples) else ()
     given = EXAMPLES.get(name) or own or ({},)
-        EXAMPLES.get(name) or (factory.examples if isinstance(factory, HasExamples) else ()) or ({},)
-    )
     return tuple(dict(table) for table in given if _make(name, table) is not None)
 
 
