@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.launch.recipe.recipe import Recipe
+    from saddlebag.launch.rehearsal.costs import Recording, ServerCosts
     from saddlebag.launch.rehearsal.links import Links
 
 __all__ = ["print_report", "report"]
@@ -59,20 +60,8 @@ def report(
     tell(f"recording {few} workers")
     recording = record(job, min(length, _RECORDED_ROUNDS))
     tell(f"measuring the server's core with {count} workers, and gRPC over loopback")
-    costs = measure_server(job, recording, count, seed)
-    grpc_s = loopback().latency_s  # one way of a message: half of it is the sender's, half the receiver's work
-    plan = Plan(
-        workers=count,
-        rounds=length,
-        seed=seed,
-        drop=recipe.server.on_lost == "drop",
-        every=recipe.checkpoint.every,
-        frame_s=(costs.frame_s if costs else 0.0) + grpc_s,  # and the downlink's
-        round_s=costs.round_s if costs else 0.0,
-        step_s=recording.step_s,
-        join_bytes=join_bytes(job, count),
-        snapshot_bytes=sum(array.nbytes for array in pack(job.method.init_replica(job.problem.start())).values()),
-    )
+    costs, grpc_s = measure_server(job, recording, count, seed), loopback().latency_s
+    plan = _plan(recipe, job, recording, costs, grpc_s, workers=count, rounds=length, seed=seed)
     began = time.perf_counter()
     found = rehearse_exactly(job, plan, links) if exact else rehearse(plan, links, recording)
     about = {"how": "exact" if exact else "recorded", "recorded_workers": few, "recorded_rounds": len(recording.rounds)}
@@ -85,6 +74,23 @@ def report(
         "links": {key: value for key, value in dataclasses.asdict(links).items() if value != math.inf},
         "rehearsal_s": time.perf_counter() - began,
     }
+
+
+def _plan(recipe: Recipe, job: Job, recording: Recording, costs: ServerCosts | None, grpc_s: float, **given: int) -> Plan:
+    """What is rehearsed; a message by gRPC takes `grpc_s` one way, half of it the sender's work and half the receiver's."""
+    replica = job.method.init_replica(job.problem.start())
+    return Plan(
+        workers=given["workers"],
+        rounds=given["rounds"],
+        seed=given["seed"],
+        drop=recipe.server.on_lost == "drop",
+        every=recipe.checkpoint.every,
+        frame_s=(costs.frame_s if costs else 0.0) + grpc_s,  # of an uplink and a downlink together
+        round_s=costs.round_s if costs else 0.0,
+        step_s=recording.step_s,
+        join_bytes=join_bytes(job, given["workers"]),
+        snapshot_bytes=sum(array.nbytes for array in pack(replica).values()),
+    )
 
 
 def _few(recipe: Recipe, count: int) -> int:

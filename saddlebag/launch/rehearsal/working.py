@@ -12,7 +12,7 @@ from saddlebag.client.keeping import Keeper
 from saddlebag.client.waiting import RankTaken, Waiting
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import BrokenStream, ConfigError, NotFiniteError
-from saddlebag.launch.rehearsal.network import Answered, Code, Connection
+from saddlebag.launch.rehearsal.network import Answered, Code, Connection, Reply
 from saddlebag.proto.checkpoint import bytes_to_arrays
 from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import FATAL, RUN_OVER
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from saddlebag.client.core import WorkerCore
     from saddlebag.launch.rehearsal.clock import Host, Signal, Work
     from saddlebag.launch.rehearsal.disk import Disk
-    from saddlebag.launch.rehearsal.network import Reply
     from saddlebag.launch.rehearsal.serving import Server
     from saddlebag.proto.frames import Frame
     from saddlebag.proto.handshake import JoinAnswer
@@ -175,7 +174,7 @@ class Worker:
         )
         asked = {key: value for key, value in dataclasses.asdict(ask).items() if key not in ("session", "names")}  # metadata
         size = pb.JoinRequest(protocol=PROTOCOL, **asked).ByteSize() + SEAL_BYTES
-        self.asked = lambda: server.answering(connection, _NOWHERE, lambda: server.join(ask, size))
+        self.asked = lambda: server.answering(connection, Reply(connection), lambda: server.join(ask, size))
         self._calls.stuck += 1
         timeout_s = self._calls.allowed_s / 2
         try:
@@ -299,13 +298,3 @@ class Worker:
         held = tuple(max(-9, round_ - boundary) for round_ in self._disk.rounds()) if self._disk else ()
         pipes = (connection.open, connection.up.shape(), connection.down.shape()) if connection else ()
         return _PLACES.index(self.where), core.epoch, max(-9, core.round - boundary), held, pipes
-
-
-class _Nowhere:
-    """Where answers go that nobody waits for."""
-
-    def answer(self, value: Any, size: int) -> None:
-        pass
-
-
-_NOWHERE: Any = _Nowhere()
