@@ -8,7 +8,6 @@ import pytest
 from saddlebag.compression import (
     BlockTopK,
     Cast,
-    ChunkTopK,
     Compressor,
     Contractive,
     Dense,
@@ -41,7 +40,6 @@ EXACT: list[Compressor] = [
     Identity(),
     Natural(),
     BlockTopK(block=7, k=1),
-    ChunkTopK(chunk=7, k=2, group=2),
     HardThreshold(threshold=1.0),
     SampledTopK(k=3, sample=10),
     UnscaledRandK(k=4, draw="strata"),

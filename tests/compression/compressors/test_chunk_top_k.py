@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from saddlebag.algorithms import Message
-from saddlebag.compression import BlockTopK, ChunkTopK, Draws
+from saddlebag.compression import BlockTopK, ChunkTopK, Draws, feed_back
 from saddlebag.compression.compressors.chunk_top_k import four_levels
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.proto.codec import decode, encode
@@ -45,6 +45,17 @@ def test_places_are_those_of_top_k_and_the_message_survives_the_wire(x_D: np.nda
     assert np.array_equal(payload.index_K, BlockTopK(block=8, fraction=3 / 8).encode(x_D, DRAWS).index_K)
     received = decode(b"".join(encode(Message((payload,)))), (len(x_D),), DRAWS)
     assert np.array_equal(received.parts[0].dense(), payload.dense())
+
+
+def test_what_is_sent_and_carried_is_what_was_owed_to_rounding() -> None:
+    """Not to the last bit, as where values are nearly the entries: a mean may be far larger than an entry of its bin."""
+    owed_D = np.zeros(30)
+    for round_ in range(20):
+        x_D = np.random.default_rng(round_).standard_normal(30) * np.logspace(0, 6, 30)
+        payload, after_D = feed_back(ChunkTopK(chunk=7, k=2, group=2), x_D, owed_D, Draws(0, round_, 1))
+        largest = np.abs(owed_D + x_D).max()
+        assert np.abs(payload.dense() + after_D - (owed_D + x_D)).max() <= 2.0**-52 * largest
+        owed_D = after_D
 
 
 def test_a_million_coordinates_take_less_than_016_bit_each_headers_included() -> None:
