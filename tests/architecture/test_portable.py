@@ -16,6 +16,7 @@ GUARDED = {  # each with its guard
     "saddlebag/launch/cores.py": "hasattr",
     "saddlebag/launch/drivers/process.py": "contextlib.suppress",
     "saddlebag/launch/data/cache.py": "except ImportError",
+    "saddlebag/launch/drivers/nursery.py": "sys.platform: elsewhere processes start by exec",
     "saddlebag/launch/ownership.py": "except ImportError",
     "saddlebag/flower/trials/deployment.py": "for studies on Linux: it starts Flower's processes in a session of their own",
 }

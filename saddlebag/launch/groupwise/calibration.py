@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from saddlebag.algorithms.groupwise import Calibration, calibrate_recorded, calibration_cells
+from saddlebag.algorithms.groupwise import calibrate_recorded, calibration_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,32 +17,13 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise import Loss
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.launch.groupwise.calibration_table import CalibrationTable
     from saddlebag.launch.groupwise.stream import RoundStream
 
-__all__ = ["CalibrationStudy", "CalibrationTable", "calibration_values", "print_calibration", "study_calibration"]
+__all__ = ["CalibrationStudy", "calibration_values", "print_calibration", "study_calibration"]
 
 _STYLE: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
 KINDS = ("single", "ours", "calibrated")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CalibrationTable:
-    """Probabilities that are right on average, for every group and level; labels lie in [0, 1].
-
-    Attributes:
-        bins: levels of equal width.
-        step: of the correction: see `Calibration`.
-    """
-
-    bins: int = 10
-    step: float = 0.005
-
-    def __post_init__(self) -> None:
-        self.rule()
-
-    def rule(self) -> Calibration:
-        """The rule."""
-        return Calibration(bins=self.bins, step=self.step)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
 from saddlebag.launch.data.options import TableOptions
-from saddlebag.launch.groupwise.calibration import CalibrationTable
+from saddlebag.launch.groupwise.calibration_table import CalibrationTable
 from saddlebag.launch.groupwise.interval_table import IntervalTable
 from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.plugins import find

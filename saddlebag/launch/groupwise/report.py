@@ -222,21 +222,7 @@ def print_report(values: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if console.width < _WIDTH:
         console = Console(highlight=False, width=_WIDTH)
-    style: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
-    table = Table(title=values["title"] or None, **style)
-    table.add_column("group", no_wrap=True)
-    names = (
-        "rounds",
-        "regret of the\nsingle model",
-        "regret,\nours",
-        "best\nloss",
-        "to own\nlearner",
-        "its\nbound",
-        "regret\nbound",
-    )
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("than the\nsingle model", no_wrap=True)
+    table = _empty(values["title"] or None)
     styles = {"better": "green", "worse": "red", "not a number": "red"}
     for row in values["groups"]:
         cells = [_show(row[key]) for key in ("single_regret", "regret")]
@@ -262,6 +248,26 @@ def print_report(values: dict[str, Any]) -> None:
         print_intervals(console, values["intervals"], rounds)
     for alarm in values["alarms"]:
         console.print(f"[bold red]alarm[/]: {alarm}")
+
+
+def _empty(title: str | None) -> Table:
+    """The heads of the columns."""
+    style: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
+    table = Table(title=title, **style)
+    table.add_column("group", no_wrap=True)
+    names = (
+        "rounds",
+        "regret of the\nsingle model",
+        "regret,\nours",
+        "best\nloss",
+        "to own\nlearner",
+        "its\nbound",
+        "regret\nbound",
+    )
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("than the\nsingle model", no_wrap=True)
+    return table
 
 
 def _show(spread: dict[str, float]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import optimizer_rules
+from saddlebag.algorithms.optimizers import rules as optimizer_rules
 from saddlebag.algorithms.optimizers.rule import Rule
 from saddlebag.algorithms.optimizers.rules import Adam, AdamReplica, OptimisticAdam
 from saddlebag.compression.kernels.loader import LARGE, compiled
