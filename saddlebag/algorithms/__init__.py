@@ -17,20 +17,16 @@ from saddlebag.algorithms.check import check_method
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.methods.compressed_extragradient import CompressedExtragradient, compressed_extragradient
 from saddlebag.algorithms.methods.diana_sgda import DianaSgda, diana_sgda
-from saddlebag.algorithms.methods.diloco import diloco
 from saddlebag.algorithms.methods.extragradient import Extragradient, extragradient
 from saddlebag.algorithms.methods.extragradient_feedback import ExtragradientFeedback, extragradient_feedback
 from saddlebag.algorithms.methods.forward_backward_forward import ForwardBackwardForward, forward_backward_forward
 from saddlebag.algorithms.methods.innovations import Innovations, innovations
-from saddlebag.algorithms.methods.local_average import local_average
 from saddlebag.algorithms.methods.local_sgda import LocalSgda, local_sgda
 from saddlebag.algorithms.methods.masha1 import Masha1, masha1
 from saddlebag.algorithms.methods.masha2 import Masha2, masha2
-from saddlebag.algorithms.methods.muloco import muloco
 from saddlebag.algorithms.methods.ogda import Ogda, ogda
 from saddlebag.algorithms.methods.optimistic_masha import OptimisticMasha, optimistic_masha
 from saddlebag.algorithms.methods.qsgda import Qsgda, qsgda
-from saddlebag.algorithms.methods.sparse_loco import sparse_loco
 from saddlebag.algorithms.methods.three_pillars import ThreePillars, three_pillars
 from saddlebag.algorithms.methods.vr_diana_sgda import VrDianaSgda, vr_diana_sgda
 from saddlebag.algorithms.optimizers.compressed import (
@@ -41,8 +37,12 @@ from saddlebag.algorithms.optimizers.compressed import (
     compressed_optimistic_adam,
     compressed_sgd,
 )
+from saddlebag.algorithms.optimizers.diloco import diloco
+from saddlebag.algorithms.optimizers.local_average import local_average
 from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
+from saddlebag.algorithms.optimizers.muloco import muloco
 from saddlebag.algorithms.optimizers.power_sgd import PowerSgd, power_sgd
+from saddlebag.algorithms.optimizers.sparse_loco import sparse_loco
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate

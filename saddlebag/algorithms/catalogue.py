@@ -6,22 +6,18 @@ from typing import TYPE_CHECKING
 
 from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
 from saddlebag.algorithms.methods.diana_sgda import diana_sgda
-from saddlebag.algorithms.methods.diloco import diloco
 from saddlebag.algorithms.methods.extragradient import extragradient
 from saddlebag.algorithms.methods.extragradient_feedback import extragradient_feedback
 from saddlebag.algorithms.methods.fed_gda_gt import fed_gda_gt
 from saddlebag.algorithms.methods.forward_backward_forward import forward_backward_forward
 from saddlebag.algorithms.methods.innovations import innovations
-from saddlebag.algorithms.methods.local_average import local_average
 from saddlebag.algorithms.methods.local_sgda import local_sgda
 from saddlebag.algorithms.methods.masha1 import masha1
 from saddlebag.algorithms.methods.masha2 import masha2
-from saddlebag.algorithms.methods.muloco import muloco
 from saddlebag.algorithms.methods.ogda import ogda
 from saddlebag.algorithms.methods.optimistic_masha import optimistic_masha
 from saddlebag.algorithms.methods.prox_skip_vip import prox_skip_vip
 from saddlebag.algorithms.methods.qsgda import qsgda
-from saddlebag.algorithms.methods.sparse_loco import sparse_loco
 from saddlebag.algorithms.methods.three_pillars import three_pillars
 from saddlebag.algorithms.methods.vr_diana_sgda import vr_diana_sgda
 from saddlebag.algorithms.optimizers.compressed import (
@@ -31,7 +27,11 @@ from saddlebag.algorithms.optimizers.compressed import (
     compressed_optimistic_adam,
     compressed_sgd,
 )
+from saddlebag.algorithms.optimizers.diloco import diloco
+from saddlebag.algorithms.optimizers.local_average import local_average
+from saddlebag.algorithms.optimizers.muloco import muloco
 from saddlebag.algorithms.optimizers.power_sgd import power_sgd
+from saddlebag.algorithms.optimizers.sparse_loco import sparse_loco
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,14 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["ENCODINGS", "MAX_BYTES", "MAX_LINE", "is_parquet", "lines", "opened", "plain_name"]
+__all__ = ["MAX_BYTES", "MAX_LINE", "is_parquet", "lines", "opened", "plain_name"]
 
-ENCODINGS = (
-    *("utf-8", "utf-16", "utf-16-le", "utf-16-be", "ascii", "latin-1", "iso-8859-2", "iso-8859-15", "mac-roman"),
-    *("cp437", "cp850", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "koi8-r"),
-    *("gb18030", "big5", "shift_jis", "euc-jp", "euc-kr"),
-)
-"""What `data.encoding` may name; without it text is UTF-8, with or without its mark."""
 MAX_BYTES = 1 << 33
 """Of an unpacked file that is read line by line; the largest public tables of this kind have about as many."""
 MAX_LINE = 1 << 26
@@ -135,7 +129,7 @@ def lines(path: Path, encoding: str = "", *, most: int = MAX_BYTES, ends: bool =
 
     Args:
         path: of the file, packed or not.
-        encoding: one of `ENCODINGS`; empty for UTF-8, with or without its mark.
+        encoding: one of `saddlebag.launch.recipe.table_options.ENCODINGS`; empty for UTF-8, with or without its mark.
         most: bytes, unpacked.
         ends: keep the ends of lines as they are.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from saddlebag.launch.data.options import TableOptions
+    from saddlebag.launch.recipe.table_options import TableOptions
 
 __all__ = ["MAX_CELLS", "Delimited", "named", "read_delimited", "require_delimiter"]
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.errors import DataError
-from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.data.parquet import column_of
 from saddlebag.launch.data.table_file import Table
 from saddlebag.launch.data.typed import LARGEST, Column, Rules, beyond
+from saddlebag.launch.recipe.table_options import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.algorithms.capabilities import Reads
 from saddlebag.errors import ConfigError
 from saddlebag.launch.data.images import read_images
-from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.data.rows import LibsvmOptions, load_data, read_libsvm
 from saddlebag.launch.data.sentences import SentenceOptions, read_sentences
 from saddlebag.launch.data.tables import is_table, read_tabular
 from saddlebag.launch.data.text import read_text
 from saddlebag.launch.recipe.fields import unknown
 from saddlebag.launch.recipe.sections import BUNDLED, DataSection
+from saddlebag.launch.recipe.table_options import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

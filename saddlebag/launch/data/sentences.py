@@ -10,8 +10,8 @@ from saddlebag.errors import DataError
 from saddlebag.launch.data.arrow import columns_of, read_split, saved_splits
 from saddlebag.launch.data.decoding import plain_name
 from saddlebag.launch.data.delimited import read_delimited
-from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.data.text import file_of, require_path, split_of
+from saddlebag.launch.recipe.table_options import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.decoding import is_parquet, opened, plain_name
 from saddlebag.launch.data.delimited import named, read_delimited, require_delimiter
-from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.data.parquet import column_of, read_parquet
 from saddlebag.launch.data.typed import LARGEST, Column, Rules, type_column
+from saddlebag.launch.recipe.table_options import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

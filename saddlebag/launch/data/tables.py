@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.compression.payload import Vector
-    from saddlebag.launch.data.options import TableOptions
+    from saddlebag.launch.recipe.table_options import TableOptions
 
 __all__ = ["Encoding", "Table", "is_table", "read_table_file", "read_tabular"]
 

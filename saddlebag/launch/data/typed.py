@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.launch.data.options import MARKS
+from saddlebag.launch.recipe.table_options import MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from saddlebag.launch.data.options import TableOptions
+    from saddlebag.launch.recipe.table_options import TableOptions
 
 __all__ = ["LARGEST", "Column", "Rules", "beyond", "is_finite_number", "type_column"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from saddlebag.launch.data.options import TableOptions
+    from saddlebag.launch.recipe.table_options import TableOptions
 
 __all__ = ["Columns", "read_columns"]
 

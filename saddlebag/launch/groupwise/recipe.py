@@ -11,12 +11,12 @@ from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
 from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.specialists import Specialists
 from saddlebag.errors import ConfigError
-from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.groupwise.calibration_table import CalibrationTable
 from saddlebag.launch.groupwise.interval_table import IntervalTable
 from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.recipe.shipped import open_recipe
+from saddlebag.launch.recipe.table_options import TableOptions
 from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:

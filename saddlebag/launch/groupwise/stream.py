@@ -10,11 +10,11 @@ import numpy as np
 
 from saddlebag.algorithms.groupwise import check_labels, table_bounds
 from saddlebag.errors import ConfigError, DataError
-from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.groupwise.columns import Columns, read_columns
 from saddlebag.launch.groupwise.expressions import parse
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON, SYNTHETIC, label_interval
 from saddlebag.launch.groupwise.synthetic import synthetic_columns
+from saddlebag.launch.recipe.table_options import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

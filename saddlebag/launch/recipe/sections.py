@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.errors import ConfigError, DataError, check_choice
-from saddlebag.launch.data.options import TableOptions, default_of
+from saddlebag.launch.recipe.table_options import TableOptions, default_of
 from saddlebag.proto.address import parse_address
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Stop, check_method, make_method, simulate
-from saddlebag.algorithms.methods.diloco import outer_defaults
+from saddlebag.algorithms.optimizers.diloco import outer_defaults
 from saddlebag.algorithms.optimizers.inner import Inner
 from saddlebag.algorithms.optimizers.rules import Momentum
 from saddlebag.algorithms.problems import quadratic

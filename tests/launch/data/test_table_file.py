@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlebag.errors import ConfigError, DataError
-from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.data.readers import build_data
 from saddlebag.launch.data.tables import Encoding, read_table_file, read_tabular
+from saddlebag.launch.recipe.table_options import TableOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

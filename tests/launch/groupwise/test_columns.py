@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from saddlebag.errors import ConfigError, DataError
-from saddlebag.launch.data.options import TableOptions
 from saddlebag.launch.groupwise.columns import read_columns
 from saddlebag.launch.groupwise.recipe import groupwise_from_dict
 from saddlebag.launch.groupwise.stream import RoundStream, build_stream
+from saddlebag.launch.recipe.table_options import TableOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

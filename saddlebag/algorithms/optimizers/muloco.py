@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.capabilities import LinkedProgram
-from saddlebag.algorithms.methods.diloco import outer_defaults
+from saddlebag.algorithms.optimizers.diloco import outer_defaults
 from saddlebag.algorithms.optimizers.inner import Inner, InnerSchedule, inner_rule
 from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
 

@@ -6,10 +6,15 @@ import dataclasses
 from typing import Any, Literal
 
 from saddlebag.errors import ConfigError, check_choice
-from saddlebag.launch.data.decoding import ENCODINGS
 
-__all__ = ["MARKS", "TableOptions", "default_of"]
+__all__ = ["ENCODINGS", "MARKS", "TableOptions", "default_of"]
 
+ENCODINGS = (
+    *("utf-8", "utf-16", "utf-16-le", "utf-16-be", "ascii", "latin-1", "iso-8859-2", "iso-8859-15", "mac-roman"),
+    *("cp437", "cp850", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "koi8-r"),
+    *("gb18030", "big5", "shift_jis", "euc-jp", "euc-kr"),
+)
+"""What `data.encoding` may name; without it text is UTF-8, with or without its mark."""
 MARKS = ("?", "NA", "N/A", "nan", "NaN", "NULL", "null", "None", "-", "")
 """What files in the wild write for a missing value; `data.missing` names those of a file."""
 
@@ -24,7 +29,7 @@ class TableOptions:
         delimiter: one character between values; empty for a tab in .tsv and .tab, a comma elsewhere.
         quotes: "csv" for values in double quotes, strictly; "none" where quotes are ordinary characters.
         comment: how lines begin that are no records; they are left out and counted.
-        encoding: of the text, see `saddlebag.launch.data.decoding.ENCODINGS`; empty for UTF-8.
+        encoding: of the text, see `ENCODINGS`; empty for UTF-8.
         decimal: the mark before decimals, "." or ",".
         thousands: the mark between thousands, such as ","; empty for none.
         missing: what stands for a missing value, besides an empty one; by default "?", for groupwise nothing else.
