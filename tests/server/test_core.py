@@ -346,7 +346,7 @@ def test_whom_a_round_waits_for_is_told_at_once_where_somebody_is_gone(
         net.turn(rank)
     net.turn(0)
     assert net.server.waiting(net.now) == ""
-    assert net.server.waiting(net.now + 4.0).startswith("round 0 waits 4 s for worker 1 (last heard of 4 s ago")
+    assert net.server.waiting(net.now + 4.0).startswith("round 0 waits 4 s for worker 1, 2, 3 (last heard of 4 s ago")
     net.server.lost(2, net.joined[2], net.now + 1.0)
     assert net.server.waiting(net.now + 1.5).startswith("round 0 waits 2 s for worker 2 (its stream broke 0 s ago")
     (note,) = net.server.tick(net.now + 2.5)
