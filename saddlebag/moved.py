@@ -47,6 +47,8 @@ _FOLDERS: dict[tuple[str, str], str] = {
 }
 """(old folder, new folder) -> the files that kept their names."""
 _FILES: dict[str, tuple[str, ...]] = {
+    "algorithms.problems.registry": ("algorithms.registry",),
+    "launch.counted": ("launch.build",),
     "algorithms.compressed_optimizer": ("algorithms.optimizers.compressed",),
     "algorithms.optimizer_rules": ("algorithms.optimizers.rules",),
     "algorithms.replica_optimizer": ("algorithms.optimizers.replica",),

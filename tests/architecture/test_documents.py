@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 DECISIONS = Path(__file__).parents[2] / "docs" / "decisions"
@@ -34,3 +36,9 @@ def test_the_way_of_a_vector_is_the_code_s() -> None:
             found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part]
             assert found, f"{file} has no {name}"
             tree = found[0]
+
+
+def test_the_rooms_are_drawn_from_the_code() -> None:
+    script = PACKAGE.parent / "benchmarks" / "architecture.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], check=False)
+    assert done.returncode == 0, "docs/architecture.md is out of date: python benchmarks/architecture.py"
