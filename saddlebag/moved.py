@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["MOVED", "names_from", "watch"]
 
 _FOLDERS: dict[tuple[str, str], str] = {
+    ("algorithms.groupwise", "algorithms.groupwise.distributed"): "aggregation block federation sharding",
+    ("algorithms.groupwise", "algorithms.groupwise.learners"): "ftpl gradient linear newton objects ridge shortest_path",
+    ("algorithms.groupwise", "algorithms.groupwise.mixers"): (
+        "ada_normal_hedge adapt_ml_prod doubling mixing solo specialists"
+    ),
     ("algorithms", "algorithms.methods"): (
         "anchor compressed_extragradient diana_sgda extragradient extragradient_feedback "
         "forward_backward_forward full innovations local_sgda masha1 masha2 ogda one_part optimistic_masha "

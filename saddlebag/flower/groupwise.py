@@ -1,6 +1,6 @@
 """Federated groupwise learning: the server holds a learner for each group and the mixer; only sums per group leave a client.
 
-A round is one frozen block over the sampled clients' rows (`saddlebag.algorithms.groupwise.federation`): clients get the
+A round is one frozen block over the sampled clients' rows (`algorithms/groupwise/distributed/federation.py`): clients get the
 state, predict their own rows, and reply with what adds up, group by group. The sums may go through secure aggregation.
 """
 

@@ -13,7 +13,7 @@ SOURCES = sorted(path for path in (ROOT / "saddlebag").rglob("*.py") if not path
 each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 
 LONG_FILES = {
-    "saddlebag/algorithms/groupwise/ridge.py": "one learner, and its state beside it",
+    "saddlebag/algorithms/groupwise/learners/ridge.py": "one learner, and its state beside it",
     "saddlebag/client/ddp/hook.py": "one hook, its state, and the one line that attaches it",
     "saddlebag/launch/groupwise/recipe.py": "one recipe: its sections are small records that mean nothing apart",
     "saddlebag/server/groupwise/core.py": "one core, its settings, and a line of its account",

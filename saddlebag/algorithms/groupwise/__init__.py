@@ -1,17 +1,21 @@
 """Groupwise regret: online learners for each group, mixed by sleeping experts. Pure: numpy, float64."""
 
-from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
-from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
-from saddlebag.algorithms.groupwise.aggregation import ExpertAggregation, mean_of_models
-from saddlebag.algorithms.groupwise.aioli import Aioli, logistic
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Learner, LearnerDefaults, Mixer, Sums, add_sums, copied
-from saddlebag.algorithms.groupwise.block import Block, predict_block
 from saddlebag.algorithms.groupwise.bounds import FeatureBounds, service_bounds, table_bounds
-from saddlebag.algorithms.groupwise.calibration import Calibration, CalibrationState, calibrate_recorded, calibration_cells
 from saddlebag.algorithms.groupwise.check import check_learner, states_equal
-from saddlebag.algorithms.groupwise.doubling import Doubling
-from saddlebag.algorithms.groupwise.federation import (
+from saddlebag.algorithms.groupwise.coverage.calibration import (
+    Calibration,
+    CalibrationState,
+    calibrate_recorded,
+    calibration_cells,
+)
+from saddlebag.algorithms.groupwise.coverage.intervals import Covered, cover_recorded
+from saddlebag.algorithms.groupwise.coverage.scores import Frame, check_score, recorded_frames
+from saddlebag.algorithms.groupwise.coverage.thresholds import Thresholds, ThresholdState
+from saddlebag.algorithms.groupwise.distributed.aggregation import ExpertAggregation, mean_of_models
+from saddlebag.algorithms.groupwise.distributed.block import Block, predict_block
+from saddlebag.algorithms.groupwise.distributed.federation import (
     BlockSums,
     add_blocks,
     block_length,
@@ -20,28 +24,29 @@ from saddlebag.algorithms.groupwise.federation import (
     merge_block,
     to_vector,
 )
-from saddlebag.algorithms.groupwise.ftpl import Oracle, PerturbedLeader
-from saddlebag.algorithms.groupwise.gradient import Gradient
+from saddlebag.algorithms.groupwise.distributed.sharding import PartialMix, join_mixes, partial_mix, shard_bound
 from saddlebag.algorithms.groupwise.guard import Careful
 from saddlebag.algorithms.groupwise.hindsight import best_linear_loss, best_linear_losses, best_logistic_losses, prefix_losses
-from saddlebag.algorithms.groupwise.intervals import Covered, cover_recorded
 from saddlebag.algorithms.groupwise.labels import check_labels, wrong_label
+from saddlebag.algorithms.groupwise.learners.aioli import Aioli, logistic
+from saddlebag.algorithms.groupwise.learners.ftpl import Oracle, PerturbedLeader
+from saddlebag.algorithms.groupwise.learners.gradient import Gradient
+from saddlebag.algorithms.groupwise.learners.newton import Newton
+from saddlebag.algorithms.groupwise.learners.objects import ObjectLearner, estimator_learner, one_by_one_learner
+from saddlebag.algorithms.groupwise.learners.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.learners.shortest_path import ShortestPath, grid_graph
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
-from saddlebag.algorithms.groupwise.mixing import Distribution, distribution
-from saddlebag.algorithms.groupwise.newton import Newton
-from saddlebag.algorithms.groupwise.objects import ObjectLearner, estimator_learner, one_by_one_learner
+from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge
+from saddlebag.algorithms.groupwise.mixers.adapt_ml_prod import AdaptMlProd
+from saddlebag.algorithms.groupwise.mixers.doubling import Doubling
+from saddlebag.algorithms.groupwise.mixers.mixing import Distribution, distribution
+from saddlebag.algorithms.groupwise.mixers.solo import Solo
+from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
 from saddlebag.algorithms.groupwise.packing import pack_state, unpack_state
 from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
-from saddlebag.algorithms.groupwise.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
 from saddlebag.algorithms.groupwise.rounds import is_fast, run_rounds
-from saddlebag.algorithms.groupwise.scores import Frame, check_score, recorded_frames
-from saddlebag.algorithms.groupwise.sharding import PartialMix, join_mixes, partial_mix, shard_bound
-from saddlebag.algorithms.groupwise.shortest_path import ShortestPath, grid_graph
-from saddlebag.algorithms.groupwise.solo import Solo
-from saddlebag.algorithms.groupwise.specialists import Specialists
-from saddlebag.algorithms.groupwise.thresholds import Thresholds, ThresholdState
 from saddlebag.algorithms.groupwise.weights import WeightedLearner
 
 __all__ = [

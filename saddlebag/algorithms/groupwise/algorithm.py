@@ -23,8 +23,8 @@ from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise import ledger as accounts
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import Loss, interval_width
-from saddlebag.algorithms.groupwise.mixing import distribution
-from saddlebag.algorithms.groupwise.specialists import Specialists
+from saddlebag.algorithms.groupwise.mixers.mixing import distribution
+from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
 from saddlebag.compression import Draws, Purpose
 from saddlebag.errors import ConfigError, NotFiniteError
 

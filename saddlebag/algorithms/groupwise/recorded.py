@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from saddlebag.algorithms.groupwise import guard, weights
-from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.capabilities import Replays, ReplaysWeighted
 from saddlebag.algorithms.groupwise.loader import compiled
 from saddlebag.algorithms.groupwise.losses import SquaredLoss
-from saddlebag.algorithms.groupwise.mixing import distribution
+from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
+from saddlebag.algorithms.groupwise.mixers.mixing import distribution
 from saddlebag.compression import Draws
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge
-from saddlebag.algorithms.groupwise.adapt_ml_prod import AdaptMlProd
-from saddlebag.algorithms.groupwise.aioli import logistic
-from saddlebag.algorithms.groupwise.doubling import Doubling
-from saddlebag.algorithms.groupwise.gradient import Gradient
-from saddlebag.algorithms.groupwise.newton import Newton
-from saddlebag.algorithms.groupwise.ridge import Ridge, vovk_azoury_warmuth
-from saddlebag.algorithms.groupwise.solo import Solo
-from saddlebag.algorithms.groupwise.specialists import Specialists
+from saddlebag.algorithms.groupwise.learners.aioli import logistic
+from saddlebag.algorithms.groupwise.learners.gradient import Gradient
+from saddlebag.algorithms.groupwise.learners.newton import Newton
+from saddlebag.algorithms.groupwise.learners.ridge import Ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge
+from saddlebag.algorithms.groupwise.mixers.adapt_ml_prod import AdaptMlProd
+from saddlebag.algorithms.groupwise.mixers.doubling import Doubling
+from saddlebag.algorithms.groupwise.mixers.solo import Solo
+from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
 
 if TYPE_CHECKING:
     from collections.abc import Callable

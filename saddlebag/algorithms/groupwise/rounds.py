@@ -13,11 +13,11 @@ import numpy as np
 
 from saddlebag.algorithms.groupwise import guard, loader, weights
 from saddlebag.algorithms.groupwise import ledger as accounts
-from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
 from saddlebag.algorithms.groupwise.base import copied
+from saddlebag.algorithms.groupwise.learners.ridge import Ridge
 from saddlebag.algorithms.groupwise.losses import SquaredLoss
-from saddlebag.algorithms.groupwise.ridge import Ridge
+from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 
 from saddlebag.algorithms.groupwise import PartialMix
-from saddlebag.algorithms.groupwise.sharding import FIELDS as SHARD_NUMBERS
+from saddlebag.algorithms.groupwise.distributed.sharding import FIELDS as SHARD_NUMBERS
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.channel import open_channel

@@ -1,7 +1,7 @@
 """Groups divided among several prediction servers: the client joins their parts, which gives the prediction of one server.
 
-Every server answers with five numbers a row (`algorithms/groupwise/sharding.py`) and later learns the label together with
-what was played. Nothing else knows of all servers, so there is nothing else to fail.
+Every server answers with five numbers a row (`algorithms/groupwise/distributed/sharding.py`) and later learns the label
+together with what was played. Nothing else knows of all servers, so there is nothing else to fail.
 """
 
 from __future__ import annotations

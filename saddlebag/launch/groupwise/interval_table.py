@@ -18,7 +18,7 @@ class IntervalTable:
 
     Attributes:
         targets: coverage asked for, one or several.
-        score: how far a label lies from what was predicted: see `saddlebag.algorithms.groupwise.scores`.
+        score: how far a label lies from what was predicted: see `saddlebag.algorithms.groupwise.coverage.scores`.
         form: "adaptive" needs no unit; "fixed" is the plain rule with a constant step.
         step: of the thresholds: see `Thresholds`. For "fixed" in units of the scaled label: 0.01 is usual.
         prediction: a column with predictions of your own, in units of the label's column, to put intervals around; empty for

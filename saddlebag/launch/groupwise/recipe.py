@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
 from saddlebag.algorithms.groupwise.losses import Interval, interval_width
-from saddlebag.algorithms.groupwise.specialists import Specialists
+from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.calibration_table import CalibrationTable
 from saddlebag.launch.groupwise.interval_table import IntervalTable

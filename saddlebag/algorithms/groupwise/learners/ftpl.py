@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied
-from saddlebag.algorithms.groupwise.mixing import check_positive
+from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.compression import Purpose
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms.groupwise import Gradient, check_learner
-from saddlebag.algorithms.groupwise.linear import slope
+from saddlebag.algorithms.groupwise.learners.linear import slope
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 

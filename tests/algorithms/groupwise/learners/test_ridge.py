@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.groupwise import Ridge, add_sums, check_learner, replay_ridge, ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise import Ridge, add_sums, check_learner, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.learners import ridge
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 

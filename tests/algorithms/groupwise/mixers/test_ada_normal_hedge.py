@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saddlebag.algorithms.groupwise import AdaNormalHedge, distribution
-from saddlebag.algorithms.groupwise.ada_normal_hedge import log_potential, log_weight
+from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import log_potential, log_weight
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

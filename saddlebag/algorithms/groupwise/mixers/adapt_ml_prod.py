@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixing import check_positive, checked_prior, join
+from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior, join
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixing import checked_prior, join, safe_log
+from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, join, safe_log
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array

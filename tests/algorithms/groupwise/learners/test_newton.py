@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms.groupwise import Newton, check_learner, logistic
-from saddlebag.algorithms.groupwise.linear import curvature, slope
+from saddlebag.algorithms.groupwise.learners.linear import curvature, slope
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Ridge, Solo, SquaredLoss, distribution, predict_block
-from saddlebag.algorithms.groupwise.sharding import PartialMix, join_mixes, partial_mix, shard_bound
+from saddlebag.algorithms.groupwise.distributed.sharding import PartialMix, join_mixes, partial_mix, shard_bound
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 

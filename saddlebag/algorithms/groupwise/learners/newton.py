@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied
-from saddlebag.algorithms.groupwise.linear import LinearLossName, check_loss, curvature, predicted, slope
-from saddlebag.algorithms.groupwise.mixing import check_positive
+from saddlebag.algorithms.groupwise.learners.linear import LinearLossName, check_loss, curvature, predicted, slope
+from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

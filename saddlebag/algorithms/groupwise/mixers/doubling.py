@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
-from saddlebag.algorithms.groupwise.mixing import checked_prior
+from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
+from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array

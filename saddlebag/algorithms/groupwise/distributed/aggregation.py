@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.groupwise import guard
-from saddlebag.algorithms.groupwise.mixing import distribution
+from saddlebag.algorithms.groupwise.mixers.mixing import distribution
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixing import check_positive, checked_prior, join, safe_log
+from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior, join, safe_log
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array

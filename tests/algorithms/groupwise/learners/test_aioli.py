@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from saddlebag.algorithms.groupwise import Aioli, Newton, best_logistic_losses, check_learner, logistic
-from saddlebag.algorithms.groupwise.aioli import _scores, volumes
+from saddlebag.algorithms.groupwise.learners.aioli import _scores, volumes
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 

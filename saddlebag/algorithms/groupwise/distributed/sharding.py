@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.ada_normal_hedge import AdaNormalHedge, HedgeState
+from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

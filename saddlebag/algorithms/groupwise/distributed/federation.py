@@ -18,7 +18,7 @@ import numpy as np
 
 from saddlebag.algorithms.groupwise import ledger as accounts
 from saddlebag.algorithms.groupwise.base import Sums, add_sums
-from saddlebag.algorithms.groupwise.block import predict_block
+from saddlebag.algorithms.groupwise.distributed.block import predict_block
 from saddlebag.algorithms.groupwise.labels import check_labels
 from saddlebag.algorithms.groupwise.ledger import Outcome
 from saddlebag.algorithms.groupwise.weights import block_sums_of

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise.learners.ridge import Ridge
 from saddlebag.algorithms.groupwise.recorded import replay_groups
-from saddlebag.algorithms.groupwise.ridge import Ridge
 from saddlebag.errors import check_choice
 
 if TYPE_CHECKING:

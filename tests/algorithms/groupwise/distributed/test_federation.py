@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Ridge, SquaredLoss, predict_block
-from saddlebag.algorithms.groupwise.federation import (
+from saddlebag.algorithms.groupwise.distributed.federation import (
     add_blocks,
     block_length,
     block_sums,

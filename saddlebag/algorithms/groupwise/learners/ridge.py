@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from saddlebag.algorithms.groupwise.base import Array, Index, LearnerDefaults, Sums, copied
 from saddlebag.algorithms.groupwise.loader import compiled
-from saddlebag.algorithms.groupwise.mixing import check_positive
+from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.algorithms.groupwise.coverage.scores import Frame
+    from saddlebag.algorithms.groupwise.coverage.thresholds import Thresholds, ThresholdState
     from saddlebag.algorithms.groupwise.losses import Interval
-    from saddlebag.algorithms.groupwise.scores import Frame
-    from saddlebag.algorithms.groupwise.thresholds import Thresholds, ThresholdState
 
 __all__ = ["Covered", "cover_recorded"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.capabilities import PredictsBlocks
-from saddlebag.algorithms.groupwise.mixing import shared_distribution
-from saddlebag.algorithms.groupwise.ridge import Ridge
+from saddlebag.algorithms.groupwise.learners.ridge import Ridge
+from saddlebag.algorithms.groupwise.mixers.mixing import shared_distribution
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

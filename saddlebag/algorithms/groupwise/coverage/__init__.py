@@ -1,0 +1,1 @@
+"""Intervals and probabilities that are right for every group at once."""

@@ -1,0 +1,1 @@
+"""Groups over machines: shards, blocks, federations, and experts that are clients."""

@@ -1,0 +1,1 @@
+"""Online learners, one model for each group, batched; one file each."""

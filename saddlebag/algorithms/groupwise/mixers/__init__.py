@@ -1,0 +1,1 @@
+"""Mixers of sleeping experts; one file each."""
