@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.algorithm import Groupwise
     from saddlebag.algorithms.groupwise.check import check_learner
     from saddlebag.algorithms.networks.game import ModuleGame
+    from saddlebag.algorithms.problems.check import check_problem
     from saddlebag.algorithms.problems.fixed_point import FixedPoint
     from saddlebag.algorithms.problems.rows import Dataset
     from saddlebag.algorithms.problems.torch_game import TorchGame
@@ -86,6 +87,7 @@ __all__ = [
     "check_compressor",
     "check_learner",
     "check_method",
+    "check_problem",
     "join",
     "list_compressors",
     "list_learners",
@@ -117,6 +119,7 @@ _WHERE = {
     "check_compressor": "compression",
     "check_learner": "algorithms.groupwise",
     "check_method": "algorithms",
+    "check_problem": "algorithms.problems",
     "join": "launch.link.joining",
 }
 """Public name -> the module that has it; errors are in `errors`, makers, listers and `simulate` in `launch.api`."""

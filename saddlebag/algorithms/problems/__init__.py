@@ -3,6 +3,7 @@
 from saddlebag.algorithms.problems.affine import AffineProblem
 from saddlebag.algorithms.problems.bilinear import BilinearGame
 from saddlebag.algorithms.problems.catalogue import CATALOGUE
+from saddlebag.algorithms.problems.check import check_problem
 from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.fixed_point import FixedPoint, fixed_point
 from saddlebag.algorithms.problems.group_robust import GroupRobust
@@ -47,6 +48,7 @@ __all__ = [
     "TorchGame",
     "affine_gap",
     "bilinear_gap",
+    "check_problem",
     "declare_groups",
     "fixed_point",
     "natural_residual",
