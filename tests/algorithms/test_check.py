@@ -39,11 +39,13 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     **{f"compressed_{rule}": [(TOP, Grid())] for rule in PRACTICE},
     "compressed_extragradient": [(RAND, TOP), (COMMON, FULL)],
     "diana_sgda": [(RAND, FULL), (COMMON, Natural())],
+    "diloco": [(FULL, FULL), (TOP, TOP)],
     "extragradient": [],
     "extragradient_feedback": [(TOP, TOP)],
     "fed_gda_gt": [],
     "forward_backward_forward": [],
     "innovations": [(Grid(), Grid(step=0.5)), (TOP, FULL)],
+    "local_average": [(FULL, FULL), (TOP, FULL)],
     "local_sgda": [],
     "masha1": [(RAND, FULL), (COMMON, Natural()), (Natural(), RAND)],
     "masha2": [(TOP, TOP), (UnscaledRandK(fraction=0.2, support="common"), FULL)],
@@ -51,10 +53,11 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "optimistic_masha": [(RAND, FULL), (COMMON, Natural())],
     "prox_skip_vip": [],
     "qsgda": [(RAND, FULL), (COMMON, Natural())],
+    "sparse_loco": [(TOP, TOP)],
     "three_pillars": [(RAND, FULL), (COMMON, FULL)],
     "vr_diana_sgda": [(RAND, FULL), (COMMON, Natural())],
 }
-NEEDS_TENSORS = ("power_sgd",)  # test_power_sgd.py has problems with them
+NEEDS_TENSORS = ("muloco", "power_sgd")  # their own tests have problems with matrices
 WITHOUT_PROX = ("masha2", "extragradient_feedback", "fed_gda_gt", "prox_skip_vip")
 
 

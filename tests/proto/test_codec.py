@@ -409,7 +409,7 @@ def test_identity_chooses_the_shorter_layout() -> None:
 
 LIES = {
     "no layout 0": (b"\x00", (1,), "unknown layout 0"),
-    "no layout 18": (b"\x12", (1,), "unknown layout 18"),
+    "no layout 19": (b"\x13", (1,), "unknown layout 19"),
     "no part": (b"", (1,), "cut short"),
     "no K": (b"\x04", (4,), "a number is cut short"),
     "K is 0": (b"\x05\x00", (4,), r"the number of kept coordinates must lie in \[1, 4\], got 0"),
