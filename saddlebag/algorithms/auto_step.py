@@ -183,6 +183,11 @@ class Paced:
         return cast("Vector", self.state.z_D)
 
     @property
+    def step_size(self) -> float:
+        """Gamma of the coming iteration."""
+        return self.pace.step_size
+
+    @property
     def iteration(self) -> int:
         """Completed iterations."""
         return int(self.state.iteration)
