@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TOP = {"name": "top_k", "fraction": 0.5}
 RAND = {"name": "rand_k", "fraction": 0.5}
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "chunk_top_k": {"chunk": 64, "k": 8},
     "bernoulli": {"probability": 0.5},
     "block_int4": {},
     "block_int8": {},

@@ -68,7 +68,7 @@ def test_parameters_of_a_command_line() -> None:
         (["top_k", "--set", "k"], "--set needs key.path=value, got 'k'"),
         (["top_k", "--set", "k=two"], "top_k.k must be a whole number, got 'two'"),
         (["top_k", "--d", "10", "--k", "11"], "top_k needs 1 <= k <= d, got k=11 for d=10"),
-        (["top_k", "--d", "0"], "0 is not in the range"),
+        (["top_k", "--d", "0"], "'0' must be a whole number of at least 1"),
         (["top_k", "--from", "gone.safetensors"], "gone.safetensors cannot be read"),
     ],
 )
