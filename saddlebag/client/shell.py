@@ -244,7 +244,8 @@ class WorkerShell:
         while True:
             if not over.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), every_s)
+                    async with asyncio.timeout(every_s):  # wait_for loses a cancellation that meets the event (until 3.12)
+                        await over.wait()
             if over.is_set():
                 await asyncio.sleep(min(every_s, _BEAT_AGAIN_S))
             with contextlib.suppress(grpc.aio.AioRpcError, BrokenStream):  # the stream notices what matters

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import time
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -94,3 +95,22 @@ def test_edited_facts_are_a_damaged_checkpoint(game: BilinearGame, game_method: 
     del meta[name]
     with pytest.raises(StateError, match=f"{name} must be a whole number"):
         core.restore(arrays, meta)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_heartbeats_end_when_they_are_cancelled_as_the_stream_ends(turns: int) -> None:
+    async def run() -> bool:
+        over = asyncio.Event()
+        shell, calls, pace = Mock(), AsyncMock(), Mock(sent=0, waits=False)
+        beats = asyncio.create_task(WorkerShell._beat(shell, calls, pace, 60.0, over))
+        await asyncio.sleep(0.01)
+        over.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        beats.cancel()
+        await asyncio.wait({beats}, timeout=2)
+        ended = beats.cancelled()
+        beats.cancel()
+        return ended
+
+    assert asyncio.run(run())
