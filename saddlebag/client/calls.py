@@ -57,7 +57,11 @@ class Calls:
         self._ledger.up += len(raw)
         call = self._channel.unary_stream(f"/{SERVICE}/{name}")(raw, metadata=self._metadata)
         try:
-            while (piece := await asyncio.wait_for(call.read(), timeout_s)) is not grpc.aio.EOF:
+            while True:
+                async with asyncio.timeout(timeout_s):
+                    piece = await call.read()
+                if piece is grpc.aio.EOF:
+                    return
                 yield self._parsed(piece, reply_type)
         except TimeoutError as error:
             raise BrokenStream(f"a piece of the {name.lower()} has not come for {timeout_s:g} s") from error

@@ -104,7 +104,8 @@ class ServerShell:
             await self.ending.wait()
             await self._settle()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._drained(), max(_DRAIN_S, self._core.settings.lease_s))
+                async with asyncio.timeout(max(_DRAIN_S, self._core.settings.lease_s)):
+                    await self._drained()
             await self._settle()
         finally:
             ticker.cancel()
