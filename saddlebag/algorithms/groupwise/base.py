@@ -11,6 +11,7 @@ N = rounds of a block. A leading `...` in a mixer's arrays is any batch of indep
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -22,7 +23,19 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression import Draws
 
-__all__ = ["AnyLearner", "AnyMixer", "Array", "Index", "Learner", "LearnerDefaults", "Mixer", "Sums", "add_sums", "copied"]
+__all__ = [
+    "AnyLearner",
+    "AnyMixer",
+    "Array",
+    "Index",
+    "Learner",
+    "LearnerDefaults",
+    "Mixer",
+    "Sums",
+    "add_sums",
+    "copied",
+    "joined",
+]
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -115,6 +128,12 @@ class LearnerDefaults:
 def copied(state: S) -> S:
     """A state with memory of its own."""
     return copy.deepcopy(state)
+
+
+def joined(state: S, extra: S, axis: int) -> S:
+    """Two states whose fields are all arrays, side by side along the axis of groups or experts."""
+    names = [field.name for field in dataclasses.fields(state)]  # type: ignore[arg-type]
+    return type(state)(*(np.concatenate((getattr(state, name), getattr(extra, name)), axis) for name in names))
 
 
 def add_sums(first: Sums, second: Sums) -> dict[str, Array]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import predicted
 from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError
@@ -153,9 +153,7 @@ class Aioli(LearnerDefaults):
         return after
 
     def grow(self, state: AioliState, extra: int) -> AioliState:
-        new = self.init(extra)
-        names = ("inverse_GDD", "moment_GD", "count_G")
-        return AioliState(*(np.concatenate((getattr(state, name), getattr(new, name))) for name in names))
+        return joined(state, self.init(extra), axis=0)
 
 
 def logistic(*, dimension: int, bound: float = 3.0, penalty: float = 1.0) -> Aioli:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied, joined
 from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.compression import Purpose
 
@@ -124,8 +124,7 @@ class PerturbedLeader(LearnerDefaults):
         return after
 
     def grow(self, state: PerturbedState, extra: int) -> PerturbedState:
-        new = self.init(extra)
-        return PerturbedState(np.concatenate((state.cost_GN, new.cost_GN)), np.concatenate((state.count_G, new.count_G)))
+        return joined(state, self.init(extra), axis=0)
 
     def expected_regret_bound(self, rounds: int) -> float:
         """2 sqrt(2 D R A T) after T rounds of a group."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import LinearLossName, check_loss, predicted, slope
 from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError
@@ -117,6 +117,4 @@ class Gradient(LearnerDefaults):
         return after
 
     def grow(self, state: GradientState, extra: int) -> GradientState:
-        new = self.init(extra)
-        parts = (np.concatenate((getattr(state, name), getattr(new, name))) for name in ("theta_GD", "square_G", "count_G"))
-        return GradientState(*parts)
+        return joined(state, self.init(extra), axis=0)

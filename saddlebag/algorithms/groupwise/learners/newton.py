@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import LinearLossName, check_loss, curvature, predicted, slope
 from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError
@@ -148,6 +148,4 @@ class Newton(LearnerDefaults):
         return after
 
     def grow(self, state: NewtonState, extra: int) -> NewtonState:
-        new = self.init(extra)
-        names = ("inverse_GDD", "theta_GD", "count_G")
-        return NewtonState(*(np.concatenate((getattr(state, name), getattr(new, name))) for name in names))
+        return joined(state, self.init(extra), axis=0)

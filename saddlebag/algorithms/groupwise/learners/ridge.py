@@ -196,8 +196,7 @@ class Ridge(LearnerDefaults):
         return {"gram_GDD": gram_GDD, "moment_GD": moment_GD, "count_G": weight_NG.sum(axis=0)}
 
     def merge(self, state: RidgeState, sums: Sums) -> RidgeState:
-        after = copied(state)
-        _flush(after)
+        after = self._settled(state)
         after.gram_GDD[:] += sums["gram_GDD"]
         after.moment_GD[:] += sums["moment_GD"]
         after.count_G[:] += sums["count_G"]
@@ -205,9 +204,7 @@ class Ridge(LearnerDefaults):
         return after
 
     def grow(self, state: RidgeState, extra: int) -> RidgeState:
-        before = copied(state)
-        _flush(before)
-        new = self.init(extra)
+        before, new = self._settled(state), self.init(extra)
         names = ("gram_GDD", "inverse_GDD", "moment_GD", "theta_GD", "count_G", "since_G")
         joined = {name: np.concatenate((getattr(before, name), getattr(new, name))) for name in names}
         member_RG = np.zeros((_PENDING, len(joined["count_G"])), np.bool_)

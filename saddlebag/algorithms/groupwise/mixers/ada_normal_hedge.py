@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior, join, safe_log
+from saddlebag.algorithms.groupwise.base import joined
+from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior, safe_log
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
@@ -75,8 +76,7 @@ class AdaNormalHedge:
         return HedgeState(state.regret_E + r_E, state.absolute_E + np.abs(r_E), state.prior_E)
 
     def grow(self, state: HedgeState, prior_E: Array) -> HedgeState:
-        grown: HedgeState = join(state, self.init(prior_E))
-        return grown
+        return joined(state, self.init(prior_E), axis=-1)
 
     def regret(self, state: HedgeState) -> Array:
         return self.loss_range * state.regret_E

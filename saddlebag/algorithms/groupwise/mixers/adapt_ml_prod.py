@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior, join
+from saddlebag.algorithms.groupwise.base import joined
+from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
@@ -104,8 +105,7 @@ class AdaptMlProd:
         )
 
     def grow(self, state: ProdState, prior_E: Array) -> ProdState:
-        grown: ProdState = join(state, self.init(prior_E))
-        return grown
+        return joined(state, self.init(prior_E), axis=-1)
 
     def regret(self, state: ProdState) -> Array:
         return self.loss_range * state.regret_E

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Distribution", "check_positive", "checked_prior", "distribution", "join", "safe_log", "shared_distribution"]
+__all__ = ["Distribution", "check_positive", "checked_prior", "distribution", "safe_log", "shared_distribution"]
 
 
 _VANISHING = 1e-200  # of a sum of weights: far above the smallest numbers, where precision ends
@@ -75,12 +75,6 @@ def shared_distribution(log_weight_E: Array, prior_E: Array, awake_NE: Array) ->
     else:
         p_NE /= total_N[:, None]
     return Distribution(p_NE, fell_back_N)
-
-
-def join(state: Any, extra: Any) -> Any:
-    """Two states of a rule side by side along the axis of experts."""
-    fields = [field.name for field in dataclasses.fields(state)]
-    return type(state)(*(np.concatenate((getattr(state, name), getattr(extra, name)), axis=-1) for name in fields))
 
 
 def check_positive(name: str, value: float) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, join, safe_log
+from saddlebag.algorithms.groupwise.base import joined
+from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, safe_log
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
@@ -61,8 +62,7 @@ class Solo:
         return SoloState(state.regret_E + regret_E, state.square_E + regret_E * regret_E, state.prior_E)
 
     def grow(self, state: SoloState, prior_E: Array) -> SoloState:
-        grown: SoloState = join(state, self.init(prior_E))
-        return grown
+        return joined(state, self.init(prior_E), axis=-1)
 
     def regret(self, state: SoloState) -> Array:
         return state.regret_E

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior, join
+from saddlebag.algorithms.groupwise.base import joined
+from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
@@ -79,8 +80,7 @@ class Specialists:
         return SpecialistsState(state.log_weight_E + self.rate / self.block * regret_E, state.prior_E)
 
     def grow(self, state: SpecialistsState, prior_E: Array) -> SpecialistsState:
-        grown: SpecialistsState = join(state, self.init(prior_E))
-        return grown
+        return joined(state, self.init(prior_E), axis=-1)
 
     def regret(self, state: SpecialistsState) -> Array:
         return (state.log_weight_E - np.log(state.prior_E)) * (self.block / self.rate)
