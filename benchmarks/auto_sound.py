@@ -16,7 +16,7 @@ import numpy as np
 
 from saddlebag.algorithms import Problem, Stop, Verdict, make_method, simulate
 from saddlebag.algorithms.problems import PROBLEMS, BilinearGame
-from saddlebag.algorithms.problems.rows import Dataset, DenseRows
+from saddlebag.algorithms.problems.data.rows import Dataset, DenseRows
 from saddlebag.compression import Grid, Natural, RandK, TopK
 from saddlebag.proto.codec import LoopbackWire
 

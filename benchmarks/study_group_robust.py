@@ -26,9 +26,9 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression as PooledLogistic
 
 from saddlebag.algorithms.problems import GroupRobust, LogisticRegression
-from saddlebag.algorithms.problems.groups import Groups
-from saddlebag.algorithms.problems.robust_primal import logistic
-from saddlebag.algorithms.problems.rows import prepare
+from saddlebag.algorithms.problems.data.groups import Groups
+from saddlebag.algorithms.problems.data.rows import prepare
+from saddlebag.algorithms.problems.robust.robust_primal import logistic
 from saddlebag.launch.build import build_problem
 from saddlebag.launch.data.tables import Encoding, Table, read_table_file
 from saddlebag.launch.recipe.recipe import Recipe, load_recipe, recipe_from_dict

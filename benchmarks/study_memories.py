@@ -106,7 +106,7 @@ class Perceptron:
 
 
 def transformer(seed: int, batch: int = 16) -> Any:
-    from saddlebag.algorithms.networks.digits import digits_transformer
+    from saddlebag.algorithms.networks.images.digits import digits_transformer
     from saddlebag.launch.data.images import read_images
 
     return digits_transformer(read_images("digits"), num_workers=WORKERS, seed=seed, attack="none", batch_size=batch)

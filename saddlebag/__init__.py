@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.check import check_learner
     from saddlebag.algorithms.networks.game import ModuleGame
     from saddlebag.algorithms.problems.check import check_problem
+    from saddlebag.algorithms.problems.data.rows import Dataset
     from saddlebag.algorithms.problems.fixed_point import FixedPoint
-    from saddlebag.algorithms.problems.rows import Dataset
     from saddlebag.algorithms.problems.torch_game import TorchGame
     from saddlebag.algorithms.simulate import Record, Stop
     from saddlebag.client.ddp.hook import attach
@@ -104,7 +104,7 @@ __all__ = [
 
 _WHERE = {
     "Constants": "algorithms.base",
-    "Dataset": "algorithms.problems.rows",
+    "Dataset": "algorithms.problems.data.rows",
     "FixedPoint": "algorithms.problems.fixed_point",
     "Groupwise": "algorithms.groupwise",
     "GroupwiseClient": "client.groupwise",

@@ -33,6 +33,13 @@ _FOLDERS: dict[tuple[str, str], str] = {
     ),
     ("algorithms", "algorithms.optimizers"): "compiled_adam power_sgd",
     ("algorithms", "algorithms.problems"): "division estimate",
+    ("algorithms.networks", "algorithms.networks.images"): "digits digits_gan frechet gan vision",
+    ("algorithms.networks", "algorithms.networks.texts"): "albert albert_mlm albert_sst2 embeddings text vocabulary",
+    ("algorithms.problems", "algorithms.problems.data"): "groups rows shards",
+    ("algorithms.problems", "algorithms.problems.games"): "affine bilinear finite_bilinear matrix_game quadratic",
+    ("algorithms.problems", "algorithms.problems.robust"): (
+        "bounds group_primal group_robust robust_least_squares robust_logistic robust_primal robust_rows worker_robust"
+    ),
     ("client", "client.groupwise"): "shards",
     ("compression", "compression.combinators"): "induced nested per_tensor scaled schedule",
     ("compression", "compression.compressors"): (
@@ -44,6 +51,8 @@ _FOLDERS: dict[tuple[str, str], str] = {
     ("flower", "flower.trials"): "credentials deployment grid",
     ("launch", "launch.advice"): "advise echo entropy examples listing measure tradeoff vectors",
     ("launch", "launch.commands"): "doctor",
+    ("launch.commands", "launch.commands.fleet"): "collective host node nursery server token worker",
+    ("launch.groupwise", "launch.groupwise.reports"): "drawing page plot report rivals",
     ("launch", "launch.data"): "arrow cache images readers sentences text",
     ("launch", "launch.drivers"): "place ranks talk",
     ("launch", "launch.recipe"): "plugins sections toml",
@@ -88,8 +97,8 @@ _FILES: dict[str, tuple[str, ...]] = {
         "launch.drivers.worker",
     ),
     "launch.remote": (
-        "launch.commands.server",
-        "launch.commands.worker",
+        "launch.commands.fleet.server",
+        "launch.commands.fleet.worker",
     ),
     "launch.tabular": ("launch.data.tables",),
     "launch.texts": ("launch.results.shown",),

@@ -12,10 +12,10 @@ import numpy as np
 from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import Compresses, HasProbability, HasStepSize, HasTensors
-from saddlebag.algorithms.networks.text import Sentences
+from saddlebag.algorithms.networks.texts.text import Sentences
+from saddlebag.algorithms.problems.data.rows import Dataset
 from saddlebag.algorithms.problems.division import divided
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
-from saddlebag.algorithms.problems.rows import Dataset
 from saddlebag.algorithms.registry import make_method
 from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression import Dense, Draws, Grid

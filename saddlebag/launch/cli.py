@@ -17,25 +17,25 @@ import click
 from saddlebag.errors import ConfigError, explained
 from saddlebag.launch.commands.advise import advise
 from saddlebag.launch.commands.clean import clean
-from saddlebag.launch.commands.collective import collective
 from saddlebag.launch.commands.compare import compare
 from saddlebag.launch.commands.doctor import doctor
 from saddlebag.launch.commands.echo import echo
 from saddlebag.launch.commands.explain import explain, schema
+from saddlebag.launch.commands.fleet.collective import collective
+from saddlebag.launch.commands.fleet.host import host
+from saddlebag.launch.commands.fleet.node import node
+from saddlebag.launch.commands.fleet.nursery import nursery
+from saddlebag.launch.commands.fleet.server import server
+from saddlebag.launch.commands.fleet.token import token
+from saddlebag.launch.commands.fleet.worker import worker
 from saddlebag.launch.commands.group import Commands
 from saddlebag.launch.commands.groupwise import groupwise
-from saddlebag.launch.commands.host import host
 from saddlebag.launch.commands.inspect_compressor import inspect
 from saddlebag.launch.commands.list import list_
 from saddlebag.launch.commands.new import new
-from saddlebag.launch.commands.node import node
-from saddlebag.launch.commands.nursery import nursery
 from saddlebag.launch.commands.plot import plot
 from saddlebag.launch.commands.rehearse import rehearse
 from saddlebag.launch.commands.run import run
-from saddlebag.launch.commands.server import server
-from saddlebag.launch.commands.token import token
-from saddlebag.launch.commands.worker import worker
 from saddlebag.version import __version__
 
 __all__ = ["cli", "main"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from saddlebag.algorithms.networks.albert import SHAPES, make_albert
+from saddlebag.algorithms.networks.texts.albert import SHAPES, make_albert
 from saddlebag.launch.build import build_problem
 from saddlebag.launch.recipe.recipe import load_recipe
 from saddlebag.launch.results.table import Board

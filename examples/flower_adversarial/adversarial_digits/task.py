@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from saddlebag.algorithms.networks.chance import Chance
-from saddlebag.algorithms.networks.digits import digits_transformer
+from saddlebag.algorithms.networks.images.digits import digits_transformer
 from saddlebag.launch.data.images import read_images
 
 if TYPE_CHECKING:

@@ -1,15 +1,17 @@
 """Problems: variational inequalities divided among workers, with their constants and solutions. Pure: numpy only."""
 
-from saddlebag.algorithms.problems.affine import AffineProblem
-from saddlebag.algorithms.problems.bilinear import BilinearGame
 from saddlebag.algorithms.problems.catalogue import CATALOGUE
 from saddlebag.algorithms.problems.check import check_problem
-from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
+from saddlebag.algorithms.problems.data.groups import Groups, declare_groups
+from saddlebag.algorithms.problems.data.rows import Dataset, DenseRows, Rows, SparseRows
+from saddlebag.algorithms.problems.data.shards import SPLITS, split_rows
 from saddlebag.algorithms.problems.fixed_point import FixedPoint, fixed_point
-from saddlebag.algorithms.problems.group_robust import GroupRobust
-from saddlebag.algorithms.problems.groups import Groups, declare_groups
+from saddlebag.algorithms.problems.games.affine import AffineProblem
+from saddlebag.algorithms.problems.games.bilinear import BilinearGame
+from saddlebag.algorithms.problems.games.finite_bilinear import FiniteBilinearGame
+from saddlebag.algorithms.problems.games.matrix_game import MatrixGame
+from saddlebag.algorithms.problems.games.quadratic import quadratic
 from saddlebag.algorithms.problems.logistic_regression import LogisticRegression
-from saddlebag.algorithms.problems.matrix_game import MatrixGame
 from saddlebag.algorithms.problems.merits import (
     affine_gap,
     bilinear_gap,
@@ -17,14 +19,12 @@ from saddlebag.algorithms.problems.merits import (
     relative_distance,
     worst_group,
 )
-from saddlebag.algorithms.problems.quadratic import quadratic
-from saddlebag.algorithms.problems.robust_least_squares import RobustLeastSquares
-from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
-from saddlebag.algorithms.problems.rows import Dataset, DenseRows, Rows, SparseRows
-from saddlebag.algorithms.problems.shards import SPLITS, split_rows
+from saddlebag.algorithms.problems.robust.group_robust import GroupRobust
+from saddlebag.algorithms.problems.robust.robust_least_squares import RobustLeastSquares
+from saddlebag.algorithms.problems.robust.robust_logistic import RobustLogisticRegression
+from saddlebag.algorithms.problems.robust.worker_robust import worker_robust
 from saddlebag.algorithms.problems.simplex import project_simplex
 from saddlebag.algorithms.problems.torch_game import TorchGame
-from saddlebag.algorithms.problems.worker_robust import worker_robust
 from saddlebag.algorithms.registry import PROBLEMS, Factory
 
 __all__ = [

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saddlebag.algorithms.networks.albert_mlm import albert_mlm
-from saddlebag.algorithms.networks.albert_sst2 import albert_sst2
-from saddlebag.algorithms.networks.digits import digits_transformer
-from saddlebag.algorithms.networks.digits_gan import digits_gan
-from saddlebag.algorithms.problems.bilinear import BilinearGame
-from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
+from saddlebag.algorithms.networks.images.digits import digits_transformer
+from saddlebag.algorithms.networks.images.digits_gan import digits_gan
+from saddlebag.algorithms.networks.texts.albert_mlm import albert_mlm
+from saddlebag.algorithms.networks.texts.albert_sst2 import albert_sst2
 from saddlebag.algorithms.problems.fixed_point import fixed_point
-from saddlebag.algorithms.problems.group_robust import GroupRobust
+from saddlebag.algorithms.problems.games.bilinear import BilinearGame
+from saddlebag.algorithms.problems.games.finite_bilinear import FiniteBilinearGame
+from saddlebag.algorithms.problems.games.matrix_game import MatrixGame
+from saddlebag.algorithms.problems.games.quadratic import quadratic
 from saddlebag.algorithms.problems.logistic_regression import LogisticRegression
-from saddlebag.algorithms.problems.matrix_game import MatrixGame
-from saddlebag.algorithms.problems.quadratic import quadratic
-from saddlebag.algorithms.problems.robust_least_squares import RobustLeastSquares
-from saddlebag.algorithms.problems.robust_logistic import RobustLogisticRegression
-from saddlebag.algorithms.problems.worker_robust import worker_robust
+from saddlebag.algorithms.problems.robust.group_robust import GroupRobust
+from saddlebag.algorithms.problems.robust.robust_least_squares import RobustLeastSquares
+from saddlebag.algorithms.problems.robust.robust_logistic import RobustLogisticRegression
+from saddlebag.algorithms.problems.robust.worker_robust import worker_robust
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.registry import Factory

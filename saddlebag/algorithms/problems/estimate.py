@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from saddlebag.algorithms.base import Constants
-from saddlebag.algorithms.problems.rows import norm
+from saddlebag.algorithms.problems.data.rows import norm
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.base import Constants, Operator
-from saddlebag.algorithms.problems.affine import AffineProblem, orthogonal, require
+from saddlebag.algorithms.problems.data.rows import norm
+from saddlebag.algorithms.problems.games.affine import AffineProblem, orthogonal, require
 from saddlebag.algorithms.problems.merits import relative_distance
-from saddlebag.algorithms.problems.rows import norm
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from saddlebag.algorithms.problems.rows import Dataset
+    from saddlebag.algorithms.problems.data.rows import Dataset
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.problems.rows import norm
+from saddlebag.algorithms.problems.data.rows import norm
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.base import Constants, Operator
-from saddlebag.algorithms.problems.affine import require
-from saddlebag.algorithms.problems.group_primal import GroupPrimal
+from saddlebag.algorithms.problems.data.rows import Dataset, Rows, norm, prepare, spectral_bound
+from saddlebag.algorithms.problems.data.shards import require_shards, require_signs, shards_of
+from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import relative_distance
-from saddlebag.algorithms.problems.robust_primal import logistic
-from saddlebag.algorithms.problems.rows import Dataset, Rows, norm, prepare, spectral_bound
-from saddlebag.algorithms.problems.shards import require_shards, require_signs, shards_of
+from saddlebag.algorithms.problems.robust.group_primal import GroupPrimal
+from saddlebag.algorithms.problems.robust.robust_primal import logistic
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

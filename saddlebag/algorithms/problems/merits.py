@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.problems.rows import norm
+from saddlebag.algorithms.problems.data.rows import norm
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from saddlebag.algorithms.capabilities import Sends
 from saddlebag.algorithms.groupwise.capabilities import Replays
-from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
+from saddlebag.algorithms.problems.games.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.registry import make_method, takes_compressors
 from saddlebag.compression.base import HasReference
 from saddlebag.compression.compressors.identity import Identity

@@ -54,15 +54,15 @@ def run(recipe: Path, sets: list[str], as_json: bool, **given: Any) -> None:
 @json_option
 def report(result: Path, picture: Path | None, html: bool, as_json: bool) -> None:
     """Show the report of a run from its folder RESULT."""
-    from saddlebag.launch.groupwise.report import read_result
+    from saddlebag.launch.groupwise.reports.report import read_result
 
     _show(read_result(result), as_json)
     if picture is not None:
-        from saddlebag.launch.groupwise.plot import plot_regret
+        from saddlebag.launch.groupwise.reports.plot import plot_regret
 
         plot_regret(result, picture)
     if html:
-        from saddlebag.launch.groupwise.page import write_page
+        from saddlebag.launch.groupwise.reports.page import write_page
 
         click.echo(f"page in {write_page(result)}", err=as_json)
 
@@ -164,6 +164,6 @@ def _show(values: dict[str, object], as_json: bool) -> None:
     if as_json:
         print_json(values)
     else:
-        from saddlebag.launch.groupwise.report import print_report
+        from saddlebag.launch.groupwise.reports.report import print_report
 
         print_report(values)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from saddlebag.algorithms.problems.rows import Dataset, DenseRows, SparseRows
+from saddlebag.algorithms.problems.data.rows import Dataset, DenseRows, SparseRows
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.frames import is_frame, table_of
 from saddlebag.launch.data.tables import Encoding

@@ -23,7 +23,7 @@ from saddlebag.launch.recipe.table_options import TableOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from saddlebag.algorithms.problems.rows import Dataset
+    from saddlebag.algorithms.problems.data.rows import Dataset
 
 __all__ = ["READERS", "build_data", "read_data", "read_rows"]
 

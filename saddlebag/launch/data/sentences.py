@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
-from saddlebag.algorithms.networks.text import Sentences
+from saddlebag.algorithms.networks.texts.text import Sentences
 from saddlebag.errors import DataError
 from saddlebag.launch.data.arrow import columns_of, read_split, saved_splits
 from saddlebag.launch.data.decoding import plain_name

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saddlebag.algorithms.networks.text import Text
+from saddlebag.algorithms.networks.texts.text import Text
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.arrow import read_split, saved_splits
 from saddlebag.launch.data.decoding import lines

@@ -15,7 +15,7 @@ from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, LinearLoss
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON
-from saddlebag.launch.groupwise.report import summarise
+from saddlebag.launch.groupwise.reports.report import summarise
 from saddlebag.launch.groupwise.study import POINTS, Study
 from saddlebag.launch.groupwise.synthetic import COLOURS, SHAPES
 

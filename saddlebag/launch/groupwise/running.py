@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError
 from saddlebag.launch.cores import available_cores
-from saddlebag.launch.groupwise.plot import plot_regret
 from saddlebag.launch.groupwise.recipe import load_groupwise
-from saddlebag.launch.groupwise.report import RESULT, summarise_recipe, write_result
+from saddlebag.launch.groupwise.reports.plot import plot_regret
+from saddlebag.launch.groupwise.reports.report import RESULT, summarise_recipe, write_result
 from saddlebag.launch.groupwise.study import Study, stream_study
 from saddlebag.launch.ownership import contents, holds_service, owned
 from saddlebag.launch.recipe import toml

@@ -17,7 +17,7 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.groupwise.metrics import serve_metrics
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
-from saddlebag.launch.groupwise.report import RESULT
+from saddlebag.launch.groupwise.reports.report import RESULT
 from saddlebag.launch.groupwise.stream import build_stream
 from saddlebag.launch.ownership import contents, holds_service, owned
 from saddlebag.proto.address import parse_address

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from saddlebag.algorithms import Stop, extragradient, masha1, simulate
 from saddlebag.algorithms.problems import BilinearGame
-from saddlebag.algorithms.problems.finite_bilinear import FiniteBilinearGame
+from saddlebag.algorithms.problems.games.finite_bilinear import FiniteBilinearGame
 from saddlebag.compression import Natural
 from saddlebag.errors import ConfigError
 from saddlebag.launch.cli import cli

@@ -11,7 +11,7 @@ import pytest
 from saddlebag.errors import ConfigError
 from saddlebag.launch import cli
 from saddlebag.launch.groupwise.recipe import groupwise_from_dict
-from saddlebag.launch.groupwise.report import summarise_recipe
+from saddlebag.launch.groupwise.reports.report import summarise_recipe
 from saddlebag.launch.groupwise.study import stream_study
 
 if TYPE_CHECKING:

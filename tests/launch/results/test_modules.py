@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from saddlebag.algorithms import Verdict
-from saddlebag.algorithms.networks.digits import Images, digits_transformer
 from saddlebag.algorithms.networks.game import ModuleGame
-from saddlebag.algorithms.networks.vision import SHAPES, VisionTransformer
+from saddlebag.algorithms.networks.images.digits import Images, digits_transformer
+from saddlebag.algorithms.networks.images.vision import SHAPES, VisionTransformer
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.shown import write_modules

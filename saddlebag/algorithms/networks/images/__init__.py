@@ -1,0 +1,1 @@
+"""Problems on pictures: a vision transformer against perturbations, and a generator against a critic."""

@@ -1,0 +1,257 @@
+"""Pre-training of an ALBERT on a corpus: tell the masked words from the others (Devlin et al. 2019).
+
+Of every row 15 % of the places are chosen, from the round's key; of those 80 % show [MASK], 10 % a random piece and 10 % what
+was there. The same number of places in every row, so the mean over parts of a batch is the mean over the batch.
+
+Shapes: N = rows, B = a batch, T = tokens of a row, E = coordinates of an embedding, P = chosen places of a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.algorithms.networks.chance import Chance
+from saddlebag.algorithms.networks.texts.albert import SAMPLES, AlbertGame, Size, check_training, make_albert, shape_of
+from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack, TextAttack
+from saddlebag.algorithms.networks.texts.vocabulary import MASK, SPECIAL, Tokens, Vocabulary
+from saddlebag.algorithms.problems.data.shards import split_rows
+from saddlebag.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import nn
+
+    from saddlebag.algorithms.networks.adversary import Norm
+    from saddlebag.algorithms.networks.game import Precision
+    from saddlebag.algorithms.networks.texts.text import Text
+
+__all__ = ["albert_mlm", "masked", "masked_loss"]
+
+_CHOSEN, _SHOWN_MASK, _SHOWN_RANDOM = 0.15, 0.8, 0.1
+_JUDGED_AT_ONCE = 32
+
+
+def masked(ids_BT: torch.Tensor, uniform_B3T: torch.Tensor, pieces: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hide some places of rows [CLS] ... [SEP].
+
+    Args:
+        ids_BT: numbers of pieces, int64 (B, T).
+        uniform_B3T: numbers in [0, 1): which places, what they show, which random piece.
+        pieces: in the vocabulary.
+
+    Returns:
+        The rows with the chosen places hidden, int64 (B, T), and the chosen places, int64 (B, P).
+    """
+    import torch
+
+    inner = ids_BT.shape[1] - 2
+    count = max(1, round(_CHOSEN * inner))
+    place_BP = 1 + uniform_B3T[:, 0, 1:-1].topk(count, dim=1).indices
+    was_BP = ids_BT.gather(1, place_BP)
+    how_BP, which_BP = (uniform_B3T[:, row].gather(1, place_BP) for row in (1, 2))
+    random_BP = len(SPECIAL) + (which_BP * (pieces - len(SPECIAL))).long()
+    shown_BP = torch.where(how_BP < _SHOWN_MASK + _SHOWN_RANDOM, random_BP, was_BP)
+    shown_BP = torch.where(how_BP < _SHOWN_MASK, MASK, shown_BP)
+    return ids_BT.scatter(1, place_BP, shown_BP), place_BP
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cloze:
+    """Rows with places hidden, and the model that is to tell what was there.
+
+    Attributes:
+        model: of transformers.
+        ids_BT: the rows as they are, int64.
+        chance: where the places and what they show come from.
+    """
+
+    model: Any
+    ids_BT: torch.Tensor
+    chance: Chance
+
+    @functools.cached_property
+    def hidden(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `masked`."""
+        uniform_B3T = self.chance.uniform(3, self.ids_BT.shape[1]).to(self.ids_BT.device)
+        return masked(self.ids_BT, uniform_B3T, self.model.config.vocab_size)
+
+    @property
+    def was_BP(self) -> torch.Tensor:
+        """What was at the chosen places."""
+        return self.ids_BT.gather(1, self.hidden[1])
+
+    def embeddings(self) -> torch.Tensor:
+        """(B, T, E) of the rows with places hidden."""
+        e_BTE: torch.Tensor = self.model.get_input_embeddings()(self.hidden[0])
+        return e_BTE
+
+    def scores(self, e_BTE: torch.Tensor) -> torch.Tensor:
+        """(B, P, pieces): at the chosen places alone, for scores everywhere are most of a small model's work."""
+        out_BTH = self.model.albert(inputs_embeds=e_BTE).last_hidden_state
+        chosen_BPH = out_BTH.gather(1, self.hidden[1].unsqueeze(-1).expand(-1, -1, out_BTH.shape[-1]))
+        scores_BPV: torch.Tensor = self.model.predictions(chosen_BPH)
+        return scores_BPV
+
+    def loss(self, scores_BPV: torch.Tensor) -> torch.Tensor:
+        """The mean cross-entropy."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(scores_BPV.flatten(0, 1), self.was_BP.flatten())
+
+
+def masked_loss(
+    model: nn.Module, ids_BT: torch.Tensor, chance: Chance, attack: EmbeddingAttack, *kept_BTE: torch.Tensor
+) -> torch.Tensor:
+    """The mean cross-entropy at the chosen places."""
+    cloze = _Cloze(model, ids_BT.long(), chance)
+    e_BTE = cloze.embeddings()
+    start = functools.partial(chance.uniform, *e_BTE.shape[1:])
+    return attack.loss(lambda point_BTE: cloze.loss(cloze.scores(point_BTE)), e_BTE, start, *kept_BTE)
+
+
+def _loss(
+    players: Mapping[str, nn.Module], batch: tuple[torch.Tensor, ...], chance: Chance, *, attack: EmbeddingAttack
+) -> torch.Tensor:
+    return masked_loss(players["model"], batch[0], chance, attack, *batch[1:])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Judge:
+    """Loss, perplexity, share of wrong guesses and, with a radius, loss under attack, on held-out rows under fixed masks."""
+
+    rows_NT: Tokens
+    attack: EmbeddingAttack
+    device: str
+
+    def __call__(self, players: Mapping[str, nn.Module]) -> dict[str, float]:
+        count, sums_3 = len(self.rows_NT), np.zeros(3)
+        for begin in range(0, count, _JUDGED_AT_ONCE):
+            sums_3 += self._batch(players["model"], slice(begin, min(begin + _JUDGED_AT_ONCE, count)))
+        loss, wrong, robust = (float(value) for value in sums_3 / count)
+        merits = {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "masked_error": wrong}
+        return merits | ({"robust_loss": robust} if self.attack.eps else {})
+
+    def _batch(self, model: nn.Module, part: slice) -> tuple[float, float, float]:
+        """Sums over rows: mean loss of a row, its share of wrong guesses, its loss under attack."""
+        import torch
+
+        cloze, rows = self._cloze(model, part), part.stop - part.start
+        with torch.no_grad():
+            scores_BPV = cloze.scores(cloze.embeddings())
+        wrong = (scores_BPV.argmax(-1) != cloze.was_BP).double().mean()
+        robust = 0.0
+        if self.attack.eps:
+            chance = Chance(0, len(self.rows_NT), part)  # the same places again
+            robust = float(masked_loss(model, cloze.ids_BT, chance, self.attack.judging()).detach())
+        return float(cloze.loss(scores_BPV)) * rows, float(wrong) * rows, robust * rows
+
+    def _cloze(self, model: nn.Module, part: slice) -> _Cloze:
+        import torch
+
+        ids_BT = torch.from_numpy(self.rows_NT[part]).long().to(self.device)
+        return _Cloze(model, ids_BT, Chance(0, len(self.rows_NT), part))
+
+    def samples(self, model: nn.Module, vocabulary: Vocabulary) -> list[tuple[str, ...]]:
+        """Some rows as a person reads them, each chosen place as [guess], or as [guess, not what was there]."""
+        import torch
+
+        table: list[tuple[str, ...]] = [("held-out text, with [guesses] at the hidden places",)]
+        for row in np.linspace(0, len(self.rows_NT) - 1, min(SAMPLES, len(self.rows_NT))).astype(int):
+            cloze = self._cloze(model, slice(row, row + 1))
+            with torch.no_grad():
+                guess_P = cloze.scores(cloze.embeddings())[0].argmax(-1)
+            said = dict(zip(cloze.hidden[1][0].tolist(), guess_P.tolist(), strict=True))
+            table.append((vocabulary.shown(self.rows_NT[row], said),))
+        return table
+
+
+def albert_mlm(
+    data: Text | None,
+    *,
+    num_workers: int,
+    split: str = "even",
+    seed: int = 0,
+    size: Size = "tiny",
+    vocabulary: int = 0,
+    length: int = 0,
+    attack: TextAttack = "none",
+    eps: float = 0.0,
+    norm: Norm = "l2",
+    attack_steps: int = 3,
+    replays: int = 1,
+    batch_size: int = 8,
+    accumulate: int = 1,
+    dropout: float = 0.0,
+    judged: int = 256,
+    precision: Precision = "float32",
+    device: str = "cpu",
+) -> AlbertGame:
+    """The problem; merits on the held-out text: loss, perplexity, masked_error, and robust_loss (PGD-10) where eps is above 0.
+
+    Args:
+        data: lines of a corpus.
+        num_workers: among whom its rows are divided.
+        split: who holds which rows; "label_skew" gives each worker a contiguous piece of the text.
+        seed: of the weights and of the split.
+        size: of the network: a name of `albert.SHAPES`, or its numbers, such as { hidden = 1024, layers = 12, heads = 16 }.
+        vocabulary: pieces; 0 for those of the size.
+        length: tokens of a row; 0 for that of the size.
+        attack: on the embeddings, see `EmbeddingAttack`.
+        eps: its radius; also of the attack that judges.
+        norm: of the radius.
+        attack_steps: of the ascent.
+        replays: rounds that a batch is kept for; of two at least where the attack is "free".
+        batch_size: rows of a worker in a round, see `ModuleGame`.
+        accumulate: see there.
+        dropout: everywhere, probability.
+        judged: held-out rows that judge, at most.
+        precision: of the network, see `ModuleGame`.
+        device: of torch.
+
+    Raises:
+        ConfigError: there is no text, a parameter is out of range, or a package is missing.
+        DataError: the text is too short.
+    """
+    if data is None:
+        raise ConfigError("albert_mlm needs a text; add a data section whose source is the path of a text file or folder")
+    shape = shape_of(size, vocabulary, length)
+    disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
+    check_training(dropout=dropout, judged=judged, attack=attack, replays=replays)
+    learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_mlm", remember=data.remember)
+    rows_NT, held_NT = (learned.remembered("pack", lines, shape.length, data.remember) for lines in (data.train, data.valid))
+    if len(rows_NT) < num_workers or not len(held_NT):
+        raise DataError(
+            f"{data.name}: the text fills {len(rows_NT)} rows of {shape.length} tokens to train on and {len(held_NT)} to judge "
+            f"by; needed are {num_workers} and 1"
+        )
+    shards = split_rows(np.arange(len(rows_NT), dtype=np.float64), num_workers, split=split, seed=seed)
+    kept_N = np.linspace(0, len(held_NT) - 1, min(judged, len(held_NT))).astype(np.int64)  # spread over the text
+    judge = _Judge(held_NT[kept_N], disturbed, device)
+    return AlbertGame(
+        build=lambda: {
+            "model": make_albert("AlbertForMaskedLM", shape, pieces=learned.size, dropout=dropout, seed=seed),
+        },
+        loss=functools.partial(_loss, attack=disturbed),
+        data=tuple((rows_NT[shard],) for shard in shards),
+        batch_size=batch_size,
+        local=disturbed.local(shape.length, shape.embedding),
+        replays=replays,
+        accumulate=accumulate,
+        precision=precision,
+        device=device,
+        evaluate=judge,
+        samples=functools.partial(judge.samples, vocabulary=learned),
+        vocabulary=learned,
+        length=shape.length,
+        name=f"albert_mlm on {data.name}",
+    )
+
+
+albert_mlm.reads = "text"  # type: ignore[attr-defined]

@@ -1,0 +1,236 @@
+"""Classification of sentences by an ALBERT from random weights, with or without perturbations of its embeddings.
+
+Shapes: N = sentences, B = a batch, T = tokens of a row, E = coordinates of an embedding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from saddlebag.algorithms.networks.chance import Chance
+from saddlebag.algorithms.networks.texts.albert import SAMPLES, AlbertGame, Size, check_training, make_albert, shape_of
+from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack, TextAttack
+from saddlebag.algorithms.networks.texts.vocabulary import PAD, Tokens, Vocabulary
+from saddlebag.algorithms.problems.data.shards import split_rows
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import nn
+
+    from saddlebag.algorithms.networks.adversary import Norm
+    from saddlebag.algorithms.networks.game import Precision
+    from saddlebag.algorithms.networks.texts.text import Sentences
+
+__all__ = ["albert_sst2"]
+
+_JUDGED_AT_ONCE = 64
+_LENGTH = 64  # tokens at most of a sentence where the recipe says nothing; SST-2's longest have about 70
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Scores:
+    """The classifier on one batch, its padding cut to what the longest sentence needs.
+
+    Attributes:
+        model: of transformers.
+        ids_BT: int64, whole rows.
+    """
+
+    model: Any
+    ids_BT: torch.Tensor
+
+    @functools.cached_property
+    def shown_BT(self) -> torch.Tensor:
+        """Whether there is a token, cut."""
+        shown_BT = self.ids_BT != PAD
+        return shown_BT[:, : int(shown_BT.sum(1).max())]
+
+    def embeddings(self) -> torch.Tensor:
+        """(B, T cut, E)."""
+        e_BTE: torch.Tensor = self.model.get_input_embeddings()(self.ids_BT[:, : self.shown_BT.shape[1]])
+        return e_BTE
+
+    def __call__(self, e_BTE: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.model(inputs_embeds=e_BTE, attention_mask=self.shown_BT.long()).logits
+        return scores
+
+    def start(self, chance: Chance) -> torch.Tensor:
+        """Where an ascent begins: nowhere at padding. Drawn for whole rows, so no sample's depends on its neighbours."""
+        import torch
+
+        whole_BTE = chance.uniform(self.ids_BT.shape[1], self.model.config.embedding_size)
+        cut_BTE = whole_BTE[:, : self.shown_BT.shape[1]].to(self.ids_BT.device)
+        return torch.where(self.shown_BT.unsqueeze(-1), cut_BTE, 0.5)
+
+
+def _loss(
+    players: Mapping[str, nn.Module], batch: tuple[torch.Tensor, ...], chance: Chance, *, attack: EmbeddingAttack
+) -> torch.Tensor:
+    """The mean cross-entropy."""
+    from torch.nn import functional
+
+    scores = _Scores(players["model"], batch[0].long())
+
+    def value(e_BTE: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(scores(e_BTE), batch[1])
+
+    return attack.loss(value, scores.embeddings(), lambda: scores.start(chance), *batch[2:])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Judge:
+    """Errors and loss on held-out sentences; the error under attack first, where there is a radius.
+
+    A sentence counts as wrong under attack if it is wrong at the point found or as it stands: no perturbation is
+    in the ball, too, and an ascent from a random start may miss it.
+    """
+
+    rows_NT: Tokens
+    labels_N: npt.NDArray[np.int64]
+    attack: EmbeddingAttack
+    device: str
+
+    def __call__(self, players: Mapping[str, nn.Module]) -> dict[str, float]:
+        count = len(self.labels_N)
+        sums_3 = np.zeros(3)
+        for begin in range(0, count, _JUDGED_AT_ONCE):
+            sums_3 += self._batch(players["model"], slice(begin, min(begin + _JUDGED_AT_ONCE, count)))
+        robust, clean, loss = (float(value) for value in sums_3 / count)
+        return (
+            {"robust_error": robust, "clean_error": clean, "loss": loss}
+            if self.attack.eps
+            else {"clean_error": clean, "loss": loss}
+        )
+
+    def _batch(self, model: nn.Module, part: slice) -> tuple[float, float, float]:
+        """Sums: errors under attack, errors, losses."""
+        import torch
+        from torch.nn import functional
+
+        y = torch.from_numpy(self.labels_N[part]).to(self.device)
+        clean, robust = self._scores(model, part, y)
+        wrong_B, attacked_B = clean.argmax(1) != y, robust.argmax(1) != y
+        return (
+            float((wrong_B | attacked_B).sum()),
+            float(wrong_B.sum()),
+            float(functional.cross_entropy(clean, y, reduction="sum")),
+        )
+
+    def _scores(self, model: nn.Module, part: slice, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of some sentences, as they stand and at the point that the attack finds."""
+        import torch
+        from torch.nn import functional
+
+        scores = _Scores(model, torch.from_numpy(self.rows_NT[part]).long().to(self.device))
+        with torch.no_grad():
+            e_BTE = scores.embeddings()
+            clean = scores(e_BTE)
+        if not self.attack.eps:
+            return clean, clean
+        start = scores.start(Chance(0, len(self.labels_N), part))
+        worst = self.attack.judging().worst(lambda point: functional.cross_entropy(scores(point), y), e_BTE, start)
+        with torch.no_grad():
+            return clean, scores(worst)
+
+    def samples(self, model: nn.Module, vocabulary: Vocabulary) -> list[tuple[str, ...]]:
+        """Some sentences with their classes and what the model gives them; under attack, too, where there is a radius."""
+        import torch
+
+        heading = ("held-out sentence", "class", "probability of it", "under attack")
+        table: list[tuple[str, ...]] = [heading if self.attack.eps else heading[:-1]]
+        for row in np.linspace(0, len(self.labels_N) - 1, min(SAMPLES, len(self.labels_N))).astype(int):
+            label = int(self.labels_N[row])
+            both = self._scores(model, slice(row, row + 1), torch.tensor([label], device=self.device))
+            given = [f"{float(scores[0].softmax(-1)[label]):.2f}" for scores in both]
+            cells = (vocabulary.shown(self.rows_NT[row]), str(label), *given)
+            table.append(cells[: len(table[0])])
+        return table
+
+
+def albert_sst2(
+    data: Sentences | None,
+    *,
+    num_workers: int,
+    split: str = "even",
+    seed: int = 0,
+    size: Size = "tiny",
+    vocabulary: int = 0,
+    length: int = _LENGTH,
+    attack: TextAttack = "none",
+    eps: float = 0.0,
+    norm: Norm = "l2",
+    attack_steps: int = 3,
+    replays: int = 1,
+    batch_size: int = 16,
+    accumulate: int = 1,
+    dropout: float = 0.1,
+    judged: int = 1000,
+    precision: Precision = "float32",
+    device: str = "cpu",
+) -> AlbertGame:
+    """The problem; merits on the held-out sentences: robust_error (PGD-10) where eps is above 0, clean_error, loss.
+
+    Args:
+        data: sentences with classes.
+        num_workers: among whom they are divided.
+        split: who holds which; "label_skew" by class.
+        seed: of the weights and of the split.
+        size: of the network: a name of `albert.SHAPES`, or its numbers, such as { hidden = 1024, layers = 12, heads = 16 }.
+        vocabulary: pieces; 0 for those of the size.
+        length: tokens of a row; longer sentences are cut.
+        attack: on the embeddings, see `EmbeddingAttack`.
+        eps: its radius; also of the attack that judges.
+        norm: of the radius.
+        attack_steps: of the ascent.
+        replays: rounds that a batch is kept for; of two at least where the attack is "free".
+        batch_size: sentences of a worker in a round, see `ModuleGame`.
+        accumulate: see there.
+        dropout: everywhere, probability.
+        judged: held-out sentences that judge, at most.
+        precision: of the network, see `ModuleGame`.
+        device: of torch.
+
+    Raises:
+        ConfigError: there are no sentences, a parameter is out of range, or a package is missing.
+    """
+    if data is None:
+        raise ConfigError("albert_sst2 needs sentences; add a data section whose source is the path of SST-2's folder or file")
+    shape = shape_of(size, vocabulary, length)
+    disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
+    check_training(dropout=dropout, judged=judged, attack=attack, replays=replays)
+    learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_sst2", remember=data.remember)
+    labels_N, dev_labels_N = np.array(data.train_labels, np.int64), np.array(data.dev_labels, np.int64)
+    rows_NT = learned.remembered("rows", data.train, shape.length, data.remember)
+    shards = split_rows(labels_N.astype(np.float64), num_workers, split=split, seed=seed)
+    kept_N = np.linspace(0, len(dev_labels_N) - 1, min(judged, len(dev_labels_N))).astype(np.int64)  # spread over the file
+    dev_NT = learned.rows([data.dev[row] for row in kept_N], shape.length)
+    by_length_N = np.argsort((dev_NT != PAD).sum(1), kind="stable")  # batches of equals carry little padding
+    keys: dict[str, Any] = {"pieces": learned.size, "dropout": dropout, "seed": seed, "classes": data.num_classes}
+    judge = _Judge(dev_NT[by_length_N], dev_labels_N[kept_N][by_length_N], disturbed, device)
+    return AlbertGame(
+        build=lambda: {"model": make_albert("AlbertForSequenceClassification", shape, **keys)},
+        loss=functools.partial(_loss, attack=disturbed),
+        data=tuple((rows_NT[shard], labels_N[shard]) for shard in shards),
+        batch_size=batch_size,
+        local=disturbed.local(shape.length, shape.embedding),
+        replays=replays,
+        accumulate=accumulate,
+        precision=precision,
+        device=device,
+        evaluate=judge,
+        samples=functools.partial(judge.samples, vocabulary=learned),
+        vocabulary=learned,
+        length=shape.length,
+        name=f"albert_sst2 on {data.name}",
+    )
+
+
+albert_sst2.reads = "sentences"  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""What problems of labelled data are made of: rows of features, their groups, and who holds which."""
