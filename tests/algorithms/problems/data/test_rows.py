@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saddlebag.algorithms.problems import DenseRows, SparseRows, rows
+from saddlebag.algorithms.problems import DenseRows, SparseRows
+from saddlebag.algorithms.problems.data import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
