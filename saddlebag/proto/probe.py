@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "probe"]
 
 _TIMEOUT_S = 3.0
+_TIMES = 3  # in a row, before a finding is told as lasting: a flipped bit can make of a certificate one that nobody trusts
 _ANSWER_S = 1.0  # for what a server says after the handshake; gRPC's first frame comes at once
 _NAME_DIFFERS = (62, 64)  # OpenSSL's codes: host name, IP address
 _PLAIN = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
@@ -36,6 +37,16 @@ class Finding:
 
 def probe(place: Address, security: ClientSecurity, timeout_s: float = _TIMEOUT_S) -> Finding | None:
     """Try to connect as gRPC would; None where nothing is wrong up to the first call. Blocks for a few seconds at most."""
+    found = _probe(place, security, timeout_s)
+    for _ in range(_TIMES - 1):
+        if found is None or not found.lasting:
+            break
+        again = _probe(place, security, timeout_s)
+        found = again if again is None or not again.lasting or again == found else dataclasses.replace(again, lasting=False)
+    return found
+
+
+def _probe(place: Address, security: ClientSecurity, timeout_s: float) -> Finding | None:
     if proxy := proxy_of(place):
         return Finding(f"the way there leads through {proxy}; name {place.host} in $no_proxy to go directly")
     try:

@@ -100,8 +100,9 @@ def test_tls_that_is_no_grpc(pem: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
-            with contextlib.suppress(OSError):
-                context.wrap_socket(listener.accept()[0], server_side=True).close()
+            for _ in range(3):  # a finding that lasts is one that came three times
+                with contextlib.suppress(OSError):
+                    context.wrap_socket(listener.accept()[0], server_side=True).close()
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
@@ -145,3 +146,25 @@ def test_a_wrong_file_is_named(pem: Path, tmp_path: Path, side: type[ServerSecur
     ):
         with pytest.raises(ConfigError, match=message):
             side(**files).credentials()
+
+
+@with_openssl
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_handshake_that_was_damaged_on_the_way_is_no_lasting_finding(pem: Path, damaged: int) -> None:
+    """A server ends a connection whose bits make no sense as it ends one that shows no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem / "here.pem", pem / "here.key")
+    context.set_alpn_protocols(["h2"])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for number in range(damaged + 1):
+                with context.wrap_socket(listener.accept()[0], server_side=True) as secured:
+                    if number == damaged:
+                        secured.sendall(b"gRPC's first frame")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        place = Address("127.0.0.1", listener.getsockname()[1])
+        assert said(place, ClientSecurity(ca=pem / "here.pem")) == ("", False)
+        thread.join(10)

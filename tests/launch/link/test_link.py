@@ -50,8 +50,11 @@ class Hosted:
         return self.result
 
 
+_GENERATOR = threading.Lock()  # torch has one for all threads, and programs make their models side by side
+
+
 def network(seed: int = 0) -> nn.Sequential:
-    with torch.random.fork_rng():
+    with _GENERATOR, torch.random.fork_rng():
         torch.random.manual_seed(seed)
         return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).double()
 
