@@ -45,7 +45,7 @@ from saddlebag.algorithms.optimizers.power_sgd import PowerSgd, power_sgd
 from saddlebag.algorithms.optimizers.sparse_loco import sparse_loco
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
-from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Stop, Verdict, Wire, form_means, simulate
+from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Spent, Stop, Verdict, Wire, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
 
 __all__ = [
@@ -80,6 +80,7 @@ __all__ = [
     "Record",
     "ReplicaState",
     "Selective",
+    "Spent",
     "Stop",
     "ThreePillars",
     "Verdict",

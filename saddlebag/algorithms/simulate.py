@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +17,20 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.base import AnyMethod, Message, Problem
 
-__all__ = ["DIVERGED", "ForeseesVerdicts", "Judge", "Outcome", "Record", "Stop", "Verdict", "Wire", "form_means", "simulate"]
+__all__ = [
+    "DIVERGED",
+    "LIMITS",
+    "ForeseesVerdicts",
+    "Judge",
+    "Outcome",
+    "Record",
+    "Spent",
+    "Stop",
+    "Verdict",
+    "Wire",
+    "form_means",
+    "simulate",
+]
 
 DIVERGED = "diverged"
 """Why a run ended whose merit or messages grew without bound."""
@@ -36,29 +49,51 @@ class Stop:
 
     Attributes:
         merit: stop once the problem's first merit is at most this.
-        max_rounds, max_iterations: stop after so many; at least one of the three limits is given.
+        max_rounds, max_iterations: stop after so many.
+        max_bytes: stop once the encoded messages of a worker, both ways, are at least so many: the mean over the workers, which
+            tables and plots show, too. The round in which that happens is complete, and counts.
+        max_seconds: stop at the end of the round in which so many seconds are over, from the first message on and without what
+            processes need to start; those before a resumption count as far as its checkpoint. Where a run ends then depends on
+            the machine; every iterate until there does not.
         every: iterations between evaluations of the merit.
+
+    At least one of the five limits is given.
 
     Example:
         >>> import saddlebag as sb
         >>> sb.Stop(merit=1e-6, max_rounds=1000, every=10)
-        Stop(merit=1e-06, max_rounds=1000, max_iterations=None, every=10)
+        Stop(merit=1e-06, max_rounds=1000, max_iterations=None, max_bytes=None, max_seconds=None, every=10)
     """
 
     merit: float | None = None
     max_rounds: int | None = None
     max_iterations: int | None = None
+    max_bytes: int | None = None
+    max_seconds: float | None = None
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.merit is None and self.max_rounds is None and self.max_iterations is None:
-            raise ConfigError("stop needs one of merit, max_rounds and max_iterations")
-        for name in ("max_rounds", "max_iterations", "every"):
+        if all(getattr(self, name) is None for name in LIMITS):
+            raise ConfigError(f"stop needs one of {', '.join(LIMITS[:-1])} and {LIMITS[-1]}")
+        for name in ("max_rounds", "max_iterations", "max_bytes", "every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"stop.{name} must be at least 1, got {value}")
-        if self.merit is not None and not self.merit > 0:
-            raise ConfigError(f"stop.merit must be positive, got {self.merit}")
+        for name in ("merit", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"stop.{name} must be positive, got {value}")
+
+
+LIMITS = ("merit", "max_rounds", "max_iterations", "max_bytes", "max_seconds")
+"""The keys of `Stop` that can end a run."""
+
+
+class Spent(NamedTuple):
+    """What a run has cost at a round's end: encoded messages both ways, of all workers together, and seconds."""
+
+    num_bytes: int
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +108,12 @@ class Verdict:
 class ForeseesVerdicts(Protocol):
     """A judge that may know before a round that its verdict will be one of nothing."""
 
-    def passes(self, rounds: int, before: Any) -> bool:
+    def passes(self, rounds: int, before: Any, spent: Spent) -> bool:
         """Whether the last of `rounds` rounds, which begins at `before`, ends neither with an evaluation nor the run."""
 
 
 class Judge:
-    """Evaluates merits when they are due and decides when a run ends: a function of (round, replica) alone.
+    """Evaluates merits when they are due and decides when a run ends: a function of (round, replica, what it has cost) alone.
 
     Merits are no part of the method: they are computed on the side and cost no counted traffic. `watch` is told the rounds,
     the replica and the verdict of every round, in whatever driver: for progress and pictures.
@@ -97,9 +132,12 @@ class Judge:
         self._limit = _TOO_LARGE * (next(iter(at_start.values())) or 1.0)
         self._evaluated = -1
 
-    def __call__(self, rounds: int, before: Any, after: Any) -> Verdict:
-        """The verdict after `rounds` rounds, the last of which took the replica from `before` to `after`."""
-        verdict = self._verdict(rounds, before, after)
+    def __call__(self, rounds: int, before: Any, after: Any, spent: Spent | None = None) -> Verdict:
+        """The verdict after `rounds` rounds, the last of which took the replica from `before` to `after`.
+
+        `spent` is what they have cost; only a stop without limits on that can do without it.
+        """
+        verdict = self._verdict(rounds, before, after, spent)
         if verdict.merits is not None:
             self._evaluated = rounds
         self._watch(rounds, after, verdict)
@@ -121,23 +159,28 @@ class Judge:
         self._watch(rounds, replica, verdict)
         return verdict
 
-    def passes(self, rounds: int, before: Any) -> bool:
+    def passes(self, rounds: int, before: Any, spent: Spent | None = None) -> bool:
         """Whether the last of `rounds` rounds, which begins at `before`, will have a verdict of nothing, wherever it leads.
 
         No round takes the iteration further than by one.
         """
-        stop, iteration = self._stop, before.iteration + 1
-        over = rounds >= (stop.max_rounds or math.inf) or iteration >= (stop.max_iterations or math.inf)
-        return not over and iteration % stop.every != 0
+        iteration = before.iteration + 1
+        return self._limit_reached(rounds, iteration, spent) is None and iteration % self._stop.every != 0
 
-    def _verdict(self, rounds: int, before: Any, after: Any) -> Verdict:
+    def _limit_reached(self, rounds: int, iteration: int, spent: Spent | None) -> str | None:
+        """The first limit that these have reached."""
         stop = self._stop
-        reason = None
-        if stop.max_rounds is not None and rounds >= stop.max_rounds:
-            reason = "max_rounds"
+        reached: dict[str, float] = {"max_rounds": rounds, "max_iterations": iteration}
+        if stop.max_bytes is not None or stop.max_seconds is not None:
+            assert spent is not None, "a driver must tell what a run with such limits has cost"
+            reached |= {"max_bytes": spent.num_bytes / self._problem.num_workers, "max_seconds": spent.seconds}
+        limits = ((name, getattr(stop, name)) for name in reached)
+        return next((name for name, limit in limits if limit is not None and reached[name] >= limit), None)
+
+    def _verdict(self, rounds: int, before: Any, after: Any, spent: Spent | None) -> Verdict:
+        stop = self._stop
+        reason = self._limit_reached(rounds, after.iteration, spent)
         moved = after.iteration > before.iteration
-        if stop.max_iterations is not None and after.iteration >= stop.max_iterations:
-            reason = reason or "max_iterations"
         if reason is None and not (moved and after.iteration % stop.every == 0):
             return Verdict(None, None)
         merits = self._problem.merits(after.z_D)
@@ -246,13 +289,21 @@ def simulate(
     observe: Callable[[Record], None] | None = None,
     watch: Callable[[int, Any, Verdict], None] = lambda rounds, replica, verdict: None,
     keep_history: bool = True,
+    clock: Callable[[], float] | None = None,
 ) -> Outcome:
     """Run a method on a problem in this process.
 
     Every message passes through `wire`, so the trajectory is bit for bit that of processes on a network, and the byte
     counts are lengths of encoded messages. A run whose messages overflow ends as "diverged"; every run has a last record.
-    `watch` is that of `Judge`.
+    `watch` is that of `Judge`; `clock`, in seconds, is what `stop.max_seconds` looks at.
+
+    Raises:
+        ConfigError: `stop` limits the seconds, and there is no clock.
     """
+    if stop.max_seconds is not None and clock is None:
+        raise ConfigError(f"stop.max_seconds = {stop.max_seconds:g} needs a clock")
+    clock = clock or (lambda: 0.0)
+    begin_s = clock()
     judge, run = Judge(problem, stop, watch=watch), _InProcess(problem, method, seed, wire)
     history: list[Record] = []
     reason = None
@@ -263,7 +314,8 @@ def simulate(
         except NotFiniteError:
             verdict = judge.overflow(run.rounds, run.replica)
         else:
-            verdict = judge(run.rounds, before, run.replica)
+            spent = Spent(run.up_bytes + run.down_bytes, clock() - begin_s)
+            verdict = judge(run.rounds, before, run.replica, spent)
             if verdict.reason is not None:
                 run.end()
         reason = verdict.reason

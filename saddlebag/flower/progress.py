@@ -6,7 +6,6 @@ Every line begins with the same words, so that it can be found between Flower's 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from flwr.serverapp.strategy import Strategy
 
 from saddlebag.flower.compression.ledger import Ledger, serialised_bytes
 from saddlebag.flower.compression.strategy import Compressed
+from saddlebag.launch.results.progress import Pace
+from saddlebag.launch.results.progress import Progress as Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -183,35 +184,18 @@ class RecordLines:
         self, stop: Stop, num_workers: int, write: Callable[[str], None] = _log, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stop, self._workers, self._write, self._clock = stop, num_workers, write, clock
-        self._begin_s = clock()
-        self._past: list[tuple[float, Record]] = []
+        self._begin_s, self._pace = clock(), Pace(clock)
 
     def __call__(self, record: Record) -> None:
         """Write the record's line."""
         now_s = self._clock() - self._begin_s
-        self._past.append((now_s, record))
+        merit, sent = next(iter(record.merits.values()), None), (record.up_bytes + record.down_bytes) / self._workers
+        self._pace.tell(Done(record.round, record.iteration), merit, sent)
+        left_s = self._pace.left_s(self._stop)
         limit = self._stop.max_rounds
         which = f"{record.round}" if limit is None else f"{record.round} of at most {limit}"
         clients = f"{self._workers} clients"
-        self._write(progress_line(which, clients, record.merits, record.up_bytes, record.down_bytes, now_s, self._left_s()))
-
-    def _left_s(self) -> float | None:
-        """Seconds to the first limit: of rounds at the pace so far, of the first merit at its slope over the later half."""
-        (end_s, last), found = self._past[-1], []
-        first_s, first = self._past[0]
-        for limit, done, before in (
-            (self._stop.max_rounds, last.round, first.round),
-            (self._stop.max_iterations, last.iteration, first.iteration),
-        ):
-            if limit is not None and done > before:
-                found.append((limit - done) * (end_s - first_s) / (done - before))
-        middle_s, middle = self._past[len(self._past) // 2 if len(self._past) > 2 else 0]
-        target = self._stop.merit
-        if target is not None and last.merits and middle.merits and end_s > middle_s:
-            now, then = (next(iter(each.merits.values())) for each in (last, middle))
-            if 0 < now < then:
-                found.append(max(0.0, math.log(now / target)) * (end_s - middle_s) / math.log(then / now))
-        return min(found, default=None)
+        self._write(progress_line(which, clients, record.merits, record.up_bytes, record.down_bytes, now_s, left_s))
 
 
 def progress_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.problems import Dataset
@@ -271,7 +272,7 @@ def simulate(
     if not isinstance(stop, Stop):
         limit = _DEFAULT_ROUNDS if stop is None else _MAX_ROUNDS
         stop = Stop(merit=_TARGET if stop is None else stop, max_rounds=limit, every=every)
-    ended = _simulate(problem, method, seed=seed, stop=stop, wire=LoopbackWire(), observe=observe)
+    ended = _simulate(problem, method, seed=seed, stop=stop, wire=LoopbackWire(), observe=observe, clock=time.monotonic)
     return Outcome(
         ended.replica,
         ended.rounds,

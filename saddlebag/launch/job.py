@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import AnyMethod, Judge, Operator, Problem, digest
+from saddlebag.algorithms import AnyMethod, Judge, Operator, Problem, Spent, digest
 from saddlebag.client.core import WorkerCore
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
@@ -94,7 +94,7 @@ class Job:
         return Judge(self.problem, self.recipe.stop, watch=watch)
 
     def server_core(
-        self, now: float, *, judge: Callable[[int, Any, Any], Verdict] | None = None, token: str = "", **settings: Any
+        self, now: float, *, judge: Callable[[int, Any, Any, Spent], Verdict] | None = None, token: str = "", **settings: Any
     ) -> ServerCore:
         """The server's half at the start, with the recipe's settings; `settings` replace some of `ServerSettings`."""
         recipe, server = self.recipe, self.recipe.server

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ __all__ = [
     "crosses",
     "require_version",
     "restoring",
+    "seconds",
     "superfluous",
     "write_atomically",
     "writing",
@@ -79,6 +81,18 @@ def count(facts: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
         raise StateError(f"the checkpoint is damaged: {name} must be a whole number from 0 to 2^48, got {value!r}")
     return value
+
+
+def seconds(facts: Mapping[str, Any], name: str) -> float:
+    """A time of a checkpoint's facts; 0 where an earlier release has written none.
+
+    Raises:
+        StateError: it is no number from 0 to infinity.
+    """
+    value = facts.get(name, 0.0)
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise StateError(f"the checkpoint is damaged: {name} must be seconds, got {value!r}")
+    return float(value)
 
 
 def require_version(facts: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Verdict, digest, participants
+from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Spent, Verdict, digest, participants
 from saddlebag.algorithms.simulate import ForeseesVerdicts
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import BrokenStream, NotFiniteError, RemoteProtocolError
@@ -51,7 +51,7 @@ class ServerCore(RunState):
     def __init__(
         self,
         method: AnyMethod,
-        judge: Callable[[int, Any, Any], Verdict],
+        judge: Callable[[int, Any, Any, Spent], Verdict],
         start_D: Vector,
         settings: ServerSettings,
         now: float,
@@ -60,6 +60,7 @@ class ServerCore(RunState):
         self._judge = judge
         self._overflow = judge.overflow if isinstance(judge, Judge) else lambda rounds, replica: Verdict(None, DIVERGED)
         self._sums: dict[int, Vector] = {}
+        self._counted_s: float | None = None  # until when seconds are counted; None before the first frame of this process
         self.roster = Roster(settings.num_workers, now)
         self.patience = [Patience(settings.progress_s) for _ in range(settings.num_workers)]  # with each worker's frames
         self.open_round(now)
@@ -121,10 +122,16 @@ class ServerCore(RunState):
             self._sums[part] = np.empty(size)
         return self._sums[part]
 
-    def _passes(self, before: Any) -> bool:
+    def _passes(self, before: Any, spent: Spent) -> bool:
         """Whether the judge will say nothing of the round that begins at `before`, wherever it leads."""
         judge: object = self._judge
-        return isinstance(judge, ForeseesVerdicts) and judge.passes(self.round + 1, before)
+        return isinstance(judge, ForeseesVerdicts) and judge.passes(self.round + 1, before, spent)
+
+    def _spend(self, down_bytes: int, now: float) -> Spent:
+        """What the run has cost with a downlink of so many bytes at the end of the round."""
+        self.spent_s += max(0.0, now - (self._counted_s or now))
+        self._counted_s = now
+        return Spent(self.ledger.up.payload + self.down_bytes + down_bytes * len(self.active), self.spent_s)
 
     def needs_uplink(self, worker: int) -> bool:
         """Whether the round still waits for (the rest of) this worker's uplink."""
@@ -155,6 +162,7 @@ class ServerCore(RunState):
         if frame.sender != worker + 1:
             raise RemoteProtocolError(f"worker {worker} sent a frame of sender {frame.sender}")
         self.roster.see(worker, now)
+        self._counted_s = now if self._counted_s is None else self._counted_s
         if (frame.epoch, frame.round) != (self.epoch, self.round) or not self.needs_uplink(worker):
             self.ledger.stale_frames += 1
             if (frame.epoch, frame.round) > (self.epoch, self.round):
@@ -197,12 +205,13 @@ class ServerCore(RunState):
             return self._diverge()
         self.ledger.up.payload += data_bytes
         self.ledger.up.framing += frame_bytes - data_bytes
+        spent = self._spend(sum(map(len, buffers)), now)
         saves = self.deliveries.saves(self.round + 1)  # who comes there must know the checkpoint before on disk
-        if ahead := not saves and self._passes(before):
+        if ahead := not saves and self._passes(before, spent):
             self.deliveries.publish(buffers, self.members, final=False, ahead=self.active)
             announce()
         self.replica = self.method.replay(before, down, self._draws)
-        verdict = self._judge(self.round + 1, before, self.replica)
+        verdict = self._judge(self.round + 1, before, self.replica, spent)
         assert not (ahead and verdict.reason), "the judge said that the run goes on"
         if not ahead:
             self.deliveries.publish(buffers, self.members, final=verdict.reason is not None)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import pack, unpack
-from saddlebag.proto.checkpoint import STATES, count, require_version, restoring
+from saddlebag.proto.checkpoint import STATES, count, require_version, restoring, seconds
 from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.effects import Arrays, Save
 from saddlebag.server.ledger import Ledger
@@ -35,6 +35,7 @@ def capture(run: RunState) -> Save:
         "log": log,
         "arrears": run.deliveries.arrears.as_dict(),
         "down_bytes": run.down_bytes,
+        "spent_s": run.spent_s,
         "ledger": run.ledger.as_dict(),
     }
     return Save(run.round, arrays, json.loads(json.dumps(meta)))
@@ -59,6 +60,7 @@ def restore(run: RunState, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         run.log.restore(arrays["log"].tobytes(), meta["log"])
         run.deliveries.arrears.restore(meta["arrears"])
         run.down_bytes = count(meta, "down_bytes")
+        run.spent_s = seconds(meta, "spent_s")
 
 
 def _members(ranks: list[int], num_workers: int) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ class RunState:
         log, deliveries: the downlinks that are kept, and what is due to whom.
         ledger: what has crossed the wire.
         down_bytes: messages of the trajectory, for each member.
+        spent_s: seconds since the first frame, those before a resumption included, up to the last round.
     """
 
     def __init__(self, method: AnyMethod, start_D: Vector, settings: ServerSettings) -> None:
@@ -44,6 +45,7 @@ class RunState:
         self.deliveries = Deliveries(method, self.log, settings.num_workers, settings.checkpoint_every)
         self.ledger = Ledger()
         self.down_bytes = 0
+        self.spent_s = 0.0
 
     def begin_epoch(self, members: tuple[int, ...]) -> None:
         """Start again from the present z with these members and new memories."""

@@ -151,8 +151,8 @@ def test_the_judge_is_silent_when_nothing_is_due() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "stop needs one of merit, max_rounds and max_iterations"),
-        ({"every": 3}, "stop needs one of merit, max_rounds and max_iterations"),
+        ({}, "stop needs one of merit, max_rounds, max_iterations, max_bytes and max_seconds"),
+        ({"every": 3}, "stop needs one of merit, max_rounds, max_iterations, max_bytes and max_seconds"),
         ({"max_rounds": 0}, "stop.max_rounds must be at least 1, got 0"),
         ({"max_iterations": -1}, "stop.max_iterations must be at least 1, got -1"),
         ({"max_rounds": 1, "every": 0}, "stop.every must be at least 1, got 0"),

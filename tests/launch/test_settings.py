@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from saddlebag.algorithms import Stop
+from saddlebag.algorithms import Spent, Stop
 from saddlebag.errors import ConfigError
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
@@ -25,7 +25,14 @@ OTHER: dict[str, Any] = {
     "output.pictures": 2,
 }
 """For each key a value that is not its default."""
-STOPS = {"stop.merit": 1e-3, "stop.max_rounds": 4, "stop.max_iterations": 4, "stop.every": 2}
+STOPS = {
+    "stop.merit": 1e-3,
+    "stop.max_rounds": 4,
+    "stop.max_iterations": 4,
+    "stop.max_bytes": 400,
+    "stop.max_seconds": 4.0,
+    "stop.every": 2,
+}
 OF_THE_CORE = {
     "server.lease_s": "lease_s",
     "server.round_deadline_s": "round_deadline_s",
@@ -79,7 +86,11 @@ def test_every_driver_s_judge_keeps_every_limit(driver: str, key: str) -> None:
     assert getattr(job.recipe.stop, key.partition(".")[2]) == STOPS[key]
     judge, core = job.judge(), job.server_core(0.0)
     replica = core.replica
-    assert judge(8, replica, replica).reason == "max_rounds"
+    assert judge(8, replica, replica, Spent(0, 0.0)).reason == "max_rounds"
+    for asked in (judge, core._judge):  # the core's own, too
+        reasons = {asked(1, replica, replica, spent).reason for spent in (Spent(800, 0.0), Spent(799, 4.0), Spent(799, 3.9))}
+        limit = key.partition(".")[2]
+        assert reasons == ({limit, None} if limit in ("max_bytes", "max_seconds") else {None})
 
 
 def test_what_is_left_out_is_refused_by_nobody() -> None:

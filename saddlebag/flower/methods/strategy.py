@@ -64,7 +64,9 @@ class MethodStrategy(Strategy):
         self._deadline_s = recipe.server.round_deadline_s
         self._recipe, self._resolved = json.dumps(recipe.to_dict()), job.agreed
         self._observe, self._note = observe, note
-        self.core = job.server_core(0.0, log_bytes=log_bytes, checkpoint_every=0)  # Flower keeps the clients' state
+        self.core = job.server_core(
+            time.monotonic(), log_bytes=log_bytes, checkpoint_every=0
+        )  # Flower keeps the clients' state
         self._answers: dict[int, JoinAnswer] = {}  # worker -> how it comes in; until its first reply
         self._nodes: dict[int, int] = {}  # worker -> node
         self._history: list[Record] = []
@@ -130,7 +132,7 @@ class MethodStrategy(Strategy):
             rounds=(round_,) if round_ >= 0 else (),
             epoch=max(epoch, 0),
         )
-        answer, effects = core.join(ask, f"flower-{worker}", 0.0)
+        answer, effects = core.join(ask, f"flower-{worker}", time.monotonic())
         if any(isinstance(effect, ef.NewEpoch) for effect in effects):
             self._answers.clear()  # they were of the epoch before
         self._answers[worker] = answer
@@ -199,14 +201,14 @@ class MethodStrategy(Strategy):
                 moved |= self._reply(worker, reply.content)
             except (RemoteProtocolError, KeyError, TypeError) as error:
                 self._note(f"worker {worker} dropped: {error}")
-                self.core.lost(worker, f"flower-{worker}", 0.0)
+                self.core.lost(worker, f"flower-{worker}", time.monotonic())
                 self._stale = True
         return moved
 
     def _reply(self, worker: int, content: RecordDict) -> bool:
         facts, core = content.config_records[FACTS], self.core
         if facts["diverged"]:
-            self._apply(core.leave(worker, "diverged", 0.0))
+            self._apply(core.leave(worker, "diverged", time.monotonic()))
             return True
         if facts["lost"]:
             self._note(f"worker {worker} has lost its state")
@@ -217,14 +219,14 @@ class MethodStrategy(Strategy):
         self._answers.pop(worker, None)
         core.roster.set_resume(worker, core.epoch, _whole(facts, "round"))
         for frame in frames_from(content.array_records[UPLINK]):
-            self._apply(core.frame(worker, frame, 0.0))
+            self._apply(core.frame(worker, frame, time.monotonic()))
         return True
 
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case ef.RoundReady():
-                    self._apply(self.core.finish_round(0.0))
+                    self._apply(self.core.finish_round(time.monotonic()))
                 case ef.Observe(record):
                     self._history.append(record)
                     self._observe(record)

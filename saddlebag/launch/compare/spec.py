@@ -116,6 +116,8 @@ def load_comparison(path: Path, sets: Sequence[str] = ()) -> tuple[Recipe, Compa
         raise ConfigError("stop.merit is missing; a comparison needs the target that all methods should reach")
     if recipe.stop.max_rounds is None and recipe.stop.max_iterations is None:
         raise ConfigError("stop needs max_rounds or max_iterations; a method of a comparison may never reach the target")
+    if recipe.stop.max_seconds is not None:
+        raise ConfigError("stop.max_seconds cannot be kept by a comparison: which of its runs share the machine is chance")
     labels = [method.label for method in recipe.methods]
     if section.reference and section.reference not in labels:
         raise ConfigError(f"compare.reference {section.reference!r} is no label; known: {', '.join(labels)}")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from saddlebag.launch.results.units import format_bytes, format_time
+from saddlebag.launch.results.units import REASONS, format_bytes, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ _HEADS = (
 )
 _UNBOUNDED = 10_000  # characters
 _NUMERIC = 2  # the heads before are words
-_REASONS = {"max_rounds": "round limit", "max_iterations": "iteration limit", "cut": "over budget"}
+_REASONS = {**REASONS, "cut": "over budget"}
 
 
 def ranked(values: Mapping[str, Any]) -> list[dict[str, Any]]:

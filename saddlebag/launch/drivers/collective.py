@@ -16,7 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import DIVERGED, Judge, Message, Record, Verdict, form_means, pack, participants, unpack
+from saddlebag.algorithms import DIVERGED, Judge, Message, Record, Spent, Verdict, form_means, pack, participants, unpack
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError
 from saddlebag.launch.build import build_problem
@@ -27,7 +27,7 @@ from saddlebag.launch.ownership import FOLDER, owned, require_no_run
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, throttled, write_progress
 from saddlebag.launch.results.results import RESULT, write_json
-from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, count, restoring, write_atomically
+from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, count, restoring, seconds, write_atomically
 from saddlebag.proto.codec import decode, encode, max_message_bytes
 from saddlebag.proto.handshake import require_same_recipe
 
@@ -179,6 +179,7 @@ class _First(_Rank):
     Attributes:
         up_bytes: encoded uplinks of all workers, as every driver counts them.
         down_bytes: encoded downlinks times the workers: a broadcast reaches idle ones, too.
+        spent_s: seconds of all rounds, those before a resumption included.
         reason: why the run ended.
     """
 
@@ -186,11 +187,13 @@ class _First(_Rank):
         super().__init__(job, talk, store, note)
         self._own = job.method.init_server(self.core.replica)
         self.up_bytes = self.down_bytes = 0
+        self.spent_s = 0.0
         self.reason: str | None = None
 
     def rounds(self, judge: Judge) -> Iterator[Verdict]:
         """The verdicts of all rounds to the end; the caller has resumed."""
         self.talk.announce(b"", GO_ON if self.reason is None else STOP)
+        counted_s = time.monotonic()
         while self.reason is None:
             before = self.core.replica
             try:
@@ -201,9 +204,12 @@ class _First(_Rank):
                 yield judge.overflow(self.core.round, self.core.replica)
                 return
             self.core.apply(decode(sent, self.core.downlink_sizes(), self._draws))
-            verdict = judge(self.core.round, before, self.core.replica)
-            self.reason = verdict.reason
             self.down_bytes += len(sent) * self.talk.ranks
+            self.spent_s += time.monotonic() - counted_s
+            counted_s = time.monotonic()
+            spent = Spent(self.up_bytes + self.down_bytes, self.spent_s)
+            verdict = judge(self.core.round, before, self.core.replica, spent)
+            self.reason = verdict.reason
             self.talk.announce(sent, GO_ON if self.reason is None else STOP)
             self.save(final=self.reason is not None)
             yield verdict
@@ -235,7 +241,7 @@ class _First(_Rank):
 
     def capture(self) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays, meta = super().capture()
-        counts = {key: getattr(self, key) for key in ("up_bytes", "down_bytes", "reason")}
+        counts = {key: getattr(self, key) for key in ("up_bytes", "down_bytes", "spent_s", "reason")}
         talk = {"up": self.talk.up_bytes, "down": self.talk.down_bytes}
         return arrays | pack(self._own, "server."), {**meta, **counts, "transport": talk}
 
@@ -244,6 +250,7 @@ class _First(_Rank):
         self._own = unpack(self.method.init_server(self.core.replica), arrays, "server.")
         with restoring(f"rank 0's checkpoint of round {self.core.round}"):
             self.up_bytes, self.down_bytes = count(meta, "up_bytes"), count(meta, "down_bytes")
+            self.spent_s = seconds(meta, "spent_s")
             self.reason = None if meta["reason"] is None else str(meta["reason"])
             self.talk.up_bytes, self.talk.down_bytes = (count(meta["transport"], way) for way in ("up", "down"))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from saddlebag.algorithms import Judge, Record, ReplicaState, Verdict
+    from saddlebag.algorithms import Judge, Record, ReplicaState, Spent, Verdict
     from saddlebag.launch.recipe.recipe import Recipe
     from saddlebag.server.core import ServerCore
 
@@ -176,15 +176,15 @@ class _TimedJudge:
     def __init__(self, judge: Judge) -> None:
         self._judge, self.seconds = judge, 0.0
 
-    def __call__(self, rounds: int, before: ReplicaState, after: ReplicaState) -> Verdict:
+    def __call__(self, rounds: int, before: ReplicaState, after: ReplicaState, spent: Spent) -> Verdict:
         begin = time.perf_counter()
         try:
-            return self._judge(rounds, before, after)
+            return self._judge(rounds, before, after, spent)
         finally:
             self.seconds += time.perf_counter() - begin
 
-    def passes(self, rounds: int, before: ReplicaState) -> bool:
-        return self._judge.passes(rounds, before)
+    def passes(self, rounds: int, before: ReplicaState, spent: Spent) -> bool:
+        return self._judge.passes(rounds, before, spent)
 
 
 async def _serve(

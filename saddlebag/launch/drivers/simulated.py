@@ -42,7 +42,7 @@ def run_simulated(
             outputs.record(record)
             observe(record)
 
-        ways: dict[str, Any] = {"observe": keep, "watch": outputs.watch, "keep_history": False}
+        ways: dict[str, Any] = {"observe": keep, "watch": outputs.watch, "keep_history": False, "clock": time.monotonic}
         outcome = simulate(job.problem, job.method, seed=recipe.seed, stop=recipe.stop, wire=LoopbackWire(), **ways)
     return job.result(
         driver="simulate",

@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["at", "fit", "join", "noun", "read_table", "unknown"]
 
+_EXACT = 2**53  # up to here every whole number is a float
 _SHORTEST = 3  # letters of a part of a name that says which one is meant
 _NOUNS: dict[Any, str] = {
     bool: "true or false",
@@ -141,4 +142,6 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
                 return float(value)
         elif choice not in _NOUNS or (isinstance(value, choice) and not (choice is int and isinstance(value, bool))):
             return value
+    if isinstance(value, float) and int in _choices(hint) and value.is_integer() and abs(value) <= _EXACT:
+        return int(value)  # 1e6, which TOML takes for a number with a fraction
     raise ConfigError(f"{path} must be {noun(hint)}, got {value!r}")

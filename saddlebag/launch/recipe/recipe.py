@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from saddlebag.algorithms.registry import default_compressors, takes_compressors
-from saddlebag.algorithms.simulate import Stop
+from saddlebag.algorithms.simulate import LIMITS, Stop
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.recipe import toml
 from saddlebag.launch.recipe.fields import at, fit, join, read_table, unknown
@@ -42,7 +42,6 @@ _SECTIONS = {
     "server": ServerSection,
     "output": OutputSection,
 }
-_LIMITS = {"merit", "max_rounds", "max_iterations"}
 _USUAL_STOP: dict[str, Any] = {"merit": 1e-6, "max_rounds": 20_000}  # of a recipe that sets no limit
 _PLAIN = ("title", "seed", "workers", "ranks", "driver")
 _ELSEWHERE = "compare"  # a table that `saddlebag compare` reads; a single run has no use for it
@@ -197,7 +196,7 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
         if key in table:
             with at(key):
                 values = fit(section, read_table(table[key], key), key)
-                limited = key != "stop" or not _LIMITS.isdisjoint(values)
+                limited = key != "stop" or not values.keys().isdisjoint(LIMITS)
                 sections[key] = section(**values if limited else _USUAL_STOP | values)
     sections.setdefault("stop", Stop(**_USUAL_STOP))
     if "data" in sections:

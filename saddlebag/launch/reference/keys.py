@@ -204,7 +204,7 @@ def _of_target(kind: Kind, table: str, of: str, target: Callable[..., Any], name
         if (names is not None and name not in names) or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
         default = "" if (table, name) == ("method", "label") else _default(target, name, parameter.default)
-        example = _example(kind, table, of, name)
+        example = _example(kind, table, of, name) or _EXAMPLES.get((table, name), "")
         if not example and default is not None and default is not MISSING:
             example = f"{name} = {_written(default)}"
         meaning = said.get(name) or _SHARED.get(name, "")
@@ -253,6 +253,14 @@ def _entries(text: str) -> dict[str, str]:
         elif inside:
             found |= {name: f"{found[name]} {line.strip()}" for name in names}
     return found
+
+
+_EXAMPLES = {
+    ("stop", "max_bytes"): "max_bytes = 2e6",
+    ("stop", "max_iterations"): "max_iterations = 5000",
+    ("stop", "max_seconds"): "max_seconds = 600.0",
+}
+"""Of keys without a default that no recipe here gives."""
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.simulate import Outcome as Reference
 from saddlebag.errors import ConfigError
-from saddlebag.launch.results.units import format_bytes
+from saddlebag.launch.results.units import REASONS, format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "Traffic"]
 
 _ROWS = 12  # of a history that a table shows: its beginning and its end
-_WORDS = {"merit": "reached", "max_rounds": "round limit", "max_iterations": "iteration limit"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Outcome(Reference):
     Attributes:
         replica: what all machines hold at the end; its `z_D` is `z`.
         rounds: exchanges with the server.
-        reason: "merit", "max_rounds", "max_iterations" or "diverged".
+        reason: "merit", "max_rounds", "max_iterations", "max_bytes", "max_seconds" or "diverged".
         up_bytes, down_bytes: of all workers together, see `bytes`.
         history: a record for each evaluation of the merits, the last one at the end.
         start: the merits at the starting point.
@@ -108,7 +107,7 @@ class Outcome(Reference):
 
     def __repr__(self) -> str:
         name, value = next(iter(self.merits.items()))
-        how = _WORDS.get(self.reason, self.reason)
+        how = REASONS.get(self.reason, self.reason)
         return (
             f"<Outcome: {how}, {name} {value:.2g} after {self.iterations:,} iterations, {self.rounds:,} rounds, {self.bytes}>"
         )
@@ -152,7 +151,7 @@ class Outcome(Reference):
         merit, value = next(iter(self.start.items()))
         lines = [Line(record, 0.0) for record in self.history]
         curve = Curve(
-            label=_WORDS.get(self.reason, self.reason),
+            label=REASONS.get(self.reason, self.reason),
             detail=str(self.bytes),
             title="",
             merit=merit,

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from saddlebag.algorithms.simulate import Stop
@@ -88,10 +88,12 @@ def read_waiting(path: Path) -> str:
 class Pace:
     """Rounds a second and the time that is left, from what is told; the first word is the start of the clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._now = clock or (lambda: time.monotonic())
         self._first: tuple[Progress, float] | None = None
         self._last: tuple[Progress, float] | None = None
         self._merits: list[tuple[float, float]] = []  # rounds, and the logarithm of the first merit there
+        self._bytes = (0, 0.0)  # rounds, and the bytes of a worker until there
 
     @property
     def progress(self) -> Progress | None:
@@ -100,19 +102,22 @@ class Pace:
 
     @property
     def began_s(self) -> float | None:
-        """When the first word came, on the clock of `time.monotonic`."""
+        """When the first word came, by the clock."""
         return self._first[1] if self._first else None
 
-    def tell(self, progress: Progress, merit: float | None = None) -> None:
+    def tell(self, progress: Progress, merit: float | None = None, num_bytes: float = 0.0) -> None:
         """Hear how far the run is; what is no news, or is computed again after a crash, is passed over.
 
         Args:
             progress: rounds and iterations done.
             merit: the first one there, if it was due.
+            num_bytes: of a worker, both ways, where they are known.
         """
         if self._last is None or progress.round > self._last[0].round:
-            self._last = (progress, time.monotonic())
+            self._last = (progress, self._now())
             self._first = self._first or self._last
+        if num_bytes:
+            self._bytes = (progress.round, num_bytes)
         if merit is not None and 0 < merit < math.inf and (not self._merits or progress.round > self._merits[-1][0]):
             self._merits.append((progress.round, math.log(merit)))
             if len(self._merits) > _MOST_MERITS:  # means of two say as much
@@ -126,15 +131,11 @@ class Pace:
     def left_s(self, stop: Stop) -> float | None:
         """Seconds to the end as it looks now; None where nobody can tell.
 
-        That is the first limit on rounds or iterations, at the pace so far, or the target, on the line through the merit's
-        logarithm over the later half of the rounds. A merit that does not fall has no such line, and the limits, which may
-        be hours away or never come, are not told in its place.
+        That is the first limit on rounds, iterations, bytes or seconds, at the pace so far, or the target, on the line through
+        the merit's logarithm over the later half of the rounds. A merit that does not fall has no such line, and the limits,
+        which may be hours away or never come, are not told in its place.
         """
-        found: list[float] = []
-        for unit, limit in (("round", stop.max_rounds), ("iteration", stop.max_iterations)):
-            rate = self._rate(unit)
-            if self._last is not None and limit is not None and rate:
-                found.append((limit - getattr(self._last[0], unit)) / rate)
+        found = list(self._to_limits(stop))
         if stop.merit is not None:
             rounds, pace = self._rounds_to(stop.merit), self._rate("round")
             if rounds is None or not pace:
@@ -142,7 +143,22 @@ class Pace:
             found.append(rounds / pace)
         if not found or self._last is None:
             return None
-        return max(0.0, min(found) - (time.monotonic() - self._last[1]))
+        return max(0.0, min(found) - (self._now() - self._last[1]))
+
+    def _to_limits(self, stop: Stop) -> Iterator[float]:
+        """Seconds from the last word to each limit but the merit."""
+        if self._last is None or self._first is None:
+            return
+        for unit, limit in (("round", stop.max_rounds), ("iteration", stop.max_iterations)):
+            rate = self._rate(unit)
+            if limit is not None and rate:
+                yield (limit - getattr(self._last[0], unit)) / rate
+        rounds, num_bytes = self._bytes
+        pace = self._rate("round")
+        if stop.max_bytes is not None and num_bytes and pace:
+            yield (stop.max_bytes * rounds / num_bytes - self._last[0].round) / pace
+        if stop.max_seconds is not None:
+            yield stop.max_seconds - (self._last[1] - self._first[1])
 
     def _rounds_to(self, target: float) -> float | None:
         """Rounds from the last word until the merit is there, by least squares; None if it does not fall."""

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from saddlebag.algorithms.simulate import Record, Stop
 from saddlebag.launch.results.columns import Column, fitted, print_columns
 from saddlebag.launch.results.progress import Pace, Progress
-from saddlebag.launch.results.units import format_bytes, format_merit, format_time
+from saddlebag.launch.results.units import REASONS, format_bytes, format_merit, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +43,6 @@ _LIVE = (  # columns, what they are worth where it is narrow, and whether they b
     ("left", 8, False),
 )
 _STATES = {"waiting": "dim", "running": "cyan", "merit": "green", "diverged": "red"}
-_WORDS = {"merit": "reached", "max_rounds": "round limit", "max_iterations": "iteration limit"}
 
 
 @dataclasses.dataclass
@@ -135,7 +134,8 @@ class Board:
 
         def observe(record: Record) -> None:
             row.record = record
-            row.pace.tell(Progress(record.round, record.iteration), row.merit)
+            each_bytes = (record.up_bytes + record.down_bytes) / self._workers
+            row.pace.tell(Progress(record.round, record.iteration), row.merit, each_bytes)
 
         return observe
 
@@ -174,7 +174,7 @@ class Board:
             row.start_merit = next(iter(result["start"].values()))
             counts = (result["rounds"], result["iterations"], result["merits"], result["up_bytes"], result["down_bytes"])
             row.record = Record(*counts)
-        words, merit = _WORDS.get(row.state, row.state), format_merit(self._merit, row.merit)
+        words, merit = REASONS.get(row.state, row.state), format_merit(self._merit, row.merit)
         self._say(f"{label}: {words}, {self._merit} {merit} after {result['rounds']:,} rounds, {format_time(row.times[1])}")
 
     def _say(self, text: str) -> None:
@@ -203,14 +203,20 @@ class Board:
         return [escape(row.label), bar, *done, merit, *sizes, row.rate(), *seconds, row.left(self._stop)]
 
     def _progress(self, row: _Row) -> float:
-        """The largest part of any limit that is used up: of the way to the target on a log scale, or of the rounds."""
+        """The largest part of any limit that is used up: of the way to the target on a log scale, of the rounds, and so on."""
         if row.state not in ("waiting", "running"):
             return 1.0
         parts, stop = [0.0], self._stop
         if row.record is not None and stop.merit and 0 < row.merit < row.start_merit and stop.merit < row.start_merit:
             parts.append(math.log(row.merit / row.start_merit) / math.log(stop.merit / row.start_merit))
         if (counts := row.counts) is not None:
-            limits = ((counts.round, stop.max_rounds), (counts.iteration, stop.max_iterations))
+            sent = (row.record.up_bytes + row.record.down_bytes) / self._workers if row.record else 0.0
+            limits = (
+                (counts.round, stop.max_rounds),
+                (counts.iteration, stop.max_iterations),
+                (sent, stop.max_bytes),
+                (row.seconds()[1], stop.max_seconds),
+            )
             parts += [count / limit for count, limit in limits if limit]
         return min(1.0, max(parts))
 
@@ -238,7 +244,7 @@ def print_summary(values: Mapping[str, Any]) -> None:
         for job in jobs
     ]
     times = [_times(job, at["elapsed_s"]) for job, at in zip(jobs, ends, strict=True)]
-    outcomes = ["reached" if job["at_target"] else _WORDS.get(job["reason"], job["reason"]) for job in jobs]
+    outcomes = ["reached" if job["at_target"] else REASONS.get(job["reason"], job["reason"]) for job in jobs]
     columns = [
         Column("method", [escape(job["label"]) for job in jobs], left=True),
         Column("outcome", outcomes, 5),

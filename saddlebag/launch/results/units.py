@@ -7,6 +7,7 @@ import re
 from saddlebag.errors import ConfigError
 
 __all__ = [
+    "REASONS",
     "byte_unit",
     "format_bytes",
     "format_merit",
@@ -18,6 +19,14 @@ __all__ = [
     "parse_seconds",
 ]
 
+REASONS = {
+    "merit": "reached",
+    "max_rounds": "round limit",
+    "max_iterations": "iteration limit",
+    "max_bytes": "byte limit",
+    "max_seconds": "time limit",
+}
+"""Why a run ended, for people; what is not here speaks for itself."""
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 

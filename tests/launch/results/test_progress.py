@@ -50,6 +50,17 @@ def test_pace_counts_from_the_first_word_and_passes_old_ones_over(clock: list[fl
     assert pace.left_s(stop) == 0
 
 
+def test_bytes_and_seconds_end_a_run_too(clock: list[float]) -> None:
+    """Ten rounds a second, of 50 bytes each for a worker."""
+    pace = Pace()
+    for number in range(1, 102):
+        pace.tell(Progress(number, number), num_bytes=50.0 * number)
+        clock[0] += 0.1
+    assert pace.left_s(Stop(max_bytes=10_000)) == pytest.approx((200 - 101) / 10 - 0.1)
+    assert pace.left_s(Stop(max_seconds=25.0)) == pytest.approx(25.0 - 10.1)
+    assert pace.left_s(Stop(max_bytes=10_000, max_seconds=25.0, max_rounds=111)) == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_what_is_left_follows_the_merits_slope(clock: list[float], noise: float) -> None:
     """A factor of ten every 1,000 rounds at 100 rounds a second, from 1 to 1e-6: 60 s, of which 40 s are over."""
