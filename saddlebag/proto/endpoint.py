@@ -166,6 +166,8 @@ class ClientSecurity:
         Raises:
             ConfigError: only one of certificate and key is given, or a file cannot be read or does not hold what it should.
         """
+        if self == ClientSecurity():  # nothing is given: the system's certificates, which take a while, are of no use
+            return None
         self.context()
         if not self.encrypts:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,7 +213,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         _Entry("identity", Natural),
         _Entry("number", 3),
     ]
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found if group == "saddlebag.compressors" else [])
+    groups: Any = SimpleNamespace(select=lambda group: found if group == "saddlebag.compressors" else [])
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda: groups)
     monkeypatch.setitem(plugins.REGISTRIES, "compressors", dict(plugins.REGISTRIES["compressors"]))
     plugins.load_plugins.cache_clear()
     yield

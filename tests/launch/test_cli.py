@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -380,12 +379,17 @@ def test_the_recipes_of_the_repository_load(path: Path) -> None:
     assert load_recipe(path, sets).title
 
 
-def test_help_is_fast() -> None:
-    """Best of five, for a busy machine; the issue asks for 0.3 s."""
-    command = [sys.executable, "-m", "saddlebag", "--help"]
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.3
+def test_help_and_version_import_nothing_that_takes_time() -> None:
+    """The modules, not the seconds: those are the machine's."""
+    heavy = {"google", "grpc", "matplotlib", "numpy", "rich", "sklearn", "torch"}
+    for option in ("--help", "--version", "run --help"):
+        code = f"""
+import sys
+from saddlebag.launch.cli import main
+try:
+    main({option.split()!r})
+except SystemExit:
+    print("heavy:", *sorted({heavy!r} & {{*sys.modules}}))
+"""
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "heavy:"

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import textwrap
-from typing import TYPE_CHECKING, Any, Literal
-
-import click
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.capabilities import Sends
 from saddlebag.algorithms.groupwise.capabilities import Replays
@@ -21,10 +15,10 @@ from saddlebag.compression.compressors.identity import Identity
 from saddlebag.compression.compressors.rand_k import RandK
 from saddlebag.compression.compressors.top_k import TopK
 from saddlebag.errors import SaddlebagError
+from saddlebag.launch.advice.entry_table import CONSTANTS, DIMENSION
 from saddlebag.launch.advice.examples import example_of, settings_of
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
 from saddlebag.launch.recipe.toml import inline
-from saddlebag.launch.results.columns import print_table
 from saddlebag.parameters import parameters_of
 
 if TYPE_CHECKING:
@@ -32,14 +26,8 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.base import Compressor
 
-__all__ = ["entries", "print_entries", "written"]
+__all__ = ["entries", "written"]
 
-_INDENT = 6 * " "
-_DIMENSION = 1_000_000  # at which compressors are compared
-_COLUMNS = ("name", "kind", "for example", "constant", "bits/d", "reference")
-_WHOLE = ("name", "kind", "constant", "bits/d")  # columns that no terminal wraps
-_WIDEST_EXAMPLE = 40
-_CONSTANTS = {"unbiased": "omega", "contractive": "alpha", "absolute": "absolute_error"}
 _PROBES: dict[str, Compressor] = {"unbiased": RandK(k=1), "contractive": TopK(k=1)}
 
 
@@ -73,14 +61,14 @@ def _compressor(name: str, factory: Callable[..., Any]) -> dict[str, Any]:
     """Kind, constants and size with typical parameters at a million coordinates; None for what nobody can tell."""
     example = example_of(name)
     made = factory if example is None else example
-    kinds = [kind for kind, constant in _CONSTANTS.items() if hasattr(made, constant)]
+    kinds = [kind for kind, constant in CONSTANTS.items() if hasattr(made, constant)]
     row: dict[str, Any] = {"kind": " and ".join(kinds) or "not known", "example": None, "bits_per_coordinate": None}
-    row |= dict.fromkeys(_CONSTANTS.values())
+    row |= dict.fromkeys(CONSTANTS.values())
     if example is not None:
         row["example"] = written(settings_of(name)[0])
         with contextlib.suppress(Exception):  # a stranger's example need not fit a million coordinates
-            row["bits_per_coordinate"] = example.bits(_DIMENSION) / _DIMENSION
-            row |= {constant: getattr(example, constant)(_DIMENSION) for constant in map(_CONSTANTS.get, kinds) if constant}
+            row["bits_per_coordinate"] = example.bits(DIMENSION) / DIMENSION
+            row |= {constant: getattr(example, constant)(DIMENSION) for constant in map(CONSTANTS.get, kinds) if constant}
     row["reference"] = made.reference if isinstance(made, HasReference) else None
     return row
 
@@ -137,40 +125,3 @@ def _description(name: str, factory: Callable[..., Any]) -> str:
     own = module is not None and module.__name__.rpartition(".")[2] == name
     text = inspect.getdoc(module if own else factory) or ""
     return text.partition("\n")[0]
-
-
-def print_entries(kinds: list[str]) -> None:
-    """The entries for people."""
-    for kind in kinds:
-        rows = entries(kind)
-        if kind == "compressors":
-            _print_compressors(rows)
-            continue
-        click.secho(kind, bold=True)
-        for row in rows:
-            click.echo(f"  {row['name']:24}  {row['kind']:40}  {row['origin']}")
-            click.echo(textwrap.fill(row["description"], 100, initial_indent=_INDENT, subsequent_indent=_INDENT))
-            if row["parameters"]:
-                click.echo(f"{_INDENT}parameters: {row['parameters']}")
-        click.echo()
-
-
-def _print_compressors(rows: list[dict[str, Any]]) -> None:
-    origins = sorted({row["origin"] for row in rows})
-    table = Table(box=SIMPLE_HEAD, title="compressors", title_justify="left", title_style="bold", pad_edge=False)
-    for column in (*_COLUMNS, *(["from"] if len(origins) > 1 else [])):
-        widest = _WIDEST_EXAMPLE if column == "for example" else None
-        justify: Literal["left", "right"] = "right" if column == "bits/d" else "left"
-        table.add_column(column, justify=justify, no_wrap=column in _WHOLE, overflow="fold", max_width=widest)
-    for row in rows:
-        constants = [f"{name} = {row[name]:.4g}" for name in _CONSTANTS.values() if row[name] is not None]
-        bits = "-" if row["bits_per_coordinate"] is None else f"{row['bits_per_coordinate']:.4g}"
-        kind = row["kind"].replace("unbiased and contractive", "both")
-        example = "-" if row["example"] is None else row["example"]
-        texts = [row["name"], kind, example, "\n".join(constants) or "-", bits, row["reference"] or "-", row["origin"]]
-        table.add_row(*map(escape, texts[: len(table.columns)]))
-    print_table(table)
-    click.echo(f"constants as proven, bits per coordinate as modelled, at d = {_DIMENSION:,}")
-    if len(origins) == 1:
-        click.echo(f"all from {origins[0]}")
-    click.echo()

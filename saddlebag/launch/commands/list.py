@@ -7,7 +7,7 @@ import dataclasses
 import click
 
 from saddlebag.launch.commands.group import Choice
-from saddlebag.launch.commands.options import json_option, print_json, warn_of_plugins
+from saddlebag.launch.commands.options import json_option, note, print_json
 
 __all__ = ["list_"]
 
@@ -23,14 +23,16 @@ def list_(kind: str | None, as_json: bool) -> None:
     if kind == _RECIPES:
         _list_recipes(as_json)
         return
-    from saddlebag.launch.advice.listing import entries, print_entries
+    from saddlebag.launch.advice.entry_table import print_entries
+    from saddlebag.launch.advice.kept_entries import entries_of
 
-    kinds = [kind] if kind else [*_KINDS]
+    found, warnings = entries_of([kind] if kind else _KINDS)
     if as_json:
-        print_json({each: entries(each) for each in kinds})
+        print_json(found)
     else:
-        print_entries(kinds)
-    warn_of_plugins()
+        print_entries(found)
+    for warning in warnings:
+        note(f"warning: {warning}")
 
 
 def _list_recipes(as_json: bool) -> None:

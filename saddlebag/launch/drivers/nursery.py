@@ -23,6 +23,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from saddlebag.launch.recipe.plugins import load_plugins
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -31,6 +33,7 @@ __all__ = ["Forked", "Nursery", "tend"]
 _MODULES = (
     "saddlebag.launch.drivers.server",
     "saddlebag.launch.drivers.worker",
+    "saddlebag.launch.recipe.recipe",
     "saddlebag.proto.endpoint",
     "asyncio",
     "grpc.aio",
@@ -162,6 +165,7 @@ def tend(fd: int, also: Sequence[str], run: Callable[[list[str]], None]) -> None
     for module in (*_MODULES, *also):
         with contextlib.suppress(ImportError):  # whoever needs it will say so
             importlib.import_module(module)
+    load_plugins()  # what is broken of them every process would say again
     if len([*_TASKS.iterdir()]) != 1:
         return  # a library has started threads, whose locks a fork would not carry over
     gc.collect()

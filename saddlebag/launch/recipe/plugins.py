@@ -57,8 +57,9 @@ def load_plugins() -> Plugins:
     """Add the plug-ins of all installed distributions to the registries, once; a broken one becomes a warning."""
     origins: dict[tuple[str, str], str] = {}
     warnings: list[str] = []
+    found = importlib.metadata.entry_points()  # asked once: every question reads the files of all distributions
     for kind, registry in REGISTRIES.items():
-        for entry in importlib.metadata.entry_points(group=f"saddlebag.{kind}"):
+        for entry in found.select(group=f"saddlebag.{kind}"):
             origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
             what = f"{_plugin(entry.name, kind)}, from {origin})"
             if entry.name in registry:
