@@ -10,18 +10,19 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from saddlebag.errors import SaddlebagError, StateError
 from saddlebag.proto.digests import DIGEST, PLACE, check_digest, with_digest
+from saddlebag.proto.pieces import at_once, pieces, tensor_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from saddlebag.proto.pieces import Pause
     from saddlebag.proto.reader import Buffer
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "bytes_to_arrays",
     "count",
     "crosses",
+    "file_of",
     "require_version",
     "restoring",
     "seconds",
@@ -109,13 +111,14 @@ def require_version(facts: Mapping[str, Any]) -> None:
         )
 
 
-def write_atomically(path: Path, data: bytes | Sequence[Buffer], *, mode: int = 0o666) -> None:
+def write_atomically(path: Path, data: bytes | Sequence[Buffer], *, mode: int = 0o666, pause: Pause = at_once) -> None:
     """Write a file so that a crash at any moment leaves the old file or the new one, whole.
 
     Args:
         path: of the file.
         data: its bytes, or pieces of them.
         mode: its permissions, less the process's umask.
+        pause: called after each piece of bounded size.
 
     Raises:
         StateError: the disk is full, or the folder cannot be written.
@@ -124,7 +127,7 @@ def write_atomically(path: Path, data: bytes | Sequence[Buffer], *, mode: int = 
     with writing(path):
         try:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-                for piece in (data,) if isinstance(data, bytes) else data:
+                for piece in pieces((data,) if isinstance(data, bytes) else data, pause):
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
@@ -142,13 +145,12 @@ def write_atomically(path: Path, data: bytes | Sequence[Buffer], *, mode: int = 
 
 def arrays_to_bytes(arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
     """Named arrays and JSON facts as one safetensors file, which holds its digest."""
-    return b"".join(_file_of(arrays, meta))
+    return b"".join(file_of(arrays, meta))
 
 
-def _file_of(arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> list[Buffer]:
-    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    facts = json.dumps({**meta, DIGEST: PLACE}, sort_keys=True)
-    return with_digest(safetensors.numpy.save(contiguous, {"saddlebag": facts}))
+def file_of(arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any], pause: Pause = at_once) -> list[Buffer]:
+    """The same in buffers, which are views of the arrays; `pause` is called after each piece that has been read."""
+    return with_digest(tensor_file(arrays, json.dumps({**meta, DIGEST: PLACE}, sort_keys=True)), pause)
 
 
 def bytes_to_arrays(data: bytes, what: str) -> Arrays:
@@ -188,10 +190,14 @@ class CheckpointStore:
     """The checkpoints of one process: a directory of `name-ROUND.safetensors`, the newest `keep` of which are kept.
 
     A file says its name, and holds the digest of every byte of it: one that is damaged or in another's place is refused.
+
+    Attributes:
+        pause: called after each piece of bounded size that `save` has read or written; nothing, unless it is set.
     """
 
     def __init__(self, directory: Path, name: str, *, keep: int = _KEEP, mode: int = 0o600) -> None:
         self._directory, self._name, self._keep, self._mode = directory, name, keep, mode
+        self.pause: Pause = at_once
         self._pattern = re.compile(rf"{re.escape(name)}-(\d{{12}})\.safetensors")
 
     def path(self, round_: int) -> Path:
@@ -216,7 +222,7 @@ class CheckpointStore:
             for torn in self._directory.glob(f".{self._name}-*.tmp"):  # of a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
             path = self.path(round_)
-            write_atomically(path, _file_of(arrays, {**meta, _NAME: path.stem}), mode=self._mode)
+            write_atomically(path, file_of(arrays, {**meta, _NAME: path.stem}, self.pause), mode=self._mode, pause=self.pause)
             for old in superfluous(self.rounds(), round_, self._keep):
                 self.path(old).unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:

@@ -9,7 +9,12 @@ from __future__ import annotations
 import hashlib
 from typing import IO, TYPE_CHECKING
 
+from saddlebag.proto.pieces import at_once, pieces
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from saddlebag.proto.pieces import Pause
     from saddlebag.proto.reader import Buffer
 
 __all__ = ["DIGEST", "PLACE", "check_digest", "with_digest"]
@@ -24,11 +29,15 @@ _MOST_HEADER = 100_000_000  # bytes: the format's own limit
 _PIECE = 1 << 20
 
 
-def with_digest(data: bytes) -> list[Buffer]:
-    """A file whose facts hold `PLACE`, with its digest there, in pieces that are not copied."""
-    at = _place(data[: _LENGTH + int.from_bytes(data[:_LENGTH], "little")])
-    whole = memoryview(data)
-    return [whole[:at], hashlib.sha256(data).hexdigest().encode(), whole[at + len(PLACE) :]]
+def with_digest(data: Sequence[Buffer], pause: Pause = at_once) -> list[Buffer]:
+    """A file whose facts hold `PLACE`, with its digest there; the first buffer is the head, the others are not copied."""
+    head, *rest = data
+    at = _place(bytes(head))
+    digest = hashlib.sha256()
+    for piece in pieces(data, pause):
+        digest.update(piece)
+    whole = memoryview(head)
+    return [whole[:at], digest.hexdigest().encode(), whole[at + len(PLACE) :], *rest]
 
 
 def check_digest(file: IO[bytes]) -> None:

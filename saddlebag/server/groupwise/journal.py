@@ -1,52 +1,26 @@
 """The journal of a service: every call is on disk before it is answered, so a killed service resumes where it was.
 
-A checkpoint with number c holds the state after c calls; a journal with number c begins there. A file, little-endian:
-
-    20 bytes   "saddlebag journal 2" and a line feed
-    u64, u32   its number, and the CRC-32 of the 28 bytes before
-    records    u32 length of a body, u32 CRC-32 of the body, u32 CRC-32 of these 8 bytes and the record's place in the file;
-               the body: u8 kind, u64 client, the bytes of the request
-
-A record that a crash cut short was never answered, and is dropped: the file ends within it (or in zeros, which a power cut
-can leave). Anything else that does not fit, a length included, is damage, and is refused by name: no answered call is dropped.
+To make or rename a file may wait for the disk. So the next journal is made ahead, empty and under the name `journal-next.log`:
+to begin it is to write its head, and it gets its own name later. After a crash between the two, its head tells its number.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import zlib
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from saddlebag.errors import LocalProtocolError, StateError
+from saddlebag.errors import StateError
+from saddlebag.proto.checkpoint import writing
+from saddlebag.server.groupwise.calls import begins, calls_in, head_of, number_in, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FEEDBACK", "MAX_BODY", "PARTIAL", "PREDICT", "Call", "Journal"]
+    from saddlebag.server.groupwise.calls import Call
 
-PREDICT, FEEDBACK, PARTIAL = 1, 2, 3
-MAX_BODY = 1 << 24
-"""Bytes of a record's body: what a connection may send (1 MiB and a little), with room; more is a damaged length."""
-_MAGIC = b"saddlebag journal 2\n"
-_ANY_MAGIC = b"saddlebag journal "
-_HEAD = struct.Struct("<20sQ")
-_CRC = struct.Struct("<I")
-_RECORD = struct.Struct("<II")
-_PLACE = struct.Struct("<IIQ")
-_BODY = struct.Struct("<BQ")
-_FIRST = _HEAD.size + _CRC.size
-_WHOLE = _RECORD.size + _CRC.size
-
-
-class Call(NamedTuple):
-    """A call on record."""
-
-    kind: int
-    owner: int
-    request: bytes
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -66,6 +40,9 @@ class Journal:
         self._directory, self._sync, self._mode = directory, sync, mode
         self._file: int | None = None
         self._number = self._whole = 0  # of the open one, and its bytes of whole records
+        self._ahead: int | None = None  # the file of the next one
+        self._ended: list[int] = []  # files to be closed
+        self._unnamed: int | None = None  # the number of the one that has the name of the next
         self._torn = self._lost = False
 
     def path(self, number: int) -> Path:
@@ -84,24 +61,80 @@ class Journal:
         """
         if self._file is not None and self._number == number and not self._lost:
             return
-        head = _HEAD.pack(_MAGIC, number)
-        head += _CRC.pack(zlib.crc32(head))
-        file = None
+        head = head_of(number)
+        ahead = self._ahead is not None
+        path, file, self._ahead = self._next if ahead else self.path(number), self._ahead, None
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self._mode)
+            file = self._made(path) if file is None else file
             _write(file, head)
             if self._sync:
                 os.fsync(file)
-                _sync_folder(self._directory)
         except OSError as error:
             if file is not None:
                 os.close(file)
                 with contextlib.suppress(OSError):
-                    self.path(number).unlink()
-            raise StateError(f"cannot write {self.path(number)}: {error.strerror or error}") from error
-        self.close()
+                    path.unlink()
+            raise StateError(f"cannot write {path}: {error.strerror or error}") from error
+        if self._file is not None:
+            self._ended.append(self._file)
         self._file, self._number, self._whole, self._torn, self._lost = file, number, len(head), False, False
+        if ahead:
+            self._unnamed = number
+
+    def settle(self) -> None:
+        """After `begin`, what may wait for the disk: give the journal its name, and make the next one.
+
+        No other call may run meanwhile but `append`.
+
+        Raises:
+            StateError: the folder cannot be written; the calls are on record, and the next `begin` makes its own file.
+        """
+        while self._ended:
+            os.close(self._ended.pop())
+        if self._unnamed is not None:
+            with writing(self.path(self._unnamed)):
+                self._next.replace(self.path(self._unnamed))
+                self._unnamed = None
+                if self._sync:
+                    _sync_folder(self._directory)
+        if self._ahead is None:
+            with writing(self._next):
+                self._ahead = self._made(self._next)
+
+    def adopt(self) -> None:
+        """Give a journal that was begun and not named its name; one that was only made is removed.
+
+        Raises:
+            StateError: it is damaged, or there is another journal of its number.
+        """
+        if not self._next.exists():
+            return
+        with writing(self._next):
+            with self._next.open("rb") as file:
+                number = number_in(file)
+                begun = begins(file, self._next, number)
+            if not begun:
+                self._next.unlink()
+            elif self.path(number).exists():
+                raise StateError(f"{self._next} and {self.path(number)} both begin with call {number}: restore the folder")
+            else:
+                self._next.replace(self.path(number))
+
+    @property
+    def _next(self) -> Path:
+        return self._directory / "journal-next.log"
+
+    def _made(self, path: Path) -> int:
+        """An empty file."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self._mode)
+        if self._sync:
+            try:
+                _sync_folder(self._directory)
+            except OSError:
+                os.close(file)
+                raise
+        return file
 
     def append(self, kind: int, body: bytes, owner: int = 0) -> None:
         """Put a call on record.
@@ -111,12 +144,8 @@ class Journal:
             LocalProtocolError: the request is longer than a connection allows.
         """
         assert self._file is not None, "begin first"
-        data = _BODY.pack(kind, owner) + body
-        if len(data) > MAX_BODY:
-            raise LocalProtocolError(f"a call on record has at most {MAX_BODY} bytes, got {len(data)}")
+        record = record_of(kind, body, owner, self._whole)
         self._mend()
-        record = _RECORD.pack(len(data), zlib.crc32(data))
-        record += _CRC.pack(_place(record, self._whole)) + data
         try:
             _write(self._file, record)
         except OSError as error:
@@ -155,7 +184,7 @@ class Journal:
         path = self.path(number)
         try:
             with path.open("rb") as file:
-                yield from _calls(file, path, number)
+                yield from calls_in(file, path, number)
         except OSError as error:
             raise StateError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -164,73 +193,6 @@ class Journal:
         for old in self.numbers():
             if old < number:
                 self.path(old).unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """End writing."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
-def _calls(file: IO[bytes], path: Path, number: int) -> Iterator[Call]:
-    if not _begins(file, path, number):
-        return
-    at = _FIRST
-    while header := file.read(_WHOLE):
-        if len(header) < _WHOLE or (not any(header) and _only_zeros(file)):
-            return
-        length, checksum = _RECORD.unpack_from(header)
-        if _CRC.unpack_from(header, _RECORD.size)[0] != _place(header[: _RECORD.size], at) or not 9 <= length <= MAX_BODY:
-            raise _damaged(path, at)
-        body = file.read(length)
-        if len(body) < length:
-            return
-        if zlib.crc32(body) != checksum:
-            if not any(body) and _only_zeros(file):
-                return
-            raise _damaged(path, at)
-        kind, owner = _BODY.unpack_from(body)
-        yield Call(kind, owner, body[_BODY.size :])
-        at += _WHOLE + length
-
-
-def _begins(file: IO[bytes], path: Path, number: int) -> bool:
-    """Whether the file's head is whole and right; one that was cut short at its birth holds no call."""
-    head = file.read(_FIRST)
-    cut = len(head) < _FIRST and _HEAD.pack(_MAGIC, number).startswith(head[: _HEAD.size])
-    if cut or (not any(head) and _only_zeros(file)):
-        return False
-    if head.startswith(_ANY_MAGIC) and not head.startswith(_MAGIC):
-        version = head[len(_ANY_MAGIC) : head.find(b"\n")].decode(errors="replace")
-        raise StateError(
-            f"{path} is of version {version}, this release reads version 2; serve it with the release that wrote it, "
-            "or give --out another folder"
-        )
-    if (
-        not head.startswith(_MAGIC)
-        or len(head) < _FIRST
-        or _CRC.unpack_from(head, _HEAD.size)[0] != zlib.crc32(head[: _HEAD.size])
-    ):
-        raise StateError(f"{path} is no journal, or its head is damaged")
-    if (told := _HEAD.unpack_from(head)[1]) != number:
-        raise StateError(f"{path} is the journal that begins with call {told}: the file was renamed")
-    return True
-
-
-def _place(header: bytes, at: int) -> int:
-    """The check of a record's header: of its numbers, and of where it stands."""
-    return zlib.crc32(_PLACE.pack(*_RECORD.unpack(header), at))
-
-
-def _only_zeros(file: IO[bytes]) -> bool:
-    while chunk := file.read(1 << 20):
-        if any(chunk):
-            return False
-    return True
-
-
-def _damaged(path: Path, at: int) -> StateError:
-    return StateError(f"{path} is damaged at byte {at}: restore the file; to give up the calls from there on, cut it there")
 
 
 def _write(file: int, data: bytes) -> None:

@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 
     Records = npt.NDArray[Any]
 
-__all__ = ["FIXED", "Page"]
+__all__ = ["FIXED", "Page", "names_of"]
 
 FIXED = ("ticket", "row", "entry")
 """The arrays of a page that never change once written."""
 _ENTRY = np.dtype([("p", "<f8"), ("z", "<f8"), ("awake", "<f8")])
 """An awake expert's weight, prediction and confidence."""
+
+
+def names_of(serial: int) -> tuple[str, ...]:
+    """The names of a page's arrays in a checkpoint, in the order of `FIXED`."""
+    return tuple(f"page.{serial}.{name}" for name in FIXED)
 
 
 def row_type(features: int, experts: int) -> np.dtype[Any]:
@@ -47,14 +52,16 @@ class _Growing:
     def __init__(self, array: Records) -> None:
         self._array, self.used = array, len(array)
 
-    def append(self, more: Records) -> None:
-        need = self.used + len(more)
+    def extend(self, count: int) -> Records:
+        """Room for more at the end, all zeros, to be written by the caller."""
+        need = self.used + count
         if need > len(self._array):
-            bigger = np.empty(max(need, 2 * len(self._array)), self._array.dtype)
+            bigger = np.zeros(max(need, 2 * len(self._array)), self._array.dtype)
             bigger[: self.used] = self._array[: self.used]
             self._array = bigger
-        self._array[self.used : need] = more
+        more = self._array[self.used : need]
         self.used = need
+        return more
 
     @property
     def view(self) -> Records:
@@ -78,6 +85,7 @@ class Page:
         self._ticket, self._row, self._entry = _Growing(ticket_N), _Growing(row_N), _Growing(entry_K)
         self._done = _Growing(np.zeros(len(ticket_N), bool) if done_N is None else done_N)
         self._fixed: dict[str, Records] = {}
+        self._captured = -1  # rows when they were made
         self.open = int(np.count_nonzero(~self._done.view))
 
     def __len__(self) -> int:
@@ -95,19 +103,19 @@ class Page:
     def append(self, first: int, x_ND: Array, block: Block, owner: int) -> None:
         """Add a batch, whose tickets begin with `first`."""
         awake_NE = block.awake_NE > 0
-        row_N = np.zeros(len(x_ND), self._type)
+        count, before = len(x_ND), self._entry.used
+        row_N = self._row.extend(count)
         row_N["x"], row_N["owner"], row_N["value"] = x_ND, owner, block.value_N
-        row_N["stop"] = self._entry.used + np.cumsum(np.count_nonzero(awake_NE, axis=1))
+        row_N["stop"] = before + np.add.reduce(awake_NE, axis=1, dtype=np.int64).cumsum()
         row_N["awake"] = np.packbits(awake_NE, axis=1, bitorder="little")
         row_N["fell_back"] = block.fell_back_N
-        entry_K = np.empty(int(row_N["stop"][-1]) - self._entry.used, _ENTRY)
+        place_K = awake_NE.ravel().nonzero()[0]
+        entry_K = self._entry.extend(len(place_K))
         for name, value_NE in (("p", block.p_NE), ("z", block.z_NE), ("awake", block.awake_NE)):
-            entry_K[name] = value_NE[awake_NE]
-        self._ticket.append(np.arange(first, first + len(x_ND), dtype="<u8"))
-        self._row.append(row_N)
-        self._entry.append(entry_K)
-        self._done.append(np.zeros(len(x_ND), bool))
-        self.open += len(x_ND)
+            entry_K[name] = value_NE.take(place_K)
+        self._ticket.extend(count)[:] = np.arange(first, first + count)
+        self._done.extend(count)
+        self.open += count
 
     def find(self, ticket: int) -> int | None:
         """The row of a ticket that waits."""
@@ -166,10 +174,11 @@ class Page:
     # -- saving ----------------------------------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The page's arrays by name, as views; records as bytes."""
-        if len(self._fixed.get("ticket", ())) != len(self):
+        """The page's arrays by their names among all pages', as views; records as bytes."""
+        if self._captured != len(self):
             fixed = (self._ticket.view, _as_bytes(self._row.view), _as_bytes(self._entry.view))
-            self._fixed = dict(zip(FIXED, fixed, strict=True))
+            self._fixed = dict(zip(names_of(self.serial), fixed, strict=True))
+            self._captured = len(self)
         return self._fixed
 
     @property

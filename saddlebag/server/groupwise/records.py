@@ -1,8 +1,9 @@
 """What a service keeps in its folder: a journal of every call, and checkpoints that are written beside the calls.
 
 A checkpoint begins with a cut: the journal of the calls after it is begun, and the state is captured, which copies little.
-A thread writes what was captured; until it is on disk, the checkpoint before and the journals since lead to the same state.
-A checkpoint that fails is tried again after `RETRY_S`, and harms nobody: the calls are in the journals.
+A thread writes what was captured, a small piece at a time with a pause after each, so that calls go on as without it; until
+it is on disk, the checkpoint before and the journals since lead to the same state. A checkpoint that fails is tried again
+after `RETRY_S`, and harms nobody: the calls are in the journals.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import StateError
+from saddlebag.proto.pieces import at_once
 from saddlebag.server.groupwise.journal import Journal
 from saddlebag.server.groupwise.store import ServiceStore
 
@@ -22,11 +24,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from saddlebag.proto.pieces import Pause
+    from saddlebag.server.groupwise.calls import Call
     from saddlebag.server.groupwise.core import GroupwiseCore
-    from saddlebag.server.groupwise.journal import Call
 
-__all__ = ["RETRY_S", "Records"]
+__all__ = ["PAUSE_S", "RETRY_S", "Records"]
 
+PAUSE_S = 0.001
+"""What the writer's thread leaves to the calls after each piece of 256 KiB."""
 RETRY_S = 10.0
 """After a checkpoint that failed, the next is tried no sooner."""
 
@@ -76,6 +81,7 @@ class Records:
         if saved:
             self._core.restore(*self.store.load(saved[-1]))
             calls = saved[-1]
+        self.journal.adopt()
         for number in self.journal.numbers():
             if number < calls:
                 continue
@@ -113,8 +119,9 @@ class Records:
         if self._writer is not None:
             self._writer.join()
         self.journal.begin(calls)
+        self.journal.settle()
         self._begun = calls
-        self._save(calls, *self._core.capture())
+        self._save(calls, *self._core.capture(), at_once)
 
     def _cut(self, calls: int) -> None:
         try:
@@ -129,14 +136,16 @@ class Records:
 
     def _write(self, calls: int, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
         try:
-            self._save(calls, arrays, facts)
+            _pause()  # whoever starts a thread waits for it to run: the calls go first
+            self.journal.settle()
+            self._save(calls, arrays, facts, _pause)
         except StateError as error:
             self._fail(error)
         except Exception as error:  # the next call ends the service
             self._defect = error
 
-    def _save(self, calls: int, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        self.store.save(calls, arrays, facts)
+    def _save(self, calls: int, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], pause: Pause) -> None:
+        self.store.save(calls, arrays, facts, pause)
         self.journal.forget_before(self.store.numbers()[0])
         self.failure = ""
 
@@ -144,3 +153,7 @@ class Records:
         self._retry_at = self._clock() + RETRY_S
         self.failure = str(error)
         self._note(f"{error}; tried again in {RETRY_S:g} s, the journal keeps every answered call")
+
+
+def _pause() -> None:
+    time.sleep(PAUSE_S)

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from saddlebag.errors import RemoteProtocolError, StateError
 from saddlebag.proto.groupwise import PROTOCOL, numbers, split_labels, split_rows
 from saddlebag.proto.v1 import groupwise_pb2 as pb
-from saddlebag.server.groupwise.journal import FEEDBACK, PARTIAL, PREDICT
+from saddlebag.server.groupwise.calls import FEEDBACK, PARTIAL, PREDICT
 from saddlebag.server.groupwise.records import Records
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.proto.groupwise import Doubles, Members
+    from saddlebag.server.groupwise.calls import Call
     from saddlebag.server.groupwise.core import GroupwiseCore
-    from saddlebag.server.groupwise.journal import Call
 
 __all__ = ["GroupwiseService"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.errors import RemoteProtocolError
-from saddlebag.server.groupwise.pages import FIXED, Page
+from saddlebag.server.groupwise.pages import FIXED, Page, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -128,27 +128,24 @@ class Tickets:
     def capture(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Arrays and facts for a checkpoint. Nothing that happens later changes the arrays.
 
-        The arrays that `facts["sealed"]` names are final: a later checkpoint that names them means the same bytes.
+        The arrays of the pages that `facts["sealed"]` names are final: a later checkpoint that names them means the same bytes.
         """
         arrays: dict[str, npt.NDArray[Any]] = {}
         for page in self._pages:
-            arrays |= {f"page.{page.serial}.{name}": array for name, array in page.arrays().items()}
+            arrays.update(page.arrays())
         arrays["ticket.done"] = np.packbits(np.concatenate([page.done_N for page in self._pages] or [np.empty(0, bool)]))
         facts: dict[str, Any] = {name: getattr(self, name) for name in ("limit", "next", "pending", "forgotten")}
         facts |= {"horizon": self._horizon, "serial": self._serial}
         facts["pages"] = [[page.serial, page.features, page.experts] for page in self._pages]
-        facts["sealed"] = {
-            str(page.serial): [f"page.{page.serial}.{name}" for name in FIXED]
-            for place, page in enumerate(self._pages)
-            if place < len(self._pages) - 1 or _full(page)
-        }
+        whole = len(self._pages) if self._pages and _full(self._pages[-1]) else len(self._pages) - 1
+        facts["sealed"] = [page.serial for page in self._pages[: max(whole, 0)]]
         return arrays, facts
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """Take back what `capture` gave; KeyError, TypeError or ValueError when it is something else."""
         pages, done_N = [], np.unpackbits(np.asarray(arrays["ticket.done"], np.uint8)).astype(bool)
         for serial, features, experts in facts["pages"]:
-            found = {name: arrays[f"page.{serial}.{name}"] for name in FIXED}
+            found = dict(zip(FIXED, (arrays[name] for name in names_of(int(serial))), strict=True))
             rows = len(found["ticket"])
             pages.append(Page.of(int(serial), int(features), int(experts), found, done_N[:rows]))
             done_N = done_N[rows:]

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from saddlebag.errors import StateError
-from saddlebag.server.groupwise.journal import Call, Journal
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from saddlebag.server.groupwise.calls import Call
+from saddlebag.server.groupwise.journal import Journal
 
 CALLS = [Call(1, 0, b"first"), Call(2, 2**64 - 1, b""), Call(3, 7, bytes(range(40))), Call(1, 7, b"last")]
 HEAD = 32
@@ -149,3 +148,71 @@ def test_a_journal_that_cannot_begin_leaves_the_one_before_open(tmp_path: Path, 
     journal.append(1, b"more")
     assert journal.numbers() == [12]
     assert list(journal.read(12)) == [*CALLS, Call(1, 0, b"more")]
+
+
+def test_a_journal_made_ahead_is_begun_by_a_write_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = written(tmp_path)
+    journal.settle()
+    with monkeypatch.context() as slow:
+        for name in ("open", "close", "unlink", "rename", "replace", "fsync"):  # what may wait for the disk
+            slow.setattr(os, name, None)
+        journal.begin(16)
+        journal.append(1, b"more")
+    journal.settle()
+    assert journal.numbers() == [12, 16]
+    assert list(journal.read(16)) == [Call(1, 0, b"more")]
+    assert (tmp_path / "journal-next.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_journal_that_cannot_get_its_name_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = written(tmp_path)
+    journal.settle()
+
+    def fail(*rest: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    journal.begin(16)
+    journal.append(1, b"sixteen")
+    for number in (17, 18):  # each makes its own file
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "replace", fail)
+            with pytest.raises(StateError, match=r"cannot write .*journal-000000000016\.log: Input/output error"):
+                journal.settle()
+        journal.begin(number)
+        journal.append(1, b"later")
+    journal.settle()
+    assert journal.numbers() == [12, 16, 17, 18]
+    assert list(journal.read(16)) == [Call(1, 0, b"sixteen")]
+
+
+def test_a_full_disk_leaves_the_journal_before_open_and_none_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, journal = Disk(monkeypatch), written(tmp_path)
+    journal.settle()
+    disk.room = 3
+    with pytest.raises(StateError, match=r"cannot write .*journal-next\.log: only 3 of 32 bytes"):
+        journal.begin(16)
+    disk.room = None
+    journal.append(1, b"more")
+    assert list(journal.read(12)) == [*CALLS, Call(1, 0, b"more")]
+    journal.begin(17)
+    journal.settle()
+    assert journal.numbers() == [12, 17]
+
+
+def test_a_damaged_journal_without_its_name_is_refused(tmp_path: Path) -> None:
+    journal = written(tmp_path)
+    journal.path(12).rename(tmp_path / "journal-next.log")
+    whole = (tmp_path / "journal-next.log").read_bytes()
+    for at in range(HEAD):
+        damaged = bytearray(whole)
+        damaged[at] ^= 4
+        (tmp_path / "journal-next.log").write_bytes(damaged)
+        with pytest.raises(StateError, match=r"journal-next.log is no journal|journal-next.log is of version"):
+            Journal(tmp_path).adopt()
+    (tmp_path / "journal-next.log").write_bytes(whole)
+    journal.path(12).write_bytes(whole)
+    with pytest.raises(StateError, match="both begin with call 12: restore the folder"):
+        Journal(tmp_path).adopt()
+    journal.path(12).unlink()
+    Journal(tmp_path).adopt()
+    assert list(journal.read(12)) == CALLS

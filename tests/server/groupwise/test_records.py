@@ -11,6 +11,7 @@ from saddlebag.errors import StateError
 from saddlebag.proto.groupwise import join_labels, join_rows
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 from saddlebag.server.groupwise import tickets as tickets_module
+from saddlebag.server.groupwise.journal import Journal
 from saddlebag.server.groupwise.records import RETRY_S, Records
 from saddlebag.server.groupwise.service import GroupwiseService
 from saddlebag.server.groupwise.store import ServiceStore
@@ -97,16 +98,17 @@ def test_renamed_missing_and_old_files_are_named(make_core: Any, rows: Any, tmp_
 
 
 def test_calls_are_answered_while_a_checkpoint_is_written(make_core: Any, rows: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    core, gate, save = make_core(), threading.Event(), ServiceStore.save
+    core, gate, entered, save = make_core(), threading.Event(), threading.Event(), ServiceStore.save
     records = Records(core, tmp_path, every=4)
     records.checkpoint(0)
-    monkeypatch.setattr(ServiceStore, "save", lambda *rest: (gate.wait(20), save(*rest)))
+    monkeypatch.setattr(ServiceStore, "save", lambda *rest: (entered.set(), gate.wait(60), save(*rest)))
     captured: list[Any] = []
     for calls in range(10):
         if calls == 4:
             captured.append(bits(core))
         records.append(1, b"call", 0, calls)
         fill(core, rows, 1)
+    assert entered.wait(60)
     assert records.writing
     assert records.store.numbers() == [0]
     assert [len(list(records.journal.read(number))) for number in records.journal.numbers()] == [4, 6]
@@ -116,6 +118,34 @@ def test_calls_are_answered_while_a_checkpoint_is_written(make_core: Any, rows: 
     again = make_core()
     again.restore(*records.store.load(4))
     assert bits(again) == captured[0]
+
+
+def test_killed_before_the_journal_has_its_name_no_call_is_lost(make_core: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """The cut writes a head alone; the writer's thread gives the name. What is on disk in between leads to the same calls."""
+    folder, gate = tmp_path / "a", threading.Event()
+    records = Records(make_core(), folder, every=3)
+    records.checkpoint(0)
+    settle = Journal.settle
+    monkeypatch.setattr(Journal, "settle", lambda journal: (gate.wait(60), settle(journal)))
+    for calls in range(5):
+        records.append(1, b"call %d" % calls, 0, calls)
+    assert {path.name for path in folder.glob("journal-*")} == {"journal-000000000000.log", "journal-next.log"}
+    for name, expected in (("whole", 5), ("torn", 4), ("headless", 3), ("empty", 3)):
+        copy = tmp_path / name
+        shutil.copytree(folder, copy)
+        whole = (copy / "journal-next.log").read_bytes()
+        cut = {"whole": len(whole), "torn": len(whole) - 1, "headless": 31, "empty": 0}[name]
+        (copy / "journal-next.log").write_bytes(whole[:cut])
+        for _ in range(2):  # to read what is there changes nothing
+            found: list[Any] = []
+            assert Records(make_core(), copy).recover(found.append) == expected
+            assert [call.request for call in found] == [b"call %d" % calls for calls in range(expected)]
+            assert not (copy / "journal-next.log").exists()
+    gate.set()
+    records._writer.join()  # type: ignore[union-attr]
+    found = []
+    assert Records(make_core(), folder).recover(found.append) == 5
+    assert [call.request for call in found] == [b"call 3", b"call 4"]
 
 
 def test_a_checkpoint_that_fails_is_tried_again_at_a_stated_pace(make_core: Any, tmp_path: Path, monkeypatch: Any) -> None:

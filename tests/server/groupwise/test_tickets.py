@@ -9,6 +9,7 @@ import pytest
 from saddlebag.algorithms.groupwise import Block
 from saddlebag.errors import RemoteProtocolError
 from saddlebag.server.groupwise import tickets as module
+from saddlebag.server.groupwise.pages import names_of
 from saddlebag.server.groupwise.tickets import APPLIED, REPEATED, UNKNOWN, Tickets
 
 FEATURES, EXPERTS = 2, 9
@@ -82,7 +83,7 @@ def test_nothing_that_happens_later_changes_what_was_captured(monkeypatch: Any) 
     assert {name: array.tobytes() for name, array in arrays.items()} == before
     final, told = tickets.capture()
     for page in set(facts["sealed"]) & set(told["sealed"]):  # a page that both name is the same page
-        assert all(np.array_equal(final[name], arrays[name]) for name in told["sealed"][page])
+        assert all(np.array_equal(final[name], arrays[name]) for name in names_of(page))
 
 
 def test_a_checkpoint_of_many_small_batches_has_few_arrays() -> None:
