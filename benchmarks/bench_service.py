@@ -59,7 +59,12 @@ def rows_of(args: argparse.Namespace, rank: int) -> tuple[Any, Any]:
 
 def core_of(args: argparse.Namespace, max_pending: int = 100_000) -> GroupwiseCore:
     algorithm = Groupwise(
-        learner=Ridge(dimension=args.features), mixer=AdaNormalHedge(), loss=SquaredLoss(), interval=(0.0, 1.0), always_on=0
+        learner=Ridge(dimension=args.features),
+        mixer=AdaNormalHedge(),
+        loss=SquaredLoss(),
+        interval=(0.0, 1.0),
+        always_on=0,
+        compiled=args.compiled,
     )
     names = (tuple(f"{kind}{n}" for n in range(count)) for kind, count in (("x", args.features), ("g", args.groups)))
     features, groups = names
@@ -159,6 +164,7 @@ def measure(args: argparse.Namespace, contender: str) -> Row:
         options = ["--contender", contender, "--folder", folder]
         for name in ("clients", "batch", "groups", "features", "awake", "seconds"):
             options += [f"--{name}", str(getattr(args, name))]
+        options += [] if args.compiled else ["--plain"]
         command = [sys.executable, __file__, *options]
 
         def client(rank: int, port: int) -> list[str]:
@@ -192,6 +198,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--awake", type=int, default=4, help="groups of a row, in the mean")
     parser.add_argument("--features", type=int, default=25)
+    parser.add_argument("--plain", dest="compiled", action="store_false", help="without the compiled loops of the extra fast")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one contender in one repetition")
     parser.add_argument("--repetitions", type=int, default=3)
     add_output_options(parser)

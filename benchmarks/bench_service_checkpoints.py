@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=12)
     parser.add_argument("--awake", type=int, default=4, help="groups of a row, in the mean")
     parser.add_argument("--features", type=int, default=25)
+    parser.set_defaults(compiled=True)  # as `core_of` wants to know
     parser.add_argument("--seconds", type=float, default=20.0, help="of one contender in one repetition")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--disk", default=None, help="folder for the service's files; else a temporary one")

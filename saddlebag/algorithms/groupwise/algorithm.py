@@ -15,16 +15,21 @@ Losses come from the predictions as they were made; `learn` never predicts again
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import guard, weights
+from saddlebag.algorithms.groupwise import guard, loader, weights
 from saddlebag.algorithms.groupwise import ledger as accounts
-from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
-from saddlebag.algorithms.groupwise.losses import Loss, interval_width
+from saddlebag.algorithms.groupwise.learners.ridge import Ridge
+from saddlebag.algorithms.groupwise.ledger import Alarm, Outcome
+from saddlebag.algorithms.groupwise.losses import Loss, SquaredLoss, interval_width
+from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge
 from saddlebag.algorithms.groupwise.mixers.mixing import distribution
 from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
+from saddlebag.algorithms.groupwise.single import Single
+from saddlebag.algorithms.groupwise.state import GroupwiseState, Prediction
 from saddlebag.compression import Draws, Purpose
 from saddlebag.errors import ConfigError, NotFiniteError
 
@@ -34,34 +39,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Array, Index, Sums
 
 __all__ = ["Groupwise", "GroupwiseState", "Prediction"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a round's prediction was made of: all that its feedback needs, besides (x, y).
-
-    Attributes:
-        value: the prediction, a scalar or an array.
-        p_E: the weights; all 0 when nobody was awake.
-        z_E: each expert's own prediction, clipped; 0 for sleepers. Shape (E, ...).
-        awake_E: confidences I in [0, 1].
-        fell_back: all the awake had weight 0, and the prior was taken.
-    """
-
-    value: Any
-    p_E: Array
-    z_E: Array
-    awake_E: Array
-    fell_back: bool
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class GroupwiseState:
-    """What outlives a round: the learners' state, the mixer's, and the accounts."""
-
-    learner: Any
-    mixer: Any
-    ledger: Ledger
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +57,8 @@ class Groupwise:
         always_on: the group that is awake in every round, if there is one.
         shadows: for every other group, add the always-on learner, awake on that group only. Then our loss on the group is
             also within the mixer's bound of the *global* learner's loss there.
+        compiled: single rounds (learning only with `owned`) go through compiled loops where numba is installed (the extra
+            `fast`) and there are some (`single.py`): equal up to rounding, and the same algorithm, so no part of what it means.
 
     Example:
         >>> import numpy as np
@@ -106,6 +85,7 @@ class Groupwise:
     default: float = 0.0
     always_on: int | None = None
     shadows: bool = False
+    compiled: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.output not in ("mixture", "sample") or self.charge not in ("played", "expected"):
@@ -139,6 +119,20 @@ class Groupwise:
         """Where labels lie; None for anywhere."""
         return self.labels or self.interval
 
+    @functools.cached_property
+    def single(self) -> Single | None:
+        """The compiled loops of single rounds; None where there are none, or none are wanted."""
+        if not (self.compiled and self.has_loops):
+            return None
+        return Single(self.learner, self.mixer, self.interval, self.default, charge_played=self.charge == "played")
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether there are compiled loops for this algorithm, and numba for them."""
+        plain = self.output == "mixture" and not self.shadows and self.loss == SquaredLoss()
+        ridge = isinstance(self.learner, Ridge) and not self.learner.forward
+        return plain and ridge and isinstance(self.mixer, AdaNormalHedge) and loader.compiled() is not None
+
     def num_experts(self, num_groups: int) -> int:
         """E: the groups, then the shadows of all but the always-on group."""
         return 2 * num_groups - 1 if self.shadows else num_groups
@@ -155,7 +149,10 @@ class Groupwise:
         Raises:
             NotFiniteError: a learner's prediction is not finite.
         """
-        group_K = np.flatnonzero(awake_G)
+        if self.single is not None and (found := self.single.predict(state, x, awake_G)) is not None:
+            return Prediction(*found)
+        awake_G = np.asarray(awake_G)
+        group_K = awake_G.nonzero()[0]
         with np.errstate(over="ignore", invalid="ignore"):
             z_K = weights.predict(self.learner, state.learner, x, group_K, awake_G[group_K], draws)
         guard.check_predictions(self.learner, z_K)
@@ -177,7 +174,7 @@ class Groupwise:
 
     def play(self, p_E: Array, z_E: Array, draws: Draws) -> Any:
         """What is given out, from the experts' weights and predictions."""
-        if not p_E.any():
+        if not np.logical_or.reduce(p_E):
             return np.full(z_E.shape[1:], self.default)[()]
         if self.output == "mixture":
             return p_E @ z_E
@@ -201,7 +198,7 @@ class Groupwise:
                 played=played,
                 expected=expected,
                 rounds=1,
-                largest=float(np.abs(excess_E).max()),
+                largest=float(np.maximum.reduce(np.abs(excess_E))),
                 fell_back=int(prediction.fell_back),
                 orphans=int(not awake_E.any()),
             )
@@ -219,14 +216,16 @@ class Groupwise:
         Raises:
             NotFiniteError: the state would not be finite. Nothing is learned then, also where the memory is given up.
         """
+        if owned and self.single is not None and (found := self.single.learn(state, x, y, prediction)) is not None:
+            return GroupwiseState(state.learner, *found)
         settled = self.settle(state, [self.outcome(prediction, y)])
-        group_K: Index = np.flatnonzero(prediction.awake_E[: self.num_groups(state)])
+        group_K: Index = prediction.awake_E[: self.num_groups(state)].nonzero()[0]
         weight_K, learner = prediction.awake_E[group_K], state.learner
         if owned:
             guard.advance(self.learner, learner, x, y, group_K, weight_K)
         else:
             learner = guard.updated(self.learner, learner, x, y, group_K, weight_K)
-        return dataclasses.replace(settled, learner=learner)
+        return GroupwiseState(learner, settled.mixer, settled.ledger)
 
     def learn_block(self, state: GroupwiseState, x_N: Any, y_N: Any, predictions: Sequence[Prediction]) -> GroupwiseState:
         """The state after the labels of a frozen block: all its predictions were made from this same state."""

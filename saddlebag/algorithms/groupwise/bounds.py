@@ -14,6 +14,7 @@ Shapes: N = rows, D = features.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -57,17 +58,20 @@ class FeatureBounds:
     def wrong(self, x_ND: Array) -> tuple[int, int, float] | None:
         """Row, feature and limit of the first entry that is refused; None if there is none."""
         size_ND = np.abs(x_ND)
-        limit_D = np.broadcast_to(self.limit, x_ND.shape[1:])
-        refused_ND = ~(size_ND <= limit_D) if self.outside == "refuse" else ~np.isfinite(size_ND)
-        if not refused_ND.any():
+        fine_ND = size_ND <= self._limit_D if self.outside == "refuse" else np.isfinite(size_ND)
+        if np.logical_and.reduce(fine_ND, axis=None):
             return None
-        row, column = np.argwhere(refused_ND)[0].tolist()
-        return row, column, float(limit_D[column])
+        row, column = np.argwhere(~fine_ND)[0].tolist()
+        return row, column, float(np.broadcast_to(self._limit_D, x_ND.shape[1:])[column])
+
+    @functools.cached_property
+    def _limit_D(self) -> Array:
+        """The limits, as rows are compared with them."""
+        return np.array(self.limit)
 
     def taken(self, x_ND: Array) -> Array:
         """The rows as a learner sees them; `wrong` has found nothing in them."""
-        limit_D = np.asarray(self.limit)
-        return np.clip(x_ND, -limit_D, limit_D) if self.outside == "clip" else x_ND
+        return np.clip(x_ND, -self._limit_D, self._limit_D) if self.outside == "clip" else x_ND
 
 
 def table_bounds(x_ND: Array, declared: float, outside: Outside) -> FeatureBounds:

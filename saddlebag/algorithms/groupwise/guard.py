@@ -42,7 +42,10 @@ class Careful(Protocol):
     """A learner that knows, cheaply, which rounds cannot lead out of the usual range."""
 
     def is_usual(self, x: Any, y: Any) -> bool:
-        """Whether learning (x, y) keeps every number of any state below `LARGEST`; False when it does not know."""
+        """Whether learning (x, y) keeps every number of any state below `LARGEST`; False when it does not know.
+
+        It meets any numbers, and warns of none: `np.vdot` takes what is too large for a square to infinity without a word.
+        """
 
 
 def advance(learner: AnyLearner, state: Any, x: Any, y: Any, group_K: Index, weight_K: Array) -> None:
@@ -85,10 +88,7 @@ def updated(learner: AnyLearner, state: S, x: Any, y: Any, group_K: Index, weigh
 
 
 def _is_usual(learner: AnyLearner, x: Any, y: Any) -> bool:
-    if not _is_careful(type(learner)):
-        return False
-    with np.errstate(over="ignore", invalid="ignore"):
-        return cast("Careful", learner).is_usual(x, y)
+    return _is_careful(type(learner)) and cast("Careful", learner).is_usual(x, y)
 
 
 @functools.cache
@@ -113,11 +113,17 @@ def checked(state: S, before: Any = None) -> S:
     Raises:
         NotFiniteError: one holds NaN, an infinity, or a number above `LARGEST`.
     """
-    for field in dataclasses.fields(state):  # type: ignore[arg-type]
-        value = getattr(state, field.name)
-        if isinstance(value, np.ndarray) and value is not getattr(before, field.name, None) and not _in_range(value):
-            raise NotFiniteError(f"{type(state).__name__}.{field.name} would not be finite, so nothing was learned; {_CURE}")
+    for name in _names(cast("type", type(state))):
+        value = getattr(state, name)
+        if isinstance(value, np.ndarray) and value is not getattr(before, name, None) and not _in_range(value):
+            raise NotFiniteError(f"{type(state).__name__}.{name} would not be finite, so nothing was learned; {_CURE}")
     return state
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a class of states; kept, for every round asks."""
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def check_outcome(outcome: Outcome) -> None:
@@ -147,16 +153,16 @@ def check_predictions(learner: AnyLearner, z: Array) -> None:
     Raises:
         NotFiniteError: one is NaN or an infinity.
     """
-    if not np.isfinite(z).all():
+    if not np.logical_and.reduce(np.isfinite(z), axis=None):
         raise NotFiniteError(f"a prediction of {type(learner).__name__} is not finite; {_CURE}")
 
 
 def _in_range(value: npt.NDArray[Any]) -> bool:
     if value.dtype.kind != "f" or not value.size:
         return True
+    if value.ndim == 1 and np.vdot(value, value) <= LARGEST:  # the usual case, in one pass and without a warning
+        return True
     with np.errstate(over="ignore", invalid="ignore"):
-        if value.ndim == 1 and value @ value <= LARGEST:  # the usual case, in one pass
-            return True
         return bool(np.abs(value).max() <= LARGEST)
 
 

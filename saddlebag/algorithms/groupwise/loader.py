@@ -10,9 +10,9 @@ __all__ = ["compiled"]
 
 
 @functools.cache
-def compiled() -> Any:
-    """The module `compiled`, or None without numba."""
+def compiled(module: str = "compiled") -> Any:
+    """A module of compiled loops, `compiled` or `compiled_single`; None without numba."""
     try:
-        return importlib.import_module("saddlebag.algorithms.groupwise.compiled")
+        return importlib.import_module(f"saddlebag.algorithms.groupwise.{module}")
     except ImportError:
         return None

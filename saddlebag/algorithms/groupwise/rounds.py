@@ -16,7 +16,6 @@ from saddlebag.algorithms.groupwise import ledger as accounts
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
 from saddlebag.algorithms.groupwise.base import copied
 from saddlebag.algorithms.groupwise.learners.ridge import Ridge
-from saddlebag.algorithms.groupwise.losses import SquaredLoss
 from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
@@ -30,10 +29,7 @@ __all__ = ["is_fast", "run_rounds"]
 
 def is_fast(algorithm: Groupwise) -> bool:
     """Whether `run_rounds` has one compiled loop for this algorithm."""
-    plain = algorithm.output == "mixture" and not algorithm.shadows and algorithm.loss == SquaredLoss()
-    learner = algorithm.learner
-    ridge = isinstance(learner, Ridge) and not learner.forward
-    return plain and ridge and isinstance(algorithm.mixer, AdaNormalHedge) and loader.compiled() is not None
+    return algorithm.has_loops
 
 
 def run_rounds(

@@ -52,7 +52,7 @@ def are_whole(weight: Any) -> bool:
         ConfigError: one is NaN, negative or more than 1.
     """
     weight = np.asarray(weight)
-    if weight.dtype == np.bool_ or (weight == 1.0).all():
+    if weight.dtype == np.bool_ or np.logical_and.reduce(weight == 1.0, axis=None):  # `all` would ask Python first
         return True
     whole = (weight == 0.0) | (weight == 1.0)
     if whole.all():

@@ -90,6 +90,7 @@ def make_core(
         if algorithm.shadows:
             raise ConfigError("mixing.shadows: shadows need the always-on learner beside them; serve without shards")
         algorithm = dataclasses.replace(algorithm, always_on=None)
+    algorithm = dataclasses.replace(algorithm, compiled=True)  # where there are loops for it
     largest = 8 * max(len(features), 2 * len(groups))  # bytes of a row, in a request or in a reply with weights
     settings = ServiceSettings(
         features=features,

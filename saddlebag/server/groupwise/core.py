@@ -115,6 +115,7 @@ class GroupwiseCore:
         if settings.shards > 1 and isinstance(algorithm.mixer, Specialists):
             raise ConfigError("shards cannot hold specialists, whose weights need every expert's loss; take ada_normal_hedge")
         self.algorithm, self.settings = algorithm, settings
+        _ = algorithm.single  # compiled now, where it is at all, and not while a client waits
         self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
         self.tickets = Tickets(settings.max_pending)
         self.learned = self.repeated = self.unknown = self.refused = 0

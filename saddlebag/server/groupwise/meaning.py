@@ -31,7 +31,7 @@ def describe(value: Any) -> Any:
         {'kind': 'SquaredLoss'}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare}
         return {"kind": type(value).__qualname__, **fields}
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()

@@ -70,6 +70,12 @@ def predict_block(
         ConfigError: the learner's predictions are no scalars.
         NotFiniteError: one of them is not finite.
     """
+    if log_weight_E is None:
+        log_weight_E = algorithm.mixer.log_weights(state.mixer)
+    if algorithm.single is not None:
+        found = algorithm.single.predict_rows(state, x_ND, awake_NG, log_weight_E)
+        if found is not None:
+            return Block(*found)
     with np.errstate(over="ignore", invalid="ignore"):
         z_NG = _learners(algorithm, state, x_ND, awake_NG, draws)
     guard.check_predictions(algorithm.learner, z_NG)
@@ -80,8 +86,6 @@ def predict_block(
         shadow_NG = np.repeat(z_NG[:, [algorithm.always_on]], z_NG.shape[1], axis=1)
         z_NE = np.concatenate((z_NG, np.delete(shadow_NG, algorithm.always_on, axis=1)), axis=1)
         awake_NE = np.concatenate((awake_NE, np.delete(awake_NE, algorithm.always_on, axis=1)), axis=1)
-    if log_weight_E is None:
-        log_weight_E = algorithm.mixer.log_weights(state.mixer)
     chosen = shared_distribution(log_weight_E, state.mixer.prior_E, awake_NE)
     if algorithm.output == "mixture":
         value_N = np.einsum("ne,ne->n", chosen.p_E, z_NE)

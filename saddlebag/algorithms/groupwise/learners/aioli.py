@@ -95,7 +95,7 @@ class Aioli(LearnerDefaults):
         return self.predict(state, x, group_K, draws)
 
     def is_usual(self, x: Array, y: float) -> bool:
-        return bool(x @ x <= _ROOM * self.penalty) and 0.0 <= y <= 1.0 and 1.0 / _USUAL <= self.penalty <= _USUAL
+        return bool(np.vdot(x, x) <= _ROOM * self.penalty) and 0.0 <= y <= 1.0 and 1.0 / _USUAL <= self.penalty <= _USUAL
 
     def advance(self, state: AioliState, x: Array, y: float, group_K: Index) -> None:
         self.advance_weighted(state, x, y, group_K, np.ones(len(group_K)))

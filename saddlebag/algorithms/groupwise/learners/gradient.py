@@ -82,7 +82,7 @@ class Gradient(LearnerDefaults):
         return self.predict(state, x, group_K, draws)
 
     def is_usual(self, x: Array, y: float) -> bool:
-        return bool(x @ x <= _USUAL) and abs(y) <= _USUAL and self.radius <= _USUAL
+        return bool(np.vdot(x, x) <= _USUAL) and abs(y) <= _USUAL and self.radius <= _USUAL
 
     def advance(self, state: GradientState, x: Array, y: float, group_K: Index) -> None:
         self.advance_weighted(state, x, y, group_K, np.ones(len(group_K)))

@@ -99,7 +99,7 @@ class Newton(LearnerDefaults):
         return self.predict(state, x, group_K, draws)
 
     def is_usual(self, x: Array, y: float) -> bool:
-        return bool(x @ x <= _ROOM * self.penalty) and abs(y) <= _FAR * max(1.0, self.bound) and self.penalty <= _USUAL
+        return bool(np.vdot(x, x) <= _ROOM * self.penalty) and abs(y) <= _FAR * max(1.0, self.bound) and self.penalty <= _USUAL
 
     def advance(self, state: NewtonState, x: Array, y: float, group_K: Index) -> None:
         self.advance_weighted(state, x, y, group_K, np.ones(len(group_K)))

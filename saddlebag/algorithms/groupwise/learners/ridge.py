@@ -146,7 +146,7 @@ class Ridge(LearnerDefaults):
 
     def is_usual(self, x: Array, y: float) -> bool:
         """X' A^-1 x is at most |x|^2 / penalty; its rounding, 1e-16 times as large, must leave 1 + x' A^-1 x positive."""
-        return bool(x @ x <= _ROOM * self.penalty) and abs(y) <= _USUAL and 1.0 / _USUAL <= self.penalty <= _USUAL
+        return bool(np.vdot(x, x) <= _ROOM * self.penalty) and abs(y) <= _USUAL and 1.0 / _USUAL <= self.penalty <= _USUAL
 
     def advance(self, state: RidgeState, x: Array, y: float, group_K: Index) -> None:
         step = _IN_CACHE // self.dimension**2
@@ -164,7 +164,11 @@ class Ridge(LearnerDefaults):
         state.member_RG[row] = False
         state.member_RG[row, group_K] = True
         state.pending[0] = row + 1
-        if row + 1 == _PENDING:
+        self._tidy(state)
+
+    def _tidy(self, state: RidgeState) -> None:
+        """After a round: empty the buffer when it is full, and compute afresh the inverses that are due."""
+        if state.pending[0] == _PENDING:
             _flush(state)
             self._refresh(state, np.flatnonzero(state.since_G >= self.refresh))
 

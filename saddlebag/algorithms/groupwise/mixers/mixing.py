@@ -44,11 +44,13 @@ def distribution(log_weight_E: Array, prior_E: Array, awake_E: Array) -> Distrib
         awake_E: I in [0, 1]: confidence, or 1 and 0.
     """
     masked_E = np.where(awake_E > 0, log_weight_E, -np.inf)
-    top = masked_E.max(axis=-1, keepdims=True)
-    dead = np.isneginf(top)
+    top = np.maximum.reduce(masked_E, axis=-1, keepdims=True)
+    dead = top == -np.inf
+    if not np.logical_or.reduce(dead, axis=None):  # the usual case
+        weight_E = np.exp(masked_E - top) * awake_E
+        return Distribution(weight_E / np.add.reduce(weight_E, axis=-1, keepdims=True), dead[..., 0])
     weight_E = np.exp(masked_E - np.where(dead, 0.0, top)) * awake_E
-    if dead.any():
-        weight_E = np.where(dead, prior_E * awake_E, weight_E)
+    weight_E = np.where(dead, prior_E * awake_E, weight_E)
     total = weight_E.sum(axis=-1, keepdims=True)
     asleep = total == 0.0
     p_E = weight_E / np.where(asleep, 1.0, total)
@@ -97,5 +99,8 @@ def checked_prior(prior_E: Array) -> Array:
 
 def safe_log(value_E: Array) -> Array:
     """The natural logarithm, and -inf at 0 without a warning."""
-    logarithm: Array = np.log(value_E, where=value_E > 0.0, out=np.full(value_E.shape, -np.inf))
+    positive_E = value_E > 0.0
+    if np.logical_and.reduce(positive_E, axis=None):
+        return np.log(value_E)
+    logarithm: Array = np.log(value_E, where=positive_E, out=np.full(value_E.shape, -np.inf))
     return logarithm
