@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import re
 import subprocess
 import sys
 import zipfile
@@ -24,6 +26,14 @@ def test_wheel_brings_one_top_level_name(tmp_path: Path) -> None:
     recipes = {f"saddlebag/recipes/{path.name}" for path in (ROOT / "saddlebag" / "recipes").glob("*.toml")}
     assert recipes
     assert recipes <= set(names)
+    metadata = email.message_from_bytes(zipfile.ZipFile(wheel).read(next(n for n in names if n.endswith("/METADATA"))))
+    home = dict(line.split(", ") for line in metadata.get_all("Project-URL", []))["Homepage"]
+    targets = re.findall(r"\]\(([^)#]+)", str(metadata.get_payload()))
+    assert len(targets) > 20
+    for target in targets:  # a package page has no files beside it
+        kind, path = re.fullmatch(rf"{re.escape(home)}/(blob|raw)/main/(.+)", target).groups()  # type: ignore[union-attr]
+        assert (ROOT / path).exists(), target
+        assert kind == ("raw" if path.endswith(".png") else "blob")
 
 
 def test_standard_library_imports_from_the_root() -> None:
