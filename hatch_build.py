@@ -1,7 +1,7 @@
 """The README for a package page: what hatchling asks when it builds the metadata.
 
-In the repository links and pictures are relative, so that they lead to the branch one looks at. A package page has no files beside
-it: there they begin with the home in pyproject.toml's [project.urls].
+In the repository links and pictures are relative, so that they lead to the branch one looks at. A package page has no files
+beside it: there they begin with the home in pyproject.toml's [project.urls].
 """
 
 from __future__ import annotations

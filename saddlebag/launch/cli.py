@@ -36,6 +36,7 @@ from saddlebag.launch.commands.new import new
 from saddlebag.launch.commands.plot import plot
 from saddlebag.launch.commands.rehearse import rehearse
 from saddlebag.launch.commands.run import run
+from saddlebag.launch.commands.view import view
 from saddlebag.version import __version__
 
 __all__ = ["cli", "main"]
@@ -104,6 +105,7 @@ for _command in (
     schema,
     server,
     token,
+    view,
     worker,
 ):
     cli.add_command(_command)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
+import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import torch.distributed as dist
 
@@ -45,3 +48,19 @@ def on_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[dist.P
         return ends
 
     return run_all
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Callable[[Path], str]:
+    """A headless browser: gives the document of a page, as HTML, once its script has run."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("needs chromium")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+    def document(page: Path) -> str:
+        command = [found, *flags, f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", page.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+
+    return document

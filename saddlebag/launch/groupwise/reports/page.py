@@ -7,27 +7,26 @@ from recipes and data (names of groups, titles) is text and is escaped.
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.launch.groupwise.reports.drawing import Series, draw_curves, draw_dots
 from saddlebag.launch.groupwise.reports.plot import read_curves
 from saddlebag.launch.groupwise.reports.report import CURVES, read_result
+from saddlebag.launch.pages.drawing import Series, draw_curves, draw_dots
+from saddlebag.launch.pages.frame import head_cells, number_cell, page
 from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from saddlebag.algorithms.groupwise.base import Array
 
 __all__ = ["PAGE", "page_of", "write_page"]
 
 PAGE = "report.html"
-_STYLE, _SCRIPT = "page.css", "page.js"
 _MARKS = {"better": "▲ better", "worse": "▼ worse", "no clear difference": "● no clear difference"}
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def write_page(folder: Path, out: Path | None = None) -> Path:
@@ -44,24 +43,20 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
 
 def page_of(values: Mapping[str, Any], curves: Mapping[str, Mapping[str, Array]]) -> str:
     """The page of a study's values and curves."""
-    style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in (_STYLE, _SCRIPT))
-    title = escape(str(values["title"]) or "Groupwise study")
+    title = str(values["title"]) or "Groupwise study"
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in values.get("plain_words", ()))
     alarms = "".join(f"<li>{escape(alarm)}</li>" for alarm in values["alarms"])
     parts = [
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>',
-        f"<body><header><h1>{title}</h1><p class=facts>{_facts(values)}</p></header><main>",
+        f"<header><h1>{escape(title)}</h1><p class=facts>{_facts(values)}</p></header><main>",
         f'<section class="words"><h2>What came of it</h2>{said or "<p>This result has no plain words.</p>"}</section>',
         f'<section class="alarms"><h2>Alarms</h2><ul>{alarms}</ul></section>' if alarms else "<p class=calm>No alarms.</p>",
         _table(values),
         _coverage(values),
         "<section><h2>Group by group</h2>",
         *(_group(values, row, curves.get(row["group"], {})) for row in values["groups"]),
-        f"</section></main><script>{script}</script></body></html>\n",
+        "</section></main>",
     ]
-    return "\n".join(parts)
+    return page(title, "\n".join(parts))
 
 
 def _facts(values: Mapping[str, Any]) -> str:
@@ -92,17 +87,13 @@ def _table(values: Mapping[str, Any]) -> str:
             numbers += [held[name][key]["mean"] for key in ("coverage", "one_threshold_coverage", "bound", "width")]
         if level:
             numbers += [level[name][f"{kind}_error"]["mean"] for kind in ("single", "ours", "calibrated")]
-        cells = [
-            f'<td data-head="{escape(head)}" data-value="{"" if value is None else repr(float(value))}">{_number(value)}</td>'
-            for head, value in zip(heads[2:], numbers, strict=True)
-        ]
+        cells = [number_cell(head, value, _number(value)) for head, value in zip(heads[2:], numbers, strict=True)]
         kind = row["verdict"].split()[0]
         mark = escape(_MARKS.get(row["verdict"], row["verdict"]))
         first = f'<th scope="row"><a href="#{_anchor(values, name)}">{escape(name)}</a></th>'
         second = f'<td class="verdict {kind}" data-head="{heads[1]}" data-value="{mark}">{mark}</td>'
         rows.append(f"<tr>{first}{second}{''.join(cells)}</tr>")
-    names = "".join(f'<th scope="col"><button type="button">{escape(head)}</button></th>' for head in heads)
-    body = f"<thead><tr>{names}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    body = f"<thead><tr>{head_cells(heads)}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<section><h2>All groups</h2><div class="wide"><table>{body}</table></div></section>'
 
 

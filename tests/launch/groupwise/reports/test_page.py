@@ -13,8 +13,8 @@ import pytest
 
 from saddlebag.errors import DataError, StateError
 from saddlebag.launch import cli
-from saddlebag.launch.groupwise.reports.drawing import Series, draw_curves, draw_dots
 from saddlebag.launch.groupwise.reports.page import PAGE, write_page
+from saddlebag.launch.pages.drawing import Series, draw_curves, draw_dots
 
 if TYPE_CHECKING:
     from pathlib import Path

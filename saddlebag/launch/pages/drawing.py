@@ -12,7 +12,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from saddlebag.algorithms.groupwise.base import Array
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
 
 __all__ = ["Series", "draw_curves", "draw_dots"]
 

@@ -1,0 +1,1 @@
+"""Pages of HTML that are alone in their file: the house's style, script and small pictures."""

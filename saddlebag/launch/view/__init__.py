@@ -1,0 +1,1 @@
+"""`saddlebag view`: runs beside each other on one page, live while they go."""
