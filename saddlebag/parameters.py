@@ -15,7 +15,7 @@ from typing import Any
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["parameters_of"]
+__all__ = ["owners_of", "parameters_of"]
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -34,6 +34,26 @@ def parameters_of(target: Callable[..., object]) -> dict[str, inspect.Parameter]
             found |= _declared(typing.get_args(annotation)[0])
         elif parameter.kind in (*_BY_NAME, inspect.Parameter.VAR_KEYWORD):
             found[name] = parameter.replace(annotation=annotation)
+    return found
+
+
+def owners_of(target: Callable[..., object]) -> dict[str, type]:
+    """The keys behind `**` that are fields of a dataclass elsewhere, and that dataclass: there they are documented.
+
+    Example:
+        >>> from saddlebag.algorithms.optimizers.diloco import diloco
+        >>> owners_of(diloco)["warmup"].__name__
+        'Walk'
+    """
+    names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
+    found: dict[str, type] = {}
+    for parameter in inspect.signature(target).parameters.values():
+        annotation = _evaluate(parameter.annotation, names)
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and typing.get_origin(annotation) is typing.Unpack:
+            hints = typing.get_type_hints(typing.get_args(annotation)[0], include_extras=True)
+            found |= {
+                key: typing.get_args(hint)[1] for key, hint in hints.items() if typing.get_origin(hint) is typing.Annotated
+            }
     return found
 
 

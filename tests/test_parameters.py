@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 
-from saddlebag.parameters import parameters_of
+from saddlebag.parameters import owners_of, parameters_of
 
 if TYPE_CHECKING:
     from saddlebag.compression import Compressor
@@ -47,3 +47,8 @@ def test_a_dataclass_takes_its_fields() -> None:
     found = parameters_of(Plain)
     assert {name: parameter.annotation for name, parameter in found.items()} == {"weight": float, "kind": str}
     assert found["kind"].default == "a"
+
+
+def test_a_key_of_a_dataclass_is_documented_there() -> None:
+    assert owners_of(declared) == {"kind": Plain}
+    assert owners_of(open_ended) == {}

@@ -19,9 +19,6 @@ LONG_FILES = {
     "saddlebag/server/groupwise/core.py": "one core, its settings, and a line of its account",
 }
 LONG_FUNCTIONS = {  # file and function: arguments that a user may give are listed, and documented, one by one
-    "saddlebag/algorithms/networks/texts/albert_mlm.py:albert_mlm": "a recipe's table, key by key",
-    "saddlebag/algorithms/networks/texts/albert_sst2.py:albert_sst2": "a recipe's table, key by key",
-    "saddlebag/algorithms/networks/images/digits.py:digits_transformer": "a recipe's table, key by key",
     "saddlebag/client/ddp/hook.py:attach": "the options of the one public line",
     "saddlebag/launch/groupwise/modules.py:module_learner": "a recipe's table, key by key",
     "saddlebag/client/shell.py:_session": "one connection from greeting to end: its parts share what a retry must forget",

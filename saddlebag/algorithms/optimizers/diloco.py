@@ -9,9 +9,9 @@ what was computed it diverges. Compressed both ways with memories (`optimizers/l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
-from saddlebag.algorithms.optimizers.inner import Inner, InnerRule, InnerSchedule, inner_rule
+from saddlebag.algorithms.optimizers.inner import InnerRule, WalkKeys, inner_of
 from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
 from saddlebag.compression import Contractive
 from saddlebag.errors import ConfigError
@@ -53,20 +53,15 @@ def diloco(
     local_step_size: float = 0.001,
     local_rule: InnerRule = "adamw",
     local_momentum: float | None = None,
-    beta1: float = 0.9,
-    beta2: float = 0.95,
-    eps: float = 1e-8,
     weight_decay: float = 0.1,
     clip_norm: float = 1.0,
-    schedule: InnerSchedule = "constant",
-    warmup: int = 0,
-    total: int = 0,
+    **walk: Unpack[WalkKeys],
 ) -> LocalRounds:
     """Local steps inside, Nesterov outside.
 
     `up` and `down` are contractive compressors of the workers and the server; `step_size` and `momentum` are alpha and mu, as
     `outer_defaults` has them for about so many `rounds`; given numbers are obeyed.
-    `local_steps` and all after it are those of `Inner` and `inner_rule`; in a link (`LinkedProgram`) they are the program's.
+    `local_steps` and all after it are those of `Inner` and `Walk`; in a link (`LinkedProgram`) they are the program's.
 
     Raises:
         ConfigError: a parameter is out of range, or a compressor does not fit.
@@ -82,15 +77,21 @@ def diloco(
         0.0
     """
     alpha, mu = outer_defaults(problem, up, down, rounds)
-    rule = inner_rule(
-        local_rule, problem, weight_decay=weight_decay, momentum=local_momentum, beta1=beta1, beta2=beta2, eps=eps
+    inner = inner_of(
+        problem,
+        local_rule,
+        steps=local_steps,
+        step_size=local_step_size,
+        momentum=local_momentum,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        **walk,
     )
-    paced: dict[str, Any] = {"schedule": schedule, "warmup": warmup, "total": total}
     return local_rounds(
         problem,
         up=up,
         down=down,
         step_size=alpha if step_size is None else step_size,
         momentum=mu if momentum is None else momentum,
-        inner=Inner(steps=local_steps, rule=rule, step_size=local_step_size, clip_norm=clip_norm, **paced),
+        inner=inner,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.rule import Rule
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["Inner", "InnerRule", "InnerSchedule", "inner_rule"]
+__all__ = ["Inner", "InnerRule", "InnerSchedule", "Walk", "WalkKeys", "inner_of", "inner_rule"]
 
 InnerRule = Literal["sgd", "adamw", "muon"]
 InnerSchedule = Literal["constant", "linear", "cosine"]
@@ -137,3 +137,71 @@ class Inner:
             near_D = prox(state.z_D, pace)
             state = state if near_D is state.z_D else dataclasses.replace(state, z_D=near_D)
         return state.z_D, {name: getattr(state, name) for name in moments}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Walk:
+    """What methods with local steps are told alike, as keys of a recipe; what they differ in are arguments of their own.
+
+    Attributes:
+        beta1: weight of the past in adamw's moving mean of gradients, and in that of what muon leaves it.
+        beta2: weight of the past in the moving mean of squared gradients.
+        eps: added to the root of the second mean.
+        schedule: of the local step size: "constant", "linear" or "cosine".
+        warmup: local steps over which the local step size rises.
+        total: local steps at whose end it has fallen to 0; needed for "linear" and "cosine".
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    schedule: InnerSchedule = "constant"
+    warmup: int = 0
+    total: int = 0
+
+
+class WalkKeys(TypedDict, total=False):
+    """`Walk` as keys."""
+
+    beta1: Annotated[float, Walk]
+    beta2: Annotated[float, Walk]
+    eps: Annotated[float, Walk]
+    schedule: Annotated[InnerSchedule, Walk]
+    warmup: Annotated[int, Walk]
+    total: Annotated[int, Walk]
+
+
+def inner_of(
+    problem: Problem,
+    rule: InnerRule,
+    *,
+    steps: int,
+    step_size: float,
+    momentum: float | None,
+    weight_decay: float,
+    clip_norm: float,
+    **keys: Unpack[WalkKeys],
+) -> Inner:
+    """The local steps that these keys ask for.
+
+    Raises:
+        ConfigError: a parameter is out of range or of another rule, or the rule does not fit the problem.
+
+    Example:
+        >>> from saddlebag.algorithms.problems import quadratic
+        >>> problem = quadratic(None, num_workers=2)
+        >>> own = {"steps": 4, "step_size": 0.1, "momentum": None, "weight_decay": 0.0, "clip_norm": 1.0}
+        >>> inner_of(problem, "sgd", **own, schedule="linear", total=8).pace(4)
+        0.05
+    """
+    walk = Walk(**keys)
+    betas = {"beta1": walk.beta1, "beta2": walk.beta2, "eps": walk.eps}
+    return Inner(
+        steps=steps,
+        rule=inner_rule(rule, problem, weight_decay=weight_decay, momentum=momentum, **betas),
+        step_size=step_size,
+        clip_norm=clip_norm,
+        warmup=walk.warmup,
+        total=walk.total,
+        schedule=walk.schedule,
+    )

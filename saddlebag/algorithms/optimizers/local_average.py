@@ -10,9 +10,9 @@ ways with memories (`optimizers/local_rounds.py`).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
-from saddlebag.algorithms.optimizers.inner import Inner, InnerRule, InnerSchedule, inner_rule
+from saddlebag.algorithms.optimizers.inner import InnerRule, WalkKeys, inner_of
 from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
 
 if TYPE_CHECKING:
@@ -32,19 +32,14 @@ def local_average(
     local_step_size: float = 0.01,
     local_rule: InnerRule = "sgd",
     local_momentum: float | None = None,
-    beta1: float = 0.9,
-    beta2: float = 0.95,
-    eps: float = 1e-8,
     weight_decay: float = 0.0,
     clip_norm: float = math.inf,
-    schedule: InnerSchedule = "constant",
-    warmup: int = 0,
-    total: int = 0,
+    **walk: Unpack[WalkKeys],
 ) -> LocalRounds:
     """Average the points to which workers' own steps lead.
 
     `up` and `down` are contractive compressors of the workers and the server; `step_size` is alpha, 1 without.
-    `local_steps` and all after it are those of `Inner` and `inner_rule`; in a link (`LinkedProgram`) they are the program's.
+    `local_steps` and all after it are those of `Inner` and `Walk`; in a link (`LinkedProgram`) they are the program's.
 
     Raises:
         ConfigError: a parameter is out of range, or a compressor does not fit.
@@ -55,9 +50,14 @@ def local_average(
         >>> local_average(quadratic(None, num_workers=2), up=Identity(), down=Identity()).momentum
         0.0
     """
-    rule = inner_rule(
-        local_rule, problem, weight_decay=weight_decay, momentum=local_momentum, beta1=beta1, beta2=beta2, eps=eps
+    inner = inner_of(
+        problem,
+        local_rule,
+        steps=local_steps,
+        step_size=local_step_size,
+        momentum=local_momentum,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        **walk,
     )
-    paced: dict[str, Any] = {"schedule": schedule, "warmup": warmup, "total": total}
-    inner = Inner(steps=local_steps, rule=rule, step_size=local_step_size, clip_norm=clip_norm, **paced)
     return local_rounds(problem, up=up, down=down, step_size=1.0 if step_size is None else step_size, inner=inner)

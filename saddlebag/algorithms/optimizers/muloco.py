@@ -8,11 +8,11 @@ workers are programs, Muon is theirs: then this is `diloco`.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from saddlebag.algorithms.capabilities import LinkedProgram
 from saddlebag.algorithms.optimizers.diloco import outer_defaults
-from saddlebag.algorithms.optimizers.inner import Inner, InnerSchedule, inner_rule
+from saddlebag.algorithms.optimizers.inner import WalkKeys, inner_of
 from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
 
 if TYPE_CHECKING:
@@ -33,19 +33,14 @@ def muloco(
     local_steps: int = 100,
     local_step_size: float = 0.001,
     local_momentum: float = 0.95,
-    beta1: float = 0.9,
-    beta2: float = 0.95,
-    eps: float = 1e-8,
     weight_decay: float = 0.1,
     clip_norm: float = math.inf,
-    schedule: InnerSchedule = "constant",
-    warmup: int = 0,
-    total: int = 0,
+    **walk: Unpack[WalkKeys],
 ) -> LocalRounds:
     """Muon's steps inside, Nesterov outside.
 
     `step_size`, `momentum` and `rounds` are as in `diloco`; `local_steps` and all after it are those of `Inner` and
-    `inner_rule`.
+    `Walk`.
 
     Raises:
         ConfigError: a parameter is out of range, a compressor does not fit, or the problem has no matrices.
@@ -59,17 +54,22 @@ def muloco(
         0.9
     """
     alpha, mu = outer_defaults(problem, up, down, rounds)
-    adam = {"beta1": beta1, "beta2": beta2, "eps": eps}
-    if isinstance(problem, LinkedProgram):
-        rule = inner_rule("adamw", problem, weight_decay=weight_decay, **adam)
-    else:
-        rule = inner_rule("muon", problem, weight_decay=weight_decay, momentum=local_momentum, **adam)
-    paced: dict[str, Any] = {"schedule": schedule, "warmup": warmup, "total": total}
+    linked = isinstance(problem, LinkedProgram)
+    inner = inner_of(
+        problem,
+        "adamw" if linked else "muon",
+        steps=local_steps,
+        step_size=local_step_size,
+        momentum=None if linked else local_momentum,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        **walk,
+    )
     return local_rounds(
         problem,
         up=up,
         down=down,
         step_size=alpha if step_size is None else step_size,
         momentum=mu if momentum is None else momentum,
-        inner=Inner(steps=local_steps, rule=rule, step_size=local_step_size, clip_norm=clip_norm, **paced),
+        inner=inner,
     )

@@ -26,7 +26,7 @@ class Rule:
     """One update of z from a gradient. A rule says in `advance` what happens to a block of coordinates.
 
     Attributes:
-        weight_decay: decoupled, times the step size; on the coordinates of `decays` alone.
+        weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019), times the step size.
         decays: what decays, a boolean mask (D,), or None for everything.
         layers: sizes of the tensors that z consists of, in order, for rules that scale each by its own norm; () for one.
     """

@@ -75,8 +75,8 @@ class Momentum(Rule):
     """m <- momentum m + g; z <- z - gamma m: torch.optim.SGD without dampening, but with decoupled decay.
 
     Attributes:
-        momentum: in [0, 1).
-        nesterov: z <- z - gamma (g + momentum m) instead.
+        momentum: weight of the past in the moving direction, in [0, 1); 0 for plain steps.
+        nesterov: whether momentum looks one step ahead: z <- z - gamma (g + momentum m).
     """
 
     replica_type: ClassVar[type[Any]] = MomentumReplica
@@ -104,8 +104,9 @@ class Adam(Rule):
     """AdamW, as torch.optim.AdamW computes it.
 
     Attributes:
-        beta1, beta2: decay of the moving means of the gradient and of its square.
-        eps: added to the root of the second.
+        beta1: weight of the past in the moving mean of gradients.
+        beta2: weight of the past in the moving mean of squared gradients.
+        eps: added to the root of the second mean.
     """
 
     replica_type: ClassVar[type[Any]] = AdamReplica

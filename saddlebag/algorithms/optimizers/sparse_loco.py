@@ -9,9 +9,9 @@ number; here a server averages, and compresses the mean once more with a memory 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
-from saddlebag.algorithms.optimizers.inner import Inner, InnerRule, InnerSchedule, inner_rule
+from saddlebag.algorithms.optimizers.inner import InnerRule, WalkKeys, inner_of
 from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
 
 if TYPE_CHECKING:
@@ -32,20 +32,15 @@ def sparse_loco(
     local_step_size: float = 0.001,
     local_rule: InnerRule = "adamw",
     local_momentum: float | None = None,
-    beta1: float = 0.9,
-    beta2: float = 0.95,
-    eps: float = 1e-8,
     weight_decay: float = 0.1,
     clip_norm: float = 1.0,
-    schedule: InnerSchedule = "constant",
-    warmup: int = 0,
-    total: int = 0,
+    **walk: Unpack[WalkKeys],
 ) -> LocalRounds:
     """Local steps whose change is sent sparse, in two bits, with a decaying memory.
 
     `up` and `down` are contractive compressors of the workers and the server, `chunk_top_k` where a recipe names none;
     `step_size` is alpha, 1 without; `decay` is that of the workers' memories.
-    `local_steps` and all after it are those of `Inner` and `inner_rule`; in a link (`LinkedProgram`) they are the program's.
+    `local_steps` and all after it are those of `Inner` and `Walk`; in a link (`LinkedProgram`) they are the program's.
 
     Raises:
         ConfigError: a parameter is out of range, or a compressor does not fit.
@@ -56,11 +51,16 @@ def sparse_loco(
         >>> make_method("sparse_loco", quadratic(None, num_workers=2)).up
         ChunkTopK(chunk=4096, k=64, group=16)
     """
-    rule = inner_rule(
-        local_rule, problem, weight_decay=weight_decay, momentum=local_momentum, beta1=beta1, beta2=beta2, eps=eps
+    inner = inner_of(
+        problem,
+        local_rule,
+        steps=local_steps,
+        step_size=local_step_size,
+        momentum=local_momentum,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        **walk,
     )
-    paced: dict[str, Any] = {"schedule": schedule, "warmup": warmup, "total": total}
-    inner = Inner(steps=local_steps, rule=rule, step_size=local_step_size, clip_norm=clip_norm, **paced)
     alpha = 1.0 if step_size is None else step_size
     return local_rounds(problem, up=up, down=down, step_size=alpha, decay=decay, inner=inner)
 

@@ -27,7 +27,7 @@ from saddlebag.launch.recipe.sections import (
     ServerSection,
 )
 from saddlebag.launch.recipe.shipped import FOLDER
-from saddlebag.parameters import parameters_of
+from saddlebag.parameters import owners_of, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -75,6 +75,7 @@ _SHARED = {  # what several factories take and their docstrings leave to the wor
     "local_steps": "Steps that a worker takes on its own between two exchanges.",
     "local_step_size": "Of these steps.",
     "local_rule": "What these steps are: plain gradients, AdamW or Muon.",
+    "clip_norm": "The largest norm of a gradient.",
     "local_momentum": "Weight of the past in the direction of these steps.",
     "dtype": "Type of the numbers on the wire.",
 }
@@ -229,14 +230,17 @@ def _default(target: Callable[..., Any], name: str, default: Any) -> Any:
 
 
 def _documented(target: Callable[..., Any]) -> dict[str, str]:
-    """What docstrings say of parameters: the target's own, else those of the classes beside it that have such a field."""
+    """What docstrings say of parameters: their own, else the class whose field a key is, else those beside the target."""
     found: dict[str, str] = {}
     module = sys.modules.get(target.__module__)
     classes = [each for each in vars(module).values() if isinstance(each, type)] if module else []
     beside = [each for each in classes if dataclasses.is_dataclass(each)]
-    for source in (*reversed(beside), target):
+    for source in reversed(beside):
         found |= _entries(inspect.getdoc(source) or "")
-    return found
+    for key, owner in owners_of(target).items():
+        said = [_entries(inspect.cleandoc(each.__doc__ or "")) for each in owner.__mro__]
+        found |= next(({key: entries[key]} for entries in said if key in entries), {})
+    return found | _entries(inspect.getdoc(target) or "")
 
 
 def _entries(text: str) -> dict[str, str]:

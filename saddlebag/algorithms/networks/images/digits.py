@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms.networks.adversary import Norm, advance, ascend, climb
 from saddlebag.algorithms.networks.chance import Chance
-from saddlebag.algorithms.networks.game import ModuleGame, Precision
+from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.local import LocalBlock
+from saddlebag.algorithms.networks.training import Training, TrainingKeys
 from saddlebag.algorithms.problems.data.shards import split_rows
 from saddlebag.compression.draws import Draws
 from saddlebag.compression.stream import Purpose
@@ -183,12 +184,28 @@ def _kept(ball: _Ball, stride: float) -> LocalBlock:
     return LocalBlock(shape=lambda arrays: tuple(arrays[0].shape[1:]), move=move)
 
 
+def _check(attack: Attack, norm: Norm, eps: float, steps: int, dropout: float) -> None:
+    check_choice("attack", attack, get_args(Attack))
+    check_choice("norm", norm, get_args(Norm))
+    if not 0 < eps < np.inf or steps < 1 or not 0 <= dropout < 1:
+        raise ConfigError(
+            f"eps must be positive, attack_steps at least 1 and dropout lie in [0, 1), got {eps}, {steps} and {dropout}"
+        )
+
+
+def _sides(data: Images, patch: int) -> tuple[int, int]:
+    """Of a picture, and of a patch."""
+    high, wide = data.images_NHW.shape[1:]
+    side = patch or max(high // 7, 2)
+    if high != wide or high % side:
+        raise ConfigError(f"patch must divide the side of square pictures, got {side} for {(high, wide)}")
+    return high, side
+
+
 def digits_transformer(
     data: Images | None,
     *,
     num_workers: int,
-    split: str = "even",
-    seed: int = 0,
     size: str = "tiny",
     patch: int = 0,
     attack: Attack = "pgd",
@@ -197,18 +214,14 @@ def digits_transformer(
     attack_steps: int = 5,
     replays: int = 1,
     batch_size: int = 64,
-    accumulate: int = 1,
     dropout: float = 0.0,
-    precision: Precision = "float32",
-    device: str = "cpu",
+    **keys: Unpack[TrainingKeys],
 ) -> ModuleGame:
     """The problem; a fifth of the pictures is held out for its merits: robust_error (PGD-20), clean_error, loss.
 
     Args:
         data: pictures with labels.
         num_workers: among whom the others are divided.
-        split: who holds which; "label_skew" by class.
-        seed: of the weights and of the split.
         size: of the network, see `vision.SHAPES`.
         patch: side of a patch; 0 for a quarter (8 pixels) to a seventh (28) of the picture's.
         attack: "none", "fgsm", "pgd", "freelb" (the mean over the ascent's points), or "free": every picture's perturbation is
@@ -218,10 +231,8 @@ def digits_transformer(
         attack_steps: of "pgd" and "freelb".
         replays: rounds that a batch is kept for (Shafahi et al. 2019, for "free").
         batch_size: of a worker in a round, see `ModuleGame`.
-        accumulate: see there.
         dropout: after the embedding.
-        precision: of the network, see `ModuleGame`.
-        device: of torch.
+        **keys: see `Training`.
 
     Raises:
         ConfigError: there are no pictures, or a parameter is out of range.
@@ -231,32 +242,22 @@ def digits_transformer(
     if data is None:
         raise ConfigError("digits_transformer needs pictures; add a data section, for example source = 'digits'")
     check_choice("size", size, SHAPES)
-    check_choice("attack", attack, get_args(Attack))
-    check_choice("norm", norm, get_args(Norm))
-    if not 0 < eps < np.inf or attack_steps < 1 or not 0 <= dropout < 1:
-        raise ConfigError(
-            f"eps must be positive, attack_steps at least 1 and dropout lie in [0, 1), got {eps}, {attack_steps} and {dropout}"
-        )
-    pixels = data.images_NHW.shape[1]
-    side = patch or max(pixels // 7, 2)
-    if pixels != data.images_NHW.shape[2] or pixels % side:
-        raise ConfigError(f"patch must divide the side of square pictures, got {side} for {data.images_NHW.shape[1:]}")
-    judging, rows = data.shares(num_workers, split=split, seed=seed)
-    dtype = "float64" if precision == "float64" else "float32"
+    _check(attack, norm, eps, attack_steps, dropout)
+    pixels, side = _sides(data, patch)
+    training = Training(**keys)
+    judging, rows = data.shares(num_workers, split=training.split, seed=training.seed)
     ball = _Ball(eps=eps, norm=norm)
-    judge = _Judge(judging, ball, dtype, device)
+    judge = _Judge(judging, ball, training.dtype, training.device)
     return _Robust(
-        build=lambda: {
-            "model": VisionTransformer(pixels, patch=side, shape=SHAPES[size], dropout=dropout, seed=seed),
-        },
+        build=lambda: {"model": VisionTransformer(pixels, patch=side, shape=SHAPES[size], dropout=dropout, seed=training.seed)},
         loss=functools.partial(_loss, attack=attack, ball=ball, steps=attack_steps),
-        data=tuple((data.images_NHW[index].astype(dtype), data.labels_N[index]) for index in rows),
+        data=tuple((data.images_NHW[index].astype(training.dtype), data.labels_N[index]) for index in rows),
         batch_size=batch_size,
         local=_kept(ball, _FREE_STRIDE) if attack == "free" else None,
         replays=replays,
-        accumulate=accumulate,
-        precision=precision,
-        device=device,
+        accumulate=training.accumulate,
+        precision=training.precision,
+        device=training.device,
         evaluate=judge,
         judge=judge,
         name=f"digits_transformer on {data.name}",

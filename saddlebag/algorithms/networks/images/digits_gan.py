@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms.networks.chance import Chance
-from saddlebag.algorithms.networks.game import ModuleGame, Precision
+from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.images.frechet import Frechet
+from saddlebag.algorithms.networks.training import Training, TrainingKeys
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError, NotFiniteError, check_choice
 
@@ -133,30 +134,22 @@ def digits_gan(
     data: Images | None,
     *,
     num_workers: int,
-    split: str = "even",
-    seed: int = 0,
     size: str = "tiny",
     loss: Loss = "hinge",
     penalty: float = 10.0,
     batch_size: int = 64,
-    accumulate: int = 1,
-    precision: Precision = "float32",
-    device: str = "cpu",
+    **keys: Unpack[TrainingKeys],
 ) -> DigitsGan:
     """The problem; a fifth of the pictures is held out for its merits: frechet, critic_gap, natural_residual.
 
     Args:
         data: pictures; their labels serve to divide them only.
         num_workers: among whom the others are divided.
-        split: who holds which; "label_skew" by class.
-        seed: of the weights and of the split.
         size: of either network, see `gan.SHAPES`.
         loss: "hinge" with R1, or "wgan_gp"; see `critic_loss`.
         penalty: weight of the gradient penalty, 0 for none.
         batch_size: pictures, and as many samples, of a worker in a round; 0 for all its pictures.
-        accumulate: see `ModuleGame`.
-        precision: of the networks, see `ModuleGame`.
-        device: of torch.
+        **keys: see `Training`.
 
     Raises:
         ConfigError: there are no pictures, or a parameter is out of range.
@@ -169,18 +162,18 @@ def digits_gan(
     check_choice("loss", loss, get_args(Loss))
     if not 0 <= penalty < np.inf:
         raise ConfigError(f"penalty must be finite and at least 0, got {penalty}")
-    shape, dtype = SHAPES[size], "float64" if precision == "float64" else "float32"
-    judging, rows = data.shares(num_workers, split=split, seed=seed)
-    flat_NP = data.images_NHW.reshape(len(data.images_NHW), -1).astype(dtype)
-    judge = Judge(judging.images_NHW, shape.latent, dtype, device)
+    training, shape = Training(**keys), SHAPES[size]
+    judging, rows = data.shares(num_workers, split=training.split, seed=training.seed)
+    flat_NP = data.images_NHW.reshape(len(data.images_NHW), -1).astype(training.dtype)
+    judge = Judge(judging.images_NHW, shape.latent, training.dtype, training.device)
     return DigitsGan(
-        build=lambda: players(shape, flat_NP.shape[1], seed),
+        build=lambda: players(shape, flat_NP.shape[1], training.seed),
         loss=functools.partial(_losses, loss=loss, penalty=penalty, latent=shape.latent),
         data=tuple((flat_NP[index],) for index in rows),
         batch_size=batch_size,
-        accumulate=accumulate,
-        precision=precision,
-        device=device,
+        accumulate=training.accumulate,
+        precision=training.precision,
+        device=training.device,
         evaluate=judge,
         judge=judge,
         name=f"digits_gan on {data.name}",

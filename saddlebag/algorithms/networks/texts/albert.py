@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Vector
 
-__all__ = ["SAMPLES", "SHAPES", "AlbertGame", "AlbertShape", "Size", "check_training", "make_albert", "shape_of"]
+__all__ = ["SAMPLES", "SHAPES", "AlbertGame", "AlbertShape", "Size", "make_albert", "shape_of"]
 
 SAMPLES = 12
 """Held-out texts that a run ends with a table of."""
@@ -119,18 +119,6 @@ def make_albert(head: str, shape: AlbertShape, *, pieces: int, dropout: float, s
     with seeded(seed, "cpu"):  # the library draws weights from no other generator
         model: nn.Module = getattr(transformers, head)(config)
     return model
-
-
-def check_training(*, dropout: float, judged: int, attack: str, replays: int) -> None:
-    """Refuse parameters out of range that no object of their own checks.
-
-    Raises:
-        ConfigError: one is.
-    """
-    if not 0 <= dropout < 1 or judged < 1:
-        raise ConfigError(f"dropout must lie in [0, 1) and judged be at least 1, got {dropout} and {judged}")
-    if attack == "free" and replays < 2:
-        raise ConfigError(f"attack 'free' moves its perturbations once in a round; set replays to 2 or more, got {replays}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

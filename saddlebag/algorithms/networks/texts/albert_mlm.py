@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from saddlebag.algorithms.networks.chance import Chance
-from saddlebag.algorithms.networks.texts.albert import SAMPLES, AlbertGame, Size, check_training, make_albert, shape_of
-from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack, TextAttack
+from saddlebag.algorithms.networks.texts.albert import SAMPLES, make_albert
+from saddlebag.algorithms.networks.texts.training import AlbertKeys, AlbertTraining
 from saddlebag.algorithms.networks.texts.vocabulary import MASK, SPECIAL, Tokens, Vocabulary
 from saddlebag.algorithms.problems.data.shards import split_rows
 from saddlebag.errors import ConfigError, DataError
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from saddlebag.algorithms.networks.adversary import Norm
-    from saddlebag.algorithms.networks.game import Precision
+    from saddlebag.algorithms.networks.texts.albert import AlbertGame
+    from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack
     from saddlebag.algorithms.networks.texts.text import Text
 
 __all__ = ["albert_mlm", "masked", "masked_loss"]
@@ -176,44 +176,22 @@ def albert_mlm(
     data: Text | None,
     *,
     num_workers: int,
-    split: str = "even",
-    seed: int = 0,
-    size: Size = "tiny",
-    vocabulary: int = 0,
     length: int = 0,
-    attack: TextAttack = "none",
-    eps: float = 0.0,
-    norm: Norm = "l2",
-    attack_steps: int = 3,
-    replays: int = 1,
     batch_size: int = 8,
-    accumulate: int = 1,
     dropout: float = 0.0,
     judged: int = 256,
-    precision: Precision = "float32",
-    device: str = "cpu",
+    **keys: Unpack[AlbertKeys],
 ) -> AlbertGame:
     """The problem; merits on the held-out text: loss, perplexity, masked_error, and robust_loss (PGD-10) where eps is above 0.
 
     Args:
         data: lines of a corpus.
-        num_workers: among whom its rows are divided.
-        split: who holds which rows; "label_skew" gives each worker a contiguous piece of the text.
-        seed: of the weights and of the split.
-        size: of the network: a name of `albert.SHAPES`, or its numbers, such as { hidden = 1024, layers = 12, heads = 16 }.
-        vocabulary: pieces; 0 for those of the size.
+        num_workers: among whom its rows are divided; split "label_skew" gives each worker a contiguous piece of the text.
         length: tokens of a row; 0 for that of the size.
-        attack: on the embeddings, see `EmbeddingAttack`.
-        eps: its radius; also of the attack that judges.
-        norm: of the radius.
-        attack_steps: of the ascent.
-        replays: rounds that a batch is kept for; of two at least where the attack is "free".
         batch_size: rows of a worker in a round, see `ModuleGame`.
-        accumulate: see there.
         dropout: everywhere, probability.
         judged: held-out rows that judge, at most.
-        precision: of the network, see `ModuleGame`.
-        device: of torch.
+        **keys: see `AlbertTraining`.
 
     Raises:
         ConfigError: there is no text, a parameter is out of range, or a package is missing.
@@ -221,9 +199,9 @@ def albert_mlm(
     """
     if data is None:
         raise ConfigError("albert_mlm needs a text; add a data section whose source is the path of a text file or folder")
-    shape = shape_of(size, vocabulary, length)
-    disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
-    check_training(dropout=dropout, judged=judged, attack=attack, replays=replays)
+    training = AlbertTraining(**keys)
+    shape, disturbed = training.shape(length), training.disturbance
+    training.check(dropout=dropout, judged=judged)
     learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_mlm", remember=data.remember)
     rows_NT, held_NT = (learned.remembered("pack", lines, shape.length, data.remember) for lines in (data.train, data.valid))
     if len(rows_NT) < num_workers or not len(held_NT):
@@ -231,26 +209,18 @@ def albert_mlm(
             f"{data.name}: the text fills {len(rows_NT)} rows of {shape.length} tokens to train on and {len(held_NT)} to judge "
             f"by; needed are {num_workers} and 1"
         )
-    shards = split_rows(np.arange(len(rows_NT), dtype=np.float64), num_workers, split=split, seed=seed)
+    numbers_N = np.arange(len(rows_NT), dtype=np.float64)
+    shards = split_rows(numbers_N, num_workers, split=training.split, seed=training.seed)
     kept_N = np.linspace(0, len(held_NT) - 1, min(judged, len(held_NT))).astype(np.int64)  # spread over the text
-    judge = _Judge(held_NT[kept_N], disturbed, device)
-    return AlbertGame(
-        build=lambda: {
-            "model": make_albert("AlbertForMaskedLM", shape, pieces=learned.size, dropout=dropout, seed=seed),
-        },
-        loss=functools.partial(_loss, attack=disturbed),
-        data=tuple((rows_NT[shard],) for shard in shards),
-        batch_size=batch_size,
-        local=disturbed.local(shape.length, shape.embedding),
-        replays=replays,
-        accumulate=accumulate,
-        precision=precision,
-        device=device,
-        evaluate=judge,
-        samples=functools.partial(judge.samples, vocabulary=learned),
-        vocabulary=learned,
-        length=shape.length,
-        name=f"albert_mlm on {data.name}",
+    return training.game(
+        f"albert_mlm on {data.name}",
+        lambda: make_albert("AlbertForMaskedLM", shape, pieces=learned.size, dropout=dropout, seed=training.seed),
+        _loss,
+        tuple((rows_NT[shard],) for shard in shards),
+        _Judge(held_NT[kept_N], disturbed, training.device),
+        learned,
+        shape,
+        batch_size,
     )
 
 

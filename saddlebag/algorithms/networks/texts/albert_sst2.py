@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms.networks.chance import Chance
-from saddlebag.algorithms.networks.texts.albert import SAMPLES, AlbertGame, Size, check_training, make_albert, shape_of
-from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack, TextAttack
+from saddlebag.algorithms.networks.texts.albert import SAMPLES, make_albert
+from saddlebag.algorithms.networks.texts.training import AlbertKeys, AlbertTraining
 from saddlebag.algorithms.networks.texts.vocabulary import PAD, Tokens, Vocabulary
 from saddlebag.algorithms.problems.data.shards import split_rows
 from saddlebag.errors import ConfigError
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from saddlebag.algorithms.networks.adversary import Norm
-    from saddlebag.algorithms.networks.game import Precision
+    from saddlebag.algorithms.networks.texts.albert import AlbertGame
+    from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack
     from saddlebag.algorithms.networks.texts.text import Sentences
 
 __all__ = ["albert_sst2"]
@@ -159,77 +159,48 @@ def albert_sst2(
     data: Sentences | None,
     *,
     num_workers: int,
-    split: str = "even",
-    seed: int = 0,
-    size: Size = "tiny",
-    vocabulary: int = 0,
     length: int = _LENGTH,
-    attack: TextAttack = "none",
-    eps: float = 0.0,
-    norm: Norm = "l2",
-    attack_steps: int = 3,
-    replays: int = 1,
     batch_size: int = 16,
-    accumulate: int = 1,
     dropout: float = 0.1,
     judged: int = 1000,
-    precision: Precision = "float32",
-    device: str = "cpu",
+    **keys: Unpack[AlbertKeys],
 ) -> AlbertGame:
     """The problem; merits on the held-out sentences: robust_error (PGD-10) where eps is above 0, clean_error, loss.
 
     Args:
         data: sentences with classes.
         num_workers: among whom they are divided.
-        split: who holds which; "label_skew" by class.
-        seed: of the weights and of the split.
-        size: of the network: a name of `albert.SHAPES`, or its numbers, such as { hidden = 1024, layers = 12, heads = 16 }.
-        vocabulary: pieces; 0 for those of the size.
         length: tokens of a row; longer sentences are cut.
-        attack: on the embeddings, see `EmbeddingAttack`.
-        eps: its radius; also of the attack that judges.
-        norm: of the radius.
-        attack_steps: of the ascent.
-        replays: rounds that a batch is kept for; of two at least where the attack is "free".
         batch_size: sentences of a worker in a round, see `ModuleGame`.
-        accumulate: see there.
         dropout: everywhere, probability.
         judged: held-out sentences that judge, at most.
-        precision: of the network, see `ModuleGame`.
-        device: of torch.
+        **keys: see `AlbertTraining`.
 
     Raises:
         ConfigError: there are no sentences, a parameter is out of range, or a package is missing.
     """
     if data is None:
         raise ConfigError("albert_sst2 needs sentences; add a data section whose source is the path of SST-2's folder or file")
-    shape = shape_of(size, vocabulary, length)
-    disturbed = EmbeddingAttack(attack=attack, eps=eps, norm=norm, steps=attack_steps)
-    check_training(dropout=dropout, judged=judged, attack=attack, replays=replays)
+    training = AlbertTraining(**keys)
+    shape, disturbed = training.shape(length), training.disturbance
+    training.check(dropout=dropout, judged=judged)
     learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_sst2", remember=data.remember)
     labels_N, dev_labels_N = np.array(data.train_labels, np.int64), np.array(data.dev_labels, np.int64)
     rows_NT = learned.remembered("rows", data.train, shape.length, data.remember)
-    shards = split_rows(labels_N.astype(np.float64), num_workers, split=split, seed=seed)
+    shards = split_rows(labels_N.astype(np.float64), num_workers, split=training.split, seed=training.seed)
     kept_N = np.linspace(0, len(dev_labels_N) - 1, min(judged, len(dev_labels_N))).astype(np.int64)  # spread over the file
     dev_NT = learned.rows([data.dev[row] for row in kept_N], shape.length)
     by_length_N = np.argsort((dev_NT != PAD).sum(1), kind="stable")  # batches of equals carry little padding
-    keys: dict[str, Any] = {"pieces": learned.size, "dropout": dropout, "seed": seed, "classes": data.num_classes}
-    judge = _Judge(dev_NT[by_length_N], dev_labels_N[kept_N][by_length_N], disturbed, device)
-    return AlbertGame(
-        build=lambda: {"model": make_albert("AlbertForSequenceClassification", shape, **keys)},
-        loss=functools.partial(_loss, attack=disturbed),
-        data=tuple((rows_NT[shard], labels_N[shard]) for shard in shards),
-        batch_size=batch_size,
-        local=disturbed.local(shape.length, shape.embedding),
-        replays=replays,
-        accumulate=accumulate,
-        precision=precision,
-        device=device,
-        evaluate=judge,
-        samples=functools.partial(judge.samples, vocabulary=learned),
-        vocabulary=learned,
-        length=shape.length,
-        name=f"albert_sst2 on {data.name}",
+    of_model: dict[str, Any] = {"pieces": learned.size, "dropout": dropout, "seed": training.seed, "classes": data.num_classes}
+    return training.game(
+        f"albert_sst2 on {data.name}",
+        lambda: make_albert("AlbertForSequenceClassification", shape, **of_model),
+        _loss,
+        tuple((rows_NT[shard], labels_N[shard]) for shard in shards),
+        _Judge(dev_NT[by_length_N], dev_labels_N[kept_N][by_length_N], disturbed, training.device),
+        learned,
+        shape,
+        batch_size,
     )
 
 

@@ -1,0 +1,135 @@
+"""What trainings of an ALBERT are told alike, and the game that follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from saddlebag.algorithms.networks.adversary import Norm  # noqa: TC001 (the keys' types are read at run time)
+from saddlebag.algorithms.networks.texts.albert import AlbertGame, AlbertShape, Size, shape_of
+from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack, TextAttack
+from saddlebag.algorithms.networks.training import Training, TrainingKeys
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import nn
+
+    from saddlebag.algorithms.networks.texts.vocabulary import Vocabulary
+
+__all__ = ["AlbertKeys", "AlbertTraining", "TextJudge"]
+
+
+class TextJudge(Protocol):
+    """Merits of a model on held-out texts, and some of these for people."""
+
+    def __call__(self, players: Mapping[str, nn.Module]) -> dict[str, float]: ...
+
+    def samples(self, model: nn.Module, vocabulary: Vocabulary) -> list[tuple[str, ...]]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlbertTraining(Training):
+    """Keys of a recipe, with their defaults.
+
+    Attributes:
+        size: of the network: a name of `albert.SHAPES`, or its numbers, such as { hidden = 1024, layers = 12, heads = 16 }.
+        vocabulary: pieces; 0 for those of the size.
+        attack: on the embeddings, see `EmbeddingAttack`.
+        eps: its radius; also of the attack that judges.
+        norm: of the radius.
+        attack_steps: of the ascent.
+        replays: rounds that a batch is kept for; of two at least where the attack is "free".
+    """
+
+    size: Size = "tiny"
+    vocabulary: int = 0
+    attack: TextAttack = "none"
+    eps: float = 0.0
+    norm: Norm = "l2"
+    attack_steps: int = 3
+    replays: int = 1
+
+    def shape(self, length: int) -> AlbertShape:
+        """Of the network, for rows of so many tokens; 0 for those of the size.
+
+        Raises:
+            ConfigError: the size is unknown, or a number out of range.
+        """
+        return shape_of(self.size, self.vocabulary, length)
+
+    @property
+    def disturbance(self) -> EmbeddingAttack:
+        """The attack.
+
+        Raises:
+            ConfigError: a parameter of it is out of range.
+        """
+        return EmbeddingAttack(attack=self.attack, eps=self.eps, norm=self.norm, steps=self.attack_steps)
+
+    def check(self, *, dropout: float, judged: int) -> None:
+        """Refuse what no object of its own checks.
+
+        Raises:
+            ConfigError: a parameter is out of range.
+        """
+        if not 0 <= dropout < 1 or judged < 1:
+            raise ConfigError(f"dropout must lie in [0, 1) and judged be at least 1, got {dropout} and {judged}")
+        if self.attack == "free" and self.replays < 2:
+            raise ConfigError(
+                f"attack 'free' moves its perturbations once in a round; set replays to 2 or more, got {self.replays}"
+            )
+
+    def game(
+        self,
+        name: str,
+        model: Callable[[], nn.Module],
+        loss: Callable[..., Any],
+        data: Sequence[Any],
+        judge: TextJudge,
+        vocabulary: Vocabulary,
+        shape: AlbertShape,
+        batch_size: int,
+    ) -> AlbertGame:
+        """The problem of training one model.
+
+        Args:
+            name: for people.
+            model: makes it.
+            loss: (players, batch, chance, attack=...) -> the mean loss over the batch.
+            data: for each worker arrays with one row a sample.
+            judge: gives the merits.
+            vocabulary: of the rows.
+            shape: of the model.
+            batch_size: rows of a worker in a round.
+        """
+        return AlbertGame(
+            build=lambda: {"model": model()},
+            loss=functools.partial(loss, attack=self.disturbance),
+            data=data,
+            batch_size=batch_size,
+            local=self.disturbance.local(shape.length, shape.embedding),
+            replays=self.replays,
+            accumulate=self.accumulate,
+            precision=self.precision,
+            device=self.device,
+            evaluate=judge,
+            samples=functools.partial(judge.samples, vocabulary=vocabulary),
+            vocabulary=vocabulary,
+            length=shape.length,
+            name=name,
+        )
+
+
+class AlbertKeys(TrainingKeys, total=False):
+    """`AlbertTraining` as keys."""
+
+    size: Annotated[Size, AlbertTraining]
+    vocabulary: Annotated[int, AlbertTraining]
+    attack: Annotated[TextAttack, AlbertTraining]
+    eps: Annotated[float, AlbertTraining]
+    norm: Annotated[Norm, AlbertTraining]
+    attack_steps: Annotated[int, AlbertTraining]
+    replays: Annotated[int, AlbertTraining]
