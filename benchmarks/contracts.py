@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a loss": ("Loss",),
 }
 """Who has which; the contract first, where there is one."""
-INSIDE = frozenset({"Blocks", "Evaluates", "Kernels", "Oracle", "Rows", "Wire"})
+INSIDE = frozenset({"Blocks", "Evaluates", "Kernels", "Oracle", "Rows", "TextJudge", "Wire"})
 """Protocols between parts of this package, which no plug-in meets."""
 _CONTRACTS = frozenset({"Compressor", "Payload", "Method", "ReplicaState", "Problem", "Learner", "Mixer", "Loss"})
 
