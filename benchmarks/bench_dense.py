@@ -18,6 +18,7 @@ from harness import (
     Meter,
     Row,
     add_output_options,
+    add_role_options,
     cast_and_serve,
     column,
     interleaved,
@@ -251,10 +252,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--timeout-s", type=float, default=180.0, help="of one contender in one repetition")
     add_output_options(parser)
-    for hidden in ("--contender", "--role"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
-    for hidden in ("--rank", "--port", "--dimension"):
-        parser.add_argument(hidden, type=int, default=0, help=argparse.SUPPRESS)
+    add_role_options(parser, numbers=("--dimension",))
     args = parser.parse_args()
     if args.role:
         play(args)

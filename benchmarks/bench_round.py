@@ -19,6 +19,7 @@ from harness import (
     Meter,
     Row,
     add_output_options,
+    add_role_options,
     cast_and_serve,
     column,
     interleaved,
@@ -185,10 +186,7 @@ def main() -> None:
     parser.add_argument("--only", choices=NAMES, help="one contender")
     parser.add_argument("--timeout-s", type=float, default=300.0, help="of one contender in one repetition")
     add_output_options(parser)
-    for hidden in ("--contender", "--role", "--vectors"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
-    for hidden in ("--rank", "--port"):
-        parser.add_argument(hidden, type=int, default=0, help=argparse.SUPPRESS)
+    add_role_options(parser, "--vectors")
     args = parser.parse_args()
     if args.role:
         play(args)

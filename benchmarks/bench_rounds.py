@@ -20,6 +20,7 @@ from harness import (
     Meter,
     Row,
     add_output_options,
+    add_role_options,
     cast_and_serve,
     column,
     interleaved,
@@ -235,10 +236,7 @@ def main() -> None:
     parser.add_argument("--flower-python", default=sys.executable, metavar="PATH", help="an interpreter that has flwr")
     parser.add_argument("--timeout-s", type=float, default=120.0, help="of one contender in one repetition")
     add_output_options(parser)
-    for hidden in ("--contender", "--role"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
-    for hidden in ("--rank", "--port"):
-        parser.add_argument(hidden, type=int, default=0, help=argparse.SUPPRESS)
+    add_role_options(parser)
     args = parser.parse_args()
     if args.role:
         play(args)

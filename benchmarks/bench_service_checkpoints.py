@@ -29,6 +29,7 @@ from harness import (
     LOOPBACK,
     Row,
     add_output_options,
+    add_role_options,
     cast_and_serve,
     column,
     interleaved,
@@ -183,10 +184,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--disk", default=None, help="folder for the service's files; else a temporary one")
     add_output_options(parser)
-    for hidden in ("--contender", "--role", "--folder"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
-    for hidden in ("--rank", "--port"):
-        parser.add_argument(hidden, type=int, default=0, help=argparse.SUPPRESS)
+    add_role_options(parser, "--folder")
     args = parser.parse_args()
     if args.role == "client":
         ask(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import itertools
 import json
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 LOOPBACK = "127.0.0.1"
@@ -187,6 +187,14 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", metavar="FILE", type=_keep_record, help="append them to this file as a line, with machine and commit"
     )
+
+
+def add_role_options(parser: argparse.ArgumentParser, *texts: str, numbers: Sequence[str] = ()) -> None:
+    """What a benchmark tells the processes that it starts, of which its help is silent: who they are, and more of its own."""
+    for name in ("--contender", "--role", *texts):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    for name in ("--rank", "--port", *numbers):
+        parser.add_argument(name, type=int, default=0, help=argparse.SUPPRESS)
 
 
 def environment() -> dict[str, str]:

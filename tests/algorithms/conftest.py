@@ -218,3 +218,29 @@ def expectation() -> Callable[..., float]:
 @pytest.fixture
 def state() -> type[State]:
     return State
+
+
+@dataclasses.dataclass(frozen=True)
+class Dealt:
+    """Perm-k for two workers at a choice of the test: worker 0 gets these coordinates, worker 1 the others."""
+
+    first: tuple[int, ...]
+
+    def encode(self, x_D: Vector, draws: Draws) -> Dense:
+        mine_D = np.isin(np.arange(len(x_D)), self.first) == (draws.worker == 0)
+        return Dense(np.where(mine_D, 2.0 * x_D, 0.0))
+
+    def bits(self, d: int) -> float:
+        return 16.0 * d
+
+    def omega(self, d: int) -> float:
+        return 1.0
+
+    def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
+        return 1.0, 1.0
+
+
+@pytest.fixture
+def dealt() -> Dealt:
+    """Nothing dealt yet; a test replaces `first`."""
+    return Dealt(())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -31,8 +32,10 @@ __all__ = [
     "Learner",
     "LearnerDefaults",
     "Mixer",
+    "MixerDefaults",
     "Sums",
     "add_sums",
+    "check_positive",
     "copied",
     "joined",
 ]
@@ -114,7 +117,7 @@ AnyMixer = Mixer[Any]
 
 
 class LearnerDefaults:
-    """`update` by way of `advance`, for learners that write the latter."""
+    """`update` by way of `advance`, for learners that write the latter; predictions that no weight changes."""
 
     def advance(self, state: Any, x: Any, y: Any, group_K: Index) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define advance")
@@ -123,6 +126,26 @@ class LearnerDefaults:
         after = copied(state)
         self.advance(after, x, y, group_K)
         return after
+
+    def predict_weighted(self: AnyLearner, state: Any, x: Any, group_K: Index, weight_K: Array, draws: Draws) -> Array:
+        """`predict`, of a learner whose predictions do not ask how much the round will count."""
+        del weight_K
+        return self.predict(state, x, group_K, draws)
+
+
+class MixerDefaults:
+    """Experts that are compared with what was played, for mixers whose proof asks for no other reference."""
+
+    def reference(self, weight_E: Array, loss_E: Array, played: Any) -> Any:
+        """The loss of what was played."""
+        del weight_E, loss_E
+        return played
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise `ConfigError` unless the value is a positive finite number."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"{name} must be a positive number, got {value}")
 
 
 def copied(state: S) -> S:

@@ -18,7 +18,7 @@ from saddlebag.algorithms.methods.optimistic_masha import (
     optimistic_noise,
 )
 from saddlebag.algorithms.problems import BilinearGame
-from saddlebag.compression import Dense, Draws, Identity, Natural, PermK, RandK, TopK, Vector
+from saddlebag.compression import Draws, Identity, Natural, PermK, RandK, TopK, Vector
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
 
@@ -86,33 +86,13 @@ def square(x_D: Vector) -> float:
     return float(x_D @ x_D)
 
 
-@dataclasses.dataclass(frozen=True)
-class Dealt:
-    """Perm-k for two workers at a choice of the test: worker 0 gets these coordinates, worker 1 the others."""
-
-    first: tuple[int, ...]
-
-    def encode(self, x_D: Vector, draws: Draws) -> Dense:
-        mine_D = np.isin(np.arange(len(x_D)), self.first) == (draws.worker == 0)
-        return Dense(np.where(mine_D, 2.0 * x_D, 0.0))
-
-    def bits(self, d: int) -> float:
-        return 16.0 * d
-
-    def omega(self, d: int) -> float:
-        return 1.0
-
-    def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
-        return 1.0, 1.0
-
-
 def over_deals(problem: Any, method: Any, state: Any, value: Any) -> float:
     """E value over all ways to deal half of the coordinates to each of two workers, and the coin."""
     total, p = 0.0, method.probability
     deals = list(itertools.combinations(range(problem.dimension), problem.dimension // 2))
     coins = [next(d for d in (Draws(0, r) for r in range(1000)) if d.coin(p) == side) for side in (True, False)]
     for deal, (draws, weight) in itertools.product(deals, zip(coins, (p, 1 - p), strict=True)):
-        fixed = dataclasses.replace(method, up=Dealt(deal), down=EXACT)
+        fixed = dataclasses.replace(method, up=dataclasses.replace(method.up, first=deal), down=EXACT)
         steps = [fixed.worker_step(state.replica, own, problem.operator(m), draws.of(m)) for m, own in enumerate(state.workers)]
         sizes = fixed.uplink_sizes(state.replica, draws)
         server, down = fixed.server_step(state.replica, state.server, form_means(sizes, iter([u for _, u in steps]), 2), draws)
@@ -150,12 +130,12 @@ class Stepped:
 @pytest.mark.parametrize("name", [*sorted(GAMES), "prox"])
 @pytest.mark.parametrize("probability", [0.1, 0.5])
 def test_one_step_contracts_as_proven(
-    kind: str, name: str, probability: float, tiny_robust: Any, state: Any, expectation: Any
+    kind: str, name: str, probability: float, tiny_robust: Any, state: Any, expectation: Any, dealt: Any
 ) -> None:
     problem, rng = (tiny_robust if name == "prox" else GAMES[name]), np.random.default_rng(5)
     if name == "prox" and kind == "rand_two_sided":
         pytest.skip("6^3 supports of a slow operator")
-    up: Any = Dealt(()) if kind == "perm" else RAND
+    up: Any = dealt if kind == "perm" else RAND
     down: Any = RAND if kind == "rand_two_sided" else FULL
     method = optimistic_masha(problem, up=up, down=down, probability=probability)
     lyapunov = lyapunov_of(problem, method, optimistic_noise(problem, up, down))

@@ -14,7 +14,7 @@ from saddlebag.algorithms import ThreePillars, form_means, make_method, ogda, si
 from saddlebag.algorithms.methods.three_pillars import PillarsReplica, PillarsServer, PillarsWorker, similarity_noise
 from saddlebag.algorithms.problems import BilinearGame, quadratic
 from saddlebag.algorithms.simulate import Stop
-from saddlebag.compression import Dense, Draws, Identity, Natural, PermK, RandK, Vector
+from saddlebag.compression import Draws, Identity, Natural, PermK, RandK, Vector
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
 
@@ -28,26 +28,6 @@ GAMES = {
 
 def square(x_D: Vector) -> float:
     return float(x_D @ x_D)
-
-
-@dataclasses.dataclass(frozen=True)
-class Dealt:
-    """Perm-k for two workers at a choice of the test: worker 0 gets these coordinates, worker 1 the others."""
-
-    first: tuple[int, ...]
-
-    def encode(self, x_D: Vector, draws: Draws) -> Dense:
-        mine_D = np.isin(np.arange(len(x_D)), self.first) == (draws.worker == 0)
-        return Dense(np.where(mine_D, 2.0 * x_D, 0.0))
-
-    def bits(self, d: int) -> float:
-        return 16.0 * d
-
-    def omega(self, d: int) -> float:
-        return 1.0
-
-    def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
-        return 1.0, 1.0
 
 
 def one_round(problem: Any, method: Any, state: Any, draws: Draws, active: tuple[int, ...]) -> Any:
@@ -67,7 +47,12 @@ def outcomes(problem: Any, method: Any, count: int | None) -> Any:
     for draws, weight in zip(coins, (p, 1 - p), strict=True):
         if count is None:
             for deal in deals:
-                yield weight / len(deals), dataclasses.replace(method, up=Dealt(deal)), draws, tuple(range(m))
+                yield (
+                    weight / len(deals),
+                    dataclasses.replace(method, up=dataclasses.replace(method.up, first=deal)),
+                    draws,
+                    tuple(range(m)),
+                )
         else:
             subsets = list(itertools.combinations(range(m), m if draws.coin(p) else count))
             for subset in subsets:
@@ -76,13 +61,13 @@ def outcomes(problem: Any, method: Any, count: int | None) -> Any:
 
 @pytest.mark.parametrize(("name", "count"), [("similar", None), ("hard", None), ("prox", None), ("three", 1), ("three", 2)])
 @pytest.mark.parametrize("probability", [0.1, 0.5])
-def test_one_round_contracts_as_proven(name: str, count: int | None, probability: float, tiny_robust: Any) -> None:
+def test_one_round_contracts_as_proven(name: str, count: int | None, probability: float, tiny_robust: Any, dealt: Any) -> None:
     problem: Any = tiny_robust if name == "prox" else GAMES[name]
     if name == "prox":
         known = dataclasses.replace(problem.constants, similarity=max(problem.constants.lipschitz_workers) + 1.0)
         problem = WithConstants(problem, known)
     rng, m = np.random.default_rng(6), problem.num_workers
-    up: Any = Dealt(()) if count is None else EXACT
+    up: Any = dealt if count is None else EXACT
     method = three_pillars(problem, up=up, down=FULL, probability=probability, participants=count, wire="float64")
     eta, p, s, star_D = method.step_size, probability, problem.constants.similarity, problem.solution
     e = 4 * eta**2 * similarity_noise(problem, up, count) ** 2

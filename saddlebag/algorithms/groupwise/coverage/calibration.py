@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
+from saddlebag.algorithms.groupwise.base import check_positive
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:

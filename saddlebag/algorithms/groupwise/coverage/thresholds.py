@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
+from saddlebag.algorithms.groupwise.base import check_positive
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied, joined
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, check_positive, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import predicted
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,10 +88,6 @@ class Aioli(LearnerDefaults):
         del draws
         v_KD = state.inverse_GDD[group_K] @ x
         return predicted("logistic", _scores(v_KD @ x, (v_KD * state.moment_GD[group_K]).sum(axis=1)))
-
-    def predict_weighted(self, state: AioliState, x: Array, group_K: Index, weight_K: Array, draws: Draws) -> Array:
-        del weight_K
-        return self.predict(state, x, group_K, draws)
 
     def is_usual(self, x: Array, y: float) -> bool:
         return bool(np.vdot(x, x) <= _ROOM * self.penalty) and 0.0 <= y <= 1.0 and 1.0 / _USUAL <= self.penalty <= _USUAL

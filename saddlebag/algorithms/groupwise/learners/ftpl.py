@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied, joined
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, check_positive, copied, joined
 from saddlebag.compression import Purpose
 
 if TYPE_CHECKING:
@@ -95,10 +94,6 @@ class PerturbedLeader(LearnerDefaults):
         diameter, product = self._constants()
         scale_K = np.sqrt(2.0 * product * (state.count_G[group_K] + 1.0) / diameter)
         return self.oracle.best(state.cost_GN[group_K] + scale_K[:, None] * noise_KN)
-
-    def predict_weighted(self, state: PerturbedState, x: Any, group_K: Index, weight_K: Array, draws: Draws) -> Array:
-        del weight_K
-        return self.predict(state, x, group_K, draws)
 
     def advance(self, state: PerturbedState, x: Any, y: Array, group_K: Index) -> None:
         del x

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied, joined
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, check_positive, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import LinearLossName, check_loss, predicted, slope
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,10 +75,6 @@ class Gradient(LearnerDefaults):
     def predict(self, state: GradientState, x: Array, group_K: Index, draws: Draws) -> Array:
         del draws
         return predicted(self.loss, state.theta_GD[group_K] @ x)
-
-    def predict_weighted(self, state: GradientState, x: Array, group_K: Index, weight_K: Array, draws: Draws) -> Array:
-        del weight_K
-        return self.predict(state, x, group_K, draws)
 
     def is_usual(self, x: Array, y: float) -> bool:
         return bool(np.vdot(x, x) <= _USUAL) and abs(y) <= _USUAL and self.radius <= _USUAL

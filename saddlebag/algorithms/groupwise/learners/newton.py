@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, copied, joined
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, check_positive, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import LinearLossName, check_loss, curvature, predicted, slope
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,10 +92,6 @@ class Newton(LearnerDefaults):
     def predict(self, state: NewtonState, x: Array, group_K: Index, draws: Draws) -> Array:
         del draws
         return predicted(self.loss, self._scores(state, x, group_K))
-
-    def predict_weighted(self, state: NewtonState, x: Array, group_K: Index, weight_K: Array, draws: Draws) -> Array:
-        del weight_K
-        return self.predict(state, x, group_K, draws)
 
     def is_usual(self, x: Array, y: float) -> bool:
         return bool(np.vdot(x, x) <= _ROOM * self.penalty) and abs(y) <= _FAR * max(1.0, self.bound) and self.penalty <= _USUAL

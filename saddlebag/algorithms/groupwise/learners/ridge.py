@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.groupwise.base import Array, Index, LearnerDefaults, Sums, copied
+from saddlebag.algorithms.groupwise.base import Array, Index, LearnerDefaults, Sums, check_positive, copied
 from saddlebag.algorithms.groupwise.loader import compiled
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import joined
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior, safe_log
+from saddlebag.algorithms.groupwise.base import MixerDefaults, check_positive, joined
+from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, safe_log
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
@@ -40,7 +40,7 @@ class HedgeState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdaNormalHedge:
+class AdaNormalHedge(MixerDefaults):
     """The rule.
 
     Attributes:
@@ -66,10 +66,6 @@ class AdaNormalHedge:
 
     def log_weights(self, state: HedgeState) -> Array:
         return log_weight(state.regret_E, state.absolute_E) + np.log(state.prior_E)
-
-    def reference(self, weight_E: Array, loss_E: Array, played: Any) -> Any:
-        del weight_E, loss_E
-        return played
 
     def absorb(self, state: HedgeState, regret_E: Array) -> HedgeState:
         r_E = regret_E / self.loss_range

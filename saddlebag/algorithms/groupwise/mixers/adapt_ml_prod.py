@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import joined
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior
+from saddlebag.algorithms.groupwise.base import MixerDefaults, check_positive, joined
+from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
@@ -53,7 +53,7 @@ class ProdState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdaptMlProd:
+class AdaptMlProd(MixerDefaults):
     """The rule.
 
     Attributes:
@@ -82,10 +82,6 @@ class AdaptMlProd:
 
     def log_weights(self, state: ProdState) -> Array:
         return state.log_weight_E + np.log(state.rate_E)
-
-    def reference(self, weight_E: Array, loss_E: Array, played: Any) -> Any:
-        del weight_E, loss_E
-        return played
 
     def absorb(self, state: ProdState, regret_E: Array) -> ProdState:
         r_E = regret_E / self.loss_range

@@ -12,10 +12,11 @@ as scales at least double they sum to at most 2 max |r| for each expert:
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saddlebag.algorithms.groupwise.base import MixerDefaults
 from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior
 
@@ -47,7 +48,7 @@ class DoublingState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Doubling:
+class Doubling(MixerDefaults):
     """The rule; it has no parameters.
 
     Example:
@@ -66,10 +67,6 @@ class Doubling:
 
     def log_weights(self, state: DoublingState) -> Array:
         return _RULE.log_weights(_epoch(state))
-
-    def reference(self, weight_E: Array, loss_E: Array, played: Any) -> Any:
-        del weight_E, loss_E
-        return played
 
     def absorb(self, state: DoublingState, regret_E: Array) -> DoublingState:
         largest = np.abs(regret_E).max(axis=-1, keepdims=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Distribution", "check_positive", "checked_prior", "distribution", "safe_log", "shared_distribution"]
+__all__ = ["Distribution", "checked_prior", "distribution", "safe_log", "shared_distribution"]
 
 
 _VANISHING = 1e-200  # of a sum of weights: far above the smallest numbers, where precision ends
@@ -77,12 +76,6 @@ def shared_distribution(log_weight_E: Array, prior_E: Array, awake_NE: Array) ->
     else:
         p_NE /= total_N[:, None]
     return Distribution(p_NE, fell_back_N)
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise `ConfigError` unless the value is a positive finite number."""
-    if not (value > 0 and math.isfinite(value)):
-        raise ConfigError(f"{name} must be a positive number, got {value}")
 
 
 def checked_prior(prior_E: Array) -> Array:

@@ -12,11 +12,11 @@ losses changes no weight. Fed with block sums it stays as it is, with V of the s
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import joined
+from saddlebag.algorithms.groupwise.base import MixerDefaults, joined
 from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, safe_log
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SoloState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Solo:
+class Solo(MixerDefaults):
     """The rule; it has no parameters.
 
     Example:
@@ -53,10 +53,6 @@ class Solo:
 
     def log_weights(self, state: SoloState) -> Array:
         return safe_log(state.prior_E * np.maximum(state.regret_E, 0.0))
-
-    def reference(self, weight_E: Array, loss_E: Array, played: Any) -> Any:
-        del weight_E, loss_E
-        return played
 
     def absorb(self, state: SoloState, regret_E: Array) -> SoloState:
         return SoloState(state.regret_E + regret_E, state.square_E + regret_E * regret_E, state.prior_E)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import joined
-from saddlebag.algorithms.groupwise.mixers.mixing import check_positive, checked_prior
+from saddlebag.algorithms.groupwise.base import check_positive, joined
+from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
