@@ -58,9 +58,9 @@ def make_problem(
         workers: how many share it; else the number of shards, the problem's own default, or 4.
         seed: of the problem (its construction, the split of its rows), not of a run.
         data: the name of a bundled set ("breast_cancer", "diabetes", "digits"), the path of a file, arrays `(X, y)` of shapes
-            (N, F) and (N,), dense or sparse, a DataFrame of pandas or Table of pyarrow, a list of such pairs or frames, one for
-            each worker, or a `Dataset`. Exactly two different labels become -1 and +1, in their order; others are numbers to
-            regress on.
+            (N, F) and (N,), dense or sparse, a DataFrame of pandas or Table of pyarrow, a `Dataset` or `DataLoader` of torch
+            with samples (x, y), or a list of such, one for each worker. Exactly two different labels become -1 and +1, in their
+            order; others are numbers to regress on.
         target: the column of labels in a table or frame; the last one by default.
         **params: the problem's own parameters.
 
@@ -238,7 +238,7 @@ def _names(kind: str) -> list[str]:
 
 def simulate(
     problem: Problem,
-    method: AnyMethod,
+    method: AnyMethod | str,
     *,
     seed: int = 0,
     stop: Stop | float | None = None,
@@ -249,7 +249,7 @@ def simulate(
 
     Args:
         problem: what to solve.
-        method: built for it.
+        method: built for it; or a name, for `make_method` with nothing else.
         seed: of coins, supports and rounding.
         stop: when to end; a number is the merit to reach (within a million rounds). Without one: a merit of 1e-6, or 20,000
             rounds.
@@ -260,7 +260,7 @@ def simulate(
         The last iterate, the reason for stopping, bytes, and the history.
 
     Raises:
-        ConfigError: `stop` is a whole number, which could mean rounds, or not positive.
+        ConfigError: `stop` is a whole number, which could mean rounds, or not positive; there is no method of this name.
 
     Example:
         >>> game = make_problem("bilinear", n=10, workers=2)
@@ -272,15 +272,5 @@ def simulate(
     if not isinstance(stop, Stop):
         limit = _DEFAULT_ROUNDS if stop is None else _MAX_ROUNDS
         stop = Stop(merit=_TARGET if stop is None else stop, max_rounds=limit, every=every)
+    method = make_method(method, problem) if isinstance(method, str) else method
     ended = _simulate(problem, method, seed=seed, stop=stop, wire=LoopbackWire(), observe=observe, clock=time.monotonic)
-    return Outcome(
-        ended.replica,
-        ended.rounds,
-        ended.reason,
-        ended.up_bytes,
-        ended.down_bytes,
-        ended.history,
-        start=problem.merits(problem.start()),
-        workers=problem.num_workers,
-        target=stop.merit,
-    )

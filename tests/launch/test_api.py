@@ -12,6 +12,8 @@ from scipy.sparse import csr_array
 
 import saddlebag as sb
 from saddlebag.algorithms.problems import BilinearGame
+from saddlebag.compression import Draws
+from saddlebag.errors import ConfigError, DataError
 
 ROWS_NF = np.random.default_rng(0).standard_normal((30, 4))
 LABEL_N = ROWS_NF[:, 0] > 0
@@ -109,3 +111,43 @@ def test_listers_name_what_makers_take() -> None:
     with pytest.raises(sb.ConfigError, match="did you mean 'top_k'"):
         sb.make_compressor("topk")
     assert isinstance(sb.make_problem("bilinear", n=3), BilinearGame)
+
+
+def test_a_method_may_be_a_name() -> None:
+    problem = sb.make_problem("bilinear", n=10, workers=2)
+    stop = sb.Stop(max_rounds=10)
+    named, made = (sb.simulate(problem, each, stop=stop) for each in ("ogda", sb.make_method("ogda", problem)))
+    assert named.z.tobytes() == made.z.tobytes()
+    with pytest.raises(ConfigError, match="did you mean 'ogda'"):
+        sb.simulate(problem, "ogdaa")
+
+
+def test_data_sets_of_torch_are_data() -> None:
+    torch = pytest.importorskip("torch")
+    x_NF, y_N = np.random.default_rng(0).standard_normal((12, 3)), np.arange(12) % 2
+    held = torch.utils.data.TensorDataset(torch.from_numpy(x_NF), torch.from_numpy(y_N))
+    arrays = sb.make_problem("logistic_regression", data=(x_NF, y_N), workers=2)
+    point_D = np.arange(arrays.dimension, dtype=np.float64)
+    for data in (held, torch.utils.data.DataLoader(held, batch_size=5, shuffle=True)):
+        problem = sb.make_problem("logistic_regression", data=data, workers=2)
+        for worker in range(2):
+            draws = Draws(0, 0, worker)
+            assert np.array_equal(problem.operator(worker)(point_D, draws), arrays.operator(worker)(point_D, draws))
+    assert sb.make_problem("logistic_regression", data=[held, held, held]).num_workers == 3
+    triples = torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.zeros(4), torch.zeros(4))
+    with pytest.raises(DataError, match=r"samples of torch must be \(x, y\), got 3 parts"):
+        sb.make_problem("logistic_regression", data=triples)
+
+
+@pytest.mark.parametrize(
+    ("data", "got"),
+    [
+        (np.zeros((4, 2)), r"an array of shape \(4, 2\) without labels"),
+        ([1.0, 2.0], "a list of float"),
+        ({"a": [1.0], "y": [1.0]}, "a dict of str"),
+        ((), "a tuple of nothing"),
+    ],
+)
+def test_what_is_no_data_is_named(data: Any, got: str) -> None:
+    with pytest.raises(DataError, match=rf"data must be a pair of arrays \(X, y\), .*; got {got}"):
+        sb.make_problem("logistic_regression", data=data)

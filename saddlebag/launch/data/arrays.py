@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,27 @@ from saddlebag.launch.data.typed import LARGEST
 
 __all__ = ["from_memory"]
 
+_TAKEN = (
+    "a pair of arrays (X, y), a DataFrame or Table, a Dataset or DataLoader of torch with samples (x, y), or a list of those, "
+    "one for each worker"
+)
+
 
 def from_memory(data: Any, target: str = "") -> Any:
-    """Arrays `(X, y)` or a frame as labelled rows; a list of them with each worker's kept together; all else as it is.
+    """Arrays `(X, y)`, a frame or a data set of torch as labelled rows; a list of them with each worker's kept together.
+
+    Objects of other types are for their own problems, and stay as they are.
 
     Args:
         data: X of shape (N, F), an array, a sparse matrix of scipy or a DataFrame of numbers, and y of shape (N,); or a
-            DataFrame of pandas or Table of pyarrow, whose columns become features as those of a file do (see `Encoding`).
+            DataFrame of pandas or Table of pyarrow, whose columns become features as those of a file do (see `Encoding`); or a
+            `Dataset` or `DataLoader` of torch whose samples are (x, y), x of shape (F,), collected once.
         target: the column of labels in a frame; its last one if empty.
 
     Raises:
-        ConfigError: a frame has no such column.
-        DataError: the shapes do not fit, a value is not finite, or is no number; the type of a frame's column is in doubt.
+        ConfigError: a frame has no such column; samples of torch cannot be `collected`.
+        DataError: the shapes do not fit, a value is not finite, or is no number; the type of a frame's column is in doubt; it is
+            an array, list, tuple or dict that is none of the above.
 
     Example:
         >>> from_memory(([[1.0, 2.0], [3.0, 4.0]], ["no", "yes"])).labels_N.tolist()
@@ -38,11 +48,37 @@ def from_memory(data: Any, target: str = "") -> Any:
         return _encoded(list(frames), target, shards=not is_frame(data))
     if target:
         raise ConfigError(f"target={target!r} names a column of a table or frame; data is {type(data).__name__}")
-    if _is_pair(data):
-        return _joined([data], shards=False)
-    if isinstance(data, Sequence) and not isinstance(data, str | bytes) and data and all(map(_is_pair, data)):
-        return _joined(list(data), shards=True)
+    if _is_torch(data) or _is_pair(data):
+        return _joined([_pair_of(data)], shards=False)
+    if isinstance(data, list | tuple) and data and all(_is_torch(part) or _is_pair(part) for part in data):
+        return _joined([_pair_of(part) for part in data], shards=True)
+    if isinstance(data, np.ndarray | Sequence | Mapping):
+        raise DataError(f"data must be {_TAKEN}; got {_described(data)}")
     return data
+
+
+def _described(data: Any) -> str:
+    if isinstance(data, np.ndarray):
+        return f"an array of shape {data.shape} without labels"
+    return f"a {type(data).__name__} of {', '.join(sorted({type(part).__name__ for part in data})) or 'nothing'}"
+
+
+def _is_torch(value: Any) -> bool:
+    """Whether it is a `Dataset` or `DataLoader` of torch, which is not imported to find out."""
+    torch_data = sys.modules.get("torch.utils.data")
+    return torch_data is not None and isinstance(value, (torch_data.Dataset, torch_data.DataLoader))
+
+
+def _pair_of(value: Any) -> Any:
+    """(X, y), of samples (x, y) where it is a data set."""
+    if not _is_torch(value):
+        return value
+    from saddlebag.algorithms.networks.samples import collected
+
+    arrays = collected(value, "data")
+    if len(arrays) != 2:
+        raise DataError(f"data: samples of torch must be (x, y), got {len(arrays)} parts a sample")
+    return arrays
 
 
 def _encoded(frames: list[Any], target: str, *, shards: bool) -> Dataset:
