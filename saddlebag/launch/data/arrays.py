@@ -36,8 +36,8 @@ def from_memory(data: Any, target: str = "") -> Any:
 
     Raises:
         ConfigError: a frame has no such column; samples of torch cannot be `collected`.
-        DataError: the shapes do not fit, a value is not finite, or is no number; the type of a frame's column is in doubt; it is
-            an array, list, tuple or dict that is none of the above.
+        DataError: the shapes do not fit, a value is not finite, or is no number; the type of a frame's column is in doubt; or
+            it is an array, list, tuple or dict that is none of the above.
 
     Example:
         >>> from_memory(([[1.0, 2.0], [3.0, 4.0]], ["no", "yes"])).labels_N.tolist()
