@@ -44,9 +44,9 @@ class Loss(nn.Module):
 
     def forward(self, worker: int, draws: Draws) -> torch.Tensor:
         """The loss on the batch that the worker has in this round: as in `ModuleGame`, rows, seed and all."""
-        game, row_B, seed = self._game, self._game.rows(worker, draws), seed_of(draws)
+        game, row_B, seed = self._game, self._game.evaluation.rows(worker, draws), seed_of(draws)
         torch.manual_seed(seed)
-        batch = tuple(game.tensor(array[row_B]) for array in game.data[worker])
+        batch = tuple(game.evaluation.tensor(array[row_B]) for array in game.data[worker])
         loss: torch.Tensor = game.loss(self.players, batch, Chance(seed, len(row_B), slice(0, None)))
         return loss
 

@@ -1,6 +1,7 @@
 """Problems made of torch modules. torch is imported when the first operator is asked, not before.
 
-`flat.py` keeps parameters as one vector, `game.py` makes players and losses a problem, `adversary.py` finds the worst
+`flat.py` keeps parameters as one vector, `evaluation.py` computes gradients on a worker's batch, `game.py` makes players and
+losses a problem, `adversary.py` finds the worst
 perturbation of a batch, `plain.py` lends modules and batches to programs that train by themselves. The problems are in
 folders: `images/digits.py` trains a small vision transformer (`vision.py`) against an adversary, `images/digits_gan.py` plays
 a generator against a critic (`gan.py`), judged by a Frechet distance (`frechet.py`); `texts/albert_mlm.py` and

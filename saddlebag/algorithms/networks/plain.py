@@ -48,7 +48,8 @@ class PlainTraining(nn.Module):
 
         Dropout is seeded from the key, as there; torch's generator goes on afterwards as before.
         """
-        row_B, seed = self.game.rows(worker, draws), seed_of(draws)
-        batch = tuple(self.game.tensor(array[row_B]) for array in self.game.data[worker])
-        with seeded(seed, self.game.device), self.game.autocast():
+        evaluation = self.game.evaluation
+        row_B, seed = evaluation.rows(worker, draws), seed_of(draws)
+        batch = tuple(evaluation.tensor(array[row_B]) for array in self.game.data[worker])
+        with seeded(seed, self.game.device), evaluation.autocast():
             return self.game.loss(dict(self.players.items()), batch, Chance(seed, len(row_B), slice(None)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, TypedDict
 
-from saddlebag.algorithms.networks.game import Precision  # noqa: TC001 (the keys' types are read at run time)
+from saddlebag.algorithms.networks.evaluation import Precision  # noqa: TC001 (the keys' types are read at run time)
 
 __all__ = ["Training", "TrainingKeys"]
 

@@ -59,7 +59,7 @@ def test_a_value_is_no_view_of_the_buffer_of_gradients() -> None:
 
 def test_a_gradient_that_is_not_finite_is_told_both_ways() -> None:
     part: Any = game(precision="float32").part(0, 0, 1)
-    z_D = np.full(part.game.dimension, 3e38)  # the sum of a row overflows
+    z_D = np.full(part.game.flat.dimension, 3e38)  # the sum of a row overflows
     for ask, point in ((part, z_D), (part.on_device, torch.from_numpy(z_D))):
         with pytest.raises(NotFiniteError, match="worker 0 is not finite"):
             ask(point, Draws(0, 0, 0))

@@ -186,6 +186,7 @@ def test_the_inner_schedule_counts_inner_steps_over_all_rounds() -> None:
         ({"local_rule": "muon"}, "local_rule 'muon' needs a problem with matrices"),
         ({"local_momentum": 0.9}, "local_momentum is for sgd and muon, got 0.9 for adamw"),
         ({"local_steps": 0}, r"local_steps must lie in \[1, 2\^16\), got 0"),
+        ({"local_steps": 2**16}, r"local_steps must lie in \[1, 2\^16\), got 65536"),
         ({"clip_norm": 0.0}, "clip_norm must be positive, got 0.0"),
         ({"schedule": "cosine"}, "schedule 'cosine' needs total above warmup = 0, got total = 0"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),

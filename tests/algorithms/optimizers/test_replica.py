@@ -11,6 +11,7 @@ import pytest
 from saddlebag.algorithms import METHODS, Stop, digest, simulate
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Draws, Identity, TopK
+from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
 
 FULL, TOP, EXACT = Identity(), TopK(k=2), Identity(dtype="float64")
@@ -89,3 +90,9 @@ def test_the_schedule_rises_and_falls(game: BilinearGame) -> None:
 def test_the_least_and_the_most_local_steps_are_taken(game: BilinearGame, steps: int) -> None:
     method = METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=0.02, local_steps=steps, local_step_size=0.1)
     assert method.local_steps == steps
+
+
+@pytest.mark.parametrize("steps", [0, 2**16])
+def test_fewer_and_more_local_steps_are_refused(game: BilinearGame, steps: int) -> None:
+    with pytest.raises(ConfigError, match=rf"local_steps must lie in \[1, 2\^16\), got {steps}"):
+        METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=0.02, local_steps=steps, local_step_size=0.1)

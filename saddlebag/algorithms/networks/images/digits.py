@@ -98,7 +98,7 @@ class _Robust(ModuleGame):
 
     def pictures(self, z_D: Vector) -> dict[str, npt.NDArray[np.float64]]:
         """Held-out pictures, and the same ones attacked."""
-        with self._at(z_D) as players:
+        with self.evaluation.at(z_D) as players:
             clean, attacked = self.judge.attacked(players["model"], _SHOWN)
         return {"clean": clean, "attacked": attacked}
 

@@ -63,7 +63,7 @@ class DigitsGan(ModuleGame):
     def pictures(self, z_D: Vector) -> dict[str, npt.NDArray[np.float64]]:
         """Samples, of the same noise at every z, and real pictures beside them."""
         real_NHW = self.judge.held_NHW[:_SHOWN]
-        with self._at(z_D) as players:
+        with self.evaluation.at(z_D) as players:
             return {"samples": self.judge.samples(players, _SHOWN).reshape(-1, *real_NHW.shape[1:]), "real": real_NHW}
 
 

@@ -137,7 +137,7 @@ class AlbertGame(ModuleGame):
 
     def texts(self, z_D: Vector) -> dict[str, Sequence[tuple[str, ...]]]:
         """What the model at z says of some held-out texts: a table by name, whose first row is its heading."""
-        with self._at(z_D) as players:
+        with self.evaluation.at(z_D) as players:
             return {"samples": self.samples(players["model"])}
 
     @property

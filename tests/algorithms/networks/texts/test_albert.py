@@ -187,7 +187,7 @@ def test_free_keeps_a_perturbation_for_each_place_of_the_batch(text: Text, sente
         sizes = np.linalg.norm(moved_E.reshape(4, -1), axis=1)
         assert sizes == pytest.approx(0.1)
         handed_E = keeper.step(z_D, np.ones(keeper.block_size), Draws(0, 0, 0))[1].reshape(4, 16, 16)
-        padding = problem.data[0][0][problem.rows(0, Draws(0, 0, 0))] == PAD
+        padding = problem.data[0][0][problem.evaluation.rows(0, Draws(0, 0, 0))] == PAD
         assert not handed_E[padding].any()
         assert np.linalg.norm(handed_E.reshape(4, -1), axis=1) == pytest.approx(0.1)
         before, after = (float(problem.loss(*arguments).detach()) for arguments in loss_at(problem, block_E, moved_E))
@@ -201,7 +201,7 @@ def loss_at(problem: Any, *blocks: np.ndarray) -> Any:
     """The arguments of the loss on the first batch, at each of the blocks."""
     draws = Draws(0, 0, 0)
     model = problem.module(problem.start())
-    batch = tuple(torch.from_numpy(array[problem.rows(0, draws)]) for array in problem.data[0])
+    batch = tuple(torch.from_numpy(array[problem.evaluation.rows(0, draws)]) for array in problem.data[0])
     for block_E in blocks:
         leaf = torch.from_numpy(block_E.reshape(4, 16, 16))
         yield model, (*batch, leaf), Chance(seed_of(draws), 4, slice(None))
