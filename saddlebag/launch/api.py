@@ -274,3 +274,14 @@ def simulate(
         stop = Stop(merit=_TARGET if stop is None else stop, max_rounds=limit, every=every)
     method = make_method(method, problem) if isinstance(method, str) else method
     ended = _simulate(problem, method, seed=seed, stop=stop, wire=LoopbackWire(), observe=observe, clock=time.monotonic)
+    return Outcome(
+        ended.replica,
+        ended.rounds,
+        ended.reason,
+        ended.up_bytes,
+        ended.down_bytes,
+        ended.history,
+        start=problem.merits(problem.start()),
+        workers=problem.num_workers,
+        target=stop.merit,
+    )
