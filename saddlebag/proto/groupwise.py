@@ -102,9 +102,9 @@ def split_rows(
             f"({8 * num_features} bytes) and {num_groups} groups ({width} bytes)"
         )
     bits = np.unpackbits(np.frombuffer(groups, np.uint8).reshape(rows, width), axis=1, bitorder="little")
-    if bits[:, num_groups:].any():
+    if np.logical_or.reduce(bits[:, num_groups:], axis=None):
         raise RemoteProtocolError(f"a row names a group beyond the {num_groups} there are")
-    return np.frombuffer(features, _F8).reshape(rows, num_features), bits[:, :num_groups].astype(bool)
+    return np.frombuffer(features, _F8).reshape(rows, num_features), bits[:, :num_groups].view(np.bool_)
 
 
 def join_labels(ticket_N: Any, label_N: Any) -> tuple[bytes, bytes]:

@@ -86,6 +86,7 @@ class Page:
         self._done = _Growing(np.zeros(len(ticket_N), bool) if done_N is None else done_N)
         self._fixed: dict[str, Records] = {}
         self._captured = -1  # rows when they were made
+        self._forgotten = 0  # rows at the beginning, all done
         self.open = int(np.count_nonzero(~self._done.view))
 
     def __len__(self) -> int:
@@ -145,9 +146,13 @@ class Page:
 
     def forget(self, count: int) -> int:
         """Mark up to `count` of the oldest as done; returns the last ticket among them."""
-        row_K = np.flatnonzero(~self._done.view)[:count]
-        self._done.view[row_K] = True
+        done_N, start = self._done.view, self._forgotten
+        row_K = np.arange(start, min(start + count, len(self)))
+        if np.logical_or.reduce(done_N[start : start + count]):  # labels have come in between
+            row_K = start + (~done_N[start:]).nonzero()[0][:count]
+        done_N[row_K] = True
         self.open -= len(row_K)
+        self._forgotten = int(row_K[-1]) + 1
         return int(self._ticket.view[row_K[-1]])
 
     def waiting(self) -> tuple[Records, Records, Records]:
