@@ -150,6 +150,24 @@ def test_a_journal_that_cannot_begin_leaves_the_one_before_open(tmp_path: Path, 
     assert list(journal.read(12)) == [*CALLS, Call(1, 0, b"more")]
 
 
+def test_with_sync_a_journal_is_on_the_disk_before_its_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its head when it is begun; its names when it is made and when it is given its own."""
+    journal, synced, fsync = written(tmp_path, sync=True), list[str](), os.fsync
+
+    def spy(file: int) -> None:
+        synced.append("folder" if os.fstat(file).st_nlink > 1 else "file")
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    steps = []
+    for step in (journal.settle, lambda: journal.begin(16), lambda: journal.append(1, b"x"), journal.settle):
+        step()
+        steps.append(tuple(synced))
+        synced.clear()
+    assert steps == [("folder",), ("file",), ("file",), ("folder", "folder")]
+    assert list(journal.read(16)) == [Call(1, 0, b"x")]
+
+
 def test_a_journal_made_ahead_is_begun_by_a_write_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = written(tmp_path)
     journal.settle()
