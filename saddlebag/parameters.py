@@ -13,7 +13,7 @@ import typing
 from typing import Any
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["owners_of", "parameters_of"]
 
@@ -26,10 +26,8 @@ def parameters_of(target: Callable[..., object]) -> dict[str, inspect.Parameter]
     Keys of a `TypedDict` behind `**` are parameters like others. A key of type `Annotated[float, Rule]` has the default of that
     field of the dataclass `Rule`, others have None. A `**` without types stays.
     """
-    names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
     found: dict[str, inspect.Parameter] = {}
-    for name, parameter in inspect.signature(target).parameters.items():
-        annotation = _evaluate(parameter.annotation, names)
+    for name, parameter, annotation in _annotated(target):
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and typing.get_origin(annotation) is typing.Unpack:
             found |= _declared(typing.get_args(annotation)[0])
         elif parameter.kind in (*_BY_NAME, inspect.Parameter.VAR_KEYWORD):
@@ -45,16 +43,21 @@ def owners_of(target: Callable[..., object]) -> dict[str, type]:
         >>> owners_of(diloco)["warmup"].__name__
         'Walk'
     """
-    names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
     found: dict[str, type] = {}
-    for parameter in inspect.signature(target).parameters.values():
-        annotation = _evaluate(parameter.annotation, names)
+    for _, parameter, annotation in _annotated(target):
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and typing.get_origin(annotation) is typing.Unpack:
             hints = typing.get_type_hints(typing.get_args(annotation)[0], include_extras=True)
             found |= {
                 key: typing.get_args(hint)[1] for key, hint in hints.items() if typing.get_origin(hint) is typing.Annotated
             }
     return found
+
+
+def _annotated(target: Callable[..., object]) -> Iterator[tuple[str, inspect.Parameter, Any]]:
+    """Name, parameter and evaluated annotation of each."""
+    names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
+    for name, parameter in inspect.signature(target).parameters.items():
+        yield name, parameter, _evaluate(parameter.annotation, names)
 
 
 def _declared(keys: Any) -> dict[str, inspect.Parameter]:

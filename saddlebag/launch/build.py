@@ -12,7 +12,7 @@ import numpy as np
 from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import Compresses, HasProbability, HasStepSize, HasTensors
-from saddlebag.algorithms.networks.texts.text import Sentences
+from saddlebag.algorithms.networks.texts.text import Sentences, Text
 from saddlebag.algorithms.problems.data.rows import Dataset
 from saddlebag.algorithms.problems.division import divided
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
@@ -74,7 +74,7 @@ def build_problem(
         if tell is not None and isinstance(data, Dataset | Sentences):
             for note in data.notes:
                 tell(note)
-        if out is not None and hasattr(data, "remember"):
+        if out is not None and isinstance(data, Sentences | Text):
             data = dataclasses.replace(data, remember=Cache(out / CACHE))
         if "split" in parameters_of(factory):
             params["split"] = recipe.data.split
