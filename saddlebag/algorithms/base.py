@@ -48,7 +48,12 @@ Prox = Callable[[Vector, float], Vector]
 
 
 def identity_prox(v_D: Vector, step_size: float) -> Vector:
-    """The prox of h = 0."""
+    """The prox of h = 0.
+
+    Example:
+        >>> identity_prox(np.array([1.0, -2.0]), 0.5).tolist()
+        [1.0, -2.0]
+    """
     del step_size
     return v_D
 

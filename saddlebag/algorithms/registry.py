@@ -31,7 +31,13 @@ PROBLEMS: dict[str, Factory] = {}
 
 
 def takes_compressors(name: str) -> bool:
-    """Whether the method has an `up` and a `down` compressor."""
+    """Whether the method has an `up` and a `down` compressor.
+
+    Example:
+        >>> from saddlebag.algorithms import takes_compressors
+        >>> takes_compressors("masha1"), takes_compressors("extragradient")
+        (True, False)
+    """
     return "up" in parameters_of(METHODS[name])
 
 

@@ -151,19 +151,37 @@ CAPABILITIES = (
 
 
 def kind_of(compressor: Compressor) -> str:
-    """'unbiased', 'contractive', 'absolute' or several of them, for messages to people."""
+    """'unbiased', 'contractive', 'absolute' or several of them, for messages to people.
+
+    Example:
+        >>> from saddlebag.compression import Natural
+        >>> kind_of(Natural())
+        'unbiased'
+    """
     classes = (("unbiased", Unbiased), ("contractive", Contractive), ("absolute", Absolute))
     kinds = [name for name, cls in classes if isinstance(compressor, cls)]
     return " and ".join(kinds)
 
 
 def errors_average(compressor: Compressor) -> bool:
-    """Whether different workers' errors are independent, so that they shrink in the mean."""
+    """Whether different workers' errors are independent, so that they shrink in the mean.
+
+    Example:
+        >>> from saddlebag.compression import RandK
+        >>> errors_average(RandK(k=1)), errors_average(RandK(k=1, support="common"))
+        (True, False)
+    """
     return not (isinstance(compressor, SharesDraws) and compressor.common_draws)
 
 
 def jointly(compressor: object) -> int:
-    """Of how many workers together the law is; 0 for a law of each alone."""
+    """Of how many workers together the law is; 0 for a law of each alone.
+
+    Example:
+        >>> from saddlebag.compression import PermK, TopK
+        >>> jointly(PermK(workers=4)), jointly(TopK(k=1))
+        (4, 0)
+    """
     return compressor.jointly if isinstance(compressor, Joint) else 0
 
 
@@ -175,6 +193,11 @@ def mean_noise(compressor: Unbiased, d: int, num_workers: int) -> tuple[float, f
 
     Raises:
         ConfigError: the compressor is made for another number of workers.
+
+    Example:
+        >>> from saddlebag.compression import RandK
+        >>> mean_noise(RandK(k=1), 4, 3)  # omega = 3, of three workers
+        (1.0, 0.0)
     """
     if isinstance(compressor, HasMeanNoise):
         a, b = compressor.mean_noise(d, num_workers)

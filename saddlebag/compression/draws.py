@@ -30,6 +30,10 @@ class Draws:
         seed: run seed, 0 <= seed < 2^64.
         round: round number, counted from 0.
         worker: rank of the worker, `SERVER`, or `EVERYONE`.
+
+    Example:
+        >>> Draws(7, 3).of(2)
+        Draws(seed=7, round=3, worker=2)
     """
 
     seed: int
@@ -81,6 +85,11 @@ def uniform_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[np.
 
     Returns:
         int64, shape (size,), strictly increasing.
+
+    Example:
+        >>> from saddlebag.compression.stream import Purpose
+        >>> uniform_subset(Draws(0, 0).common(Purpose.SUPPORT), 10, 3).tolist()
+        [1, 5, 6]
     """
     if dimension <= _RANKED:
         if size == dimension:
@@ -121,6 +130,11 @@ def stratified_subset(stream: Stream, dimension: int, size: int) -> npt.NDArray[
 
     Raises:
         ConfigError: dimension x size or a run is too long for 64-bit arithmetic.
+
+    Example:
+        >>> from saddlebag.compression.stream import Purpose
+        >>> stratified_subset(Draws(0, 0).common(Purpose.SUPPORT), 9, 3).tolist()  # one of 0-2, 3-5, 6-8
+        [0, 5, 8]
     """
     if size == 0:
         return np.empty(0, np.int64)

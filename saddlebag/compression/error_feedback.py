@@ -27,6 +27,12 @@ def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draw
 
     Raises:
         NotFiniteError: the sum is not finite, or overflows the type it travels in.
+
+    Example:
+        >>> from saddlebag.compression import Draws, TopK
+        >>> payload, memory_D = feed_back(TopK(k=1), np.array([3.0, 1.0]), np.zeros(2), Draws(0, 0))
+        >>> payload.dense().tolist(), memory_D.tolist()
+        ([3.0, 0.0], [0.0, 1.0])
     """
     owed_D = memory_D + x_D
     payload = compressor.encode(owed_D, draws)
@@ -52,6 +58,12 @@ def track(compressor: Compressor, x_D: Vector, known_D: Vector, draws: Draws) ->
 
     Raises:
         NotFiniteError: the difference is not finite, or overflows the type it travels in.
+
+    Example:
+        >>> from saddlebag.compression import Draws, TopK
+        >>> payload, known_D = track(TopK(k=1), np.array([3.0, 1.0]), np.array([0.0, 0.5]), Draws(0, 0))
+        >>> known_D.tolist()
+        [3.0, 0.5]
     """
     payload = compressor.encode(x_D - known_D, draws)
     known_D = known_D.copy()

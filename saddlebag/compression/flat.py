@@ -31,7 +31,11 @@ _TABLE = 256  # levels of int8
 
 
 def require_finite(x_D: Vector, what: str) -> None:
-    """Raise `NotFiniteError` unless every entry is finite."""
+    """Raise `NotFiniteError` unless every entry is finite.
+
+    Example:
+        >>> require_finite(np.array([1.0, 2.0]), "the point")
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # one pass, no temporary; finite entries may overflow, others show
         if np.isfinite(np.dot(x_D, x_D)):
             return
@@ -59,7 +63,12 @@ class _Values:
 
 
 class Dense(_Values):
-    """Every coordinate, as float32 or float64."""
+    """Every coordinate, as float32 or float64.
+
+    Example:
+        >>> Dense(np.array([1.0, 2.0])).dense().tolist()
+        [1.0, 2.0]
+    """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

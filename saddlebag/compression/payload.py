@@ -64,7 +64,12 @@ class Payload(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sparse:
-    """Explicit coordinates: `index_K` strictly increasing in [0, dimension), values in a flat payload over K; K may be 0."""
+    """Explicit coordinates: `index_K` strictly increasing in [0, dimension), values in a flat payload over K; K may be 0.
+
+    Example:
+        >>> Sparse(4, np.array([1, 3]), Dense(np.array([5.0, 6.0]))).dense().tolist()
+        [0.0, 5.0, 0.0, 6.0]
+    """
 
     dimension: int
     index_K: Index

@@ -25,7 +25,12 @@ _STEPS = 200  # bisections of the multiplier: each halves its interval, so round
 
 
 def relative_distance(z_D: Vector, solution_D: Vector, start_D: Vector) -> float:
-    """|z - z*| / |z0 - z*|: 1 at the start; the plain distance when the start solves the problem."""
+    """|z - z*| / |z0 - z*|: 1 at the start; the plain distance when the start solves the problem.
+
+    Example:
+        >>> relative_distance(np.array([1.0]), np.array([0.0]), np.array([4.0]))
+        0.25
+    """
     scale = norm(start_D - solution_D)
     return norm(z_D - solution_D) / (scale if scale > 0 else 1.0)
 
@@ -39,6 +44,10 @@ def natural_residual(z_D: Vector, operator_D: Vector, prox: Prox) -> float:
         z_D: the point, feasible.
         operator_D: F(z), the mean over the workers.
         prox: of h.
+
+    Example:
+        >>> natural_residual(np.array([3.0, 4.0]), np.array([3.0, 4.0]), lambda v_D, step_size: v_D)  # no constraint: |F(z)|
+        5.0
     """
     return norm(z_D - prox(z_D - operator_D, 1.0))
 

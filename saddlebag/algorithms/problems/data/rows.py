@@ -65,6 +65,10 @@ class DenseRows:
 
     Attributes:
         values_NF: float64 (N, F).
+
+    Example:
+        >>> DenseRows(np.ones((3, 2))).shape
+        (3, 2)
     """
 
     values_NF: npt.NDArray[np.float64]
