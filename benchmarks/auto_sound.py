@@ -31,6 +31,7 @@ __all__ = ["DISTANCES", "METHODS", "PROBLEM_NAMES", "WORKERS", "Cell", "cells", 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "extragradient": ("extragradient", {}),
     "innovations": ("innovations", {"up": Grid(), "down": Grid(step=0.5)}),
+    "innovations auto": ("innovations", {}),  # grids that set themselves, too
     "innovations top_k": ("innovations", {"up": TopK(fraction=0.3), "down": TopK(fraction=0.3)}),
     "masha1": ("masha1", {"up": Natural(), "down": Natural()}),
     "masha1 rand_k": ("masha1", {"up": RandK(fraction=0.3), "down": Natural(), "probability": 0.2}),

@@ -33,6 +33,7 @@ from saddlebag.proto.codec import LoopbackWire
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "innovations": ("innovations", {"up": Grid(), "down": Grid(step=0.5)}),
+    "innovations auto": ("innovations", {}),  # grids that set themselves, too
     "ogda": ("ogda", {}),
     "extragradient": ("extragradient", {}),
     "masha1 natural": ("masha1", {"up": Natural(), "down": Natural()}),

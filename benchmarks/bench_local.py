@@ -15,7 +15,7 @@ import saddlebag as sb
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "ogda": {"step_size": ["0.25/L", "0.35/L", "0.5/L", "0.57/L"]},
     "local_sgda": {"step_size": [0.01, 0.03, 0.1], "local_steps": [1, 4]},
-    "fed_gda_gt": {"step_size": [0.005, 0.01, 0.02, 0.05], "local_steps": [4, 16]},
+    "fed_gda_gt": {"step_size": [0.18, 0.12, 0.08, 0.05, 0.02], "local_steps": [8, 16, 32]},
     "prox_skip_vip": {"step_size": [0.02, 0.05, 0.1], "probability": [0.02, 0.05, 0.1, 0.2]},
 }
 

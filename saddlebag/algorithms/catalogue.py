@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from saddlebag.algorithms.methods.anchored_extragradient import anchored_extragradient
 from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
 from saddlebag.algorithms.methods.diana_sgda import diana_sgda
 from saddlebag.algorithms.methods.extragradient import extragradient
 from saddlebag.algorithms.methods.extragradient_feedback import extragradient_feedback
 from saddlebag.algorithms.methods.fed_gda_gt import fed_gda_gt
 from saddlebag.algorithms.methods.forward_backward_forward import forward_backward_forward
+from saddlebag.algorithms.methods.golden_ratio import golden_ratio
 from saddlebag.algorithms.methods.innovations import innovations
 from saddlebag.algorithms.methods.local_sgda import local_sgda
 from saddlebag.algorithms.methods.masha1 import masha1
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["CATALOGUE"]
 
 CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
+    "anchored_extragradient": anchored_extragradient,
     "compressed_adamw": compressed_adamw,
     "compressed_extra_adam": compressed_extra_adam,
     "compressed_extragradient": compressed_extragradient,
@@ -53,6 +56,7 @@ CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
     "extragradient_feedback": extragradient_feedback,
     "fed_gda_gt": fed_gda_gt,
     "forward_backward_forward": forward_backward_forward,
+    "golden_ratio": golden_ratio,
     "innovations": innovations,
     "local_average": local_average,
     "local_sgda": local_sgda,

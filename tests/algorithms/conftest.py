@@ -244,3 +244,23 @@ class Dealt:
 def dealt() -> Dealt:
     """Nothing dealt yet; a test replaces `first`."""
     return Dealt(())
+
+
+def _worst_ratio(after: Callable[[Vector], float], before: Callable[[Vector], float], size: int) -> float:
+    """The largest after(v)/before(v) over all v other than 0, for quadratic forms: a generalised eigenvalue, no sample."""
+
+    def matrix(form: Callable[[Vector], float]) -> Vector:
+        unit_SS = np.eye(size)
+        single_S = np.array([form(unit_S) for unit_S in unit_SS])
+        form_SS = np.diag(single_S)
+        for i, j in itertools.combinations(range(size), 2):
+            form_SS[i, j] = form_SS[j, i] = (form(unit_SS[i] + unit_SS[j]) - single_S[i] - single_S[j]) / 2
+        return form_SS
+
+    half_SS = np.linalg.inv(np.linalg.cholesky(matrix(before)))
+    return float(np.linalg.eigvalsh(half_SS @ matrix(after) @ half_SS.T)[-1])
+
+
+@pytest.fixture
+def worst_ratio() -> Callable[..., float]:
+    return _worst_ratio

@@ -37,6 +37,7 @@ FULL, RAND, COMMON, TOP = Identity(), RandK(fraction=0.2), RandK(fraction=0.2, s
 PRACTICE = ("adamw", "extra_adam", "lamb", "optimistic_adam", "sgd")
 COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     **{f"compressed_{rule}": [(TOP, Grid())] for rule in PRACTICE},
+    "anchored_extragradient": [],
     "compressed_extragradient": [(RAND, TOP), (COMMON, FULL)],
     "diana_sgda": [(RAND, FULL), (COMMON, Natural())],
     "diloco": [(FULL, FULL), (TOP, TOP)],
@@ -44,7 +45,8 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "extragradient_feedback": [(TOP, TOP)],
     "fed_gda_gt": [],
     "forward_backward_forward": [],
-    "innovations": [(Grid(), Grid(step=0.5)), (TOP, FULL)],
+    "golden_ratio": [],
+    "innovations": [(Grid(), Grid(step=0.5)), (TOP, FULL), (Grid(step="auto"), Grid(step="auto"))],
     "local_average": [(FULL, FULL), (TOP, FULL)],
     "local_sgda": [],
     "masha1": [(RAND, FULL), (COMMON, Natural()), (Natural(), RAND)],
@@ -58,7 +60,7 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "vr_diana_sgda": [(RAND, FULL), (COMMON, Natural())],
 }
 NEEDS_TENSORS = ("muloco", "power_sgd")  # their own tests have problems with matrices
-WITHOUT_PROX = ("masha2", "extragradient_feedback", "fed_gda_gt", "prox_skip_vip")
+WITHOUT_PROX = ("anchored_extragradient", "masha2", "extragradient_feedback", "fed_gda_gt", "prox_skip_vip")
 
 
 def variants(name: str, problem: Problem) -> list[AnyMethod]:

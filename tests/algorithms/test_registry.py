@@ -30,7 +30,9 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms import (
     make_method as typed_make_method,
 )
+from saddlebag.algorithms.methods.anchored_extragradient import AnchoredExtragradient
 from saddlebag.algorithms.methods.fed_gda_gt import FedGdaGt
+from saddlebag.algorithms.methods.golden_ratio import GoldenRatio
 from saddlebag.algorithms.methods.prox_skip_vip import ProxSkipVip
 from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
@@ -45,6 +47,7 @@ make_method: Any = typed_make_method  # what comes out has more attributes than 
 FULL, RAND, TOP = Identity(), RandK(k=2), TopK(k=2)
 NAMES = [f"compressed_{rule}" for rule in RULES]
 KINDS = {
+    "anchored_extragradient": AnchoredExtragradient,
     "compressed_extragradient": CompressedExtragradient,
     **dict.fromkeys(NAMES, CompressedOptimizer),
     "diana_sgda": DianaSgda,
@@ -53,6 +56,7 @@ KINDS = {
     "extragradient_feedback": ExtragradientFeedback,
     "fed_gda_gt": FedGdaGt,
     "forward_backward_forward": ForwardBackwardForward,
+    "golden_ratio": GoldenRatio,
     "innovations": Innovations,
     "local_average": LocalRounds,
     "local_sgda": LocalSgda,
@@ -92,7 +96,8 @@ def test_every_name_makes_its_kind() -> None:
 
 
 def test_which_methods_compress() -> None:
-    full = {"extragradient", "fed_gda_gt", "forward_backward_forward", "local_sgda", "ogda", "power_sgd", "prox_skip_vip"}
+    full = {"anchored_extragradient", "extragradient", "fed_gda_gt", "forward_backward_forward", "golden_ratio", "local_sgda"}
+    full |= {"ogda", "power_sgd", "prox_skip_vip"}
     assert {name for name in METHODS if not takes_compressors(name)} == full
 
 

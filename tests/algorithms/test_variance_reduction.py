@@ -113,11 +113,8 @@ def test_masha2_contracts_over_every_batch(name: str, state: Any, expectation: A
         assert after <= factor * lyapunov(before) * (1 + 1e-12)
 
 
-@each_game
-@pytest.mark.parametrize("two_sided", [False, True], ids=["one_sided", "two_sided"])
-def test_vr_diana_contracts_over_every_batch(name: str, two_sided: bool, state: Any, expectation: Any) -> None:
-    game, rng = TINY[name], np.random.default_rng(3)
-    method = vr_diana_sgda(game, up=RAND, down=RAND if two_sided else FULL, batch=1)
+def vr_diana_potential(game: Any, method: Any, two_sided: bool) -> Any:
+    """The Lyapunov function of `vr_diana_sgda`, of a state."""
     d, gamma, p = game.dimension, method.step_size, method.probability
     at_star = values(game, game.solution)
     omega, omega_down = d - 1.0, (d - 1.0) * two_sided
@@ -130,6 +127,37 @@ def test_vr_diana_contracts_over_every_batch(name: str, two_sided: bool, state: 
         memories += 4 * omega_down * (1 + omega_down) * square(found.replica.memory_D - np.mean(at_star, axis=0))
         memories += 4 * sampling / p * square(found.replica.anchor_D - game.solution)
         return float(square(found.replica.z_D - game.solution) + gamma**2 * memories)
+
+    return lyapunov
+
+
+def test_the_worst_state_of_all_contracts_by_vr_diana(state: Any, expectation: Any, worst_ratio: Any) -> None:
+    """F is affine, so E V+ and V are quadratic forms of points and memories less what they are at z*."""
+    game = next(iter(TINY.values()))
+    method = vr_diana_sgda(game, up=RAND, down=FULL, batch=1)
+    lyapunov, d, at_star = vr_diana_potential(game, method, False), game.dimension, values(game, game.solution)
+
+    def at(away_S: Vector) -> Any:
+        z_D, w_D, *by = away_S.reshape(4, d)
+        memories = [at_D + by_D for at_D, by_D in zip(at_star, by, strict=True)]
+        replica = VrDianaReplica(game.solution + z_D, np.mean(memories, axis=0), 3, game.solution + w_D)
+        workers = tuple(VrDianaWorker(*pair) for pair in zip(memories, values(game, game.solution + w_D), strict=True))
+        return state(replica, workers, DianaServer(np.mean(memories, axis=0)))
+
+    def after(away_S: Vector) -> float:
+        return float(expectation(game, method, at(away_S), lyapunov, scale=float(d), num_samples=game.num_samples))
+
+    worst = worst_ratio(after, lambda away_S: lyapunov(at(away_S)), 4 * d)
+    assert worst <= 1 - method.step_size * game.constants.strong_monotonicity + 1e-10
+
+
+@each_game
+@pytest.mark.parametrize("two_sided", [False, True], ids=["one_sided", "two_sided"])
+def test_vr_diana_contracts_over_every_batch(name: str, two_sided: bool, state: Any, expectation: Any) -> None:
+    game, rng = TINY[name], np.random.default_rng(3)
+    method = vr_diana_sgda(game, up=RAND, down=RAND if two_sided else FULL, batch=1)
+    lyapunov, d, gamma = vr_diana_potential(game, method, two_sided), game.dimension, method.step_size
+    at_star = values(game, game.solution)
 
     for _ in range(6):
         z_D, w_D = points(game, rng)

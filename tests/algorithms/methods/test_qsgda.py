@@ -43,6 +43,41 @@ def test_one_step_contracts_up_to_the_proven_ball(
         assert after <= (1 - gamma * constants.strong_monotonicity) * square(before) + gamma**2 * ball * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("two_sided", [False, True], ids=["one_sided", "two_sided"])
+def test_the_inequality_holds_at_every_point(two_sided: bool, state: Any, expectation: Any) -> None:
+    """For an affine F what is left of the ball is a quadratic polynomial of z - z*: it has no negative value, anywhere."""
+    game = BilinearGame(n=2, num_workers=2, regularisation=0.3)
+    method = qsgda(game, up=RAND, down=RAND if two_sided else FULL)
+    star_D, d, gamma = game.solution, game.dimension, method.step_size
+    at_star = [game.operator(m)(star_D, Draws(0, 0)) for m in range(2)]
+    omega, omega_down = d - 1.0, (d - 1.0) * two_sided
+    ball = 2 * omega_down * np.sum(np.mean(at_star, axis=0) ** 2)
+    ball += 2 * (1 + omega_down) * omega / 2 * np.mean(np.sum(np.square(at_star), axis=1))
+
+    def square(found: Any) -> float:
+        return float(np.sum((found.replica.z_D - star_D) ** 2))
+
+    def left(away_D: np.ndarray) -> float:
+        before = state(PlainReplica(star_D + away_D, 3), (Stateless(),) * 2, Stateless())
+        after = expectation(game, method, before, square, scale=float(d), two_sided=two_sided)
+        return float((1 - gamma * game.constants.strong_monotonicity) * square(before) + gamma**2 * ball - after)
+
+    unit_DD, constant = np.eye(d), left(np.zeros(d))
+    form = np.zeros((d + 1, d + 1))  # in (z - z*, 1)
+    form[d, d] = constant
+    for i in range(d):
+        ahead, back = left(unit_DD[i]), left(-unit_DD[i])
+        form[i, i], form[i, d] = (ahead + back) / 2 - constant, (ahead - back) / 4
+        form[d, i] = form[i, d]
+    for i in range(d):
+        for j in range(i):
+            both = left(unit_DD[i] + unit_DD[j]) - constant - 2 * (form[i, d] + form[j, d])
+            form[i, j] = form[j, i] = (both - form[i, i] - form[j, j]) / 2
+    probe = np.array([0.3, -2.0, 0.7, 1.1])
+    assert np.append(probe, 1.0) @ form @ np.append(probe, 1.0) == pytest.approx(left(probe), rel=1e-9)
+    assert np.linalg.eigvalsh(form)[0] >= -1e-12
+
+
 def test_growth_is_the_formula(game: BilinearGame) -> None:
     up, down, constants = RandK(k=4), Natural(), game.constants  # omega = 4, omega_s = 1/8, M = 4
     expected = 1.25 * constants.lipschitz**2 + 2.25 * constants.lipschitz_rms**2
