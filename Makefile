@@ -5,7 +5,7 @@ TYPED := .ci benchmarks examples/ddp_digits examples/flower_adversarial/adversar
 PROTOC = $(PYTHON) -m grpc_tools.protoc --proto_path=proto --python_out=$(1) --pyi_out=$(1) $(PROTO)
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock audit coverage proto format check check-proto test e2e bench smoke recipes contracts comparison
+.PHONY: help install lock audit coverage proto format check check-proto test e2e bench site notebooks smoke recipes contracts comparison
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -16,7 +16,7 @@ install: ## make .venv with everything development needs
 
 lock: ## write requirements.lock, the versions of constraints.txt with the digests of their files
 	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra coverage -c constraints.txt --generate-hashes --universal \
-	  --python-version 3.11 --no-annotate --no-header -q -o requirements.lock.new
+	  --python-version 3.11.5 --no-annotate --no-header -q -o requirements.lock.new
 	@sed -n '/^#/p' requirements.lock | cat - requirements.lock.new > requirements.lock.both
 	@mv requirements.lock.both requirements.lock && rm requirements.lock.new
 
@@ -54,6 +54,12 @@ e2e: ## the end-to-end tests
 
 bench: ## run every benchmarks/bench_*.py
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(PYTHON) "$$file" || exit 1; done
+
+site: ## build the documentation into site/, strictly
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(PYTHON) -m mkdocs build --strict --quiet
+
+notebooks: ## run docs/notebooks/ and keep what they show
+	$(PYTHON) .ci/notebooks.py docs/notebooks/*.ipynb
 
 smoke: ## run every benchmark in its smoke form
 	$(PYTHON) benchmarks/smoke.py

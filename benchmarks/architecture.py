@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import collections
 import functools
 import sys
 from pathlib import Path
@@ -35,50 +34,47 @@ def room_of(module: str, known: dict[str, Path]) -> str:
     return folder.partition(".")[2] or module.partition(".")[2] or TOP
 
 
-def arrows() -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-    """Room -> its files, and (room, room) -> imports from the first to the second."""
+def arrows() -> tuple[set[str], set[tuple[str, str]]]:
+    """The rooms, and the pairs of them of which the first imports from the second."""
     known = files()
-    sizes = collections.Counter(room_of(module, known) for module in known)
-    count: collections.Counter[tuple[str, str]] = collections.Counter()
+    leaning: set[tuple[str, str]] = set()
     for module, path in known.items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
                 full = [f"{node.module}.{alias.name}" for alias in node.names]
                 for target in {name if name in known else node.module for name in full} & set(known):
-                    pair = room_of(module, known), room_of(target, known)
-                    count[pair] += pair[0] != pair[1]
-    return dict(sizes), {pair: number for pair, number in count.items() if number}
+                    leaning.add((room_of(module, known), room_of(target, known)))
+    return {room_of(module, known) for module in known}, {pair for pair in leaning if pair[0] != pair[1]}
 
 
-def floors(sizes: dict[str, int], count: dict[tuple[str, str], int]) -> dict[str, int]:
+def floors(rooms: set[str], leaning: set[tuple[str, str]]) -> dict[str, int]:
     """Room -> the longest way down; rooms that lean on each other (a front names what its folders hold) share a floor."""
-    below: dict[str, set[str]] = {room: {target for source, target in count if source == room} for room in sizes}
+    below: dict[str, set[str]] = {room: {target for source, target in leaning if source == room} for room in rooms}
     reach: dict[str, set[str]] = {}
-    for room in sizes:
+    for room in rooms:
         seen, stack = {room}, [room]
         while stack:
             new = below[stack.pop()] - seen
             seen |= new
             stack.extend(new)
         reach[room] = seen
-    together = {room: frozenset(other for other in reach[room] if room in reach[other]) for room in sizes}
+    together = {room: frozenset(other for other in reach[room] if room in reach[other]) for room in rooms}
 
     @functools.cache
     def floor(house: frozenset[str]) -> int:
         return 1 + max((floor(together[target]) for room in house for target in below[room] - house), default=-1)
 
-    return {room: floor(together[room]) for room in sizes}
+    return {room: floor(together[room]) for room in rooms}
 
 
 def drawing() -> str:
-    """The rooms from the top floor down, as a table in Markdown; what a room leans on most comes first."""
-    sizes, count = arrows()
-    level = floors(sizes, count)
-    rows = ["| floor | room | files | leans on |", "|---|---|---|---|"]
-    for room in sorted(sizes, key=lambda each: (-level[each], each)):
-        on = sorted(((number, target) for (source, target), number in count.items() if source == room), reverse=True)
-        leans = ", ".join(f"{target.replace('.', '/')} ({number})" for number, target in on) or "nothing"
-        rows.append(f"| {level[room]} | `{room.replace('.', '/')}` | {sizes[room]} | {leans} |")
+    """The rooms from the top floor down, as a table in Markdown: who leans on whom, which seldom changes, and not how often."""
+    rooms, leaning = arrows()
+    level = floors(rooms, leaning)
+    rows = ["| floor | room | leans on |", "|---|---|---|"]
+    for room in sorted(rooms, key=lambda each: (-level[each], each)):
+        leans = ", ".join(sorted(target.replace(".", "/") for source, target in leaning if source == room)) or "nothing"
+        rows.append(f"| {level[room]} | `{room.replace('.', '/')}` | {leans} |")
     return "\n".join(rows)
 
 

@@ -155,7 +155,7 @@ def main() -> None:
     alive = 0
     with tempfile.TemporaryDirectory() as folder:
         copy_ = Path(folder)
-        for part in ("saddlebag", "tests"):
+        for part in ("saddlebag", "tests", "docs", "launch"):  # tests read pages and recipes, too
             shutil.copytree(ROOT / part, copy_ / part, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("conftest.py", "pyproject.toml"):
             shutil.copy(ROOT / name, copy_ / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.problems import Dataset
@@ -112,8 +113,8 @@ def make_method(
     name: str,
     problem: Problem,
     *,
-    up: Compressor | str | None = None,
-    down: Compressor | str | None = None,
+    up: Compressor | str | Mapping[str, Any] | None = None,
+    down: Compressor | str | Mapping[str, Any] | None = None,
     step_size: float | str | None = None,
     **params: Any,
 ) -> AnyMethod:
@@ -122,7 +123,8 @@ def make_method(
     Args:
         name: as `list_methods` has it.
         problem: its constants give the step size, its prox is used.
-        up: compressor of the workers, or its name; identity by default, for methods that take one.
+        up: compressor of the workers, its name, or a table such as a recipe's, `{"name": "grid", "step": 0.5}`; identity by
+            default, for methods that take one.
         down: the same of the server.
         step_size: a number, "auto", a multiple of 1/L such as "0.35/L", "theory" (also None): the step that is proven, from the
             problem's constants; or "estimate": the same with constants that are estimated from operator values, see
@@ -147,8 +149,18 @@ def make_method(
     for side, compressor in (("up", up), ("down", down)):
         if compressor is None and takes_compressors(name):
             compressor = "identity"
-        sides[side] = make_compressor(compressor) if isinstance(compressor, str) else compressor
+        sides[side] = _as_compressor(compressor, side)
     return _make_method(name, problem, **sides, **params)
+
+
+def _as_compressor(given: Any, side: str) -> Any:
+    """A compressor, of which a name or a table may be given."""
+    table = {"name": given} if isinstance(given, str) else given
+    if not isinstance(table, Mapping):
+        return given
+    if not isinstance(table.get("name"), str):
+        raise ConfigError(f"{side} must name a compressor, such as {{'name': 'grid'}}, got {dict(table)!r}")
+    return make_compressor(**table)
 
 
 def make_learner(name: str, dimension: int, **params: Any) -> AnyLearner:

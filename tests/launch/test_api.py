@@ -151,3 +151,14 @@ def test_data_sets_of_torch_are_data() -> None:
 def test_what_is_no_data_is_named(data: Any, got: str) -> None:
     with pytest.raises(DataError, match=rf"data must be a pair of arrays \(X, y\), .*; got {got}"):
         sb.make_problem("logistic_regression", data=data)
+
+
+def test_compressors_are_taken_as_objects_names_and_tables() -> None:
+    game = sb.make_problem("bilinear", n=5, workers=2)
+    grid = sb.make_compressor("grid", step=0.5)
+    given: list[Any] = [grid, {"name": "grid", "step": 0.5}]
+    made = [sb.make_method("innovations", game, step_size=0.1, up=side, down=side) for side in given]
+    assert made[0].up == made[1].up == made[1].down == grid
+    for wrong, word in (({"step": 0.5}, "up must name a compressor"), ({"name": "grid", "stap": 1}, "stap")):
+        with pytest.raises(ConfigError, match=word):
+            sb.make_method("innovations", game, step_size=0.1, up=wrong, down=grid)

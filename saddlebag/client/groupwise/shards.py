@@ -52,7 +52,10 @@ class ShardedClient:
 
     Args:
         addresses: of all shards, in any order.
-        security, token, identity, timeout_s: as `GroupwiseClient`; one identity for all shards.
+        security: TLS files; none for plain text.
+        token: the services' secret.
+        identity: of this client at all shards, whose tickets it owns; a random one by default.
+        timeout_s: seconds for one call.
 
     Attributes:
         features: names of the features.

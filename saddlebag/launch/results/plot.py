@@ -7,6 +7,7 @@ logarithmic only where its values span a decade; rates in per cent; at most seve
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,15 @@ def plot(results: Sequence[Path], out: Path) -> None:
         raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
 
 
+class _Shown(Figure):
+    """A figure that notebooks show without pyplot, which nothing here uses."""
+
+    def _repr_png_(self) -> bytes:
+        with io.BytesIO() as picture:
+            self.savefig(picture, format="png", dpi=_DPI / 2)
+            return picture.getvalue()
+
+
 def draw(curves: Sequence[Curve]) -> Figure:
     """A figure of the curves: the merit against bytes up, bytes down and rounds, a row of panels for every seven curves."""
     panels: tuple[tuple[str, Callable[[Curve, Record], float]], ...] = (
@@ -123,7 +133,7 @@ def draw(curves: Sequence[Curve]) -> Figure:
     )
     chunks = [curves[first : first + _MOST] for first in range(0, len(curves), _MOST)] or [curves]
     with _style():
-        figure = Figure(figsize=(12.5, 0.4 + 4.2 * len(chunks)), layout="constrained")
+        figure = _Shown(figsize=(12.5, 0.4 + 4.2 * len(chunks)), layout="constrained")
         grid = figure.subplots(len(chunks), len(panels), sharey=True, squeeze=False)
         for row, chunk in zip(grid, chunks, strict=True):
             for ax, (name, coordinate) in zip(row, panels, strict=True):
