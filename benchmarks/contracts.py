@@ -29,7 +29,17 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a payload": ("Payload",),
     "a method": (
         "Method",
-        *("Selective", "Restartable", "Steerable", "Compresses", "HasStepSize", "HasProbability", "IsLate", "Foresees"),
+        *(
+            "Selective",
+            "Mergeable",
+            "Restartable",
+            "Steerable",
+            "Compresses",
+            "HasStepSize",
+            "HasProbability",
+            "IsLate",
+            "Foresees",
+        ),
     ),
     "a replica": ("ReplicaState",),
     "a problem": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from saddlebag.algorithms.auto_step import Steerable
 from saddlebag.algorithms.base import AnyMethod, Message, Method, Operator, Problem, Restartable, restarted
 from saddlebag.algorithms.capabilities import Compresses, Foresees, HasProbability, HasStepSize, IsLate
 from saddlebag.algorithms.finite_sum import FiniteSum
+from saddlebag.algorithms.merging import Mergeable
 from saddlebag.algorithms.participation import Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.simulate import Wire, form_means
 from saddlebag.algorithms.state import digest, pack, unpack
@@ -26,6 +28,7 @@ CAPABILITIES: tuple[type, ...] = (
     HasProbability,
     HasStepSize,
     IsLate,
+    Mergeable,
     Restartable,
     Selective,
     Steerable,
@@ -46,6 +49,7 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     7. It has no public attribute but its fields, its contract's and the capabilities of methods.
     8. Who takes part is a function of the shared draws: some members, ascending, and all where replicas are compared. Rounds
        with idle workers change no field of the replica but `drifting`, and a catch-up gives the same bits.
+    9. Where rounds can be merged, uplinks have the same parts in every round, and what is late weighs no more than what is not.
 
     Example:
         >>> import saddlebag as sb
@@ -54,6 +58,8 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     """
     require_known(method, (Method, *CAPABILITIES))
     replica = method.init_replica(problem.start())
+    if isinstance(method, Mergeable) and not method.unmergeable:
+        _check_merging(method, replica, seed)
     workers = [method.init_worker(replica) for _ in range(problem.num_workers)]
     server = method.init_server(replica)
     first, first_worker, first_server = replica, workers[0], server
@@ -84,6 +90,15 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     assert replica.iteration > 0, f"{method}: {num_rounds} rounds completed no iteration"
     for after in (method.init_replica(replica.z_D), restarted(method, replica)):
         assert np.array_equal(_restored(after, first).z_D, replica.z_D), f"{method}: a restart moved z"
+
+
+def _check_merging(method: Any, replica: Any, seed: int) -> None:
+    """Law 9."""
+    sizes = {method.uplink_sizes(replica, Draws(seed, round_, SERVER)) for round_ in range(40)}
+    assert len(sizes) == 1, f"uplinks have other parts in other rounds: {sorted(sizes)}"
+    weights = [method.late_weight(age) for age in range(40)]
+    assert weights[0] == 1.0, f"late_weight(0) must be 1, got {weights[0]}"
+    assert all(0 < later <= sooner for sooner, later in itertools.pairwise(weights)), f"late_weight must not grow: {weights}"
 
 
 def _selected(method: AnyMethod, replica: Any, draws: Draws, num_workers: int) -> tuple[int, ...]:

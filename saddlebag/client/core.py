@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms import (
@@ -23,15 +24,26 @@ from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError
 from saddlebag.proto.checkpoint import STATES, count, require_version
 from saddlebag.proto.codec import encode
+from saddlebag.proto.counted import read_counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from saddlebag.algorithms.merging import Counted
     from saddlebag.proto.reader import Buffer
 
 __all__ = ["WorkerCore"]
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Kept(NamedTuple):
+    """An uplink that is sent until a round counts it."""
+
+    made: int
+    data: bytes
+    samples: int
+    steps: int
 
 
 class WorkerCore:
@@ -47,6 +59,9 @@ class WorkerCore:
         self.members: tuple[int, ...] = ()  # of the epoch, once they are known
         self.ahead: Callable[[Vector, Draws], None] | None = None
         self.starts_alike = True  # as the server; else a run's start comes from it, too
+        self.merging = False  # whether rounds count what has come, in place of waiting for all
+        self.share = 1.0  # of the steps between exchanges that this worker is to make
+        self.measured: Callable[[int], tuple[int, int]] = lambda made: (1, 1)  # samples and steps behind an uplink
         self.placed = True  # whether the present boundary is one of the run's, not just where this worker would begin
         self.begin_run(0)
 
@@ -64,6 +79,7 @@ class WorkerCore:
         self.epoch, self.round, self.replica = epoch, round_, replica
         self._own = self.method.init_worker(replica)
         self._next: Any = None
+        self._kept: Kept | None = None
 
     def begin_run(self, epoch: int) -> None:
         """Start an epoch that begins with the run."""
@@ -77,13 +93,29 @@ class WorkerCore:
 
     def heal(self, replica: Any) -> None:
         """Take the server's replica at the current boundary; what this worker has sent stays as it was."""
-        self.replica, self._next = replica, None
+        self.replica, self._next, self._kept = replica, None, None
+
+    @property
+    def made(self) -> int:
+        """The round in which the uplink that is to be counted next is made."""
+        return self.round if self._kept is None else self._kept.made
+
+    @property
+    def measures(self) -> tuple[int, int]:
+        """Samples and steps behind the uplink of the last `step`; (0, 0) where nobody asks."""
+        return (0, 0) if self._kept is None else (self._kept.samples, self._kept.steps)
 
     def step(self) -> tuple[list[Buffer], int | None]:
         """The uplink of the current round as bytes, and the digest to send with it where the round synchronises."""
+        if self._kept is not None:  # until a round counts it
+            return [self._kept.data], None
         self._next, message = self.method.worker_step(self.replica, self._own, self._operator, self.draws)
         synchronises = self.method.synchronises(self.replica, self.draws)
-        return encode(message), digest(self.replica) if synchronises else None
+        buffers = encode(message)
+        if self.merging:
+            self._kept = Kept(self.round, b"".join(buffers), *self.measured(self.round))
+            buffers = [self._kept.data]
+        return buffers, digest(self.replica) if synchronises else None
 
     @property
     def idle(self) -> bool:
@@ -130,16 +162,28 @@ class WorkerCore:
         self._own, self._next = self._next, None
         self.round += 1
 
+    def merge(self, down: Message, counted: Iterable[Counted]) -> None:
+        """Replay the downlink of a round that has counted these: the own half of the state moves where ours is among them."""
+        mine = next((entry for entry in counted if entry.worker == self.worker), None)
+        self.replica = self.method.replay(self.replica, down, self.draws.of(SERVER))
+        if mine is not None and self._kept is not None and self.round - mine.age == self._kept.made:
+            self._own, self._next, self._kept = self._next, None, None
+            self.share = mine.share / (1 << 16)
+        self.round += 1
+
     def awaits(self, round_: int) -> tuple[int, tuple[int, ...]]:
         """The round in the headers, and the schema, of a message that begins with a frame of `round_`.
 
         Of a later round only an idle worker expects one: the catch-up that leads there.
         """
-        late = round_ > self.round and self.idle
+        late = round_ > self.round and not self.merging and self.idle
         return (round_, self.catch_up_sizes()) if late else (self.round, self.downlink_sizes())
 
-    def take(self, round_: int, message: Message) -> None:
-        """Move on by the message that `awaits` described."""
+    def take(self, round_: int, message: Message, counted: bytes = b"") -> None:
+        """Move on by the message that `awaits` described; `counted` as in its first frame."""
+        if self.merging:
+            self.merge(message, read_counted(counted, round_))
+            return
         self.jump(round_, message) if round_ > self.round else self.apply(message)
 
     def capture(self) -> tuple[Arrays, dict[str, Any]]:
@@ -148,6 +192,9 @@ class WorkerCore:
         if self._next is not None:
             arrays |= pack(self._next, "next.")
         where = {"epoch": self.epoch, "round": self.round, "worker": self.worker, "stepped": self._next is not None}
+        if (kept := self._kept) is not None:
+            arrays["uplink"] = np.frombuffer(kept.data, np.uint8)
+            where |= {"made": kept.made, "samples": kept.samples, "steps": kept.steps}
         return arrays, {"version": STATES, **where}
 
     def restore(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
@@ -161,7 +208,10 @@ class WorkerCore:
         like = self.method.init_worker(self.replica)
         self._own = unpack(like, arrays, "worker.")
         self._next = unpack(like, arrays, "next.") if meta.get("stepped") else None
-        self.epoch, self.round = count(meta, "epoch"), count(meta, "round")
+        self.epoch, self.round, self._kept = count(meta, "epoch"), count(meta, "round"), None
+        if self._next is not None and "made" in meta:
+            data = arrays.get("uplink", np.zeros(0, np.uint8)).tobytes()
+            self._kept = Kept(count(meta, "made"), data, count(meta, "samples"), count(meta, "steps"))
 
     def unpack_replica(self, arrays: Arrays) -> Any:
         """The replica of a snapshot; `StateError` when it does not fit."""

@@ -78,8 +78,8 @@ class Keeper:
             if self._store is None:
                 raise StateError(f"the server resumes at round {position.resume}, which this worker does not hold")
             core.restore(*self._load(self._store, position.resume))
-        if self._store is not None:
-            self._store.forget_after(position.resume)
+        if self._store is not None:  # a worker that begins anew where rounds are merged has no past
+            self._store.forget_after(-1 if position.fresh and core.merging else position.resume)
         return position.heal or (position.fresh and (position.epoch_start > 0 or not core.starts_alike))
 
     def _load(self, store: Checkpoints, round_: int) -> tuple[dict[str, Any], dict[str, Any]]:

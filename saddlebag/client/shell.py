@@ -15,6 +15,7 @@ from saddlebag.algorithms import DIVERGED
 from saddlebag.client.account import ClientLedger, Phases
 from saddlebag.client.calls import Calls, Refusals
 from saddlebag.client.ending import Leaving
+from saddlebag.client.inbox import Inbox
 from saddlebag.client.keeping import Keeper
 from saddlebag.client.waiting import RankTaken, Waiting
 from saddlebag.compression import SERVER, Draws
@@ -136,14 +137,14 @@ class WorkerShell:
         if self._keeper.go_to(reply) and not await self._take_snapshot(calls, reply):
             return False
         call, pace = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session), Pace(self._patience)
-        self._pace = pace
+        self._pace, self._inbox = pace, Inbox(call, ahead=reply.merging)
         over = asyncio.Event()
         call.add_done_callback(lambda _: over.set())
         works = (self._beat(calls, pace, reply.lease_s / 3, over), self._watch(pace))
         beside = [asyncio.create_task(work) for work in works]
         for task in beside:  # it failed: nobody would renew the lease, or the stream is stuck
             task.add_done_callback(lambda ended: ended.cancelled() or call.cancel())
-        first = True
+        first, sent = True, reply.counted - 1  # the round in which what was sent last was made
         try:
             while True:
                 began_s = self.phases.begin()
@@ -162,10 +163,15 @@ class WorkerShell:
                         raise
                     return True
                 stepped_s = time.perf_counter()
-                if step is not None and self._core.round >= reply.round:
+                if (
+                    step is not None
+                    and self._core.round >= reply.round
+                    and not (self._core.merging and self._core.made <= sent)
+                ):
                     await self._send(call, *step)
+                    sent = self._core.made
                     self._core.look_ahead()
-                final, received_s = await self._receive(call)
+                final, received_s = await self._receive()
                 if not first:
                     self.phases.end(began_s, stepped_s, received_s)
                 first = False
@@ -174,7 +180,9 @@ class WorkerShell:
                         await call.write(THANKS)  # the server may go
                         self.ledger.up += len(THANKS)
                         await call.done_writing()
-                    while await call.read() is not grpc.aio.EOF:  # let the server end the call: it counts what it has sent
+                    while (
+                        await self._inbox.read() is not grpc.aio.EOF
+                    ):  # let the server end the call: it counts what it has sent
                         pass
                     return True
         except EOFError:
@@ -188,6 +196,7 @@ class WorkerShell:
         finally:
             for task in beside:
                 task.cancel()
+            self._inbox.close()
             call.cancel()
 
     async def _join(self, channel: grpc.aio.Channel) -> pb.JoinReply:
@@ -215,7 +224,7 @@ class WorkerShell:
         if reply.protocol != PROTOCOL:
             raise ConfigError(f"the server speaks protocol version {reply.protocol}, this worker {PROTOCOL}; take one release")
         self._configure(reply.resolved)
-        core.members, core.placed = tuple(reply.members), True
+        core.members, core.placed, core.merging = tuple(reply.members), True, reply.merging
         self._checkpoint_every = reply.checkpoint_every
         return reply
 
@@ -225,6 +234,9 @@ class WorkerShell:
         limit = _SNAPSHOT_OVERHEAD + _SNAPSHOT_VECTORS * 8 * core.dimension
         data = bytearray()
         async for chunk in calls.pieces("Snapshot", pb.SnapshotRequest(), pb.SnapshotChunk, self._patience.allowed_s):
+            if reply.merging and not data and chunk.epoch == reply.epoch and chunk.round > reply.resume:
+                reply.resume = reply.epoch_start = chunk.round  # rounds have not waited
+                reply.round, announced = max(reply.round, chunk.round), (chunk.epoch, chunk.round)
             if (chunk.epoch, chunk.round) > announced:
                 return False
             if (chunk.epoch, chunk.round) != announced or len(data) + len(chunk.data) > min(limit, chunk.total or limit):
@@ -277,12 +289,11 @@ class WorkerShell:
 
     async def _send(self, call: Any, buffers: list[Buffer], digest: int | None) -> None:
         core = self._core
-        here = (core.epoch, core.round)
+        here, (samples, steps) = (core.epoch, core.made), core.measures
         attempt = self._attempts[2] + 1 if self._attempts[:2] == here else 0
         self._attempts = (*here, attempt)
-        for frame in frames_of(
-            buffers, epoch=core.epoch, round_=core.round, sender=core.worker + 1, attempt=attempt, digest=digest
-        ):
+        about: dict[str, Any] = {"sender": core.worker + 1, "attempt": attempt, "samples": samples, "steps": steps}
+        for frame in frames_of(buffers, epoch=core.epoch, round_=core.made, digest=digest, **about):
             self._pace.sent += 1
             try:
                 await call.write(frame)
@@ -290,14 +301,14 @@ class WorkerShell:
                 raise EOFError from None
             self.ledger.up += len(frame)
 
-    async def _receive(self, call: Any) -> tuple[bool, float]:
+    async def _receive(self) -> tuple[bool, float]:
         """Take the downlink of the round, or a catch-up to a later one; whether it ends the run, and when it was there."""
         core, before = self._core, self._core.round
-        frame = await self._frame(call)
+        frame = await self._frame()
         round_, sizes = core.awaits(frame.round)
-        message = await self._message(call, frame, round_, sizes)
+        message = await self._message(frame, round_, sizes)
         received_s = time.perf_counter()
-        core.take(round_, message)
+        core.take(round_, message, frame.counted)
         if self._keeper.saves(before, every=self._checkpoint_every, final=frame.final):
             self._save()
         return frame.final, received_s
@@ -308,7 +319,7 @@ class WorkerShell:
             arrays, meta = self._core.capture()
             self._store.save(self._core.round, arrays, {**meta, "recipe": self._recipe})
 
-    async def _message(self, call: Any, frame: Frame, round_: int, sizes: tuple[int, ...]) -> Message:
+    async def _message(self, frame: Frame, round_: int, sizes: tuple[int, ...]) -> Message:
         """The message that begins with this frame."""
         draws = Draws(self._core.draws.seed, round_, SERVER)
         self._expect(frame, round_, 0)
@@ -320,7 +331,7 @@ class WorkerShell:
             if decoder.complete:
                 break
             self._pace.expect()
-            frame = await self._frame(call)
+            frame = await self._frame()
             self._expect(frame, round_, sequence)
         return assembly.message()
 
@@ -328,9 +339,9 @@ class WorkerShell:
         if (frame.epoch, frame.round, frame.sender, frame.sequence) != (self._core.epoch, round_, 0, sequence):
             raise BrokenStream(f"expected frame {sequence} of round {round_}, got {frame.sequence} of {frame.round}")
 
-    async def _frame(self, call: Any) -> Frame:
+    async def _frame(self) -> Frame:
         self._pace.waits = True
-        raw = await call.read()
+        raw = await self._inbox.read()
         if raw is grpc.aio.EOF:
             raise EOFError
         self._pace.come()

@@ -13,13 +13,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import AnyMethod, Judge, Operator, Problem, Spent, digest
+from saddlebag.algorithms import AnyMethod, FiniteSum, Judge, Operator, Problem, Spent, digest
+from saddlebag.algorithms.capabilities import LinkedProgram
 from saddlebag.client.core import WorkerCore
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.settings import require_kept
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
+from saddlebag.server.merging import MergingCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,10 +111,18 @@ class Job:
             "progress_s": server.progress_s,
             "on_lost": server.on_lost,
             "checkpoint_every": recipe.checkpoint.every,
+            "quorum": server.quorum,
+            "grace_s": server.grace_s,
+            "weights": server.weights,
+            "balance": server.balance,
         }
-        return ServerCore(
-            self.method, judge or self.judge(), self.problem.start(), ServerSettings(**{**given, **settings}), now
-        )
+        chosen = ServerSettings(**{**given, **settings})
+        if chosen.balance and not isinstance(self.problem, LinkedProgram):
+            raise ConfigError(
+                "server.balance is for programs with steps of their own; those of a recipe are the same everywhere"
+            )
+        kind = MergingCore if chosen.merging else ServerCore
+        return kind(self.method, judge or self.judge(), self.problem.start(), chosen, now)
 
     def operator(self, rank: int) -> Operator:
         """What one worker computes.
@@ -127,7 +137,11 @@ class Job:
     def worker_core(self, rank: int, operator: Operator | None = None) -> WorkerCore:
         """A worker's half at the start; `operator` computes in place of the problem's, for example on several ranks."""
         asked = operator or self.operator(rank)
-        return WorkerCore(self.method, asked, self.problem.start(), worker=rank, seed=self.recipe.seed)
+        core = WorkerCore(self.method, asked, self.problem.start(), worker=rank, seed=self.recipe.seed)
+        if self.recipe.server.weights == "samples" and not isinstance(self.problem, LinkedProgram):
+            samples = _samples(self.problem, rank)
+            core.measured = lambda made: (samples, 1)
+        return core
 
     def result(
         self,
@@ -165,6 +179,16 @@ class Job:
             "recipe_digest": self.recipe.digest(),
             **more,
         }
+
+
+def _samples(problem: Problem, rank: int) -> int:
+    """Of a worker's share of the data."""
+    operator = problem.operator(rank)
+    if not isinstance(operator, FiniteSum):
+        raise ConfigError(
+            f"server.weights = 'samples' cannot be kept: {problem.name} is no sum over samples; leave it at 'equal'"
+        )
+    return operator.num_samples
 
 
 def _provisional(recipe: Recipe, problem: Problem) -> AnyMethod:

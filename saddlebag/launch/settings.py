@@ -23,14 +23,21 @@ SECTIONS: Mapping[str, Any] = {"server": ServerSection(), "checkpoint": Checkpoi
 
 _NO_FILES = "it writes no files, its records go to `observe`"
 _NO_CHECKPOINTS = "it keeps no checkpoints, Flower keeps the clients' state"
+_MERGING = {
+    "server.quorum": "only a server of processes of its own (driver 'grpc', `saddlebag host`) closes rounds at a quorum",
+    "server.grace_s": "only a server of processes of its own closes rounds at a quorum",
+    "server.weights": "only a server of processes of its own weighs its workers",
+    "server.balance": "its workers make the steps of the recipe, all of them the same",
+}
 _DEFAULT_FOLDER = re.compile(r"runs/[^/]+")  # what a recipe without output.directory has
 
 DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "simulate": ("driver 'simulate'", {}),  # nobody can be lost in one process, so every policy holds
+    "simulate": ("driver 'simulate'", _MERGING),  # nobody can be lost in one process, so every other policy holds
     "grpc": ("driver 'grpc'", {}),
     "collective": (
         "driver 'collective'",
         {
+            **_MERGING,
             "server.lease_s": "its ranks have no leases, torchrun notices who is gone",
             "server.round_deadline_s": "its ranks are waited for as long as --timeout says",
             "server.progress_s": "its ranks are waited for as long as --timeout says",
@@ -41,6 +48,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "messages": (
         "a run by Flower's messages",
         {
+            **_MERGING,
             "server.lease_s": "Flower says which clients are alive",
             "server.progress_s": "Flower carries messages whole",
             "server.on_lost": "it waits for its clients; a session can go on without one",
@@ -54,6 +62,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "session": (
         "a session inside Flower",
         {
+            **_MERGING,
             "checkpoint.every": _NO_CHECKPOINTS,
             "output.directory": _NO_FILES,
             "output.tensorboard": _NO_FILES,

@@ -25,11 +25,22 @@ FRAME_BYTES = 1 << 20
 """Most message bytes in a frame: large enough to hide the cost of a frame, well below gRPC's default limit of 4 MiB."""
 THANKS = sealed(b"")
 """What a worker sends when it has the downlink that ends the run, on its disk, too."""
-MAX_FRAME_BYTES = FRAME_BYTES + 128
-"""Longest frame: data, header and checksum."""
+_COUNTED_BYTES = 1 << 20  # of all workers that a round has counted: 65,536 ranks take less
+MAX_FRAME_BYTES = FRAME_BYTES + _COUNTED_BYTES + 128
+"""Longest frame: data, who was counted, header and checksum."""
 
-_VARINTS = {0x08: "epoch", 0x10: "round", 0x18: "sender", 0x20: "sequence", 0x28: "total", 0x38: "final", 0x40: "attempt"}
-_DIGEST, _DATA = 0x31, 0x7A
+_VARINTS = {
+    0x08: "epoch",
+    0x10: "round",
+    0x18: "sender",
+    0x20: "sequence",
+    0x28: "total",
+    0x38: "final",
+    0x40: "attempt",
+    0x48: "samples",
+    0x50: "steps",
+}
+_DIGEST, _COUNTED, _DATA = 0x31, 0x5A, 0x7A
 _ALIGN = 8  # frames end at multiples of a value's size within a buffer, so that slices need no carry
 
 
@@ -45,10 +56,24 @@ class Frame(NamedTuple):
     attempt: int
     digest: int | None
     data: memoryview
+    samples: int = 0
+    steps: int = 0
+    counted: bytes = b""
 
 
 def _header(
-    *, epoch: int, round_: int, sender: int, sequence: int, total: int, final: bool, attempt: int, digest: int | None
+    *,
+    epoch: int,
+    round_: int,
+    sender: int,
+    sequence: int,
+    total: int,
+    final: bool,
+    attempt: int,
+    digest: int | None,
+    samples: int = 0,
+    steps: int = 0,
+    counted: bytes = b"",
 ) -> bytes:
     out = bytearray()
     for tag, value in ((0x08, epoch), (0x10, round_), (0x18, sender), (0x20, sequence), (0x28, total)):
@@ -60,9 +85,13 @@ def _header(
         out += digest.to_bytes(8, "little")
     if final:
         out += b"\x38\x01"
-    if attempt:
-        out.append(0x40)
-        out += varint(attempt)
+    for tag, value in ((0x40, attempt), (0x48, samples), (0x50, steps)):
+        if value:
+            out.append(tag)
+            out += varint(value)
+    if counted:
+        out.append(_COUNTED)
+        out += varint(len(counted)) + counted
     return bytes(out)
 
 
@@ -75,9 +104,14 @@ def frames_of(
     final: bool = False,
     attempt: int = 0,
     digest: int | None = None,
+    samples: int = 0,
+    steps: int = 0,
+    counted: bytes = b"",
     frame_bytes: int = FRAME_BYTES,
 ) -> Iterator[bytes]:
     """Cut a message into frames, lazily: each frame is one copy of its share of the buffers.
+
+    The length, the digest, samples and steps behind the message, and who was `counted`, are told by the first one.
 
     Raises:
         LocalProtocolError: `frame_bytes` is too small to hold a value.
@@ -95,6 +129,9 @@ def frames_of(
             final=final,
             attempt=attempt,
             digest=digest if sequence == 0 else None,
+            samples=samples if sequence == 0 else 0,
+            steps=steps if sequence == 0 else 0,
+            counted=counted if sequence == 0 else b"",
         )
         length = sum(len(piece) for piece in pieces)
         whole = [header, b"\x7a" + varint(length), *pieces] if length else [header]
@@ -135,7 +172,7 @@ def parse_frame(raw: Buffer) -> Frame:
     """
     fields = dict.fromkeys(_VARINTS.values(), 0)
     digest: int | None = None
-    data = memoryview(b"")
+    data, counted = memoryview(b""), b""
     at, end = 0, len(raw)
     while at < end:
         tag = raw[at]
@@ -145,6 +182,10 @@ def parse_frame(raw: Buffer) -> Frame:
         elif tag == _DATA:
             length, at = read_varint(raw, at + 1)
             data = memoryview(raw)[at : at + length]
+            at += length
+        elif tag == _COUNTED:
+            length, at = read_varint(raw, at + 1)
+            counted = bytes(raw[at : at + length])
             at += length
         elif tag == _DIGEST:
             digest = int.from_bytes(raw[at + 1 : at + 9], "little")
@@ -163,6 +204,9 @@ def parse_frame(raw: Buffer) -> Frame:
         fields["attempt"],
         digest,
         data,
+        fields["samples"],
+        fields["steps"],
+        counted,
     )
 
 

@@ -65,6 +65,8 @@ class JoinAnswer:
     members: tuple[int, ...]
     lease_s: float
     checkpoint_every: int
+    merging: bool = False
+    counted: int = 0
 
 
 def other_version(theirs: int) -> ConfigError:

@@ -22,11 +22,12 @@ from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import BrokenStream, NotFiniteError, RemoteProtocolError
 from saddlebag.proto.checkpoint import restoring
 from saddlebag.proto.codec import encode
+from saddlebag.proto.counted import counted_bytes
 from saddlebag.proto.frames import read_frame
 from saddlebag.proto.handshake import DONE
 from saddlebag.proto.pace import Patience
 from saddlebag.server import effects as ef
-from saddlebag.server.gather import Gather
+from saddlebag.server.gather import Gather, Said
 from saddlebag.server.joining import answer, can_start_fresh, common_round
 from saddlebag.server.roster import BROKEN, Roster, admit
 from saddlebag.server.saved import capture, restore
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from saddlebag.proto.handshake import JoinAnswer, JoinAsk
     from saddlebag.server.delivery import Delivery
     from saddlebag.server.effects import Effect, ServerSettings
+    from saddlebag.server.pool import Pool
 
 __all__ = ["ServerCore"]
 
@@ -75,13 +77,7 @@ class ServerCore(RunState):
         """
         admit(ask, self.settings, len(self.replica.z_D))
         self.roster.require_free(ask, now, self.settings.lease_s)
-        effects: list[Effect] = []
-        if self.roster.welcome(ask.worker):
-            effects.append(ef.Note(f"worker {ask.worker} is back"))
-        if self.roster.sit(ask.worker, session, now):
-            self.ledger.rejoins += 1
-            effects.append(ef.Close(ask.worker, "another process joined with this rank", superseded=True))
-            self._disconnect(ask.worker)
+        effects = self._seat(ask, session, now)
         resume = common_round(self, ask)
         heal = self.roster.take_diverged(ask.worker) and resume == self.round
         fresh = resume is None
@@ -93,6 +89,22 @@ class ServerCore(RunState):
         self.deliveries.credit(ask.worker, resume, self.ledger.down)
         self.roster.set_resume(ask.worker, self.epoch, resume)
         return answer(self, session, resume, fresh=fresh, heal=heal), effects
+
+    def _seat(self, ask: JoinAsk, session: str, now: float) -> list[Effect]:
+        """Give a worker its rank; whoever held it has lost it."""
+        effects: list[Effect] = []
+        if self.roster.welcome(ask.worker):
+            effects.append(ef.Note(f"worker {ask.worker} is back"))
+        if self.roster.sit(ask.worker, session, now):
+            self.ledger.rejoins += 1
+            effects.append(ef.Close(ask.worker, "another process joined with this rank", superseded=True))
+            self._disconnect(ask.worker)
+        return effects
+
+    def snapshot(self, worker: int, now: float) -> tuple[int, int, Any, list[Effect]]:
+        """Epoch, boundary and replica from which a worker is to go on."""
+        del worker, now
+        return self.epoch, self.round, self.replica, []
 
     def restore(self, arrays: ef.Arrays, meta: Mapping[str, Any], now: float) -> None:
         """Continue from a checkpoint that `Save` asked for; errors as `saddlebag.server.saved.restore`."""
@@ -110,7 +122,8 @@ class ServerCore(RunState):
         if not self.finished:  # else it is counted already
             self.down_bytes += cost
         sizes = self.method.uplink_sizes(self.replica, self._draws)
-        self._gather = Gather(active, sizes, self._draws, [self._memory(part, size) for part, size in enumerate(sizes)])
+        memory = [self._memory(part, size) for part, size in enumerate(sizes)]
+        self._gather: Gather | Pool = Gather(active, sizes, self._draws, memory)
         self.active = active
         self._opened = now
         self._advanced: dict[int, float] = {}  # when the last frame of each worker's message came
@@ -171,6 +184,7 @@ class ServerCore(RunState):
         if frame.digest is not None and frame.digest != self.replica_digest:
             return self._heal(worker)
         up.repeated -= len(raw)
+        assert isinstance(self._gather, Gather)
         self._gather.take(worker, frame, len(raw))
         self._advanced[worker] = now
         return [ef.RoundReady()] if self._gather.complete else []
@@ -193,29 +207,46 @@ class ServerCore(RunState):
 
         Where only the next round can follow, `delivery` gives the downlink before it is replayed here, from `announce` on.
         """
-        if self.finished or not self._gather.complete:  # a membership that has changed meanwhile
+        if self.finished or (said := self._collected(now)) is None:  # a membership that has changed meanwhile
             return []
-        data_bytes, frame_bytes = self._gather.traffic()
         before = self.replica
         try:
-            self.own, down = self.method.server_step(before, self.own, self._gather.means(), self._draws)
+            self.own, down = self.method.server_step(before, self.own, said.means, self._draws)
             buffers = encode(down)
             self.log.trim(sum(map(len, buffers)))
         except NotFiniteError:
             return self._diverge()
-        self.ledger.up.payload += data_bytes
-        self.ledger.up.framing += frame_bytes - data_bytes
+        self._count(said)
+        needed, counted = self._needed(), counted_bytes(said.counted)
         spent = self._spend(sum(map(len, buffers)), now)
         saves = self.deliveries.saves(self.round + 1)  # who comes there must know the checkpoint before on disk
         if ahead := not saves and self._passes(before, spent):
-            self.deliveries.publish(buffers, self.members, final=False, ahead=self.active)
+            self.deliveries.publish(buffers, needed, final=False, ahead=self.active, counted=counted)
             announce()
         self.replica = self.method.replay(before, down, self._draws)
         verdict = self._judge(self.round + 1, before, self.replica, spent)
         assert not (ahead and verdict.reason), "the judge said that the run goes on"
         if not ahead:
-            self.deliveries.publish(buffers, self.members, final=verdict.reason is not None)
+            self.deliveries.publish(buffers, needed, final=verdict.reason is not None, counted=counted)
         return self._close_round(sum(map(len, buffers)), verdict, now)
+
+    def _collected(self, now: float) -> Said | None:
+        """What the workers have said in this round, or None where it cannot end yet."""
+        del now
+        assert isinstance(self._gather, Gather)
+        if not self._gather.complete:
+            return None
+        traffic = self._gather.traffic()
+        return Said(self._gather.means(), *traffic)
+
+    def _count(self, said: Said) -> None:
+        """The round ends with this: its bytes are of use."""
+        self.ledger.up.payload += said.data_bytes
+        self.ledger.up.framing += said.frame_bytes - said.data_bytes
+
+    def _needed(self) -> int:
+        """The first round whose downlink somebody may yet ask for, beside those since the last checkpoints."""
+        return self.deliveries.needed(self.members)
 
     def _close_round(self, num_bytes: int, verdict: Verdict, now: float) -> list[Effect]:
         """Move to the next boundary after a downlink of `num_bytes`."""
@@ -259,6 +290,7 @@ class ServerCore(RunState):
 
     def _disconnect(self, worker: int) -> None:
         self._advanced.pop(worker, None)
+        assert isinstance(self._gather, Gather)
         if self._gather.expects(worker):
             self.ledger.up.repeated += self._gather.abandon(worker)
 
@@ -343,6 +375,7 @@ class ServerCore(RunState):
         return [ef.Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes))]
 
     def _waste_round(self) -> None:
+        assert isinstance(self._gather, Gather)
         abandoned = sum(self._gather.abandon(worker) for worker in self.active)
         self.ledger.up.repeated += abandoned + self._gather.traffic()[1]  # complete uplinks are of no use either
 

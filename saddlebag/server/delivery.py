@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, Arrears, Selective, catch_up
 from saddlebag.errors import PeerLost
@@ -17,7 +17,6 @@ from saddlebag.proto.frames import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from saddlebag.proto.reader import Buffer
     from saddlebag.server.ledger import Traffic
@@ -76,12 +75,29 @@ class Deliveries:
         self._standing = _Standing(round_, epoch, final, settled, jumps, buffers)
         return sum(num_bytes for num_bytes, _ in costs.values())
 
-    def publish(self, buffers: list[Buffer], members: tuple[int, ...], *, final: bool, ahead: tuple[int, ...] = ()) -> None:
-        """Store the downlink of the present round; workers `ahead` may have it before the round has ended here."""
+    def publish(
+        self,
+        buffers: list[Buffer],
+        needed: int,
+        *,
+        final: bool,
+        ahead: tuple[int, ...] = (),
+        counted: bytes = b"",
+    ) -> None:
+        """Store the downlink of the present round.
+
+        Args:
+            buffers: its message.
+            needed: the first round whose downlink somebody may yet ask for, beside those since the last checkpoints.
+            final: whether it ends the run.
+            ahead: workers that may have it before the round has ended here.
+            counted: see `saddlebag.proto.counted`.
+        """
         standing = self._standing
-        if self._every:  # from its last checkpoint an idle worker may replay what it needs
-            self._log.need(self.needed(members) // self._every * self._every)
-        frames = frames_of(buffers, epoch=standing.epoch, round_=standing.round, sender=0, final=final)
+        if self._every:  # from its last checkpoint a worker may replay what it needs
+            self._log.need(needed // self._every * self._every)
+        about: dict[str, Any] = {"epoch": standing.epoch, "round_": standing.round, "sender": 0, "counted": counted}
+        frames = frames_of(buffers, final=final, **about)
         self._log.append(standing.round, frames)
         self._standing = dataclasses.replace(standing, ahead=ahead)
 

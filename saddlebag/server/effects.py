@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+import math
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy.typing as npt
 
-from saddlebag.errors import ConfigError
+from saddlebag.algorithms.merging import Weights
+from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from saddlebag.algorithms import Record
+    from saddlebag.algorithms.merging import Arrivals
 
 __all__ = [
     "Arrays",
     "Broadcast",
     "Close",
+    "Counts",
     "Effect",
     "Finished",
+    "Later",
     "NewEpoch",
     "Note",
     "Observe",
@@ -47,6 +52,10 @@ class ServerSettings:
         checkpoint_every: rounds between checkpoints of all processes; 0 for none.
         log_bytes: memory for downlinks kept for workers that come back.
         repeatable: whether a worker without state can compute the rounds since the start again; somebody's program cannot.
+        quorum: workers that a round needs; 0 for all. Who comes later counts later, see `saddlebag.algorithms.merging`.
+        grace_s: how long a round waits for the others once its quorum is there.
+        weights: what a worker's word weighs.
+        balance: whether slower workers are told to make fewer steps.
     """
 
     num_workers: int
@@ -61,6 +70,10 @@ class ServerSettings:
     checkpoint_every: int = 0
     log_bytes: int = 64 << 20
     repeatable: bool = True
+    quorum: int = 0
+    grace_s: float = 0.0
+    weights: Weights = "equal"
+    balance: bool = False
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -71,8 +84,18 @@ class ServerSettings:
             raise ConfigError(f"progress_s must be positive, got {self.progress_s}")
         if self.on_lost not in ("pause", "drop"):
             raise ConfigError(f"on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
+        if not 0 <= self.quorum <= self.num_workers:
+            raise ConfigError(f"quorum must lie in [0, {self.num_workers}], the number of workers, got {self.quorum}")
+        if not 0 <= self.grace_s < math.inf:
+            raise ConfigError(f"grace_s must be 0 or more, got {self.grace_s}")
+        check_choice("weights", self.weights, get_args(Weights))
         if self.checkpoint_every < 0:
             raise ConfigError(f"checkpoint.every must be 0 or more, got {self.checkpoint_every}")
+
+    @property
+    def merging(self) -> bool:
+        """Whether rounds count what has come, in place of waiting for all."""
+        return bool(self.quorum) or self.weights != "equal" or self.balance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +130,20 @@ class Observe:
 
 
 @dataclasses.dataclass(frozen=True)
+class Counts:
+    """A line for the log of arrivals."""
+
+    arrivals: Arrivals
+
+
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """Call `finish_round` after so many seconds, unless the round has ended by then."""
+
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class NewEpoch:
     """Every open stream ends; workers join again."""
 
@@ -137,4 +174,4 @@ class Note:
     text: str
 
 
-Effect: TypeAlias = RoundReady | Broadcast | Save | Observe | NewEpoch | Close | Finished | Note
+Effect: TypeAlias = RoundReady | Broadcast | Save | Observe | Counts | Later | NewEpoch | Close | Finished | Note

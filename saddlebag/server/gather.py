@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from saddlebag.compression import Draws, Mean, Payload, Sum
 from saddlebag.compression.payload import Dense
@@ -13,10 +13,20 @@ from saddlebag.proto.streaming import StreamDecoder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from saddlebag.algorithms.merging import Counted
     from saddlebag.compression import Vector
     from saddlebag.proto.frames import Frame
 
-__all__ = ["Gather"]
+__all__ = ["Gather", "Said"]
+
+
+class Said(NamedTuple):
+    """What the workers have said in a round: the means, bytes, and, where rounds are merged, whom it counts."""
+
+    means: tuple[Mean, ...]
+    data_bytes: int
+    frame_bytes: int
+    counted: tuple[Counted, ...] = ()
 
 
 class _Inbox:

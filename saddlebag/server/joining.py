@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk
 
@@ -29,9 +30,9 @@ def can_start_fresh(run: RunState, worker: int) -> bool:
     return begins or (run.settings.repeatable and run.epoch == 0 and run.log.start(run.round) == 0)
 
 
-def answer(run: RunState, session: str, resume: int, *, fresh: bool, heal: bool) -> JoinAnswer:
-    """What a worker is told when it is admitted."""
-    return JoinAnswer(
+def answer(run: RunState, session: str, resume: int, *, fresh: bool, heal: bool = False, **more: Any) -> JoinAnswer:
+    """What a worker is told when it is admitted; `more` replaces some of it."""
+    told = JoinAnswer(
         epoch=run.epoch,
         round=run.round,
         resume=resume,
@@ -44,3 +45,4 @@ def answer(run: RunState, session: str, resume: int, *, fresh: bool, heal: bool)
         lease_s=run.settings.lease_s,
         checkpoint_every=run.settings.checkpoint_every,
     )
+    return dataclasses.replace(told, **more)

@@ -38,6 +38,7 @@ class Ledger:
         stuck_streams: that ended since a message had begun and did not go on.
         rejoins: workers that came back.
         epochs: stretches of rounds with one membership.
+        late_uplinks: that a later round has counted than the one they were made in.
     """
 
     up: Traffic = dataclasses.field(default_factory=Traffic)
@@ -48,6 +49,7 @@ class Ledger:
     stuck_streams: int = 0
     rejoins: int = 0
     epochs: int = 1
+    late_uplinks: int = 0
 
     def count_control(self, up: int = 0, down: int = 0) -> None:
         """Bytes of joining, heartbeats and snapshots have crossed."""

@@ -131,6 +131,11 @@ class Roster:
         seat = self._seats[worker]
         seat.seen, seat.broke = now, None
 
+    def awaited(self, worker: int) -> bool:
+        """Whether the worker is there: its stream is open, or is to be."""
+        seat = self._seats[worker]
+        return bool(seat.session) and seat.broke is None
+
     def opened(self, worker: int) -> None:
         """The worker's stream is open."""
         self._seats[worker].streams = True

@@ -37,6 +37,7 @@ def capture(run: RunState) -> Save:
         "down_bytes": run.down_bytes,
         "spent_s": run.spent_s,
         "ledger": run.ledger.as_dict(),
+        **run.facts(),
     }
     return Save(run.round, arrays, json.loads(json.dumps(meta)))
 
@@ -61,6 +62,7 @@ def restore(run: RunState, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         run.deliveries.arrears.restore(meta["arrears"])
         run.down_bytes = count(meta, "down_bytes")
         run.spent_s = seconds(meta, "spent_s")
+        run.take_facts(meta)
 
 
 def _members(ranks: list[int], num_workers: int) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ from saddlebag.server.vigil import Vigil
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from saddlebag.algorithms.merging import Arrivals
     from saddlebag.server.core import ServerCore
 
 __all__ = ["ServerShell"]
@@ -60,8 +61,9 @@ class ServerShell:
         observe: Callable[[Record], None] = lambda record: None,
         note: Callable[[str], None] = lambda text: None,
         waiting: Callable[[str], None] = lambda words: None,
+        counts: Callable[[Arrivals], None] = lambda arrivals: None,
     ) -> None:
-        self._core, self._store = core, store
+        self._core, self._store, self._counts = core, store, counts
         self._vigil = Vigil(waiting, note)
         self._observe, self._note = observe, note
         self._busy = asyncio.Lock()  # held while a round is finished in a thread
@@ -167,6 +169,10 @@ class ServerShell:
                         await self._settle()
             case events.Observe(record):
                 self._observe(record)
+            case events.Counts(arrivals):
+                self._counts(arrivals)
+            case events.Later(seconds):
+                self.ending.beside(lambda: self._later(seconds))
             case events.Broadcast():
                 self._turn.open(self._core.round)
             case events.NewEpoch(reason):
@@ -185,6 +191,10 @@ class ServerShell:
                 self._finishing = self.ending.beside(lambda: self._finish_round(large=True))  # its worker's stream goes on
             case events.RoundReady():
                 await self._finish_round()
+
+    async def _later(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._carry_out(events.RoundReady())
 
     async def _finish_round(self, *, large: bool = False) -> None:
         async with self._busy:
@@ -253,10 +263,11 @@ class ServerShell:
 
     async def snapshot(self, request: bytes, context: Context) -> AsyncIterator[pb.SnapshotChunk]:
         """Send the replica at the present boundary, in chunks."""
-        await self._member(context)
+        worker = await self._member(context)
         self._core.ledger.count_control(up=len(request))
         async with self._busy:
-            epoch, round_, replica = self._core.epoch, self._core.round, self._core.replica
+            epoch, round_, replica, effects = self._core.snapshot(worker, time.monotonic())
+            await self._apply(effects)
         data = await asyncio.to_thread(arrays_to_bytes, pack(replica), {"epoch": epoch, "round": round_})
         for at in range(0, len(data), FRAME_BYTES):
             chunk = pb.SnapshotChunk(epoch=epoch, round=round_, total=len(data), data=data[at : at + FRAME_BYTES])
@@ -270,8 +281,9 @@ class ServerShell:
         session, task, epoch = _session_of(context), self._streams.open(worker), self._core.epoch
         self._core.opened(worker, session)
         pace = self._paces[worker] = Pace(self._core.patience[worker])
+        over = False
         try:
-            await self._serve(worker, session, context, pace)
+            over = await self._serve(worker, session, context, pace)
         except SaddlebagError as error:
             if self.ending.failure is None:
                 again = "; it is to join again" if isinstance(error, BrokenStream) else ""
@@ -286,13 +298,17 @@ class ServerShell:
             self._streams.close(worker, task)
             if self._paces.get(worker) is pace:
                 del self._paces[worker]
+        if over:
+            self._final_taken.add(worker)
+            await refuse(context, RUN_OVER, f"the run is over: {self._core.finished}")
         if verdict := self._streams.verdict(task):
             task.uncancel()
             if verdict[0] is RUN_OVER:
                 self._final_taken.add(worker)
             await refuse(context, *verdict)
 
-    async def _serve(self, worker: int, session: str, context: Context, pace: Pace) -> None:
+    async def _serve(self, worker: int, session: str, context: Context, pace: Pace) -> bool:
+        """Whether the worker has yet to be told that the run is over: it has begun at the last boundary."""
         core = self._core
         cursor, epoch = core.roster.resume_of(worker), core.roster.epoch_of(worker)
         while core.roster.worker_of(session) == worker and core.epoch == epoch:
@@ -304,14 +320,15 @@ class ServerShell:
                 cursor = delivery.end
                 if core.is_final(cursor - 1):
                     await self._read_thanks(worker, context)
-                    return
+                    return False
             if core.cut_short or (core.finished is not None and cursor == core.round):
-                return
+                return core.settings.merging and not core.cut_short
             if cursor == core.round and core.needs_uplink(worker):
                 if not await self._read_frame(worker, context, pace):
-                    return
+                    return False
             else:  # others are awaited, or this worker is idle
                 await self._turn.wait()
+        return False
 
     async def _read_thanks(self, worker: int, context: Context) -> None:
         """Wait until a worker has said that it has the end, on its disk too; before that it may come back for it."""

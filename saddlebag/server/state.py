@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, restarted
 from saddlebag.server.delivery import Deliveries
@@ -10,6 +10,8 @@ from saddlebag.server.ledger import Ledger
 from saddlebag.server.log import DownlinkLog
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from saddlebag.compression import Vector
     from saddlebag.server.effects import ServerSettings
 
@@ -57,6 +59,13 @@ class RunState:
         self.own = self.method.init_server(self.replica)
         self.log.clear(self.round)
         self.deliveries.arrears.reset(self.round)
+
+    def facts(self) -> dict[str, Any]:
+        """What else a checkpoint keeps, by the names of its metadata."""
+        return {}
+
+    def take_facts(self, meta: Mapping[str, Any]) -> None:
+        """Continue with `facts` of a checkpoint; KeyError, TypeError or ValueError when they are none."""
 
     def reach(self, workers: tuple[int, ...]) -> int:
         """These workers are to come to the present boundary; returns the bytes that it costs."""

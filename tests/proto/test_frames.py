@@ -30,6 +30,9 @@ FIELDS = st.fixed_dictionaries(
         "digest": st.none() | U64,
         "final": st.booleans(),
         "attempt": U32,
+        "samples": U64,
+        "steps": U64,
+        "counted": st.binary(max_size=30),
         "data": st.binary(max_size=300),
     }
 )
@@ -47,7 +50,12 @@ def generated_fields(message: Any) -> dict[str, Any]:
 
 @given(FIELDS)
 @example(
-    {"epoch": 0, "round": 0, "sender": 0, "sequence": 0, "total": 0, "digest": 0, "final": False, "attempt": 0, "data": b""}
+    {
+        **dict.fromkeys(("epoch", "round", "sender", "sequence", "total", "digest", "attempt", "samples", "steps"), 0),
+        "final": False,
+        "counted": b"",
+        "data": b"",
+    }
 )
 def test_reads_what_the_generated_class_writes(fields: dict[str, Any]) -> None:
     plain = pb.Frame(**fields).SerializeToString()
@@ -64,10 +72,11 @@ def test_writes_what_the_generated_class_writes(fields: dict[str, Any], cuts: li
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     buffers = [memoryview(data)[start:end] for start, end in itertools.pairwise(edges)]
     header = {"epoch": fields["epoch"], "sender": fields["sender"], "final": fields["final"], "attempt": fields["attempt"]}
-    frames = list(frames_of(buffers, round_=fields["round"], digest=fields["digest"], frame_bytes=frame_bytes, **header))
+    once = {name: fields[name] for name in ("digest", "samples", "steps", "counted")}
+    frames = list(frames_of(buffers, round_=fields["round"], frame_bytes=frame_bytes, **header, **once))
     received = b""
     for sequence, raw in enumerate(frames):
-        first = {"total": len(data), "digest": fields["digest"]} if sequence == 0 else {}
+        first = {"total": len(data), **once} if sequence == 0 else {}
         frame = read_frame(raw)
         piece = bytes(frame.data)
         plain = pb.Frame(round=fields["round"], sequence=sequence, data=piece, **header, **first)
@@ -101,7 +110,7 @@ def test_a_message_larger_than_a_frame() -> None:
 def test_the_longest_header_fits() -> None:
     raw = pb.Frame(
         epoch=2**32 - 1, round=2**64 - 1, sender=2**32 - 1, sequence=2**32 - 1, total=2**64 - 1, digest=1, final=True,
-        attempt=2**32 - 1, data=bytes(FRAME_BYTES),
+        attempt=2**32 - 1, samples=2**64 - 1, steps=2**64 - 1, counted=bytes(1 << 20), data=bytes(FRAME_BYTES),
     ).SerializeToString()  # fmt: skip
     raw = sealed(raw)
     assert len(raw) <= MAX_FRAME_BYTES

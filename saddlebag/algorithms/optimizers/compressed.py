@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, get_args
 import numpy as np
 
 from saddlebag.algorithms.base import Message, Operator, Problem
+from saddlebag.algorithms.merging import late_weight
 from saddlebag.algorithms.methods.one_part import OnePart, refuse_joint
 from saddlebag.algorithms.optimizers.keys import AdamKeys, MomentumKeys, OptimisticAdamKeys
 from saddlebag.algorithms.optimizers.memories import MEMORIES
@@ -145,6 +146,16 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             raise ConfigError("clip_estimate needs memory = 'innovations': with feedback what arrives is paid; use clip_norm")
         if self.late and self._walks:
             raise ConfigError(f"late needs local_steps = 1 of the rule sgd, got {self.local_steps} of {self.local_rule}")
+
+    @property
+    def unmergeable(self) -> str:
+        """Why no round can close without some workers: see `Mergeable`."""
+        if self.memory == "innovations":
+            return "with memory = 'innovations' the server knows the mean of all workers' values, to which each adds"
+        return "with late = true a worker has said beforehand where it asks next" if self.late else ""
+
+    def late_weight(self, age: int) -> float:
+        return late_weight(age)
 
     def init_replica(self, z_D: Vector) -> OptimizerReplica:
         return OptimizerReplica(MEMORIES[self.memory].known(len(z_D)), self.rule.init(z_D))

@@ -24,6 +24,7 @@ import numpy as np
 
 from saddlebag.algorithms.base import Message, Prox, check_step, identity_prox
 from saddlebag.algorithms.capabilities import LinkedProgram
+from saddlebag.algorithms.merging import late_weight
 from saddlebag.algorithms.methods.one_part import refuse_joint
 from saddlebag.compression import Contractive, Dense, Vector, feed_back, kind_of
 from saddlebag.compression.values import cast
@@ -120,6 +121,11 @@ class LocalRounds:
                     "whose errors the memory would pile up; use one such as top_k, or put it into 'scaled'"
                 )
         refuse_joint("a method of local steps", self.up, self.down)
+
+    unmergeable = ""
+
+    def late_weight(self, age: int) -> float:
+        return late_weight(age)
 
     @property
     def _worker_type(self) -> type[Any]:

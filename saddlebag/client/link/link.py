@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from saddlebag.errors import LocalProtocolError, NotFiniteError, PeerLost, StateError
+from saddlebag.errors import ConfigError, LocalProtocolError, NotFiniteError, PeerLost, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,9 @@ class Connection(Protocol):
     async def run(self) -> None:
         """Take part until the run is over or the program leaves."""
 
+    def share(self) -> float:
+        """Of the steps between exchanges, in (0, 1]: how many of them this program is to make."""
+
     def last_point(self) -> Vector:
         """The replica's z."""
 
@@ -67,15 +70,17 @@ class Link:
     Attributes:
         every: steps between exchanges.
         since: steps since the last one.
+        samples: behind these steps.
         over: whether the run has ended; later steps are the program's alone.
     """
 
     def __init__(self, model: torch.nn.Module, vector: ModelVector, connection: Connection, *, every: int) -> None:
-        self.every, self.since, self.over = every, 0, False
+        self.every, self.since, self.samples, self.over = every, 0, 0, False
         self._vector, self._connection, self._meeting = vector, connection, connection.meeting
         self._base_D: Vector | None = None  # what was in the model after the last exchange
         self._loaded: Mapping[str, Any] | None = None
         self._thread: threading.Thread | None = None
+        self._due = every
         self._ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         self._leads = self._ranks == 1 or dist.get_rank() == 0
         self._first = model.register_forward_pre_hook(self._before_forward)
@@ -89,6 +94,11 @@ class Link:
     def steps(self) -> int:
         """The place in the run, in steps: of a program that joins late, too, for its schedule."""
         return self.round * self.every + self.since
+
+    @property
+    def due(self) -> int:
+        """Steps between this program's exchanges: fewer than `every` where the server balances unlike machines."""
+        return max(1, int(self.every * self._connection.share())) if self._leads else self._due
 
     @property
     def bytes_up(self) -> int:
@@ -131,15 +141,22 @@ class Link:
                 self._settle()
                 self._base_D = kept[2]  # the model is some steps away from it
                 return
-            self.since = 0
+            self.since = self.samples = 0
             self._vector.write(point_D)
         self._settle()
 
-    def step(self) -> bool:
-        """Count a step of the optimizer; whether it was followed by an exchange."""
+    def step(self, samples: int = 1) -> bool:
+        """Count a step of the optimizer; whether it was followed by an exchange.
+
+        Args:
+            samples: behind the step, such as sequences or tokens: what this program weighs where the server weighs by samples.
+        """
+        if type(samples) is not int or not 0 < samples < 1 << 32:
+            raise ConfigError(f"samples must lie in [1, 2^32), got {samples!r}")
         self.begin()
         self.since += 1
-        if self.since < self.every:
+        self.samples += samples
+        if self.since < self.due:
             return False
         self.exchange()
         return True
@@ -153,12 +170,13 @@ class Link:
         """
         self.begin()
         assert self._base_D is not None
-        self.since = 0
+        measures = {"samples": max(1, self.samples), "steps": max(1, self.since)}
+        self.since = self.samples = 0
         if self._leads and not self.over:
             change_D = self._base_D - self._vector.read()
             if not np.isfinite(change_D).all():
                 raise NotFiniteError(f"the model is not finite before the exchange of round {self.round}; nothing was sent")
-            self._meeting.bring(change_D)
+            self._meeting.bring(change_D, **measures)
             point_D, self.over = self._meeting.next_point()
             self._vector.write(point_D)
         self._settle()
@@ -199,6 +217,7 @@ class Link:
         """All ranks have what the leader has; changes count from here."""
         if self._ranks > 1:
             self._vector.spread()
+            self._due = self._vector.spread_number(self.due if self._leads else 0)
         self._base_D = self._vector.read()
 
     # -- the worker's thread ---------------------------------------------------------------------------------------------
@@ -223,12 +242,13 @@ class Link:
         On the rank that talks: the worker's state at the last exchange, where the model stood then, and the steps since.
         """
         if not self._leads or self._base_D is None:
-            return {"format": _FORMAT, "since": self.since, "arrays": {}, "facts": {}}
+            return {"format": _FORMAT, "since": self.since, "samples": self.samples, "arrays": {}, "facts": {}}
         arrays, facts = self._connection.capture()
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         return {
             "format": _FORMAT,
             "since": self.since,
+            "samples": self.samples,
             "arrays": tensors,
             "facts": facts,
             "base": torch.from_numpy(self._base_D.copy()),
@@ -250,7 +270,7 @@ class Link:
             raise StateError(f"a link's state has format {_FORMAT}, got {state.get('format')!r}")
         if state["facts"]:
             self._loaded = state
-        self.since = int(state["since"])
+        self.since, self.samples = int(state["since"]), int(state.get("samples", 0))
 
     def _take_up(self) -> tuple[Any, Any, Vector]:
         """Put a loaded state in place; returns epoch, round, and the point from which the change counts."""

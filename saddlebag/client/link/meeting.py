@@ -41,6 +41,8 @@ class Meeting:
         self._answers: dict[int, Vector] = {}
         self._point_D: Vector | None = None  # where the worker waits
         self._change_D: Vector | None = None  # what it has yet to take
+        self._measures = (1, 1)  # samples and steps behind it
+        self._measured: dict[int, tuple[int, int]] = {}  # behind the answers
         self._over = self._dropped = False
         self._failure: Exception | None = None
         self.remembers, self.leaving, self.round = 2, False, 0
@@ -68,11 +70,15 @@ class Meeting:
             if self._change_D is None:
                 raise Leaving
             change_D, self._change_D = self._change_D, None
-            self._answers[draws.round] = change_D
+            self._answers[draws.round], self._measured[draws.round] = change_D, self._measures
             for old in sorted(self._answers)[: -self.remembers]:
-                del self._answers[old]
+                del self._answers[old], self._measured[old]
             self._turn.notify_all()
             return change_D
+
+    def measured(self, round_: int) -> tuple[int, int]:
+        """Samples and steps behind the answer of a round."""
+        return self._measured.get(round_, (1, 1))
 
     def close(self, z_D: Vector, failure: Exception | None) -> None:
         """The worker asks no more: the run is over, and z is its last point, or something has failed."""
@@ -82,10 +88,10 @@ class Meeting:
 
     # -- the program's thread --------------------------------------------------------------------------------------------
 
-    def bring(self, change_D: Vector) -> None:
-        """Hand over a change; the worker takes it when it asks next."""
+    def bring(self, change_D: Vector, *, samples: int = 1, steps: int = 1) -> None:
+        """Hand over a change, and what is behind it; the worker takes it when it asks next."""
         with self._turn:
-            self._change_D = change_D
+            self._change_D, self._measures = change_D, (samples, steps)
             self._turn.notify_all()
 
     def next_point(self) -> tuple[Vector, bool]:

@@ -55,9 +55,14 @@ class ModelVector:
         if not named:
             raise ConfigError("there is nothing to link: no parameter of the model requires a gradient and is the optimizer's")
         kept = {name: value for name, value in plain.named_buffers() if value.is_floating_point()} if buffers else {}
-        self._values = [value.detach() for value in (*named.values(), *kept.values())]
+        self._held = [*named.values(), *kept.values()]
         self.parameters = tuple(Tensor(name, tuple(value.shape)) for name, value in named.items())
         self.buffers = tuple(Tensor(name, tuple(value.shape)) for name, value in kept.items())
+
+    @property
+    def _values(self) -> list[torch.Tensor]:
+        """The tensors as they are now: a program may have given a parameter other memory (`parameter.data = ...`)."""
+        return [value.detach() for value in self._held]
 
     def read(self) -> Vector:
         """What is in the model now, float64 (D,)."""
@@ -75,6 +80,12 @@ class ModelVector:
         """Give the tensors of rank 0 of this process group to all its ranks."""
         for value in self._values:
             torch.distributed.broadcast(value, 0)
+
+    def spread_number(self, number: int) -> int:
+        """Rank 0's number, on all ranks."""
+        told = torch.tensor(number, device=self._values[0].device)
+        torch.distributed.broadcast(told, 0)
+        return int(told)
 
 
 def _plain(model: torch.nn.Module) -> torch.nn.Module:

@@ -15,6 +15,7 @@ from saddlebag.launch.drivers.process import tune_process
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.job import Job
 from saddlebag.launch.ownership import owned, require_no_run
+from saddlebag.launch.results.arrivals import ARRIVALS, ArrivalLog
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, WAITING, throttled, write_progress, write_waiting
 from saddlebag.launch.results.results import RESULT
@@ -105,9 +106,11 @@ def serve_job(
         kept.outputs.record(line, evaluate_s=judge.seconds)
         observe(line)
 
-    shell = ServerShell(
-        core, store=kept.store, observe=record, note=note, waiting=functools.partial(write_waiting, out / WAITING)
-    )
+    ways: dict[str, Any] = {
+        "waiting": functools.partial(write_waiting, out / WAITING),
+        "counts": lambda seen: kept.arrivals.add(seen),
+    }
+    shell = ServerShell(core, store=kept.store, observe=record, note=note, **ways)
     with kept:
         asyncio.run(_serve(shell, address, security, kept, listening))
     times = {
@@ -143,6 +146,7 @@ class _Kept:
     """
 
     outputs: Outputs
+    arrivals: ArrivalLog
 
     def __init__(self, job: Job, core: ServerCore, out: Path, *, resume: bool, note: Callable[[str], None]) -> None:
         self._job, self._core, self.out, self._resume = job, core, out, resume
@@ -162,6 +166,8 @@ class _Kept:
         if not self._resume:
             (self.out / RESULT).unlink(missing_ok=True)
         self.store.forget_after(self._core.round if self._resume else -1)
+        self.arrivals = ArrivalLog(self.out / ARRIVALS, upto_round=self._core.round if self._resume else -1)
+        self._stack.enter_context(self.arrivals)
         tell = throttled(functools.partial(write_progress, self.out / PROGRESS))
         upto = self._core.round if self._resume else 0
         self.outputs = self._stack.enter_context(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.errors import StateError
+from saddlebag.errors import ConfigError, StateError
 from saddlebag.launch.drivers.process import tune_process
 from saddlebag.launch.drivers.server import serve_job
 from saddlebag.launch.link.joining import facts_text
@@ -68,6 +68,7 @@ def host(
         ConfigError: settings or security do not allow it, or `out` holds a run.
         StateError: `resume` is set and a checkpoint is damaged.
     """
+    _require_quorum(server, workers)
     with owned(out, "saddlebag host"):
         require_no_run(out, resume=resume, force=force)
         security = security or ServerSecurity()
@@ -86,12 +87,14 @@ def host(
         facts: dict[str, Any] = {"seed": seed, "workers": workers, "checkpoint_every": checkpoint_every, "start_D": start_D}
         ways: dict[str, Any] = {"token": token, "resume": known, "note": note, "observe": observe}
         told: Callable[[str], None] = listening if known else lambda bound: None  # else it was told of the lobby
-        settings: dict[str, Any] = {
-            "recipe": terms.text(),
-            "resolved": facts_text(agreed=job.agreed, **facts),
-            "repeatable": False,
-        }
+        resolved = facts_text(agreed=job.agreed, **facts)
+        settings: dict[str, Any] = {"recipe": terms.text(), "resolved": resolved, "repeatable": False}
         return serve_job(job, out, address, security, listening=told, **ways, **settings)
+
+
+def _require_quorum(server: ServerSection, workers: int) -> None:
+    if server.quorum > workers:
+        raise ConfigError(f"quorum must lie in [0, {workers}], the number of workers, got {server.quorum}")
 
 
 def _read(store: CheckpointStore) -> tuple[Terms, Vector]:

@@ -137,7 +137,7 @@ class _Connection:
         self._start_D = start_D
         job = self._terms.join(self._terms.recipe(workers=self.worker + 1, seed=0), start_D)
         self._core = job.worker_core(self.worker, self.meeting.operator)
-        self._core.placed = False
+        self._core.placed, self._core.measured = False, self.meeting.measured
         self._shell = WorkerShell(
             self._core,
             recipe=self._terms.text(),
@@ -175,6 +175,9 @@ class _Connection:
             }
             await offer(self._address, self._security, terms, self._start_D, **given)
         await self._shell.run(self._address, self._security)
+
+    def share(self) -> float:
+        return self._core.share
 
     def last_point(self) -> Vector:
         z_D: Vector = self._core.replica.z_D

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -213,6 +214,10 @@ class ServerSection:
         progress_s: seconds in which a message that was begun must go on; else its stream ends, and its worker sends it again.
         on_lost: "pause" waits for a lost worker, "drop" goes on without it and takes it back when it returns.
         address: HOST:PORT where the server listens; port 0 takes a free one.
+        quorum: workers whose uplinks close a round; 0 for all. Who comes later counts in a later round, for less.
+        grace_s: seconds that a round waits for the others once its quorum is there.
+        weights: "equal", or "samples" for means by the samples behind each uplink.
+        balance: whether slower linked programs are told to make fewer steps, so that all end together.
     """
 
     lease_s: float = 10.0
@@ -220,8 +225,17 @@ class ServerSection:
     progress_s: float = 10.0
     on_lost: Literal["pause", "drop"] = "pause"
     address: str = "127.0.0.1:0"
+    quorum: int = 0
+    grace_s: float = 0.0
+    weights: Literal["equal", "samples"] = "equal"
+    balance: bool = False
 
     def __post_init__(self) -> None:
+        if self.quorum < 0:
+            raise ConfigError(f"server.quorum must be 0 or more, got {self.quorum}")
+        if not 0 <= self.grace_s < math.inf:
+            raise ConfigError(f"server.grace_s must be 0 or more, got {self.grace_s}")
+        check_choice("server.weights", self.weights, ("equal", "samples"))
         if not self.lease_s > 0:
             raise ConfigError(f"server.lease_s must be positive, got {self.lease_s}")
         if self.round_deadline_s < self.lease_s:

@@ -6,9 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import Stop, digest, simulate
+from saddlebag.algorithms.merging import replayed
+from saddlebag.launch.results.arrivals import by_round
 from saddlebag.proto.codec import LoopbackWire
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from saddlebag.algorithms.merging import Arrivals
     from saddlebag.launch.job import Job
     from saddlebag.server.core import ServerCore
     from saddlebag.server.delivery import Delivery
@@ -74,6 +79,16 @@ class Promises:
             raise PromiseBroken(f"usable state: {who} is in epoch {epoch}, though nobody had to be given up")
         if round_ >= len(self._expected.digests) or self._expected.digests[round_] != found:
             raise PromiseBroken(f"one trajectory: {who} at round {round_} differs from the undisturbed run")
+
+    def goes_on_from(self, round_: int) -> None:
+        """A server whose rounds are merged has come back at this boundary: others may come first this time."""
+        self._digests = {place: told for place, told in self._digests.items() if place[1] <= round_}
+
+    def can_be_replayed(self, job: Job, core: ServerCore, arrivals: Sequence[Arrivals]) -> None:
+        """Who came when, and nothing else, decides the end of a run whose rounds are merged."""
+        given: dict[str, Any] = {"seed": job.recipe.seed, "weights": core.settings.weights, "wire": LoopbackWire()}
+        if digest(replayed(job.problem, job.method, by_round(arrivals), **given)) != digest(core.replica):
+            raise PromiseBroken(f"one trajectory: the log of {core.round} rounds does not lead where the run has ended")
 
     def published(self, epoch: int, delivery: Delivery) -> None:
         """A downlink goes to a worker: the only one that this round ever has."""

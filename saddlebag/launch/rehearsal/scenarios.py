@@ -62,8 +62,19 @@ METHODS: dict[str, dict[str, Any]] = {
         "up": _TOP,
         "down": _GRID,
     },
+    "diloco, a quorum": {
+        "name": "diloco",
+        "step_size": 0.7,
+        "momentum": 0.6,
+        "local_steps": 3,
+        "local_step_size": 0.02,
+        "up": _TOP,
+        "down": _GRID,
+    },
+    "compressed_sgd, a quorum": {"name": "compressed_sgd", "step_size": 0.05, "momentum": 0.0, "up": _TOP, "down": _GRID},
 }
 """Families of methods, by a name for people."""
+_QUORUM = (("quorum", 2), ("grace_s", 0.003), ("weights", "samples"))
 ROUNDS = 24
 
 
@@ -94,7 +105,12 @@ class Scenario:
     workers: int = 3
 
     def settings(self) -> Settings:
-        server = (("on_lost", self.on_lost), ("lease_s", self.lease_s), ("round_deadline_s", 3600.0))
+        server: tuple[tuple[str, Any], ...] = (
+            ("on_lost", self.on_lost),
+            ("lease_s", self.lease_s),
+            ("round_deadline_s", 3600.0),
+        )
+        server += _QUORUM if self.merges else ()
         return Settings(
             frame_bytes=self.frame_bytes,
             window=self.window,
@@ -105,9 +121,14 @@ class Scenario:
         )
 
     @property
+    def merges(self) -> bool:
+        """Whether rounds close at a quorum: then no trajectory is promised but that of the log."""
+        return "quorum" in self.method
+
+    @property
     def expected(self) -> Reference | None:
         """The undisturbed run, where the policy promises its trajectory."""
-        return _reference(self.method, self.every, self.workers) if self.on_lost == "pause" else None
+        return _reference(self.method, self.every, self.workers) if self.on_lost == "pause" and not self.merges else None
 
     @property
     def job(self) -> Job:

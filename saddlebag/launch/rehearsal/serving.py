@@ -27,6 +27,7 @@ from saddlebag.server.calls import status_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from saddlebag.algorithms.merging import Arrivals
     from saddlebag.launch.rehearsal.disk import Disk
     from saddlebag.launch.rehearsal.network import Reply
     from saddlebag.proto.handshake import JoinAsk
@@ -56,6 +57,7 @@ class Server:
         sent: Callable[[int, Delivery], None] = lambda epoch, delivery: None,
         backlog_bytes: int = BACKLOG_BYTES,
         threaded_s: float | None = None,
+        arrivals: list[Arrivals],
     ) -> None:
         self.host, self.core, self.disk, self._now, self._watch, self._sent = host, core, disk, now, watch, sent
         self._backlog_bytes, self._threaded_s = backlog_bytes, threaded_s
@@ -71,6 +73,7 @@ class Server:
         self.final_taken: set[int] = set()
         self._sessions = 0
         self.records: list[Any] = []
+        self.arrivals: list[Arrivals] = arrivals
 
     # -- life ------------------------------------------------------------------------------------------------------------
 
@@ -157,6 +160,10 @@ class Server:
                         yield from self._settle()
             case events.Observe(record):
                 self.records.append(record)
+            case events.Counts(arrivals):
+                self.arrivals.append(arrivals)
+            case events.Later(seconds):
+                self.beside(self._later(seconds))
             case events.Broadcast():
                 self._open(self.core.round)
             case events.NewEpoch(reason):
@@ -168,6 +175,10 @@ class Server:
                 if not announced:
                     self._end_all(RUN_OVER, f"the run is over: {reason}")
                 self.come()
+
+    def _later(self, seconds: float) -> Work:
+        yield seconds
+        yield from self._carry_out(events.RoundReady())
 
     def _finish_round(self) -> Work:
         yield from self._busy.acquire()
@@ -266,10 +277,11 @@ class Server:
         return None, 0
 
     def snapshot(self, session: str) -> Work:
-        self._member(session)
+        worker = self._member(session)
         yield from self._busy.acquire()
         try:
-            epoch, round_, replica = self.core.epoch, self.core.round, self.core.replica
+            epoch, round_, replica, effects = self.core.snapshot(worker, self._now())
+            yield from self._apply(effects)
         finally:
             self._busy.release()
         data = arrays_to_bytes(pack(replica), {"epoch": epoch, "round": round_})
@@ -298,7 +310,7 @@ class Server:
         pace = self._paces[worker] = Pace(self.core.patience[worker])
         verdict: Answered | None = None
         try:
-            yield from self._serve(worker, session, connection, pace)
+            over = yield from self._serve(worker, session, connection, pace)
         except SaddlebagError as error:
             verdict = Answered(status_of(error), str(error))
         except Answered:  # the stream broke while it was written to or read
@@ -309,20 +321,26 @@ class Server:
             self.fail(error)
             assert self.failure is not None
             verdict = Answered(status_of(self.failure), str(self.failure))
+        else:
+            if over:
+                self.final_taken.add(worker)
+                verdict = Answered(RUN_OVER, f"the run is over: {self.core.finished}")
         finally:
             if self.host.alive:
-                by_us = task in self._verdicts or self.core.epoch != epoch
-                self.core.lost(worker, session, self._now(), told=by_us)
-                if self._tasks.get(worker) is task:
-                    del self._tasks[worker]
-                if self._paces.get(worker) is pace:
-                    del self._paces[worker]
+                self.core.lost(worker, session, self._now(), told=task in self._verdicts or self.core.epoch != epoch)
+                self._forget(worker, task, pace)
         if told_to := self._verdicts.pop(task, None):
             task.untold()
             if told_to.code is RUN_OVER:
                 self.final_taken.add(worker)
             verdict = told_to
         down.end_with(verdict) if verdict else down.finish()
+
+    def _forget(self, worker: int, task: Task, pace: Pace) -> None:
+        if self._tasks.get(worker) is task:
+            del self._tasks[worker]
+        if self._paces.get(worker) is pace:
+            del self._paces[worker]
 
     def _serve(self, worker: int, session: str, connection: Connection, pace: Pace) -> Work:
         core = self.core
@@ -337,14 +355,15 @@ class Server:
                 cursor = delivery.end
                 if core.is_final(cursor - 1):
                     yield from self._read_thanks(worker, connection)
-                    return
+                    return False
             if core.cut_short or (core.finished is not None and cursor == core.round):
-                return
+                return core.settings.merging and not core.cut_short
             if cursor == core.round and core.needs_uplink(worker):
                 if not (yield from self._read_frame(worker, connection, pace)):
-                    return
+                    return False
             else:  # others are awaited, or this worker is idle
                 yield self._turn
+        return False
 
     def _read_thanks(self, worker: int, connection: Connection) -> Work:
         while (raw := (yield from connection.up.read())) is not None:

@@ -132,6 +132,7 @@ class Worker:
         pace = self._pace = Pace(self._patience)
         self.host.spawn(self._beat(server, connection, answer.session, answer.lease_s / 3, pace))  # ends with the connection
         self.host.spawn(self._watch_pace(connection, pace))
+        sent = answer.counted - 1
         while True:
             try:
                 step = yield from self._step()
@@ -143,9 +144,10 @@ class Worker:
                     LEAVE_S,
                 )
                 return True
-            if step is not None and core.round >= answer.round:
+            if step is not None and core.round >= answer.round and not (core.merging and core.made <= sent):
                 self.where = "send"
                 yield from self._send(connection, *step)
+                sent = core.made
             self.where = "receive"
             if (final := (yield from self._receive(connection))) is None:
                 return False
@@ -187,7 +189,7 @@ class Worker:
             raise
         self._calls.stuck = 0
         self._session_id = answer.session
-        core.members = answer.members
+        core.members, core.merging = answer.members, answer.merging
         self._every = answer.checkpoint_every
         return answer
 
@@ -198,6 +200,8 @@ class Worker:
             SEAL_BYTES,
             self._patience.allowed_s,
         )
+        if answer.merging and epoch == answer.epoch and round_ > answer.resume:
+            answer = dataclasses.replace(answer, resume=round_, epoch_start=round_, round=max(answer.round, round_))
         if (epoch, round_) > (answer.epoch, answer.resume):
             return False
         if (epoch, round_) != (answer.epoch, answer.resume):
@@ -244,15 +248,17 @@ class Worker:
         if self.core.idle:
             self.core.ensure_stepped()
             return None
-        yield self._step_s()
+        if self.core.made == self.core.round:
+            yield self._step_s()
         return self.core.step()
 
     def _send(self, connection: Connection, buffers: list[Buffer], digest: int | None) -> Work:
         core = self.core
-        here = (core.epoch, core.round)
+        here, (samples, steps) = (core.epoch, core.made), core.measures
         attempt = self._attempts[2] + 1 if self._attempts[:2] == here else 0
         self._attempts = (*here, attempt)
-        about: dict[str, Any] = {"epoch": core.epoch, "round_": core.round, "sender": core.worker + 1}
+        about: dict[str, Any] = {"epoch": core.epoch, "round_": core.made, "sender": core.worker + 1}
+        about |= {"samples": samples, "steps": steps}
         about |= {"attempt": attempt, "digest": digest, "frame_bytes": self._frame_bytes}
         for frame in frames_of(buffers, **about):
             self._pace.sent += 1
@@ -266,7 +272,7 @@ class Worker:
         round_, sizes = core.awaits(frame.round)
         draws = Draws(core.draws.seed, round_, SERVER)
         self._expect(frame, round_)
-        core.take(round_, decode(frame.data, sizes, draws))
+        core.take(round_, decode(frame.data, sizes, draws), frame.counted)
         self._watch("took")
         if self._keeper.saves(before, every=self._every, final=frame.final):
             yield from self._save()

@@ -14,12 +14,14 @@ from saddlebag.launch.rehearsal.network import Answered, Code, Connection, Link
 from saddlebag.launch.rehearsal.promises import PromiseBroken
 from saddlebag.launch.rehearsal.serving import Server
 from saddlebag.launch.rehearsal.working import Worker
+from saddlebag.launch.results.arrivals import stays
 from saddlebag.proto.checkpoint import WORKER_KEEPS
 from saddlebag.proto.frames import FRAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from saddlebag.algorithms.merging import Arrivals
     from saddlebag.launch.job import Job
     from saddlebag.launch.rehearsal.promises import Promises
     from saddlebag.server.delivery import Delivery
@@ -99,6 +101,7 @@ class World:
         self.states: set[int] = set()
         self.quiet_at = 0.0  # when the last fault so far is over
         self.rounds = 0
+        self.arrivals: list[Arrivals] = []  # the log of a run whose rounds are merged; it outlives the server
         self.came_back_at_end = False  # the server died when the run was over
         self.ends: list[float] = []  # when each round ended
         self.deaths = dict.fromkeys(self.names, 0)
@@ -144,13 +147,17 @@ class World:
             disk.forget_after(core.round)
         self.came_back_at_end |= core.finished is not None
         given = self.settings
-        ways: dict[str, Any] = {"backlog_bytes": given.backlog_bytes, "threaded_s": given.threaded_s}
+        self.arrivals[:] = [entry for entry in self.arrivals if stays(entry, core.round if disk is not None else -1)]
+        if core.settings.merging:
+            self.promises.goes_on_from(core.round)
+        ways: dict[str, Any] = {"backlog_bytes": given.backlog_bytes, "threaded_s": given.threaded_s, "arrivals": self.arrivals}
         self.server = Server(host, core, disk, now=self.now, watch=self._server_watch, sent=self._sent, **ways)
         self._server_watch("round")
         host.spawn(self._until_end("server", self.server.run()))
 
     def _start_worker(self, host: Host, rank: int) -> None:
         core, name = self.job.worker_core(rank), str(rank)
+        core.measured = lambda made: (1 + (made + 3 * rank) % 5, 1 + rank)  # of use where rounds are merged
         disk = self.disks[name] if self.job.recipe.checkpoint.every else None
         if disk is not None and (rounds := disk.rounds()):
             core.restore(*disk.load(rounds[-1]))
@@ -265,5 +272,7 @@ class World:
         if self.broken is None:
             assert self.server is not None
             self._check(functools.partial(self.promises.ended, self.server.core, uncounted=self.came_back_at_end))
+            if self.server.core.settings.merging:
+                self._check(functools.partial(self.promises.can_be_replayed, self.job, self.server.core, self.arrivals))
         if self.broken is not None:
             raise self.broken

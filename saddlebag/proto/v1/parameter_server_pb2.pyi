@@ -27,7 +27,7 @@ class JoinRequest(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., worker: _Optional[int] = ..., recipe: _Optional[str] = ..., dimension: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., epoch: _Optional[int] = ..., token: _Optional[str] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("protocol", "epoch", "round", "resume", "fresh", "epoch_start", "session", "resolved", "members", "lease_s", "checkpoint_every", "heal", "checksum")
+    __slots__ = ("protocol", "epoch", "round", "resume", "fresh", "epoch_start", "session", "resolved", "members", "lease_s", "checkpoint_every", "heal", "merging", "counted", "checksum")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,8 @@ class JoinReply(_message.Message):
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
     HEAL_FIELD_NUMBER: _ClassVar[int]
+    MERGING_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     epoch: int
@@ -53,11 +55,13 @@ class JoinReply(_message.Message):
     lease_s: float
     checkpoint_every: int
     heal: bool
+    merging: bool
+    counted: int
     checksum: int
-    def __init__(self, protocol: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., resume: _Optional[int] = ..., fresh: _Optional[bool] = ..., epoch_start: _Optional[int] = ..., session: _Optional[str] = ..., resolved: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., checkpoint_every: _Optional[int] = ..., heal: _Optional[bool] = ..., checksum: _Optional[int] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., resume: _Optional[int] = ..., fresh: _Optional[bool] = ..., epoch_start: _Optional[int] = ..., session: _Optional[str] = ..., resolved: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., checkpoint_every: _Optional[int] = ..., heal: _Optional[bool] = ..., merging: _Optional[bool] = ..., counted: _Optional[int] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("epoch", "round", "sender", "sequence", "total", "digest", "final", "attempt", "data", "checksum")
+    __slots__ = ("epoch", "round", "sender", "sequence", "total", "digest", "final", "attempt", "samples", "steps", "counted", "data", "checksum")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +70,9 @@ class Frame(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     FINAL_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     epoch: int
@@ -76,9 +83,12 @@ class Frame(_message.Message):
     digest: int
     final: bool
     attempt: int
+    samples: int
+    steps: int
+    counted: bytes
     data: bytes
     checksum: int
-    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., sender: _Optional[int] = ..., sequence: _Optional[int] = ..., total: _Optional[int] = ..., digest: _Optional[int] = ..., final: _Optional[bool] = ..., attempt: _Optional[int] = ..., data: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., sender: _Optional[int] = ..., sequence: _Optional[int] = ..., total: _Optional[int] = ..., digest: _Optional[int] = ..., final: _Optional[bool] = ..., attempt: _Optional[int] = ..., samples: _Optional[int] = ..., steps: _Optional[int] = ..., counted: _Optional[bytes] = ..., data: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
     __slots__ = ("checksum",)

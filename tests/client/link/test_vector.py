@@ -82,3 +82,14 @@ def test_complex_and_sharded_parameters_are_refused() -> None:
         ModelVector(model, None, buffers=False)
     with pytest.raises(ConfigError, match="there is nothing to link"):
         ModelVector(nn.ReLU(), None, buffers=False)
+
+
+def test_a_parameter_that_was_given_other_memory_is_read_and_written_there() -> None:
+    """As `vector_to_parameters` and `parameter.data = ...` do; the old memory says nothing any more."""
+    model = nn.Linear(2, 1).double()
+    vector = ModelVector(model, None, buffers=False)
+    given = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    nn.utils.vector_to_parameters(given, model.parameters())
+    assert vector.read().tolist() == [1.0, 2.0, 3.0]
+    vector.write(np.array([4.0, 5.0, 6.0]))
+    assert model.bias.item() == 6.0

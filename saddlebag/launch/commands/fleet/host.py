@@ -28,6 +28,16 @@ __all__ = ["host"]
     show_default=True,
     help="Go on without a lost program, or wait for it.",
 )
+@click.option("--quorum", type=click.IntRange(min=0), default=0, help="Programs that close a round; others count later.")
+@click.option("--grace", "grace_s", type=float, default=0.0, show_default=True, help="Seconds for the others after a quorum.")
+@click.option(
+    "--weights",
+    type=click.Choice(["equal", "samples"]),
+    default="equal",
+    show_default=True,
+    help="Mean over the programs, or over the samples that each told link.step.",
+)
+@click.option("--balance", is_flag=True, help="Slower programs make fewer steps, so that all end together.")
 @click.option(
     "--checkpoint-every", type=click.IntRange(min=0), default=1, show_default=True, help="Rounds between checkpoints."
 )
@@ -42,6 +52,10 @@ def host(
     address: str,
     lease_s: float,
     on_lost: Literal["drop", "pause"],
+    quorum: int,
+    grace_s: float,
+    weights: Literal["equal", "samples"],
+    balance: bool,
     tls: Tls,
     insecure: bool,
     **given: Any,
@@ -57,7 +71,15 @@ def host(
     result = serve(
         out,
         workers=workers,
-        server=ServerSection(lease_s=lease_s, on_lost=on_lost, address=address),
+        server=ServerSection(
+            lease_s=lease_s,
+            on_lost=on_lost,
+            address=address,
+            quorum=quorum,
+            grace_s=grace_s,
+            weights=weights,
+            balance=balance,
+        ),
         security=tls.server(insecure=insecure),
         note=note,
         observe=printer(workers),
