@@ -44,6 +44,9 @@ _FOREIGN = {
     b"\x93NUMPY": "a numpy file; hand its array to saddlebag.make_problem",
     b"SQLite format 3\0": "an SQLite database; export a table as CSV",
     b"%PDF-": "a PDF",
+    b"<!DOCTYPE": "a page of HTML, perhaps of an error; fetch the file itself",
+    b"<html": "a page of HTML, perhaps of an error; fetch the file itself",
+    b"version https://": "a pointer of Git LFS; fetch the file itself (git lfs pull)",
     b"ARROW1\0\0": "an Arrow or Feather file; save it as Parquet",
 }
 _SUFFIXES = (".xz", ".gz", ".bz2", ".zst")

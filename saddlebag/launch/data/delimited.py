@@ -62,7 +62,7 @@ def read_delimited(path: Path, options: TableOptions) -> Delimited:
     numbers: list[int] = []
     for row in rows:
         if len(row) != len(header):
-            raise DataError(f"{path}, line {feed.began}: {_widths(row, header, feed.delimiter)}")
+            raise DataError(f"{path}, line {feed.began}: {_widths(row, header, feed.delimiter, first=not numbers)}")
         numbers.append(feed.began)
         for column, place in zip(columns, kept, strict=True):
             column.append(row[place].strip())
@@ -93,6 +93,8 @@ class _Feed(Iterator[str]):
                 self.skipped += 1
                 continue
             self.fresh, self.began = False, self._number
+            if self.delimiter == " " and (not self._strict or line.count('"') % 2 == 0):
+                line = line.strip()  # any number of blanks divides values, as columns that are aligned have it
             if self._strict and self.delimiter == "," and line.count('"') % 2 == 0:
                 line = line.strip()  # blanks after the last quote are no value
             return line
@@ -103,7 +105,7 @@ def _records(path: Path, feed: _Feed, options: TableOptions) -> Iterator[list[st
     reader = csv.reader(
         feed,
         delimiter=feed.delimiter,
-        skipinitialspace=feed.delimiter != " ",
+        skipinitialspace=True,
         strict=True,
         quoting=csv.QUOTE_MINIMAL if options.quotes == "csv" else csv.QUOTE_NONE,
     )
@@ -124,14 +126,27 @@ def _header(path: Path, rows: Iterator[list[str]], options: TableOptions) -> lis
     names = [name.strip() for name in next(rows, [])]
     if not names:
         raise DataError(f"{path}: no rows; is the file empty?")
-    counted = [[str(first + place) for place in range(len(names))] for first in (0, 1)]
-    if options.header == "auto" and all(map(is_finite_number, names)) and names not in counted:
+    if names[0].lower().startswith("sep=") and len(names[0]) == len("sep=;"):
+        mark = names[0][-1]
+        raise DataError(
+            f'{path}: begins with a line of Excel, {names[0]!r}; give data.delimiter = "{mark}", data.comment = "sep="'
+        )
+    if options.header == "auto" and _counts(names):
         shown = ",".join(names)[:_QUOTED]
         raise DataError(
             f"{path}: the first line holds numbers, {shown!r}; name the columns with data.columns = [...], "
             'or give data.header = "yes" if these are names'
         )
-    return names
+    return ["rows", *names] if options.header == "short" else names
+
+
+def _counts(names: Sequence[str]) -> bool:
+    """Whether a first record holds numbers that are hardly names; years and places that follow each other are."""
+    numbers = [name for name in names if is_finite_number(name)]
+    follow = all(name.isdecimal() for name in numbers) and [*map(int, numbers)] == [
+        int(numbers[0]) + place for place in range(len(numbers))
+    ]
+    return bool(numbers) and not (follow and len(numbers) > 1)
 
 
 def named(names: Sequence[str], options: TableOptions, where: str) -> list[str]:
@@ -160,7 +175,7 @@ def named(names: Sequence[str], options: TableOptions, where: str) -> list[str]:
     return names
 
 
-def _widths(row: list[str], header: list[str], delimiter: str) -> str:
+def _widths(row: list[str], header: list[str], delimiter: str, *, first: bool) -> str:
     """What is wrong with a row of another width, and what may help."""
     found = f"{len(header)} values are expected, got {len(row)}"
     if len(header) == 1 and (other := _other_delimiter(header[0], delimiter)):
@@ -170,17 +185,21 @@ def _widths(row: list[str], header: list[str], delimiter: str) -> str:
             return f'{found}; if lines that begin with {mark!r} are remarks, give data.comment = "{mark}"'
     if any(cell.lstrip().startswith('"') for cell in row) and '"' not in "".join(cell.strip('"') for cell in row):
         return f'{found}; if values stand in quotes, give data.quotes = "csv"'
+    if first and len(row) == len(header) + 1 > 2 and not any(cell.startswith("'") for cell in row):
+        return f'{found}; if rows begin with names that the header leaves out, as R writes them, give data.header = "short"'
     return found if len(header) > 1 else f"{found}; is the first line a header, and {delimiter!r} the delimiter?"
 
 
 def require_delimiter(path: Path, names: Sequence[str], delimiter: str) -> None:
-    """Refuse one column whose name has another delimiter in it.
+    """Refuse a table of one column: another delimiter is in its name, or will be.
 
     Raises:
         DataError: with the option that reads it.
     """
-    if len(names) == 1 and (other := _other_delimiter(names[0], delimiter)):
-        raise DataError(f'{path}: the header {names[0][:_QUOTED]!r} is one column; give data.delimiter = "{other}"')
+    if len(names) == 1:
+        other = _other_delimiter(names[0], delimiter)
+        hint = f'give data.delimiter = "{other}"' if other else "give data.delimiter if another mark divides it"
+        raise DataError(f"{path}: the header {names[0][:_QUOTED]!r} is one column; {hint}")
 
 
 def _other_delimiter(name: str, delimiter: str) -> str:

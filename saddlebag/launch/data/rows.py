@@ -143,9 +143,19 @@ def _parse_label(tokens: list[str], number: int) -> str:
         try:
             _parse_number(part, "label")
         except ValueError as error:
-            hint = '; is it a table? Then give data.format = "csv" or "tsv"' if number == 1 and ":" not in label else ""
-            raise ValueError(f"{error}{hint}") from None
+            raise ValueError(f"{error}{_other_kind(label) if number == 1 else ''}") from None
     return label
+
+
+def _other_kind(token: str) -> str:
+    """What else a file may be whose first word is no label, and what reads it."""
+    if token[0] in "{[":
+        return "; it seems to hold JSON; save it as CSV or Parquet"
+    if token.lower().startswith("@relation"):
+        return '; it seems to be an ARFF file: give data.format = "csv", data.comment = "@" and data.columns = [...]'
+    if "," in token and ":" in token:
+        return "; labels and features stand apart by blanks, not by commas"
+    return "" if ":" in token else '; is it a table? Then give data.format = "csv" or "tsv"'
 
 
 def _parse_features(tokens: list[str], limit: int, options: LibsvmOptions) -> tuple[list[int], list[float]]:

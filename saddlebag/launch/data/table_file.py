@@ -163,6 +163,7 @@ def _notes(name: str, columns: Mapping[str, Column], skipped: int, options: Tabl
             for title, marks in gone.items()
         ]
         notes.append(f"{name}: missing values: {some(counts)}")
+    notes += [f"{name}: {column.remark}" for column in columns.values() if column.remark]
     if skipped:
         notes.append(f"{name}: {skipped} lines that begin with {options.comment!r} left out")
     return notes

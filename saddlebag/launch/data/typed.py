@@ -29,6 +29,7 @@ LARGEST = 1e50
 _QUOTED = 30
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 _COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+_SPACED = re.compile(r"[-+]?\d{1,3}(?:([\u00a0\u202f'\u2019 _])\d{3})+(?:[.,]\d*)?")  # thousands
 _UNIT = re.compile(r"[$\u20ac\u00a3\u00a5]\s?[-+]?[\d.,]+|[-+]?[\d.,]+\s?[%$\u20ac\u00a3\u00a5]")
 
 
@@ -40,11 +41,13 @@ class Column:
         values: float64 with NaN where missing, or text with "" where missing; (N,).
         missing: values that are missing, by their mark.
         doubt: why the type is not sure, with the options that decide; then `values` are text. Empty where it is.
+        remark: what a person should know of it, with the option that changes it.
     """
 
     values: npt.NDArray[Any]
     missing: Mapping[str, int]
     doubt: str = ""
+    remark: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,8 @@ def type_column(name: str, texts: Sequence[str], lines: Sequence[int], rules: Ru
     value_of = {text: _number(text, options) for text in known}
     odd = [text for text, value in value_of.items() if value is None or not abs(value) <= rules.largest]
     if not odd:
-        return Column(np.array([value_of.get(text, math.nan) for text in texts], np.float64), missing)
+        numbers_N = np.array([value_of.get(text, math.nan) for text in texts], np.float64)
+        return Column(numbers_N, missing, remark=_padded(name, known))
     numbers = [text for text, value in value_of.items() if value is not None and not math.isnan(value)]
     if numbers:
         place = min(texts.index(text) for text in odd)
@@ -106,7 +110,7 @@ def _text(texts: Sequence[str], missing: Collection[str]) -> npt.NDArray[Any]:
 def _float(text: str) -> float | None:
     """Python's reading of a number, without its underscores."""
     try:
-        return None if "_" in text else float(text)
+        return None if "_" in text else float(text.replace("\u2212", "-"))  # the minus of typesetters
     except ValueError:
         return None
 
@@ -135,11 +139,26 @@ def _quote(text: str) -> str:
     return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "...")
 
 
+def _padded(name: str, known: Sequence[str]) -> str:
+    """What to say of numbers of one length, some of which begin with zeros: zip codes, and months, are written so."""
+    zeros = next((text for text in known if text.isdecimal() and text[0] == "0" and len(text) > 1), None)
+    if zeros is None or any(len(text) != len(zeros) or not text.isdecimal() for text in known):
+        return ""
+    return f'{name!r} has values such as {zeros!r}, read as numbers; if they are names, give data.text = ["{name}"]'
+
+
+def _mark(letter: str) -> str:
+    """A mark as TOML writes it; one that cannot be seen by its number."""
+    return f'"{letter}"' if letter.isascii() else f'"\\u{ord(letter):04x}"'
+
+
 def _mixed(name: str, text: str, count: int, line: int) -> str:
     """Numbers and something else."""
     what = f"line {line}: column {name!r} holds numbers, and {_quote(text)} ({count} such values in all)"
     if text in MARKS or text.lower() in {mark.lower() for mark in MARKS}:
         return f'{what}; if it is missing there, give data.missing = ["{text}", ...], if it is text data.text = ["{name}"]'
+    if spaced := _SPACED.fullmatch(text):
+        return f"{what}; give data.thousands = {_mark(spaced[1])}"
     if _GROUPED.fullmatch(text):
         return f'{what}; give data.thousands = "," (or data.decimal = ",")'
     if _COMMA.fullmatch(text):
@@ -154,6 +173,8 @@ def _written(name: str, known: Sequence[str]) -> str:
         (_COMMA, 'give data.decimal = ","'),
         (_UNIT, "units are not read"),
     )
+    if spaced := _SPACED.fullmatch(known[0]):
+        options = ((_SPACED, f"give data.thousands = {_mark(spaced[1])}"), *options)
     for pattern, hint in options:
         if all(pattern.fullmatch(text) for text in known):
             return f'column {name!r} holds {known[0]!r}: {hint}; if it is text, data.text = ["{name}"]'

@@ -25,8 +25,10 @@ class TableOptions:
 
     Attributes:
         columns: names, for a file without a header.
-        header: "yes" to take a first line of numbers for names, which is refused by "auto".
-        delimiter: one character between values; empty for a tab in .tsv and .tab, a comma elsewhere.
+        header: "yes" to take a first line with numbers for names, which is refused by "auto"; "short" where it leaves out the
+            names of rows, as R writes tables: they become the column "rows".
+        delimiter: one character between values; empty for a tab in .tsv and .tab, a comma elsewhere. A blank stands for any
+            number of them.
         quotes: "csv" for values in double quotes, strictly; "none" where quotes are ordinary characters.
         comment: how lines begin that are no records; they are left out and counted.
         encoding: of the text, see `ENCODINGS`; empty for UTF-8.
@@ -39,7 +41,7 @@ class TableOptions:
     """
 
     columns: list[str] = dataclasses.field(default_factory=list)
-    header: Literal["auto", "yes"] = "auto"
+    header: Literal["auto", "yes", "short"] = "auto"
     delimiter: str = ""
     quotes: Literal["csv", "none"] = "csv"
     comment: str = ""
@@ -60,12 +62,12 @@ class TableOptions:
             raise ConfigError(f"data.rename must be a table of names, such as {{old = 'new'}}, got {self.rename!r}")
         if len(set(self.columns)) < len(self.columns) or not all(self.columns):
             raise ConfigError(f"data.columns must give each column a name of its own, got {', '.join(self.columns)}")
-        if self.columns and self.header == "yes":
-            raise ConfigError('data.columns is for files without a header; leave it out, or data.header = "yes"')
+        if self.columns and self.header != "auto":
+            raise ConfigError(f'data.columns is for files without a header; leave it out, or data.header = "{self.header}"')
         self._check_marks()
 
     def _check_marks(self) -> None:
-        check_choice("data.header", self.header, ("auto", "yes"))
+        check_choice("data.header", self.header, ("auto", "yes", "short"))
         check_choice("data.quotes", self.quotes, ("csv", "none"))
         check_choice("data.decimal", self.decimal, (".", ","))
         if self.encoding:

@@ -159,6 +159,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[
     assert data.labels_N.tolist() == [1.0 if sign else -1.0 for sign, _ in lines]
 
 
+@settings(deadline=None)  # milliseconds are the machine's
 @given(st.binary(max_size=60))
 def test_any_bytes_parse_or_say_why(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = write(tmp_path_factory.getbasetemp(), b"1 1:1\n-1 1:1\n" + content, "any.txt")

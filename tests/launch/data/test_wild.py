@@ -70,6 +70,52 @@ TABLES = (
     Case("blanks.csv", csv("age, sex , pay,y", AGE, [f" {sex} " for sex in SEX], PAY, [f" {y} " for y in LABEL]), PAID),
     Case("quoted.csv", csv('"age","sex","pay","y"', AGE, [f'"{sex}"' for sex in SEX], PAY, [f'"{y}" ' for y in LABEL]), PAID),
     Case("export.data", csv(), PAID, {"format": "csv"}, r'data\.format = "csv"'),
+    Case("aligned.dat", csv().replace(",", "   "), PAID, {"format": "csv", "delimiter": " "}, r"data\.format = "),
+    Case("tilde.csv", csv(mark="~"), PAID, {"delimiter": "~"}, r"data\.delimiter"),
+    Case("excel.csv", "sep=;\n" + csv(mark=";"), PAID, {"delimiter": ";", "comment": "sep="}, r'data\.comment = "sep="'),
+    Case(
+        "row_names.csv",
+        csv("age,pay,y", range(1, 7), AGE, PAY, LABEL),
+        {"rows": list(range(1, 7)), "age": AGE, "pay": PAY, "y": LABEL},
+        {"header": "short"},
+        r'data\.header = "short"',
+    ),
+    Case(
+        "headless_with_text.csv",
+        csv().split("\n", 1)[1],
+        PAID,
+        {"columns": ["age", "sex", "pay", "y"]},
+        r"data\.columns = ",
+    ),
+    Case("minus.csv", csv("t,y", [f"\u2212{age}" for age in AGE], LABEL), {"t": [-age for age in AGE], "y": LABEL}),
+    Case(
+        "narrow_blanks.csv",
+        csv("age,pay,y", AGE, [f"{pay:,}".replace(",", "\u202f") for pay in PAY], LABEL),
+        {"age": AGE, "pay": PAY, "y": LABEL},
+        {"thousands": "\u202f"},
+        r'data\.thousands = "\\u202f"',
+    ),
+    Case(
+        "swiss.csv",
+        csv("age,pay,y", AGE, [f"{pay + 1000:,}".replace(",", "'") for pay in PAY], LABEL),
+        {"age": AGE, "pay": [pay + 1000 for pay in PAY], "y": LABEL},
+        {"thousands": "'"},
+        r"data\.thousands = \"'\"",
+    ),
+    Case(
+        "weka.arff",
+        "@relation people\n@attribute age numeric\n@data\n" + csv("a,b", AGE, LABEL).split("\n", 1)[1],
+        {"age": AGE, "y": LABEL},
+        {"format": "csv", "comment": "@", "columns": ["age", "y"]},
+        r'ARFF.* data\.comment = "@"',
+    ),
+    Case(
+        "dumped.csv",
+        csv("age,pay,y", AGE, [*PAY[:5], "\\N"], LABEL),
+        {"age": AGE, "pay": [*PAY[:5], None], "y": LABEL},
+        {"missing": ["\\N"]},
+        r"data\.missing",
+    ),
     Case("semicolon.csv", csv(mark=";"), PAID, {"delimiter": ";"}, r'data\.delimiter = ";"'),
     Case("tab_in_csv.csv", csv(mark="\t"), PAID, {"delimiter": "\t"}, r'data\.delimiter = "\\t"'),
     Case("remark.csv", "# exported 2026\n" + csv(), PAID, {"comment": "#"}, r'data\.comment = "#"'),
@@ -348,3 +394,26 @@ def test_a_bad_column_that_is_dropped_does_no_harm(tmp_path: Path) -> None:
     data = read_rows(DataSection(source=str(path), drop=["bad"]))
     assert data.rows.shape == (2, 1)
     assert data.columns["bad"].tolist() == ["NA", "7"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a pointer of Git LFS; fetch the file itself"),
+        (b"<!DOCTYPE html><html>404</html>", "a page of HTML"),
+        (b'{"age": 20, "y": 1}\n', "seems to hold JSON; save it as CSV"),
+        (b"1,1:20,2:3\n", "stand apart by blanks"),
+    ],
+)
+def test_what_is_something_else_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(SaddlebagError, match=words):
+        read_rows(DataSection(source=str(tmp_path / "file")))
+
+
+def test_zeros_in_front_of_numbers_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("zip,age,y\n01234,7,0\n90210,8,1\n")
+    told = read_table_file(path, DataSection(source=str(path))).notes
+    assert told[1] == "t.csv: 'zip' has values such as '01234', read as numbers; if they are names, give data.text = [\"zip\"]"
+    assert len(read_table_file(path, DataSection(source=str(path), text=["zip"])).notes) == 1
