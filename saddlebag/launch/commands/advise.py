@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from saddlebag.launch.commands.group import COUNT
+from saddlebag.launch.commands.group import COUNT, Choice
 from saddlebag.launch.commands.options import Tls, json_option, note, print_json, tls_options
 
 __all__ = ["advise"]
@@ -20,10 +20,10 @@ __all__ = ["advise"]
 @tls_options("CA (PEM) that signed the certificate of 'saddlebag echo'.")
 @click.option("--server-bandwidth", metavar="RATE", help="Of the server's link, which all workers share.  [default: no limit]")
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--dtype", type=Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--compute", metavar="TIME", default="0s", show_default=True, help="A worker's own work in a round.")
 @click.option("--only", multiple=True, metavar="NAME", help="Compressors to consider.  [default: all]")
-@click.option("--vector", type=click.Choice(["gaussian", "heavy", "uniform"]), default="gaussian", show_default=True)
+@click.option("--vector", type=Choice(["gaussian", "heavy", "uniform"]), default="gaussian", show_default=True)
 @json_option
 def advise(d: int, workers: int, dtype: str, only: tuple[str, ...], tls: Tls, as_json: bool, **rest: Any) -> None:
     """Predict the time of a round with each compressor, and say whether to compress at all.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from saddlebag.launch.commands.group import Choice
 from saddlebag.launch.commands.options import print_json
 
 __all__ = ["explain", "schema"]
@@ -27,7 +28,7 @@ def explain(key: str | None, markdown: bool) -> None:
 
 
 @click.command()
-@click.argument("kind", required=False, default="run", type=click.Choice(["run", "groupwise"]))
+@click.argument("kind", required=False, default="run", type=Choice(["run", "groupwise"]))
 def schema(kind: str) -> None:
     """Print a JSON Schema of recipes, from which editors complete and check.
 

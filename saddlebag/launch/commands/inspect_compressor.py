@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from saddlebag.launch.commands.group import COUNT, Commands
+from saddlebag.launch.commands.group import COUNT, Choice, Commands
 from saddlebag.launch.commands.options import FILE, json_option, print_json
 
 __all__ = ["inspect"]
@@ -22,7 +22,7 @@ def inspect() -> None:
 @click.option("--d", type=COUNT, help="Coordinates of a synthetic vector.  [default: 1000000]")
 @click.option("--k", "kept", type=float, help="Coordinates kept: a fraction if below 1, else their number.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Another parameter, e.g. levels=8.")
-@click.option("--vector", type=click.Choice(["gaussian", "heavy", "uniform"]), help="Law of it.  [default: gaussian]")
+@click.option("--vector", type=Choice(["gaussian", "heavy", "uniform"]), help="Law of it.  [default: gaussian]")
 @click.option("--from", "source", type=FILE, metavar="FILE", help="Take the vector from a safetensors file instead.")
 @click.option("--tensor", metavar="NAME", help="One tensor of that file.  [default: all of them, in one vector]")
 @click.option("--draws", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Repetitions, for the mean error.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from saddlebag.errors import ConfigError
+from saddlebag.launch.commands.group import Choice
 from saddlebag.launch.commands.options import FILE, force_option, json_option, print_json, recipe_options, warn_of_plugins
 
 __all__ = ["run"]
@@ -17,7 +18,7 @@ __all__ = ["run"]
 @recipe_options
 @click.option(
     "--driver",
-    type=click.Choice(["grpc", "simulate", "collective"]),
+    type=Choice(["grpc", "simulate", "collective"]),
     help="A server and a process per worker, one process for all, or processes without a server (torch.distributed).",
 )
 @click.option("--out", type=FILE, help="Folder for the results.  [default: the recipe's output.directory]")

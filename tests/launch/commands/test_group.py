@@ -35,6 +35,9 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
         (["inspect", "compresor"], "No such command 'compresor'; did you mean 'compressor'?"),
         (["frobnicate"], "No such command 'frobnicate'; known: advise, clean, "),
         (["list", "compressor"], "did you mean 'compressors'?"),
+        (["run", "robust_logistic", "--driver", "gprc"], "did you mean 'grpc'?"),
+        (["advise", "--dtype", "flot32"], "did you mean 'float32'?"),
+        (["schema", "grupwise"], "did you mean 'groupwise'?"),
         (["run"], "Missing argument 'RECIPE'; Usage: saddlebag run [OPTIONS] RECIPE"),
         (
             ["inspect", "compressor", "top_k", "--d", "1.5"],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from saddlebag.launch.commands.group import Choice
 from saddlebag.launch.commands.options import FILE, Tls, force_option, note, tls_options, token_option
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["host"]
 @click.option("--lease", "lease_s", type=float, default=30.0, show_default=True, help="Seconds of silence until one is lost.")
 @click.option(
     "--on-lost",
-    type=click.Choice(["drop", "pause"]),
+    type=Choice(["drop", "pause"]),
     default="drop",
     show_default=True,
     help="Go on without a lost program, or wait for it.",
