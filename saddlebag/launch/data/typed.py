@@ -168,7 +168,7 @@ def _mixed(name: str, text: str, count: int, line: int) -> str:
 
 def _written(name: str, known: Sequence[str]) -> str:
     """Values all of which read like numbers in another way of writing them; empty for text."""
-    options = (
+    options: tuple[tuple[re.Pattern[str], str], ...] = (
         (_GROUPED, 'give data.thousands = "," (or data.decimal = ",")'),
         (_COMMA, 'give data.decimal = ","'),
         (_UNIT, "units are not read"),
