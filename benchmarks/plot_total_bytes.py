@@ -11,11 +11,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from saddlebag.algorithms import Stop, make_method, simulate
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import Grid, Natural, TopK
+from saddlebag.launch.results.house import MARKERS, in_style, look, name_beside, tidy
 from saddlebag.proto.codec import LoopbackWire
 
 CURVES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -39,21 +40,34 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "docs" / "innovations.png")
     parser.add_argument("--iterations", type=int, default=20_000, help="at most")
     args = parser.parse_args()
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     game = BilinearGame()
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    drawn: dict[str, tuple[list[float], list[float]]] = {}
     for label, (name, params) in CURVES.items():
         method = make_method(name, game, step_size="auto", **params)
         stop = Stop(merit=1e-6, max_iterations=args.iterations, every=5)
         end = simulate(game, method, seed=0, stop=stop, wire=LoopbackWire())
         kilobytes = [(r.up_bytes + r.down_bytes) / game.num_workers / 1e3 for r in end.history]
-        axes.loglog(kilobytes, [r.merits["relative_error"] for r in end.history], label=label)
+        drawn[label] = kilobytes, [r.merits["relative_error"] for r in end.history]
         print(f"{label:28} {end.reason:8} {end.replica.iteration:6d} iterations {kilobytes[-1]:8.1f} kB", flush=True)
-    axes.set(xlabel="kB of each worker, both directions", ylabel="relative error", title="Bilinear game, D = 100, 10 workers")
-    axes.legend()
-    figure.savefig(args.output, dpi=110)
+    draw(drawn, args.output)
+
+
+def draw(drawn: dict[str, tuple[list[float], list[float]]], out: Path) -> None:
+    """Error against bytes, a line for each method."""
+    with in_style():
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        axes, ends = figure.subplots(), []
+        for number, (label, (kilobytes, errors)) in enumerate(drawn.items()):
+            seen = look(number)
+            axes.loglog(kilobytes, errors, **seen)
+            axes.loglog(kilobytes[-1:], errors[-1:], MARKERS[number % len(MARKERS)], color=seen["color"])
+            ends.append((label, seen["color"], (kilobytes[-1], errors[-1])))
+        axes.set(
+            xlabel="kB of each worker, both directions", ylabel="relative error", title="Bilinear game, D = 100, 10 workers"
+        )
+        tidy(axes, 1e-6)
+        name_beside(axes, ends)
+        figure.savefig(out, dpi=110)
 
 
 if __name__ == "__main__":

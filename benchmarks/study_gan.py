@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from saddlebag.algorithms import Record, simulate
 from saddlebag.launch.build import build_method, build_problem, resolve
 from saddlebag.launch.recipe.recipe import load_recipe
-from saddlebag.launch.results.plot import PALETTE
+from saddlebag.launch.results.house import PALETTE
 from saddlebag.launch.results.shown import grid
 from saddlebag.proto.codec import LoopbackWire
 

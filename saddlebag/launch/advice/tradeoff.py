@@ -15,7 +15,7 @@ from saddlebag.errors import DataError, SaddlebagError
 from saddlebag.launch.advice.examples import CHOICES, settings_of
 from saddlebag.launch.advice.measure import SEED, family_of, squared_errors
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
-from saddlebag.launch.results.plot import PALETTE
+from saddlebag.launch.results.house import PALETTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

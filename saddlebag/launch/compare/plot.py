@@ -8,13 +8,12 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from saddlebag.errors import DataError
 from saddlebag.launch.compare.table import ranked, setting
-from saddlebag.launch.results.plot import PALETTE
+from saddlebag.launch.results.house import MARKERS, MOST, in_style, look, name_beside, tidy
 from saddlebag.launch.results.units import byte_unit
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
 __all__ = ["plot_comparison"]
 
@@ -34,8 +34,8 @@ _PANELS = (
     ("time", "modelled time of communication (s)"),
 )
 _BYTES = ("total", "up", "down")
-_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-_DPI = 130
+_MAIN = "main"  # the line of a method that its name belongs to
+_DPI = 110
 _FLOOR = 1e-300  # a merit of exactly 0 has no logarithm
 _DECADES = 1.7  # of the axis left of the first arrival
 
@@ -47,17 +47,12 @@ def plot_comparison(values: Mapping[str, Any], out: Path) -> None:
         DataError: the file cannot be written.
     """
     entries = ranked(values)
-    with mpl.rc_context({"font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(12.5, 7.4 + 0.17 * len(entries) / 2), layout="constrained")
-        axes = figure.subplots(2, 3, sharey=True)
-        for ax, (key, name) in zip(axes.flat, _PANELS, strict=True):
-            _panel(ax, values, entries, key, name)
-        for ax in axes[:, 0]:
-            ax.set_ylabel(values["merit"].replace("_", " "))
-        handles, labels = axes.flat[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=2 if len(labels) > 3 else 1, frameon=False, handlelength=3.2
-        )
+    chunks = [entries[first : first + MOST] for first in range(0, len(entries), MOST)] or [entries]
+    with in_style(9.5):
+        figure = Figure(figsize=(13.5, (6.4 + 0.5) * len(chunks) + 0.6), layout="constrained")
+        parts = figure.subfigures(len(chunks), 1, squeeze=False)[:, 0]
+        for part, chunk in zip(parts, chunks, strict=True):
+            _part(part, values, chunk)
         where = f"{values['problem']}, D = {values['dimension']}, {values['workers']} workers"
         title = values["title"]
         figure.suptitle(f"{title}\n{where}" if title else where, fontsize=11.5)
@@ -65,6 +60,20 @@ def plot_comparison(values: Mapping[str, Any], out: Path) -> None:
             figure.savefig(out, dpi=_DPI)
         except (OSError, ValueError) as error:
             raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _part(part: SubFigure, values: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
+    """The six panels of seven methods at most, those that arrive first in the first part."""
+    axes = part.subplots(2, 3, sharey=True)
+    for ax, (key, name) in zip(axes.flat, _PANELS, strict=True):
+        _panel(ax, values, entries, key, name)
+    for row in axes:
+        row[0].set_ylabel(values["merit"].replace("_", " "))
+        last = row[-1].get_lines()
+        ends = [(line.get_label(), line.get_color(), line.get_xydata()[-1]) for line in last if line.get_gid() == _MAIN]
+        name_beside(row[-1], [(str(name).partition(" (")[0], color, tuple(end)) for name, color, end in ends])
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    part.legend(handles, labels, loc="outside lower center", ncols=2 if len(labels) > 3 else 1, frameon=False, handlelength=3.2)
 
 
 def _panel(ax: Axes, values: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], key: str, name: str) -> None:
@@ -81,29 +90,26 @@ def _panel(ax: Axes, values: Mapping[str, Any], entries: Sequence[Mapping[str, A
     top = 4 * max((entry["start"] for entry in entries), default=1.0)  # what diverges leaves the picture
     low = min((value for merit in merits for value in merit if value > 0), default=values["target"])
     ax.set_ylim(0.5 * min(values["target"], max(low, 1e-3 * values["target"])), top)
-    ax.axhline(values["target"], color="#777777", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     ax.set_xlabel(f"{name} ({unit})" if unit else name)
-    ax.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
     ax.xaxis.set_minor_locator(LogLocator(subs=range(2, 10)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_axisbelow(True)
+    tidy(ax, values["target"])
 
 
 def _draw(ax: Axes, entry: Mapping[str, Any], key: str, number: int, scale: float) -> None:
-    color, style = PALETTE[number % len(PALETTE)], _STYLES[number % len(_STYLES)]
-    main = _median_run(entry)
+    seen, main = look(number), _median_run(entry)
     for run, curve in enumerate(entry["curves"]):
         x = [value / scale for value in curve[key]]
         y = [max(value, _FLOOR) for value in curve["merit"]]
         if run != main:
-            ax.plot(x, y, color=color, linestyle=style, linewidth=0.6, alpha=0.35, zorder=1.5)
+            ax.plot(x, y, color=seen["color"], linestyle=seen["linestyle"], linewidth=0.6, alpha=0.35, zorder=1.5)
             continue
         label = f"{entry['label']} ({setting(entry['method'])})" + (
             "" if entry["median"] else f", arrives {entry['reached']} of {entry['runs']} times"
         )
-        ax.plot(x, y, color=color, linestyle=style, linewidth=2.4 if number == 0 else 1.6, label=label, zorder=4 - number / 100)
+        ax.plot(x, y, label=label, gid=_MAIN, **seen)
         if entry["reasons"][run] == "merit":
-            ax.plot(x[-1:], y[-1:], "o", color=color, markersize=6 if number == 0 else 4.5, zorder=5)
+            ax.plot(x[-1:], y[-1:], MARKERS[number % len(MARKERS)], color=seen["color"], markersize=5, zorder=5)
 
 
 def _median_run(entry: Mapping[str, Any]) -> int:

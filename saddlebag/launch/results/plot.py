@@ -1,7 +1,6 @@
 """Merit against bytes up, bytes down and rounds: one line for each method, named where it runs.
 
-The house style: Okabe and Ito's colours with dashes of their own, so that lines are told apart in grey, too; an axis is
-logarithmic only where its values span a decade; rates in per cent; at most seven lines a panel; text lies on no marker.
+In the house style (`house.py`), and rates in per cent.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from saddlebag.errors import DataError
+from saddlebag.launch.results.house import MARKERS, MOST, in_style, look, tidy
 from saddlebag.launch.results.results import METRICS, RESULT, Line, read_json, read_lines
 from saddlebag.launch.results.units import byte_unit, format_merit, is_rate
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -32,12 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Curve", "draw", "plot", "read_curves"]
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, told apart by all common kinds of colour blindness; yellow, too pale on white, is left out."""
-_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-_MARKERS = "osD^v"
 _DPI = 150
-_MOST = 7  # curves of a panel
 _FEW_POINTS = 4  # a line too short to be named on
 _FLOOR = 1e-300  # a merit of exactly 0 has no logarithm
 
@@ -109,7 +102,7 @@ def plot(results: Sequence[Path], out: Path) -> None:
     curves = _unique([curve for path in results for curve in read_curves(path)])
     figure = draw(curves)
     try:
-        with _style():
+        with in_style():
             figure.savefig(out, dpi=_DPI)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
@@ -131,8 +124,8 @@ def draw(curves: Sequence[Curve]) -> Figure:
         ("down: received by each worker", lambda curve, record: record.down_bytes / curve.workers),
         ("rounds", lambda curve, record: record.round),
     )
-    chunks = [curves[first : first + _MOST] for first in range(0, len(curves), _MOST)] or [curves]
-    with _style():
+    chunks = [curves[first : first + MOST] for first in range(0, len(curves), MOST)] or [curves]
+    with in_style():
         figure = _Shown(figsize=(12.5, 0.4 + 4.2 * len(chunks)), layout="constrained")
         grid = figure.subplots(len(chunks), len(panels), sharey=True, squeeze=False)
         for row, chunk in zip(grid, chunks, strict=True):
@@ -150,10 +143,6 @@ def draw(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def _style() -> contextlib.AbstractContextManager[None]:
-    return mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
-
-
 def _unique(curves: list[Curve]) -> list[Curve]:
     """Curves with different names."""
     labels = [curve.label for curve in curves]
@@ -169,13 +158,11 @@ def _panel(ax: Axes, curves: Sequence[Curve], xs: Sequence[Sequence[float]], nam
     for number, (curve, x) in enumerate(zip(curves, xs, strict=True)):
         start = [] if curve.start is None or wide else [curve.start]  # no bytes have no logarithm
         merits = [max(value, _FLOOR) for value in (*start, *(line.merit for line in curve.lines))]
-        color, style = PALETTE[number % len(PALETTE)], _STYLES[number % len(_STYLES)]
-        width, order = (2.4, 3) if number == 0 else (1.7, 2)
+        seen = look(number)
         ends = [value / scale for value in ([0.0] * len(start) + list(x))]
-        ax.plot(
-            ends, merits, color=color, linestyle=style, linewidth=width, label=f"{curve.label} ({curve.detail})", zorder=order
-        )
-        ax.plot(ends[-1:], merits[-1:], _MARKERS[number % len(_MARKERS)], color=color, markersize=6, zorder=order)
+        ax.plot(ends, merits, label=f"{curve.label} ({curve.detail})", **seen)
+        mark = MARKERS[number % len(MARKERS)]
+        ax.plot(ends[-1:], merits[-1:], mark, color=seen["color"], markersize=6, zorder=seen["zorder"])
     _merit_axis(ax, curves)
     if wide:
         ax.set_xscale("log")
@@ -183,8 +170,7 @@ def _panel(ax: Axes, curves: Sequence[Curve], xs: Sequence[Sequence[float]], nam
     else:
         ax.set_xlim(left=0)
     ax.set_xlabel(f"{name} ({unit})" if unit else name)
-    ax.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
-    ax.set_axisbelow(True)
+    tidy(ax)
 
 
 def _decade(values: Sequence[float]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 
 from saddlebag.algorithms import Stop, extragradient, masha1, simulate
 from saddlebag.algorithms.problems import BilinearGame
@@ -128,7 +129,9 @@ def test_figures_are_those_of_the_run(finished: tuple[Path, dict[str, Any], list
     assert entry["curves"][0]["time"][-1] == pytest.approx(modelled, rel=1e-5)
 
 
-def test_what_diverges_is_shown_as_such(finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path) -> None:
+def test_what_diverges_is_shown_as_such(
+    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, values, _ = finished
     naive = next(entry for entry in values["entries"] if entry["label"] == "naive")
     assert naive["median"] is None
@@ -139,6 +142,12 @@ def test_what_diverges_is_shown_as_such(finished: tuple[Path, dict[str, Any], li
     assert "ratio of the total to ogda's" in table
     plot_comparison(values, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    many = {**values, "entries": [{**naive, "label": f"naive {number}"} for number in range(9)]}
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *rest, **ways: drawn.append(figure))
+    drawn: list[Any] = []
+    plot_comparison(many, tmp_path / "many.png")
+    curves = [sum(line.get_gid() == "main" for line in ax.get_lines()) for ax in drawn[0].axes]
+    assert curves == [7] * 6 + [2] * 6, "at most seven in a panel"
 
 
 def test_it_resumes_and_runs_only_what_is_missing(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from saddlebag.algorithms.simulate import Record
+from saddlebag.launch.results.house import MOST, PALETTE, look, name_beside
 from saddlebag.launch.results.plot import Curve, draw
 from saddlebag.launch.results.results import Line
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def curve(label: str, merits: list[float], up: int, *, merit: str = "relative_error", target: float | None = None) -> Curve:
@@ -59,3 +58,23 @@ def test_a_panel_has_at_most_seven_curves(number: int, rows: int) -> None:
     figure = draw([curve(f"m{each}", FALLING, 100 + each) for each in range(number)])
     assert len(figure.axes) == 3 * rows
     assert max(sum(len(np.asarray(line.get_xydata())) > 1 for line in ax.get_lines()) for ax in figure.axes) <= 7
+
+
+def test_lines_differ_in_grey_too() -> None:
+    seen = [look(number) for number in range(MOST)]
+    assert len({each["color"] for each in seen}) == MOST
+    for one, other in itertools.pairwise(seen):
+        assert one["linestyle"] != other["linestyle"]
+    assert len({*PALETTE}) == 7
+
+
+@pytest.mark.parametrize("heights", [[0.5] * 7, [0.0] * 7, [1.0] * 7, [0.1, 0.12, 0.9, 0.95, 0.96, 0.5, 2.0], [0.3]])
+def test_names_beside_a_panel_lie_apart_and_within(heights: list[float]) -> None:
+    ax = Figure().subplots()
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    name_beside(ax, [(f"m{place}", "k", (1.0, height)) for place, height in enumerate(heights)])
+    at = sorted(text.xyann[1] for text in ax.texts)  # type: ignore[attr-defined]
+    assert all(higher - lower > 0.059 for lower, higher in itertools.pairwise(at))
+    assert min(at) > -0.01
+    assert max(at) < 1.01

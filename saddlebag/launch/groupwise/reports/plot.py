@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from saddlebag.errors import DataError
 from saddlebag.launch.groupwise.reports.report import CURVES, read_result
-from saddlebag.launch.results.plot import PALETTE
+from saddlebag.launch.results.house import PALETTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
