@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from saddlebag.algorithms import Record, simulate
 from saddlebag.launch.build import build_method, build_problem, resolve
 from saddlebag.launch.recipe.recipe import load_recipe
-from saddlebag.launch.results.house import PALETTE
+from saddlebag.launch.results.house import in_style, look, name_beside, tidy
 from saddlebag.launch.results.shown import grid
 from saddlebag.proto.codec import LoopbackWire
 
@@ -95,18 +95,24 @@ def line(name: str, found: list[Run]) -> str:
 
 def draw(runs: dict[str, list[Run]], out: Path) -> None:
     """Frechet distance against bytes on the left; samples of two runs and real pictures on the right."""
-    figure = Figure(figsize=(13, 4.3), layout="constrained")
+    with in_style():
+        _draw(runs, out)
+
+
+def _draw(runs: dict[str, list[Run]], out: Path) -> None:
+    figure = Figure(figsize=(14, 4.3), layout="constrained")
     ax, *panels = figure.subplots(1, 4, width_ratios=(1.7, 1, 1, 1))
+    ends = []
     for number, name in enumerate(DRAWN):
-        for seed, one in enumerate(runs[name]):
+        for one in runs[name]:  # seeds look alike; the last one bears the name
             size = [(record.up_bytes + record.down_bytes) / 4e6 for record in one.history]
             merit = [record.merits["frechet"] for record in one.history]
-            ax.plot(size, merit, color=PALETTE[number], label=None if seed else name, alpha=0.8)
+            ax.plot(size, merit, **look(number), alpha=0.8)
+        ends.append((name, look(number)["color"], (size[-1], merit[-1])))
     floor = runs[DRAWN[0]][0].floor
-    ax.axhline(floor, color="#777777", linewidth=0.9, linestyle=(0, (2, 2)))
-    ax.annotate("training pictures", (1, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8.5)
+    tidy(ax, floor)
     ax.set(xscale="log", yscale="log", xlabel="MB up and down, each worker", ylabel="Frechet distance to held-out pictures")
-    ax.legend(frameon=False)
+    name_beside(ax, [*ends, ("training pictures", "#777777", (ax.get_xlim()[1], floor))])
     shown = [runs[name][0].samples for name in SHOWN]
     for panel, title, pictures_NHW in zip(panels, (*SHOWN, "held out"), (*shown, runs[SHOWN[0]][0].real), strict=True):
         panel.imshow(grid(pictures_NHW[:36]), cmap="gray", vmin=0, vmax=1)

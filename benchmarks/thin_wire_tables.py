@@ -69,22 +69,26 @@ def _times(rows: Sequence[Row], names: Sequence[str], target: float) -> Iterator
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Loss against seconds and against bytes."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
+    from saddlebag.launch.results.house import in_style, look, name_beside, tidy
+
+    with in_style():
+        figure = Figure(figsize=(12, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        for row in rows:
-            loss = [point["loss"] for point in row["history"]]
-            left.plot([point["seconds"] for point in row["history"]], loss, label=row["contender"])
-            right.plot([point["up_bytes"] / 1e6 for point in row["history"]], loss)
+        names = list(dict.fromkeys(row["contender"] for row in rows))
+        ends = {}
+        for row in rows:  # several seeds of a contender look alike, and the last one bears the name
+            seen, loss = look(names.index(row["contender"])), [point["loss"] for point in row["history"]]
+            left.plot([point["seconds"] for point in row["history"]], loss, **seen)
+            right.plot([point["up_bytes"] / 1e6 for point in row["history"]], loss, **seen)
+            ends[row["contender"]] = (seen["color"], (row["history"][-1]["up_bytes"] / 1e6, loss[-1]))
         left.set_xlabel("seconds of training")
         left.set_ylabel("loss on held-out text")
         right.set_xlabel("MB sent by a node")
         for axes in (left, right):
             axes.set_xscale("log")
-            axes.grid(True, color="#e6e6e6")
-        figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+            tidy(axes)
+        name_beside(right, [(name, *end) for name, end in ends.items()])
         figure.suptitle(f"Masked words, two nodes, {at(rows[0]['rate_mbit'])}")
         figure.savefig(path, dpi=150)
