@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from saddlebag.errors import ConfigError, RemoteProtocolError
+from saddlebag.proto.v1 import groupwise_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "CLIENT_KEY",
     "GROUPWISE_SERVICE",
     "PROTOCOL",
     "TOKEN_KEY",
+    "encode_rows",
+    "join_columns",
     "join_labels",
     "join_rows",
     "numbers",
+    "split_column",
+    "split_columns",
     "split_labels",
     "split_rows",
 ]
@@ -31,6 +39,8 @@ CLIENT_KEY = "saddlebag-client"
 Doubles = npt.NDArray[np.float64]
 Members = npt.NDArray[np.bool_]
 _F8, _U8 = np.dtype("<f8"), np.dtype("<u8")
+LONGEST_TEXT = 1000
+"""Characters of a text in a row: numpy gives every row the room of the longest."""
 
 
 def join_rows(x_ND: Any, member_NG: Any) -> tuple[bytes, bytes]:
@@ -64,6 +74,11 @@ def join_rows(x_ND: Any, member_NG: Any) -> tuple[bytes, bytes]:
         member_NG = number_NG == 1.0
     if member_NG.ndim != 2 or len(member_NG) != len(x_ND):
         raise ConfigError(f"memberships must be a table of {len(x_ND)} rows, as the features, got shape {member_NG.shape}")
+    return encode_rows(x_ND, member_NG)
+
+
+def encode_rows(x_ND: Doubles, member_NG: Members) -> tuple[bytes, bytes]:
+    """As `join_rows`, of tables that are known to be right."""
     packed = np.packbits(member_NG, axis=1, bitorder="little")
     return np.ascontiguousarray(x_ND, _F8).tobytes(), packed.tobytes()
 
@@ -147,3 +162,63 @@ def numbers(data: bytes) -> Doubles:
     if len(data) % 8:
         raise RemoteProtocolError(f"{len(data)} bytes are no float64 numbers")
     return np.frombuffer(data, _F8)
+
+
+def join_columns(values: Mapping[str, npt.NDArray[Any]]) -> list[pb.Column]:
+    """The field `columns` of a request: arrays of float64 (NaN where missing) or of text ("" where missing).
+
+    Example:
+        >>> [column.name for column in join_columns({"age": np.array([30.0]), "sex": np.array(["Female"])})]
+        ['age', 'sex']
+    """
+    return [
+        pb.Column(name=name, texts=value.tolist())
+        if value.dtype.kind == "U"
+        else pb.Column(name=name, numbers=value.astype(_F8).tobytes())
+        for name, value in values.items()
+    ]
+
+
+def split_columns(columns: Iterable[pb.Column], kinds: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    """The columns of a request by name, all of one length.
+
+    Args:
+        columns: the field.
+        kinds: the columns that a row needs: "numbers" or "text".
+
+    Raises:
+        RemoteProtocolError: one is missing, unknown, given twice or of the wrong kind, or they differ in length.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    for column in columns:
+        if column.name not in kinds or column.name in found:
+            why = "given twice" if column.name in found else "not one of the row's columns"
+            raise RemoteProtocolError(f"column {column.name[:60]!r} is {why}; they are {', '.join(kinds)}")
+        found[column.name] = split_column(column, kinds[column.name])
+    missing = [name for name in kinds if name not in found]
+    if missing:
+        raise RemoteProtocolError(f"rows need column {missing[0]!r}; the columns are {', '.join(kinds)}")
+    lengths = {name: len(value) for name, value in found.items()}
+    if len(set(lengths.values())) > 1:
+        raise RemoteProtocolError(f"columns must be of one length, got {lengths}")
+    return found
+
+
+def split_column(column: pb.Column, kind: str) -> npt.NDArray[Any]:
+    """The values of a column: float64, or text.
+
+    Raises:
+        RemoteProtocolError: they are of the other kind, infinite, or too long.
+    """
+    got = "numbers" if column.numbers else "text" if column.texts else kind
+    if got != kind or (column.numbers and column.texts):
+        raise RemoteProtocolError(f"column {column.name[:60]!r} must hold {kind}, got {got}")
+    if kind == "numbers":
+        value_N = numbers(column.numbers)
+        if np.isinf(value_N).any():
+            raise RemoteProtocolError(f"column {column.name[:60]!r} must be finite, got {value_N[np.isinf(value_N)][0]}")
+        return value_N
+    longest = max(map(len, column.texts), default=0)
+    if longest > LONGEST_TEXT:
+        raise RemoteProtocolError(f"column {column.name[:60]!r} has a text of {longest} characters, at most {LONGEST_TEXT}")
+    return np.array(column.texts, np.str_)

@@ -11,6 +11,8 @@ from saddlebag.algorithms.groupwise.coverage.calibration import (
     calibration_cells,
 )
 from saddlebag.algorithms.groupwise.coverage.intervals import Covered, cover_recorded
+from saddlebag.algorithms.groupwise.coverage.offered import Intervals, IntervalsState, join_notes, note_ends, note_width
+from saddlebag.algorithms.groupwise.coverage.scorer import Scorer, ScorerState
 from saddlebag.algorithms.groupwise.coverage.scores import Frame, check_score, recorded_frames
 from saddlebag.algorithms.groupwise.coverage.thresholds import Thresholds, ThresholdState
 from saddlebag.algorithms.groupwise.distributed.aggregation import ExpertAggregation, mean_of_models
@@ -74,6 +76,8 @@ __all__ = [
     "Gradient",
     "Groupwise",
     "GroupwiseState",
+    "Intervals",
+    "IntervalsState",
     "Learner",
     "LearnerDefaults",
     "Ledger",
@@ -90,6 +94,8 @@ __all__ = [
     "PerturbedLeader",
     "Prediction",
     "Ridge",
+    "Scorer",
+    "ScorerState",
     "ShortestPath",
     "Solo",
     "Specialists",
@@ -118,10 +124,13 @@ __all__ = [
     "grid_graph",
     "is_fast",
     "join_mixes",
+    "join_notes",
     "logistic",
     "mean_of_models",
     "merge_block",
     "mix_recorded",
+    "note_ends",
+    "note_width",
     "one_by_one_learner",
     "pack_state",
     "partial_mix",

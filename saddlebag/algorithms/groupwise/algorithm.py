@@ -22,6 +22,7 @@ import numpy as np
 
 from saddlebag.algorithms.groupwise import guard, loader, weights
 from saddlebag.algorithms.groupwise import ledger as accounts
+from saddlebag.algorithms.groupwise.growth import grown_order, reordered, widened
 from saddlebag.algorithms.groupwise.learners.ridge import Ridge
 from saddlebag.algorithms.groupwise.ledger import Alarm, Outcome
 from saddlebag.algorithms.groupwise.losses import Loss, SquaredLoss, interval_width
@@ -264,16 +265,24 @@ class Groupwise:
         """The state with more groups at its end.
 
         Priors are masses beside those of the older groups, which keep theirs; the bound's B counts the total. A group is
-        retired by letting it sleep.
-
-        Raises:
-            ConfigError: the algorithm has shadows.
+        retired by letting it sleep. With shadows each new group shares its prior with its shadow, and experts are numbered
+        anew: groups, then shadows (`widened` does so with a prediction that waits for its label).
         """
-        if self.shadows:
-            raise ConfigError("groups cannot be added while shadows are on: experts are numbered by groups, then shadows")
         prior_K = np.atleast_1d(np.asarray(prior, np.float64))
-        learner, mixer = self.learner.grow(state.learner, len(prior_K)), self.mixer.grow(state.mixer, prior_K)
-        return GroupwiseState(learner, mixer, accounts.widen(state.ledger, len(prior_K)))
+        K, G = len(prior_K), self.num_groups(state)
+        learner = self.learner.grow(state.learner, K)
+        if not self.shadows:
+            return GroupwiseState(learner, self.mixer.grow(state.mixer, prior_K), accounts.widen(state.ledger, K))
+        mixer = self.mixer.grow(state.mixer, np.tile(prior_K / 2.0, 2))
+        order_E = grown_order(G, K)
+        return GroupwiseState(learner, reordered(mixer, order_E), reordered(accounts.widen(state.ledger, 2 * K), order_E))
+
+    def widened(self, prediction: Prediction, num_groups: int) -> Prediction:
+        """A prediction among `num_groups` groups of now: those that came after it slept."""
+        E = self.num_experts(num_groups)
+        parts = (prediction.p_E, prediction.z_E, prediction.awake_E)
+        p_E, z_E, awake_E = (widened(value_E, num_groups, E, shadows=self.shadows) for value_E in parts)
+        return dataclasses.replace(prediction, p_E=p_E, z_E=z_E, awake_E=awake_E)
 
     def alarms(self, state: GroupwiseState) -> tuple[Alarm, ...]:
         """What the theory rules out and has happened all the same: losses out of range, or broken accounts."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["pack_state", "unpack_state"]
+__all__ = ["pack_part", "pack_state", "unpack_part", "unpack_state"]
 
 _PARTS = ("learner", "mixer", "ledger")
 
@@ -26,7 +26,7 @@ def pack_state(state: GroupwiseState) -> dict[str, npt.NDArray[Any]]:
     Raises:
         ConfigError: a part holds something else (a model behind an adapter), so it cannot be written without pickle.
     """
-    return {name: array for part in _PARTS for name, array in _pack(getattr(state, part), part).items()}
+    return {name: array for part in _PARTS for name, array in pack_part(getattr(state, part), part).items()}
 
 
 def unpack_state(like: GroupwiseState, arrays: Mapping[str, npt.NDArray[Any]]) -> GroupwiseState:
@@ -40,12 +40,13 @@ def unpack_state(like: GroupwiseState, arrays: Mapping[str, npt.NDArray[Any]]) -
         StateError: an array is missing or of another kind.
     """
     try:
-        return GroupwiseState(**{part: _unpack(getattr(like, part), arrays, part) for part in _PARTS})
+        return GroupwiseState(**{part: unpack_part(getattr(like, part), arrays, part) for part in _PARTS})
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(f"the state does not fit: {error}") from error
 
 
-def _pack(state: Any, prefix: str) -> dict[str, npt.NDArray[Any]]:
+def pack_part(state: Any, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of one dataclass by name, copied; errors as `pack_state`."""
     arrays = {}
     for field in dataclasses.fields(state):
         value = getattr(state, field.name)
@@ -55,7 +56,8 @@ def _pack(state: Any, prefix: str) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _unpack(like: Any, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Any:
+def unpack_part(like: Any, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Any:
+    """What `pack_part` gave; KeyError, TypeError or ValueError where it is something else."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(like):
         model, array = getattr(like, field.name), arrays[f"{prefix}.{field.name}"]

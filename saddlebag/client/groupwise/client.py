@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import queue
 import re
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -12,18 +10,35 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 
-from saddlebag.algorithms.groupwise import PartialMix
+from saddlebag.algorithms.groupwise import PartialMix, note_width
 from saddlebag.algorithms.groupwise.distributed.sharding import FIELDS as SHARD_NUMBERS
+from saddlebag.client.groupwise.requests import (
+    Predicted,
+    predict_request,
+    predicted,
+    table_request,
+    tickets,
+    translated,
+    values_request,
+)
+from saddlebag.client.groupwise.stream import PredictionStream
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.channel import open_channel
 from saddlebag.proto.endpoint import ClientSecurity
-from saddlebag.proto.groupwise import CLIENT_KEY, GROUPWISE_SERVICE, PROTOCOL, TOKEN_KEY, join_labels, join_rows, numbers
+from saddlebag.proto.groupwise import (
+    CLIENT_KEY,
+    GROUPWISE_SERVICE,
+    PROTOCOL,
+    TOKEN_KEY,
+    join_labels,
+    numbers,
+)
 from saddlebag.proto.probe import probe
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from types import TracebackType
 
     import numpy.typing as npt
@@ -34,24 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["GroupwiseClient", "Predicted", "PredictionStream"]
 
 _TIMEOUT_S = 30.0
-_NAMED = 6  # names of columns in a message
 _IDENTITY = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_OURS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Predicted:
-    """A batch's predictions.
-
-    Attributes:
-        ticket_N: uint64, to be given back with the labels.
-        value_N: float64.
-        weight_NE: float64 if asked for, else None.
-    """
-
-    ticket_N: npt.NDArray[np.uint64]
-    value_N: Vector
-    weight_NE: Vector | None
 
 
 class GroupwiseClient:
@@ -108,41 +106,78 @@ class GroupwiseClient:
         """End the connection."""
         self._channel.close()
 
-    def predict(self, x_ND: Vector, member_NG: Members, *, weights: bool = False) -> Predicted:
+    def predict(self, x_ND: Vector, member_NG: Members, *, weights: bool = False, given_N: Vector | None = None) -> Predicted:
         """Predict rows.
 
         Args:
             x_ND: features, in the order of `about.features`.
             member_NG: memberships, in the order of `about.groups`.
             weights: whether to fetch the experts' weights.
+            given_N: predictions of your own, scaled as labels are, where the recipe puts intervals around these.
 
         Raises:
             ConfigError: the rows are no tables of finite features and of booleans (or 0 and 1), as wide as the service's.
             RemoteProtocolError: the server refuses the rows, and why.
             PeerLost: it does not answer.
         """
-        reply = self._call("Predict", _predict_request(self.about, x_ND, member_NG, weights), pb.PredictReply)
-        return _predicted(reply)
+        request = predict_request(self.about, x_ND, member_NG, weights, given_N)
+        return predicted(self._call("Predict", request, pb.PredictReply))
 
-    def partial(self, x_ND: Vector, member_NG: Members) -> tuple[npt.NDArray[np.uint64], PartialMix]:
-        """A shard's part of a prediction, and its tickets. Errors as `predict`."""
-        reply = self._call("Partial", _predict_request(self.about, x_ND, member_NG, False), pb.PartialReply)
+    def predict_table(self, rows: Any, *, weights: bool = False) -> Predicted:
+        """Predict rows of plain values, which the service encodes; predictions are in units of the label's column.
+
+        Args:
+            rows: a list of dictionaries, a dictionary of columns, an Arrow table or a data frame, with at least the columns of
+                `about.columns`; None (for numbers, NaN too) is a missing value.
+            weights: whether to fetch the experts' weights.
+
+        Raises:
+            ConfigError: a column is missing or of the wrong kind, or the service takes encoded rows only.
+            RemoteProtocolError: the server refuses the rows, and why: values that are missing, unknown or out of bounds.
+            PeerLost: it does not answer.
+        """
+        return predicted(self._call("Predict", table_request(self.about, rows, weights), pb.PredictReply))
+
+    def feedback_values(self, ticket_N: Any, values: Any) -> npt.NDArray[np.uint8]:
+        """As `feedback`, with values of the label's column (`about.label`), such as "yes", or dollars. Errors as there."""
+        reply = self._call("Feedback", values_request(self.about, ticket_N, values), pb.FeedbackReply)
+        return np.frombuffer(reply.outcomes, np.uint8)
+
+    def partial(
+        self, x_ND: Vector, member_NG: Members, given_N: Vector | None = None
+    ) -> tuple[npt.NDArray[np.uint64], PartialMix, Vector]:
+        """Tickets of a shard, its part of a prediction, and its notes of intervals, (N, 0) without. Errors as `predict`."""
+        return self._partial(predict_request(self.about, x_ND, member_NG, False, given_N), len(x_ND))
+
+    def partial_table(self, rows: Any) -> tuple[npt.NDArray[np.uint64], PartialMix, Vector]:
+        """As `partial`, of plain values: see `predict_table`."""
+        request = table_request(self.about, rows, False)
+        column = request.columns[0]
+        return self._partial(request, len(column.texts) or len(column.numbers) // 8)
+
+    def _partial(self, request: pb.PredictRequest, rows: int) -> tuple[npt.NDArray[np.uint64], PartialMix, Vector]:
+        reply = self._call("Partial", request, pb.PartialReply)
         try:
             part = PartialMix.from_array(numbers(reply.sums).reshape(-1, SHARD_NUMBERS))
+            notes = numbers(reply.notes).reshape(rows, note_width(len(self.about.targets)) if self.about.targets else 0)
         except ValueError as error:
-            raise RemoteProtocolError(f"the shard at {self._address} sent no sums of {len(x_ND)} rows: {error}") from error
-        if len(part.top_N) != len(x_ND):
-            raise RemoteProtocolError(f"the shard at {self._address} sent {len(part.top_N)} sums for {len(x_ND)} rows")
-        return _tickets(reply.first_ticket, len(x_ND)), part
+            raise RemoteProtocolError(f"the shard at {self._address} sent no sums of {rows} rows: {error}") from error
+        if len(part.top_N) != rows:
+            raise RemoteProtocolError(f"the shard at {self._address} sent {len(part.top_N)} sums for {rows} rows")
+        return tickets(reply.first_ticket, rows), part, notes
 
-    def feedback(self, ticket_N: Any, label_N: Any, played_N: Any = None) -> npt.NDArray[np.uint8]:
-        """Give labels, and to a shard what was played; returns what came of each.
+    def feedback(
+        self, ticket_N: Any, label_N: Any, played_N: Any = None, joined_NK: Vector | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Give labels, and to a shard what was played and the notes of all shards; returns what came of each.
 
         1 applied, 2 repeated, 3 unknown, 4 refused: the service's state would not have been finite. Errors as `predict`.
         """
         tickets, labels = join_labels(ticket_N, label_N)
         played = b"" if played_N is None else join_labels((), played_N)[1]
-        reply = self._call("Feedback", pb.FeedbackRequest(tickets=tickets, labels=labels, played=played), pb.FeedbackReply)
+        notes = b"" if joined_NK is None else np.ascontiguousarray(joined_NK, "<f8").tobytes()
+        request = pb.FeedbackRequest(tickets=tickets, labels=labels, played=played, notes=notes)
+        reply = self._call("Feedback", request, pb.FeedbackReply)
         return np.frombuffer(reply.outcomes, np.uint8)
 
     def report(self) -> pb.ReportReply:
@@ -166,73 +201,4 @@ class GroupwiseClient:
         try:
             return call(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _translated(error, self._address) from error
-
-
-class PredictionStream:
-    """A stream of requests; replies come in their order."""
-
-    def __init__(self, channel: grpc.Channel, metadata: Any, address: str, about: pb.DescribeReply) -> None:
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._address, self.about = address, about
-        call = channel.stream_stream(f"/{GROUPWISE_SERVICE}/Stream", None, pb.StreamReply.FromString)
-        self._replies = call(iter(self._queue.get, None), metadata=metadata)
-
-    def send_rows(self, x_ND: Vector, member_NG: Members, *, weights: bool = False) -> None:
-        """Ask for predictions; `receive` gives them."""
-        self._queue.put(pb.StreamRequest(predict=_predict_request(self.about, x_ND, member_NG, weights)).SerializeToString())
-
-    def send_labels(self, ticket_N: Any, label_N: Any) -> None:
-        """Give labels; `receive` says what came of them."""
-        tickets, labels = join_labels(ticket_N, label_N)
-        self._queue.put(pb.StreamRequest(feedback=pb.FeedbackRequest(tickets=tickets, labels=labels)).SerializeToString())
-
-    def receive(self) -> Predicted | npt.NDArray[np.uint8]:
-        """The next reply: predictions, or the outcomes of labels. Errors as `GroupwiseClient.predict`."""
-        try:
-            reply = next(self._replies)
-        except grpc.RpcError as error:
-            raise _translated(error, self._address) from error
-        except StopIteration:
-            raise PeerLost(f"the server at {self._address} ended the stream") from None
-        if reply.WhichOneof("reply") == "predict":
-            return _predicted(reply.predict)
-        return np.frombuffer(reply.feedback.outcomes, np.uint8)
-
-    def close(self) -> None:
-        """End the stream."""
-        self._queue.put(None)
-        self._replies.cancel()
-
-
-def _predict_request(about: pb.DescribeReply, x_ND: Any, member_NG: Any, weights: bool) -> pb.PredictRequest:
-    features, groups = join_rows(x_ND, member_NG)
-    shape = (np.shape(x_ND)[1], np.shape(member_NG)[1])
-    for count, names, what in zip(shape, (about.features, about.groups), ("features", "groups"), strict=True):
-        if count != len(names):
-            raise ConfigError(f"rows need the {len(names)} {what} {_few(names)}, got {count} columns")
-    counts = {"rows": len(x_ND), "num_features": shape[0], "num_groups": shape[1]}
-    return pb.PredictRequest(features=features, groups=groups, weights=weights, **counts)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])}, ..."
-
-
-def _predicted(reply: pb.PredictReply) -> Predicted:
-    value_N = numbers(reply.predictions)
-    weight_NE = numbers(reply.weights).reshape(len(value_N), -1) if reply.weights else None
-    return Predicted(_tickets(reply.first_ticket, len(value_N)), value_N, weight_NE)
-
-
-def _tickets(first: int, count: int) -> npt.NDArray[np.uint64]:
-    return np.arange(first, first + count, dtype=np.uint64)
-
-
-def _translated(error: grpc.RpcError, address: str) -> Exception:
-    code, details = error.code(), error.details()
-    if code == grpc.StatusCode.UNAUTHENTICATED:
-        return ConfigError(f"the server at {address} refuses: {details}")
-    if code in _OURS:
-        return RemoteProtocolError(f"the server at {address} refuses: {details}")
-    return PeerLost(f"no answer from the server at {address}: {details or code.name}")
+            raise translated(error, self._address) from error

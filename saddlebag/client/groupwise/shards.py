@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import join_mixes
+from saddlebag.algorithms.groupwise import join_mixes, join_notes, note_ends
 from saddlebag.client.groupwise.client import GroupwiseClient
 from saddlebag.errors import ConfigError
 
@@ -36,10 +36,15 @@ class JoinedPrediction:
     Attributes:
         value_N: the predictions.
         ticket_SN: each server's tickets.
+        low_NM, high_NM: the ends of the intervals, a column for each target.
+        joined_NK: the notes of all servers: see `join_notes`.
     """
 
     value_N: Vector
     ticket_SN: npt.NDArray[np.uint64]
+    low_NM: Vector
+    high_NM: Vector
+    joined_NK: Vector | None = None
 
 
 class ShardedClient:
@@ -86,7 +91,7 @@ class ShardedClient:
         self.features = tuple(about[0].features)
         self.groups = tuple(name for each in about for name in each.groups)
         self._cuts = np.cumsum([len(each.groups) for each in about])[:-1]
-        self._default = float(about[0].default)
+        self._default, self._about = float(about[0].default), about[0]
 
     def __enter__(self) -> ShardedClient:
         return self
@@ -100,22 +105,37 @@ class ShardedClient:
         for client in self._clients:
             client.close()
 
-    def predict(self, x_ND: Vector, member_NG: Members) -> JoinedPrediction:
-        """Predict rows; errors as `GroupwiseClient.predict`. Memberships are in the order of `groups`."""
+    def predict(self, x_ND: Vector, member_NG: Members, given_N: Vector | None = None) -> JoinedPrediction:
+        """Predict rows; arguments and errors as `GroupwiseClient.predict`. Memberships are in the order of `groups`."""
         member_NG = np.asarray(member_NG)
         if member_NG.ndim != 2 or member_NG.shape[1] != len(self.groups):
             raise ConfigError(f"memberships must be a table of {len(self.groups)} groups, got shape {member_NG.shape}")
         shares = np.split(member_NG, self._cuts, axis=1)
-        jobs = [self._pool.submit(client.partial, x_ND, share) for client, share in zip(self._clients, shares, strict=True)]
+        jobs = [
+            self._pool.submit(client.partial, x_ND, share, given_N) for client, share in zip(self._clients, shares, strict=True)
+        ]
+        return self._joined(jobs)
+
+    def predict_table(self, rows: Any) -> JoinedPrediction:
+        """Predict rows of plain values, as labels are scaled; errors and `rows` as `GroupwiseClient.predict_table`."""
+        return self._joined([self._pool.submit(client.partial_table, rows) for client in self._clients])
+
+    def _joined(self, jobs: Sequence[concurrent.futures.Future[Any]]) -> JoinedPrediction:
         answers = [job.result() for job in jobs]
-        joined = join_mixes([part for _, part in answers], self._default)
-        return JoinedPrediction(joined.value_N, np.stack([tickets for tickets, _ in answers]))
+        value_N = join_mixes([part for _, part, _ in answers], self._default).value_N
+        ticket_SN = np.stack([tickets for tickets, _, _ in answers])
+        if not self._about.targets:
+            return JoinedPrediction(value_N, ticket_SN, np.empty((len(value_N), 0)), np.empty((len(value_N), 0)))
+        joined_NK = join_notes(np.stack([notes for _, _, notes in answers]), None if self._about.given else value_N)
+        ends = note_ends(joined_NK, (self._about.low, self._about.high) if self._about.bounded else None)
+        return JoinedPrediction(value_N, ticket_SN, *ends, joined_NK)
 
     def feedback(self, prediction: JoinedPrediction, row_N: Any, label_N: Any) -> npt.NDArray[np.uint8]:
         """Give the labels of some rows of a batch; returns the largest outcome of any shard (1: all have applied it)."""
         played_N = prediction.value_N[row_N]
+        joined_NK = None if prediction.joined_NK is None else prediction.joined_NK[row_N]
         jobs = [
-            self._pool.submit(client.feedback, ticket_N[row_N], label_N, played_N)
+            self._pool.submit(client.feedback, ticket_N[row_N], label_N, played_N, joined_NK)
             for client, ticket_N in zip(self._clients, prediction.ticket_SN, strict=True)
         ]
         outcome_SN = np.stack([job.result() for job in jobs])

@@ -58,7 +58,10 @@ class FeatureTable:
         groups: groups whose membership is a feature.
         intercept: add a constant feature.
         scale: "min_max" over the whole file (it looks ahead: for studies), or "none".
-        missing: "refuse" a row without a number, or take the "mean" of the column over the whole file.
+        missing: what a row without a value is: "refuse" it, or take the "mean" of the column over the whole file (of a
+            category: its share), or make the missing ones a "category". Empty text of a table is a category in any case.
+        unknown: a row of the service whose text the table does not have: "refuse" it, take the "mean", or a "category" for all
+            such texts, which learns from them.
         bound: the largest size of a feature, scaled; 0 to learn one for each feature from the table (see `FeatureBounds`).
         outside: "refuse" a row beyond the bound, or "clip" it.
     """
@@ -68,7 +71,8 @@ class FeatureTable:
     groups: list[str] = dataclasses.field(default_factory=list)
     intercept: bool = False
     scale: Literal["min_max", "none"] = "min_max"
-    missing: Literal["refuse", "mean"] = "refuse"
+    missing: Literal["refuse", "mean", "category"] = "refuse"
+    unknown: Literal["refuse", "mean", "category"] = "refuse"
     bound: float = 0.0
     outside: Literal["clip", "refuse"] = "refuse"
 

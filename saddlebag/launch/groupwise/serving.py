@@ -8,15 +8,15 @@ import dataclasses
 import json
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import service_bounds
+from saddlebag.algorithms.groupwise import Intervals, Scorer, service_bounds
 from saddlebag.errors import ConfigError
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.groupwise.metrics import serve_metrics
-from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.recipe import label_interval, load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.reports.report import RESULT
 from saddlebag.launch.groupwise.stream import build_stream
 from saddlebag.launch.ownership import contents, holds_service, owned
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
+    from saddlebag.launch.groupwise.rows import RowEncoder
+    from saddlebag.launch.groupwise.stream import RoundStream
     from saddlebag.proto.endpoint import ServerSecurity
 
-__all__ = ["ServeOptions", "make_core", "serve"]
+__all__ = ["ServeOptions", "make_core", "make_parts", "serve"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,10 +70,17 @@ class ServeOptions:
     shards: int = 1
 
 
-def make_core(
+def make_core(path: Path, sets: list[str], **options: Any) -> GroupwiseCore:
+    """The state of `make_parts` alone."""
+    return make_parts(path, sets, **options)[0]
+
+
+def make_parts(
     path: Path, sets: list[str], *, max_rows: int, max_pending: int, shard: int = 0, shards: int = 1
-) -> GroupwiseCore:
-    """The service's state as it begins: the recipe's features, groups (or a share of them) and algorithm, nothing learned.
+) -> tuple[GroupwiseCore, RowEncoder]:
+    """The service's state as it begins, nothing learned, and the encoder of its rows.
+
+    The recipe says features, groups (or a share of them) and algorithm, its data the constants.
 
     Raises:
         ConfigError: the recipe is wrong, or does not fit its data.
@@ -99,10 +109,26 @@ def make_core(
         max_pending=max_pending,
         meaning={**stream.meaning, "groups": rules[share]},
         bounds=service_bounds(stream.x_ND, recipe.features.bound, recipe.features.outside),
+        intervals=_intervals(recipe, stream),
+        given=stream.given_N is not None,
         shard=shard,
         shards=shards,
     )
-    return GroupwiseCore(algorithm, settings, prior_G[share])
+    assert stream.encoder is not None, "streams of recipes have one"
+    return GroupwiseCore(algorithm, settings, prior_G[share]), dataclasses.replace(stream.encoder, share=share)
+
+
+def _intervals(recipe: GroupwiseRecipe, stream: RoundStream) -> Intervals | None:
+    """What the recipe asks for; labels that are all 0 and 1 get sets."""
+    if recipe.intervals is None:
+        return None
+    table, rule = recipe.intervals, recipe.intervals.rule()
+    return Intervals(
+        rule=rule,
+        scorer=Scorer(name=table.score, dimension=len(stream.features), targets=rule.targets),
+        labels=label_interval(recipe),
+        binary=bool(np.isin(stream.y_N, (0.0, 1.0)).all()),
+    )
 
 
 def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str], None]) -> None:
@@ -129,7 +155,7 @@ def _run(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str
         ConfigError: the recipe, address or security do not allow it.
         StateError: the folder's checkpoint is damaged or of another recipe.
     """
-    core = make_core(
+    core, encoder = make_parts(
         path,
         sets,
         max_rows=options.max_rows,
@@ -140,6 +166,7 @@ def _run(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str
     service = GroupwiseService(
         core,
         options.directory,
+        encoder=encoder,
         checkpoint_every=options.checkpoint_every,
         sync=options.sync,
         mode=options.mode,

@@ -11,8 +11,10 @@ import numpy as np
 from saddlebag.algorithms.groupwise import check_labels, table_bounds
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.groupwise.columns import Columns, read_columns
+from saddlebag.launch.groupwise.encoding import encode_features, fit_features, fit_label, missing_values
 from saddlebag.launch.groupwise.expressions import parse
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON, SYNTHETIC, label_interval
+from saddlebag.launch.groupwise.rows import RowEncoder, check_compared
 from saddlebag.launch.groupwise.synthetic import synthetic_columns
 from saddlebag.launch.recipe.table_options import TableOptions
 
@@ -20,12 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.launch.groupwise.encoding import LabelCoder
     from saddlebag.launch.groupwise.expressions import Expression
-    from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe, LabelTable
+    from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe
 
 __all__ = ["RoundStream", "bounded", "build_stream"]
-
-_MOST = 1e100  # of a number that is scaled: differences are finite
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class RoundStream:
         given_N: the user's own predictions, scaled as the labels are; None for none.
         meaning: what features, groups and labels are, as JSON values: see `saddlebag.server.groupwise.meaning`.
         notes: what the reader of the table has to say.
+        encoder: encodes further rows as these were; None where they are recorded as they are.
     """
 
     features: tuple[str, ...]
@@ -50,6 +52,7 @@ class RoundStream:
     given_N: Array | None = None
     meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    encoder: RowEncoder | None = None
 
     def reordered(self, order_N: Any) -> RoundStream:
         """The rounds in another order."""
@@ -68,35 +71,44 @@ def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
     columns = _columns(recipe.data)
     expressions = _expressions(recipe)
     for name, each in expressions.items():
-        _require_known(recipe.features, columns, each, f"groups.{name}")
+        check_compared(recipe.features, columns, each, f"groups.{name}")
     awake = {name: each.members(columns, f"groups.{name}").astype(np.float64) for name, each in expressions.items()}
     awake |= _matrix(recipe.data, len(columns), recipe)
     for name, awake_N in awake.items():
         if not awake_N.any():
             raise ConfigError(f"groups.{name} is empty: no row of {columns.name} belongs to it")
-    facts, x_ND = _features(recipe.features, columns, awake)
+    facts, label = fit_features(recipe.features, columns, awake), fit_label(recipe.label, columns)
+    x_ND = encode_features(facts, columns, awake, recipe.features)
+    y_N = label.encode(columns.column(recipe.label.column, "label.column"), f"label.column: {recipe.label.column!r}")
     awake_NG = np.column_stack([*awake.values(), np.ones(len(columns))])
-    label, y_N = _labels(recipe.label, columns)
     rules = {name: each.rule for name, each in expressions.items()} | {ALWAYS_ON: "all"}
     groups = [{"name": name, "rule": rules.get(name, "a column of the membership file")} for name in (*awake, ALWAYS_ON)]
-    meaning = {"features": facts, "groups": groups, "label": label}
+    meaning = {"features": facts, "groups": groups, "label": dict(label.facts)}
     check_labels(y_N, label_interval(recipe), columns.name)
     names = tuple(each["name"] for each in facts)
     x_ND = bounded(recipe.features, names, x_ND, columns.name)
-    given_N = _given(recipe, columns, label)
-    return RoundStream(names, (*awake, ALWAYS_ON), x_ND, y_N, awake_NG, given_N, meaning, columns.notes)
+    encoder = RowEncoder(
+        facts=facts,
+        table=recipe.features,
+        kinds={name: "numbers" if values.dtype.kind == "f" else "text" for name, values in columns.values.items()},
+        groups={name: expressions.get(name) for name in awake} | {ALWAYS_ON: parse("all", "groups")},
+        label=label,
+        marks=tuple(recipe.data.missing or ()),
+        prediction="" if recipe.intervals is None else recipe.intervals.prediction,
+    )
+    return RoundStream(
+        names, (*awake, ALWAYS_ON), x_ND, y_N, awake_NG, _given(recipe, columns, label), meaning, columns.notes, encoder
+    )
 
 
-def _given(recipe: GroupwiseRecipe, columns: Columns, label: dict[str, Any]) -> Array | None:
+def _given(recipe: GroupwiseRecipe, columns: Columns, label: LabelCoder) -> Array | None:
     """The user's own predictions, as labels are scaled."""
     if recipe.intervals is None or not recipe.intervals.prediction:
         return None
-    if recipe.intervals.prediction == recipe.label.column:
-        raise ConfigError(f"intervals.prediction: {recipe.label.column!r} is the label, unknown before the prediction")
-    where = "intervals.prediction"
-    values_N = _known(columns.numbers(recipe.intervals.prediction, where), f"{where}: column {recipe.intervals.prediction!r}")
-    width = label.get("high", 1.0) - label.get("low", 0.0)
-    return np.asarray((values_N - label.get("low", 0.0)) / (width or 1.0))
+    where, name = "intervals.prediction", recipe.intervals.prediction
+    if name == recipe.label.column:
+        raise ConfigError(f"{where}: {name!r} is the label, unknown before the prediction")
+    return label.scaled(_known(columns.numbers(name, where), f"{where}: column {name!r}"), f"{where}: column {name!r}")
 
 
 def bounded(table: FeatureTable, names: tuple[str, ...], x_ND: Array, where: str) -> Array:
@@ -151,96 +163,8 @@ def _matrix(data: DataTable, rounds: int, recipe: GroupwiseRecipe) -> dict[str, 
     return awake
 
 
-def _features(table: FeatureTable, columns: Columns, awake: dict[str, Array]) -> tuple[list[dict[str, Any]], Array]:
-    """What each feature is, and the features (N, D)."""
-    features: list[tuple[dict[str, Any], Array]] = []
-    for name in table.numeric:
-        values_N, filled = _filled(table, columns, name)
-        scale = _range(values_N) if table.scale == "min_max" else {}
-        scaled_N = _min_max(values_N, f"features.numeric: column {name!r}") if scale else values_N
-        features.append(({"name": name, "column": name, **scale, **filled}, scaled_N))
-    for name in table.one_hot:
-        values = columns.column(name, "features.one_hot")
-        gone_N = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), np.bool_)
-        if gone_N.any():
-            hint = f'data.text = ["{name}"] makes them a category'
-            raise DataError(f"{_missing(f'features.one_hot: column {name!r}', gone_N)}; {hint}")
-        for level in np.unique(values):
-            facts = {"name": f"{name}={level}", "column": name, "category": str(level)}
-            features.append((facts, (values == level).astype(np.float64)))
-    for name in table.groups:
-        if name not in awake:
-            raise ConfigError(f"features.groups: no group {name!r}; known: {', '.join(awake)}")
-        features.append(({"name": f"in {name}", "group": name}, awake[name]))
-    if table.intercept:
-        features.append(({"name": "1"}, np.ones(len(columns))))
-    if not features:
-        raise ConfigError("features: name at least one column or group")
-    unique = {facts["name"]: (facts, values_N) for facts, values_N in features}
-    return [facts for facts, _ in unique.values()], np.column_stack([values_N for _, values_N in unique.values()])
-
-
-def _require_known(table: FeatureTable, columns: Columns, expression: Expression, where: str) -> None:
-    """Refuse a comparison with numbers of which some are missing, unless the recipe says what they mean."""
-    for name in sorted(expression.columns & columns.values.keys()):
-        values = columns.values[name]
-        if table.missing == "refuse" and values.dtype.kind == "f" and np.isnan(values).any():
-            what = _missing(f"{where} compares column {name!r}, which", np.isnan(values))
-            raise DataError(f'{what}; with features.missing = "mean" they are unequal to all numbers, below and above none')
-
-
-def _filled(table: FeatureTable, columns: Columns, name: str) -> tuple[Array, dict[str, float]]:
-    """A column of numbers whose missing ones are its mean, and what the service must know of that."""
-    values_N = columns.numbers(name, "features.numeric")
-    gone_N = np.isnan(values_N)
-    if not gone_N.any():
-        return values_N, {}
-    if table.missing == "refuse" or gone_N.all():
-        raise DataError(f'{_missing(f"features.numeric: column {name!r}", gone_N)}; features.missing = "mean" takes the mean')
-    mean = float(values_N[~gone_N].mean())
-    return np.where(gone_N, mean, values_N), {"missing": mean}
-
-
 def _known(values_N: Array, where: str) -> Array:
     """Numbers none of which is missing."""
     if np.isnan(values_N).any():
-        raise DataError(_missing(where, np.isnan(values_N)))
+        raise DataError(missing_values(where, np.isnan(values_N)))
     return values_N
-
-
-def _missing(where: str, gone_N: Any) -> str:
-    return f"{where} has {np.count_nonzero(gone_N)} missing values, the first in row {int(gone_N.argmax()) + 1}"
-
-
-def _labels(table: LabelTable, columns: Columns) -> tuple[dict[str, Any], Array]:
-    """What the label is, and the labels."""
-    if table.positive:
-        values = columns.column(table.column, "label.column")
-        gone = np.isnan(values) if values.dtype.kind == "f" else values == ""
-        if gone.any():
-            raise DataError(_missing(f"label.column: {table.column!r}", gone))
-        label_N: Array = np.where(values.astype(np.str_) == table.positive, 1.0, 0.0)
-        if not label_N.any():
-            raise ConfigError(f"label.positive {table.positive!r} occurs nowhere; the column has {_some(values)}")
-        return {"column": table.column, "positive": table.positive}, label_N
-    label_N = _known(columns.numbers(table.column, "label.column"), f"label.column: {table.column!r}")
-    if table.scale == "none":
-        return {"column": table.column}, label_N
-    return {"column": table.column, **_range(label_N)}, _min_max(label_N, f"label.column: {table.column!r}")
-
-
-def _some(values: Any) -> str:
-    levels = [repr(str(level)) for level in np.unique(values)[:6]]
-    return ", ".join(levels)
-
-
-def _min_max(values_N: Array, where: str) -> Array:
-    low, high = values_N.min(), values_N.max()
-    if not abs(low) <= _MOST or not abs(high) <= _MOST:
-        worst = low if abs(low) > abs(high) else high
-        raise DataError(f"{where} holds {worst:g}; only numbers of at most {_MOST:g} can be scaled")
-    return (values_N - low) / (high - low) if high > low else np.zeros(len(values_N))
-
-
-def _range(values_N: Array) -> dict[str, float]:
-    return {"low": float(values_N.min()), "high": float(values_N.max())}

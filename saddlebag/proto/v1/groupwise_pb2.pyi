@@ -11,7 +11,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending", "shard", "shards", "default", "meaning")
+    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending", "shard", "shards", "default", "meaning", "columns", "label", "targets", "given")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,10 @@ class DescribeReply(_message.Message):
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
     MEANING_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     features: _containers.RepeatedScalarFieldContainer[str]
     groups: _containers.RepeatedScalarFieldContainer[str]
@@ -36,51 +40,87 @@ class DescribeReply(_message.Message):
     shards: int
     default: float
     meaning: str
-    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ..., shard: _Optional[int] = ..., shards: _Optional[int] = ..., default: _Optional[float] = ..., meaning: _Optional[str] = ...) -> None: ...
+    columns: _containers.RepeatedCompositeFieldContainer[ColumnAbout]
+    label: ColumnAbout
+    targets: _containers.RepeatedScalarFieldContainer[float]
+    given: bool
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ..., shard: _Optional[int] = ..., shards: _Optional[int] = ..., default: _Optional[float] = ..., meaning: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[ColumnAbout, _Mapping]]] = ..., label: _Optional[_Union[ColumnAbout, _Mapping]] = ..., targets: _Optional[_Iterable[float]] = ..., given: _Optional[bool] = ...) -> None: ...
+
+class ColumnAbout(_message.Message):
+    __slots__ = ("name", "text")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    text: bool
+    def __init__(self, name: _Optional[str] = ..., text: _Optional[bool] = ...) -> None: ...
+
+class Column(_message.Message):
+    __slots__ = ("name", "numbers", "texts")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    numbers: bytes
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., numbers: _Optional[bytes] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
-    __slots__ = ("features", "groups", "weights", "rows", "num_features", "num_groups")
+    __slots__ = ("features", "groups", "weights", "rows", "num_features", "num_groups", "columns", "given")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     NUM_FEATURES_FIELD_NUMBER: _ClassVar[int]
     NUM_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
     features: bytes
     groups: bytes
     weights: bool
     rows: int
     num_features: int
     num_groups: int
-    def __init__(self, features: _Optional[bytes] = ..., groups: _Optional[bytes] = ..., weights: _Optional[bool] = ..., rows: _Optional[int] = ..., num_features: _Optional[int] = ..., num_groups: _Optional[int] = ...) -> None: ...
+    columns: _containers.RepeatedCompositeFieldContainer[Column]
+    given: bytes
+    def __init__(self, features: _Optional[bytes] = ..., groups: _Optional[bytes] = ..., weights: _Optional[bool] = ..., rows: _Optional[int] = ..., num_features: _Optional[int] = ..., num_groups: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., given: _Optional[bytes] = ...) -> None: ...
 
 class PredictReply(_message.Message):
-    __slots__ = ("first_ticket", "predictions", "weights")
+    __slots__ = ("first_ticket", "predictions", "weights", "low", "high")
     FIRST_TICKET_FIELD_NUMBER: _ClassVar[int]
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
     first_ticket: int
     predictions: bytes
     weights: bytes
-    def __init__(self, first_ticket: _Optional[int] = ..., predictions: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
+    low: bytes
+    high: bytes
+    def __init__(self, first_ticket: _Optional[int] = ..., predictions: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., low: _Optional[bytes] = ..., high: _Optional[bytes] = ...) -> None: ...
 
 class PartialReply(_message.Message):
-    __slots__ = ("first_ticket", "sums")
+    __slots__ = ("first_ticket", "sums", "notes")
     FIRST_TICKET_FIELD_NUMBER: _ClassVar[int]
     SUMS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     first_ticket: int
     sums: bytes
-    def __init__(self, first_ticket: _Optional[int] = ..., sums: _Optional[bytes] = ...) -> None: ...
+    notes: bytes
+    def __init__(self, first_ticket: _Optional[int] = ..., sums: _Optional[bytes] = ..., notes: _Optional[bytes] = ...) -> None: ...
 
 class FeedbackRequest(_message.Message):
-    __slots__ = ("tickets", "labels", "played")
+    __slots__ = ("tickets", "labels", "played", "label", "notes")
     TICKETS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     PLAYED_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     tickets: bytes
     labels: bytes
     played: bytes
-    def __init__(self, tickets: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., played: _Optional[bytes] = ...) -> None: ...
+    label: Column
+    notes: bytes
+    def __init__(self, tickets: _Optional[bytes] = ..., labels: _Optional[bytes] = ..., played: _Optional[bytes] = ..., label: _Optional[_Union[Column, _Mapping]] = ..., notes: _Optional[bytes] = ...) -> None: ...
 
 class FeedbackReply(_message.Message):
     __slots__ = ("outcomes",)
@@ -109,7 +149,7 @@ class ReportRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ReportReply(_message.Message):
-    __slots__ = ("experts", "predicted", "learned", "repeated", "unknown", "pending", "forgotten", "fell_back", "orphans", "loss", "alarms")
+    __slots__ = ("experts", "predicted", "learned", "repeated", "unknown", "pending", "forgotten", "fell_back", "orphans", "loss", "alarms", "coverage")
     EXPERTS_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_FIELD_NUMBER: _ClassVar[int]
     LEARNED_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +161,7 @@ class ReportReply(_message.Message):
     ORPHANS_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
     experts: _containers.RepeatedCompositeFieldContainer[ExpertAccount]
     predicted: int
     learned: int
@@ -132,7 +173,24 @@ class ReportReply(_message.Message):
     orphans: int
     loss: float
     alarms: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, experts: _Optional[_Iterable[_Union[ExpertAccount, _Mapping]]] = ..., predicted: _Optional[int] = ..., learned: _Optional[int] = ..., repeated: _Optional[int] = ..., unknown: _Optional[int] = ..., pending: _Optional[int] = ..., forgotten: _Optional[int] = ..., fell_back: _Optional[int] = ..., orphans: _Optional[int] = ..., loss: _Optional[float] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
+    coverage: _containers.RepeatedCompositeFieldContainer[Coverage]
+    def __init__(self, experts: _Optional[_Iterable[_Union[ExpertAccount, _Mapping]]] = ..., predicted: _Optional[int] = ..., learned: _Optional[int] = ..., repeated: _Optional[int] = ..., unknown: _Optional[int] = ..., pending: _Optional[int] = ..., forgotten: _Optional[int] = ..., fell_back: _Optional[int] = ..., orphans: _Optional[int] = ..., loss: _Optional[float] = ..., alarms: _Optional[_Iterable[str]] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ...) -> None: ...
+
+class Coverage(_message.Message):
+    __slots__ = ("group", "target", "rounds", "held", "bound", "width")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    target: float
+    rounds: float
+    held: float
+    bound: float
+    width: float
+    def __init__(self, group: _Optional[str] = ..., target: _Optional[float] = ..., rounds: _Optional[float] = ..., held: _Optional[float] = ..., bound: _Optional[float] = ..., width: _Optional[float] = ...) -> None: ...
 
 class ExpertAccount(_message.Message):
     __slots__ = ("name", "rounds", "loss", "own_loss", "regret", "bound", "weight")

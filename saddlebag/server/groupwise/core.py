@@ -21,6 +21,7 @@ from saddlebag.algorithms.groupwise import (
     FeatureBounds,
     Groupwise,
     GroupwiseState,
+    Intervals,
     PartialMix,
     Specialists,
     distribution,
@@ -31,7 +32,7 @@ from saddlebag.algorithms.groupwise import (
     unpack_state,
     wrong_label,
 )
-from saddlebag.algorithms.groupwise.guard import checked
+from saddlebag.algorithms.groupwise.guard import LARGEST, checked
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError, StateError
 from saddlebag.server.groupwise.meaning import changes, describe
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from saddlebag.algorithms.groupwise import Prediction
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Account", "GroupwiseCore", "ServiceSettings"]
+__all__ = ["Account", "Covering", "GroupwiseCore", "ServiceSettings"]
 
 
 _SHOWN = 5  # changes that a refusal names
@@ -55,13 +57,15 @@ class ServiceSettings:
     """What the service is about and how much it holds.
 
     Attributes:
-        features, groups: names of the columns of a row and of the groups.
+        features, groups: names of the columns of an encoded row and of the groups.
         max_rows: most rows or labels of a request.
         max_pending: most tickets that wait for labels.
         seed: of randomised learners and sampled outputs.
         bounds: of features; see `FeatureBounds`.
         meaning: what features, groups and labels are, as JSON values (`meaning.py`); names alone where it is empty. A
             checkpoint of another meaning is refused.
+        intervals: to give out with every prediction; None for none.
+        given: intervals go around the user's own predictions, which come with the rows.
         shard, shards: which share of the groups this is, of how many. The prior of a share's groups sums to less than 1.
     """
 
@@ -72,6 +76,8 @@ class ServiceSettings:
     seed: int = 0
     bounds: FeatureBounds = dataclasses.field(default_factory=FeatureBounds)
     meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    intervals: Intervals | None = None
+    given: bool = False
     shard: int = 0
     shards: int = 1
 
@@ -100,6 +106,18 @@ class Account:
     weight: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Covering:
+    """What came of a group's intervals: the share of labels held, the proven bound on its error, and the mean width."""
+
+    group: str
+    target: float
+    rounds: float
+    held: float
+    bound: float
+    width: float
+
+
 def _nothing() -> None:
     """No journal."""
 
@@ -117,10 +135,15 @@ class GroupwiseCore:
         self.algorithm, self.settings = algorithm, settings
         _ = algorithm.single  # compiled now, where it is at all, and not while a client waits
         self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
+        self.intervals = settings.intervals
+        self.intervals_state = None if self.intervals is None else self.intervals.init(len(settings.groups))
         self.tickets = Tickets(settings.max_pending)
         self.learned = self.repeated = self.unknown = self.refused = 0
         self._weighed: tuple[Any, Array] | None = None
         self._max_rows, self._bounds = settings.max_rows, settings.bounds
+        self.features: list[dict[str, Any]] = list(
+            settings.meaning.get("features", [{"name": name} for name in settings.features])
+        )
 
     @property
     def meaning(self) -> dict[str, Any]:
@@ -128,7 +151,14 @@ class GroupwiseCore:
         settings = self.settings
         names = {kind: [{"name": name} for name in getattr(settings, kind)] for kind in ("features", "groups")}
         share = {"shard": settings.shard, "shards": settings.shards}
-        return {**names, **settings.meaning, **share, "seed": settings.seed, "algorithm": describe(self.algorithm)}
+        return {
+            **names,
+            **settings.meaning,
+            "features": self.features,
+            **share,
+            "seed": settings.seed,
+            "algorithm": describe(self.algorithm),
+        }
 
     @property
     def expert_names(self) -> list[str]:
@@ -151,28 +181,66 @@ class GroupwiseCore:
             RemoteProtocolError: a feature is not finite or beyond its bound, or there are too many rows or columns.
             NotFiniteError: a prediction is not finite. Nothing is on record then.
         """
+        return self.offer(x_ND, member_NG, record, owner=owner)[:2]
+
+    def offer(
+        self,
+        x_ND: Array,
+        member_NG: npt.NDArray[np.bool_],
+        record: Callable[[], None] = _nothing,
+        *,
+        given_N: Array | None = None,
+        owner: int = 0,
+    ) -> tuple[int, Block, Array, Array]:
+        """As `predict`, with the ends of the intervals, (N, targets), around `given_N`, the user's predictions, if given."""
         if self.settings.shards > 1:
             raise RemoteProtocolError(
                 f"this server holds shard {self.settings.shard} of {self.settings.shards}: ask for Partial"
             )
-        return self._open(self._check_table(x_ND, member_NG), member_NG, record, owner)
+        first, block, note_NK = self._open(self._check_table(x_ND, member_NG), member_NG, record, given_N, owner)
+        if self.intervals is None:
+            return first, block, np.empty((len(x_ND), 0)), np.empty((len(x_ND), 0))
+        return first, block, *self.intervals.ends(note_NK)
 
     def partial(
-        self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None] = _nothing, *, owner: int = 0
-    ) -> tuple[int, PartialMix]:
-        """This share's part of a prediction; its tickets want what was played beside the label. Errors as `predict`."""
-        first, block = self._open(self._check_table(x_ND, member_NG), member_NG, record, owner)
-        mixer = self.state.mixer
-        return first, partial_mix(self._log_weight_E(), mixer.prior_E, block.awake_NE, block.z_NE)
+        self,
+        x_ND: Array,
+        member_NG: npt.NDArray[np.bool_],
+        record: Callable[[], None] = _nothing,
+        *,
+        given_N: Array | None = None,
+        owner: int = 0,
+    ) -> tuple[int, PartialMix, Array]:
+        """This share's part of a prediction, and of the intervals' notes; errors as `predict`.
 
-    def _open(self, x_ND: Array, member_NG: npt.NDArray[np.bool_], record: Callable[[], None], owner: int) -> tuple[int, Block]:
+        Its tickets want what was played beside the label, and the notes of all shares, joined.
+        """
+        first, block, note_NK = self._open(self._check_table(x_ND, member_NG), member_NG, record, given_N, owner)
+        mixer = self.state.mixer
+        return first, partial_mix(self._log_weight_E(), mixer.prior_E, block.awake_NE, block.z_NE), note_NK
+
+    def _open(
+        self,
+        x_ND: Array,
+        member_NG: npt.NDArray[np.bool_],
+        record: Callable[[], None],
+        given_N: Array | None,
+        owner: int,
+    ) -> tuple[int, Block, Array]:
+        """What a ticket keeps of a row are its features and, beside them, the interval's note."""
         first = self.tickets.next
         seed = self.settings.seed
         block = predict_block(
             self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(seed, first + row), self._log_weight_E()
         )
+        note_NK = np.empty((len(x_ND), 0))
+        if self.intervals is not None and self.intervals_state is not None:
+            whole = self.settings.shards == 1
+            centre_N = given_N if given_N is not None else block.value_N if whole else np.zeros(len(x_ND))
+            note_NK = self.intervals.notes(self.intervals_state, x_ND, centre_N, member_NG)
+            x_ND = np.hstack((x_ND, note_NK))
         record()  # last: what is on record is answered
-        return self.tickets.open(x_ND, block, owner), block
+        return self.tickets.open(x_ND, block, owner), block, note_NK
 
     def _log_weight_E(self) -> Array:
         """The mixer's weights, which change with labels only."""
@@ -186,7 +254,7 @@ class GroupwiseCore:
         if features != len(self.settings.features) or member_NG.shape != (rows, len(self.settings.groups)):
             expected = f"{len(self.settings.features)} features and {len(self.settings.groups)} groups"
             raise RemoteProtocolError(f"rows need {expected}, got {features} and {member_NG.shape[1:]}")
-        self._check_rows(rows)
+        self.check_rows(rows)
         found = self._bounds.wrong(x_ND)
         if found is not None:
             row, column, limit = found
@@ -201,13 +269,15 @@ class GroupwiseCore:
         record: Callable[[], None] = _nothing,
         *,
         played_N: Array | None = None,
+        joined_NK: Array | None = None,
         owner: int = 0,
     ) -> npt.NDArray[np.uint8]:
         """Learn labels; returns what came of each: APPLIED, REPEATED, UNKNOWN or REFUSED. `record` as in `predict`.
 
         REFUSED is a label after which the state would not be finite: nothing is learned from it, and an alarm counts it.
 
-        A share of the groups needs `played_N`, the predictions that all shares made together.
+        A share of the groups needs `played_N`, the predictions that all shares made together, and with intervals `joined_NK`,
+        what `join_notes` made of the notes of all.
 
         Raises:
             RemoteProtocolError: a label is not finite or lies outside the declared interval, there are too many, or an open
@@ -215,7 +285,7 @@ class GroupwiseCore:
         """
         if len(ticket_N) != len(label_N):
             raise RemoteProtocolError(f"{len(ticket_N)} tickets came with {len(label_N)} labels")
-        self._check_rows(len(ticket_N))
+        self.check_rows(len(ticket_N))
         wrong = wrong_label(label_N, self.algorithm.label_interval)
         if wrong is not None:
             raise RemoteProtocolError(f"label {wrong[0]} {wrong[1]}")
@@ -223,26 +293,50 @@ class GroupwiseCore:
             raise RemoteProtocolError("played values come with the labels of a shard, and only there")
         if played_N is not None and (played_N.shape != label_N.shape or not np.isfinite(played_N).all()):
             raise RemoteProtocolError(f"{len(label_N)} labels need as many finite played values")
+        self._check_joined(joined_NK, len(label_N))
         self.tickets.check_owner(map(int, ticket_N), owner)
         record()
         outcome_N = np.empty(len(label_N), np.uint8)
         num_experts = len(self.state.ledger.count_E)
         for n, (ticket, label) in enumerate(zip(ticket_N, label_N, strict=True)):
             outcome_N[n], x_D, prediction = self.tickets.close(int(ticket), num_experts)
-            if prediction is not None:
-                if played_N is not None:
-                    prediction = dataclasses.replace(prediction, value=played_N[n])
-                try:
-                    self.state = self.algorithm.learn(self.state, x_D, float(label), prediction, owned=True)
-                except NotFiniteError:  # nobody's round, then; the call is on record, and will end alike when it is read again
-                    outcome_N[n] = REFUSED
+            if x_D is None or prediction is None:
+                continue
+            if played_N is not None:
+                prediction = dataclasses.replace(prediction, value=played_N[n])
+            try:
+                self._learn(x_D, float(label), prediction, None if joined_NK is None else joined_NK[n])
+            except NotFiniteError:  # nobody's round, then; the call is on record, and will end alike when it is read again
+                outcome_N[n] = REFUSED
         self.refused += int(np.count_nonzero(outcome_N == REFUSED))
         self.learned += int(np.count_nonzero(outcome_N == APPLIED))
         self.repeated += int(np.count_nonzero(outcome_N == REPEATED))
         self.unknown += int(np.count_nonzero(outcome_N == UNKNOWN))
         return outcome_N
 
-    def _check_rows(self, rows: int) -> None:
+    def _check_joined(self, joined_NK: Array | None, rows: int) -> None:
+        needed = self.intervals is not None and self.settings.shards > 1
+        if (joined_NK is not None) != needed:
+            raise RemoteProtocolError("notes come with the labels of a shard that gives out intervals, and only there")
+        if joined_NK is None or self.intervals is None:
+            return
+        shape = (rows, self.intervals.width)
+        scale_NM = joined_NK[:, -len(self.intervals.rule.targets) :]
+        if joined_NK.shape != shape or not (np.abs(joined_NK) <= LARGEST).all() or not (scale_NM > 0).all():
+            raise RemoteProtocolError(f"{rows} labels need notes of {shape[1]} finite numbers each, joined over all shards")
+
+    def _learn(self, x_D: Array, y: float, prediction: Prediction, joined_K: Array | None) -> None:
+        """Learn a label: intervals judge it as they were given out, and are changed only if everything can be learned."""
+        after = self.intervals_state
+        if self.intervals is not None and after is not None:
+            D = len(self.settings.features)
+            x_D, note_K = x_D[:D], x_D[D:] if joined_K is None else joined_K
+            after = self.intervals.learn(after, x_D, y, prediction.awake_E[: len(self.settings.groups)], note_K)
+        self.state = self.algorithm.learn(self.state, x_D, y, prediction, owned=True)
+        self.intervals_state = after
+
+    def check_rows(self, rows: int) -> None:
+        """Raise `RemoteProtocolError` where a request has too many rows, or none."""
         if not 1 <= rows <= self._max_rows:
             raise RemoteProtocolError(f"a request needs 1 to {self._max_rows} rows, got {rows}")
 
@@ -269,12 +363,32 @@ class GroupwiseCore:
             found += (Alarm("finite", (), f"{self.refused} labels were refused: the state would not have been finite"),)
         return found
 
+    def coverage(self) -> list[Covering]:
+        """What came of the intervals, group by group, target by target."""
+        if self.intervals is None or self.intervals_state is None:
+            return []
+        rule, state = self.intervals.rule, self.intervals_state
+        rounds_G = state.thresholds.awake_G
+        held_MG = 1.0 - rule.miss_M[:, None] - rule.error(state.thresholds)
+        bound_MG = np.minimum(rule.bound(state.thresholds), 1.0)
+        if self.settings.shards > 1:  # the proof needs the groups of all shards
+            bound_MG = np.full(bound_MG.shape, np.nan)
+        width_MG = state.width_MG / np.maximum(rounds_G, 1e-300)
+        return [
+            Covering(name, target, float(rounds_G[g]), float(held_MG[m, g]), float(bound_MG[m, g]), float(width_MG[m, g]))
+            for m, target in enumerate(rule.targets)
+            for g, name in enumerate(self.settings.groups)
+            if rounds_G[g] > 0
+        ]
+
     # -- saving ----------------------------------------------------------------------------------------------------------
 
     def capture(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """The state for a checkpoint; what happens later does not change the arrays."""
         arrays, facts = self.tickets.capture()
         arrays |= pack_state(self.state)
+        if self.intervals is not None and self.intervals_state is not None:
+            arrays |= self.intervals.pack(self.intervals_state)
         counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown, "refused": self.refused}
         limits = {"max_rows": self._max_rows, "bounds": dataclasses.asdict(self._bounds)}
         return arrays, {"meaning": self.meaning, **limits, "tickets": facts, **counts}
@@ -301,6 +415,8 @@ class GroupwiseCore:
             checked(state.mixer)
         except NotFiniteError as error:
             raise StateError(f"the checkpoint holds a state that is not finite: {error}; give --out another folder") from error
+        if self.intervals is not None and self.intervals_state is not None:
+            self.intervals_state = self.intervals.unpack(self.intervals_state, arrays)
         try:
             self.tickets.restore(arrays, facts["tickets"])
             self.learned, self.repeated, self.unknown = (int(facts[key]) for key in ("learned", "repeated", "unknown"))
@@ -310,6 +426,7 @@ class GroupwiseCore:
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"the checkpoint does not fit: {error}") from error
         self.state = state
+        self.features = list(facts["meaning"]["features"])  # the same, with the constants of then
 
     def limit(self) -> None:
         """Go over to the settings' limits, after what was recorded under those of before."""

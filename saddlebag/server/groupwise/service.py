@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
+from saddlebag.algorithms.groupwise.guard import LARGEST
 from saddlebag.errors import RemoteProtocolError, StateError
 from saddlebag.proto.groupwise import PROTOCOL, numbers, split_labels, split_rows
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 from saddlebag.server.groupwise.calls import FEEDBACK, PARTIAL, PREDICT
+from saddlebag.server.groupwise.plain import plain_labels, plain_rows
 from saddlebag.server.groupwise.records import Records
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from saddlebag.proto.groupwise import Doubles, Members
     from saddlebag.server.groupwise.calls import Call
     from saddlebag.server.groupwise.core import GroupwiseCore
+    from saddlebag.server.groupwise.plain import Encodes
 
 __all__ = ["GroupwiseService"]
 
@@ -33,6 +38,7 @@ class GroupwiseService:
     Args:
         core: the state; it is brought to where the folder's checkpoint and journal lead.
         directory: for both; None keeps nothing.
+        encoder: of rows of plain values; None takes encoded rows only.
         checkpoint_every, sync, mode, note: see `Records`.
 
     A request comes with the number of the client that its tickets belong to; 0 is everybody who shows no identity.
@@ -46,6 +52,7 @@ class GroupwiseService:
         core: GroupwiseCore,
         directory: Path | None = None,
         *,
+        encoder: Encodes | None = None,
         checkpoint_every: int = 4096,
         sync: bool = False,
         mode: int = 0o600,
@@ -59,6 +66,7 @@ class GroupwiseService:
             self.calls = self.records.recover(self._again)
             core.limit()
             self.records.checkpoint(self.calls)
+        self.encoder = encoder.frozen(core.features) if encoder is not None else None
 
     # -- requests --------------------------------------------------------------------------------------------------------
 
@@ -69,29 +77,46 @@ class GroupwiseService:
             RemoteProtocolError: it is malformed.
             StateError: the journal cannot be written; the service must end.
         """
-        return self._predict(self._parse(pb.PredictRequest, raw), functools.partial(self._record, PREDICT, raw, owner), owner)
+        return self._answer_rows(self._parse(pb.PredictRequest, raw), raw, owner)
 
     def feedback(self, raw: bytes, owner: int = 0) -> pb.FeedbackReply:
         """Answer a FeedbackRequest; errors as `predict`."""
-        return self._feedback(
-            self._parse(pb.FeedbackRequest, raw), functools.partial(self._record, FEEDBACK, raw, owner), owner
-        )
+        return self._answer_labels(self._parse(pb.FeedbackRequest, raw), raw, owner)
 
     def partial(self, raw: bytes, owner: int = 0) -> pb.PartialReply:
         """Answer a Partial's PredictRequest; errors as `predict`."""
-        return self._partial(self._parse(pb.PredictRequest, raw), functools.partial(self._record, PARTIAL, raw, owner), owner)
+        request = self._parse(pb.PredictRequest, raw)
+        plain = self._encoded(request)
+        told = raw if plain is request else plain
+        return self._partial(plain, functools.partial(self._record, PARTIAL, told, owner), owner)
 
     def stream(self, raw: bytes, owner: int = 0) -> pb.StreamReply:
         """Answer a StreamRequest; errors as `predict`."""
         request = self._parse(pb.StreamRequest, raw)
         kind = request.WhichOneof("request")
         if kind == "predict":
-            record = functools.partial(self._record, PREDICT, request.predict, owner)
-            return pb.StreamReply(predict=self._predict(request.predict, record, owner))
+            return pb.StreamReply(predict=self._answer_rows(request.predict, request.predict, owner))
         if kind == "feedback":
-            record = functools.partial(self._record, FEEDBACK, request.feedback, owner)
-            return pb.StreamReply(feedback=self._feedback(request.feedback, record, owner))
+            return pb.StreamReply(feedback=self._answer_labels(request.feedback, request.feedback, owner))
         raise RemoteProtocolError("a StreamRequest holds neither predict nor feedback")
+
+    def _answer_rows(self, request: pb.PredictRequest, raw: bytes | pb.PredictRequest, owner: int) -> pb.PredictReply:
+        """What goes on record are encoded rows: they mean the same whatever is encoded how one day."""
+        plain = self._encoded(request)
+        told = raw if plain is request else plain
+        reply = self._predict(plain, functools.partial(self._record, PREDICT, told, owner), owner)
+        if plain is not request and self.encoder is not None:
+            for name in ("predictions", "low", "high"):
+                setattr(reply, name, self.encoder.decode_labels(numbers(getattr(reply, name))).tobytes())
+        return reply
+
+    def _answer_labels(self, request: pb.FeedbackRequest, raw: bytes | pb.FeedbackRequest, owner: int) -> pb.FeedbackReply:
+        if request.HasField("label"):
+            request = raw = plain_labels(request, self.encoder)
+        return self._feedback(request, functools.partial(self._record, FEEDBACK, raw, owner), owner)
+
+    def _encoded(self, request: pb.PredictRequest) -> pb.PredictRequest:
+        return plain_rows(request, self.encoder, self.core) if request.columns else request
 
     def describe(self) -> pb.DescribeReply:
         """Answer a DescribeRequest."""
@@ -109,7 +134,17 @@ class GroupwiseService:
             shards=settings.shards,
             default=self.core.algorithm.default,
             meaning=json.dumps(self.core.meaning),
+            targets=settings.intervals.rule.targets if settings.intervals is not None else (),
+            given=settings.given,
+            **self._about_columns(),
         )
+
+    def _about_columns(self) -> dict[str, Any]:
+        if self.encoder is None:
+            return {}
+        name, text = self.encoder.label_column
+        columns = [pb.ColumnAbout(name=name, text=kind == "text") for name, kind in self.encoder.columns.items()]
+        return {"columns": columns, "label": pb.ColumnAbout(name=name, text=text)}
 
     def report(self) -> pb.ReportReply:
         """Answer a ReportRequest."""
@@ -129,8 +164,10 @@ class GroupwiseService:
             )
             for account in core.accounts()
         ]
+        coverage = [pb.Coverage(**dataclasses.asdict(each)) for each in core.coverage()]
         return pb.ReportReply(
             experts=accounts,
+            coverage=coverage,
             predicted=core.tickets.next,
             learned=core.learned,
             repeated=core.repeated,
@@ -149,18 +186,38 @@ class GroupwiseService:
         return split_rows(request.features, request.groups, len(settings.features), len(settings.groups), told)
 
     def _predict(self, request: pb.PredictRequest, record: Callable[[], None], owner: int) -> pb.PredictReply:
-        first, block = self.core.predict(*self._rows(request), record, owner=owner)
+        rows = self._rows(request)
+        given_N = self._given(request, len(rows[0]))
+        first, block, low_NM, high_NM = self.core.offer(*rows, record, given_N=given_N, owner=owner)
         weights = block.p_NE.tobytes() if request.weights else b""
-        return pb.PredictReply(first_ticket=first, predictions=block.value_N.tobytes(), weights=weights)
+        ends = {"low": low_NM.tobytes(), "high": high_NM.tobytes()}
+        return pb.PredictReply(first_ticket=first, predictions=block.value_N.tobytes(), weights=weights, **ends)
+
+    def _given(self, request: pb.PredictRequest, rows: int) -> Doubles | None:
+        """The user's own predictions, which a service asks for or does not know what to do with."""
+        wanted = self.core.settings.given
+        if not request.given and not wanted:
+            return None
+        if not wanted:
+            raise RemoteProtocolError("the recipe names no column intervals.prediction, so predictions of your own have no use")
+        given_N = numbers(request.given)
+        if len(given_N) != rows or not (np.abs(given_N) <= LARGEST).all():
+            raise RemoteProtocolError(
+                f"{rows} rows need as many finite predictions of your own (intervals.prediction), got {len(given_N)}"
+            )
+        return given_N
 
     def _partial(self, request: pb.PredictRequest, record: Callable[[], None], owner: int) -> pb.PartialReply:
-        first, part = self.core.partial(*self._rows(request), record, owner=owner)
-        return pb.PartialReply(first_ticket=first, sums=part.to_array().tobytes())
+        rows = self._rows(request)
+        given_N = self._given(request, len(rows[0]))
+        first, part, note_NK = self.core.partial(*rows, record, given_N=given_N, owner=owner)
+        return pb.PartialReply(first_ticket=first, sums=part.to_array().tobytes(), notes=note_NK.tobytes())
 
     def _feedback(self, request: pb.FeedbackRequest, record: Callable[[], None], owner: int) -> pb.FeedbackReply:
         played_N = numbers(request.played) if request.played else None
         labels = split_labels(request.tickets, request.labels)
-        outcome_N = self.core.feedback(*labels, record, played_N=played_N, owner=owner)
+        joined_NK = _table_of(numbers(request.notes), len(labels[1])) if request.notes else None
+        outcome_N = self.core.feedback(*labels, record, played_N=played_N, joined_NK=joined_NK, owner=owner)
         return pb.FeedbackReply(outcomes=outcome_N.tobytes())
 
     def _parse(self, kind: type[T], raw: bytes) -> T:
@@ -205,3 +262,10 @@ class GroupwiseService:
 
 def _nothing() -> None:
     """It is on record already."""
+
+
+def _table_of(number_K: Doubles, rows: int) -> Doubles:
+    """Numbers as a table of so many rows."""
+    if not rows or len(number_K) % rows:
+        raise RemoteProtocolError(f"{len(number_K)} numbers are no table of {rows} rows")
+    return number_K.reshape(rows, -1)

@@ -284,3 +284,31 @@ def test_shapes_are_checked() -> None:
         build().init(2)
     with pytest.raises(ConfigError, match="a prior needs 4 entries"):
         build().init(G, np.ones(3))
+
+
+@pytest.mark.parametrize("mixer", [AdaNormalHedge(), Specialists(rate=0.5)], ids=lambda mixer: type(mixer).__name__)
+def test_groups_come_while_shadows_are_on_as_if_they_had_slept(mixer: Any) -> None:
+    """The same rounds with the late group there from the start: with its prior beside the others', everything is equal."""
+    algorithm = Groupwise(
+        learner=Ridge(dimension=2), mixer=mixer, loss=SquaredLoss(), interval=(0.0, 1.0), always_on=1, shadows=True
+    )
+    early, late = algorithm.init(3, np.array([0.4, 0.4, 0.2])), algorithm.init(2, np.array([0.4, 0.4]))
+    rng = np.random.default_rng(0)
+    waiting: Any = None
+    for t in range(60):
+        x, y = rng.random(2), float(rng.random())
+        awake_G = np.array([t % 3 == 0, 1.0, t > 30 and t % 2 == 0], float)
+        if t == 30:
+            late = algorithm.grow(late, np.array([0.2]))
+            late = algorithm.learn(late, *waiting[:2], algorithm.widened(waiting[2], 3))
+            early = algorithm.learn(early, *waiting[:2], waiting[3])
+        ours = algorithm.predict(late, x, awake_G[: algorithm.num_groups(late)], Draws(0, t))
+        theirs = algorithm.predict(early, x, awake_G, Draws(0, t))
+        assert ours.value == pytest.approx(theirs.value, rel=1e-12)
+        if t == 20:
+            waiting = (x, y, ours, theirs)
+            continue
+        late, early = algorithm.learn(late, x, y, ours), algorithm.learn(early, x, y, theirs)
+    np.testing.assert_allclose(late.ledger.charged_E, early.ledger.charged_E, rtol=1e-12)
+    np.testing.assert_allclose(algorithm.mixer.regret(late.mixer), algorithm.mixer.regret(early.mixer), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(late.learner.theta_GD, early.learner.theta_GD, rtol=1e-12)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Ridge, SquaredLoss
+from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Intervals, Ridge, Scorer, SquaredLoss, Thresholds
 from saddlebag.client.groupwise.client import GroupwiseClient
 from saddlebag.client.groupwise.shards import ShardedClient
 from saddlebag.errors import ConfigError, RemoteProtocolError
@@ -28,7 +28,11 @@ def core(start: int = 0, stop: int = G, shard: int = 0, shards: int = 1) -> Grou
     algorithm = Groupwise(
         learner=Ridge(dimension=D), mixer=AdaNormalHedge(), loss=SquaredLoss(), interval=(0.0, 1.0), default=0.5
     )
-    settings = ServiceSettings(features=("a", "b", "c"), groups=GROUPS[start:stop], shard=shard, shards=shards)
+    rule = Thresholds(targets=(0.8, 0.9))
+    intervals = Intervals(rule=rule, scorer=Scorer(name="scaled", dimension=D, targets=rule.targets), labels=(0.0, 1.0))
+    settings = ServiceSettings(
+        features=("a", "b", "c"), groups=GROUPS[start:stop], shard=shard, shards=shards, intervals=intervals
+    )
     return GroupwiseCore(algorithm, settings, np.full(stop - start, 1.0 / G))
 
 
@@ -64,9 +68,11 @@ def test_shards_over_grpc_are_one_server(addresses: list[str]) -> None:
         for _ in range(25):
             x_ND, member_NG = rng.random((6, D)), rng.random((6, G)) < 0.4
             label_N = np.clip(x_ND.mean(axis=1) + 0.3 * member_NG[:, 4], 0, 1)
-            first, block = whole.predict(x_ND, member_NG)
+            first, block, low_NM, high_NM = whole.offer(x_ND, member_NG)
             predicted = client.predict(x_ND, member_NG)
             np.testing.assert_allclose(predicted.value_N, block.value_N, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(predicted.low_NM, low_NM, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(predicted.high_NM, high_NM, rtol=1e-9, atol=1e-9)
             row_N = rng.permutation(6)[:4]
             assert client.feedback(predicted, row_N, label_N[row_N]).tolist() == [1] * 4
             whole.feedback(first + row_N, label_N[row_N])
@@ -85,6 +91,6 @@ def test_wrong_sets_of_shards_are_refused(addresses: list[str]) -> None:
         rows: Any = (np.ones((1, D)), np.ones((1, 2), bool))
         with pytest.raises(RemoteProtocolError, match="ask for Partial"):
             client.predict(*rows)
-        tickets, _ = client.partial(*rows)
+        tickets, _, _ = client.partial(*rows)
         with pytest.raises(RemoteProtocolError, match="played values"):
             client.feedback(tickets, [0.5])

@@ -172,7 +172,7 @@ def test_names_must_differ() -> None:
 def test_played_values_of_a_shard_are_as_many_as_labels_and_finite(played_N: Any) -> None:
     names = ServiceSettings(features=("a", "b"), groups=("all", "g1", "g2"), max_rows=16, shards=2)
     core = GroupwiseCore(algorithm(), names, np.full(GROUPS, 0.2))
-    first, _ = core.partial(np.ones((2, FEATURES)), np.ones((2, GROUPS), bool))
+    first, _, _ = core.partial(np.ones((2, FEATURES)), np.ones((2, GROUPS), bool))
     with pytest.raises(RemoteProtocolError, match="2 labels need as many finite played values"):
         core.feedback([first, first + 1], np.ones(2), played_N=np.array(played_N))
     assert core.learned == 0

@@ -28,10 +28,11 @@ from saddlebag.errors import check_choice
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Frame", "ScoreName", "check_score", "recorded_frames"]
+__all__ = ["FLOOR", "Frame", "ScoreName", "check_score", "recorded_frames"]
 
 ScoreName = Literal["absolute", "scaled", "quantile"]
-_FLOOR = 0.2  # of the scale, in mean residuals so far: a scale near 0 would make every score infinite
+FLOOR = 0.2
+"""Of the scale, in mean residuals so far: a scale near 0 would make every score infinite."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ def recorded_frames(name: ScoreName, x_ND: Array, z_N: Array, y_N: Array, target
         size_N = np.abs(residual_N)
         before_N = np.concatenate(([0.0], np.cumsum(size_N)[:-1])) / np.maximum(np.arange(len(size_N)), 1)
         more_N = replay_groups(Ridge(dimension=x_ND.shape[1]), x_ND, size_N - before_N, one_N1)[:, 0]
-        scale_N = np.maximum(before_N + more_N, _FLOOR * before_N)
+        scale_N = np.maximum(before_N + more_N, FLOOR * before_N)
         return Frame(centre_N1, centre_N1, np.where(scale_N > 0, scale_N, 1.0)[:, None])
     miss_M = 1.0 - np.asarray(targets)
     low_NM = _quantiles(x_ND, residual_N, miss_M / 2.0)

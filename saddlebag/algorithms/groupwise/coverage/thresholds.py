@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["ThresholdState", "Thresholds"]
+__all__ = ["Parts", "ThresholdState", "Thresholds"]
 
 _AVERAGE = 3.0  # of the weight of the newest round in the base's average: (n + 2) / 3 rounds count, which forgets the start
 _BASE = 0.5  # of the base's step, in mean scores of the group; of 0.3, 0.5 and 1 the best on most of the recipes' data sets
@@ -71,6 +71,19 @@ class ThresholdState:
     base_MG: Array
     average_MG: Array
     square_MG: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """What was known of a round when it was predicted, over all groups.
+
+    Attributes:
+        size: |I|^2.
+        base_M: the base's iterate; see `Thresholds.base_at`.
+    """
+
+    size: float
+    base_M: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,7 +157,14 @@ class Thresholds:
         tau_M: Array = (theta_MG @ np.asarray(awake_G, np.float64)[..., None])[..., 0]
         return tau_M
 
-    def learn(self, state: ThresholdState, tau_M: Array, score_M: Array, awake_G: Array) -> ThresholdState:
+    def base_at(self, state: ThresholdState, awake_G: Array) -> Array:
+        """The base's iterate for a round with these memberships, which its gradient is taken at; shape (..., M)."""
+        base_M: Array = (state.base_MG @ np.asarray(awake_G, np.float64)[..., None])[..., 0]
+        return base_M
+
+    def learn(
+        self, state: ThresholdState, tau_M: Array, score_M: Array, awake_G: Array, *, parts: Parts | None = None
+    ) -> ThresholdState:
         """The state after a round's label.
 
         Args:
@@ -152,14 +172,17 @@ class Thresholds:
             tau_M: the thresholds as they were given out.
             score_M: of the label; shape (..., M).
             awake_G: the round's memberships.
+            parts: what a share of the groups, or a late label, cannot know from `state`.
         """
-        return self.merge(state, self.sums(state, tau_M, score_M, awake_G))
+        return self.merge(state, self.sums(state, tau_M, score_M, awake_G, parts=parts))
 
-    def sums(self, state: ThresholdState, tau_M: Array, score_M: Array, awake_G: Array) -> dict[str, Array]:
+    def sums(
+        self, state: ThresholdState, tau_M: Array, score_M: Array, awake_G: Array, *, parts: Parts | None = None
+    ) -> dict[str, Array]:
         """What a round adds; those of a frozen block, or of several machines, add up."""
         awake_G = np.asarray(awake_G, np.float64)
         missed_M = (score_M > tau_M) - self.miss_M
-        size = (awake_G * awake_G).sum(axis=-1)
+        norm = (awake_G * awake_G).sum(axis=-1) if parts is None else np.asarray(parts.size, np.float64)
         step_M, usual_M = self.steps(state), np.zeros(score_M.shape)
         if self.form == "adaptive":
             usual_M = (state.average_MG @ awake_G[..., None])[..., 0]
@@ -168,14 +191,15 @@ class Thresholds:
         sums = {
             "excess_MG": missed_M[..., None] * awake_G[..., None, :],
             "awake_G": awake_G,
-            "room_M": missed_M**2 * size[..., None] + 2.0 * np.where(step_M > 0, known_M, unknown_M),
+            "room_M": missed_M**2 * norm[..., None] + 2.0 * np.where(step_M > 0, known_M, unknown_M),
             "score_M": np.abs(score_M),
             "score_MG": np.abs(score_M)[..., None] * awake_G[..., None, :],
-            "size": size,
-            "rounds": np.ones(size.shape),
+            "size": norm,
+            "rounds": np.ones(norm.shape),
         }
         if self.form == "adaptive":
-            below_M = (score_M > (state.base_MG @ awake_G[..., None])[..., 0]) - self.miss_M
+            base_M = self.base_at(state, awake_G) if parts is None else parts.base_M
+            below_M = (score_M > base_M) - self.miss_M
             sums["gradient_MG"] = below_M[..., None] * awake_G[..., None, :]
         return sums
 

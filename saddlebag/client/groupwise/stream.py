@@ -1,0 +1,67 @@
+"""Predictions and labels on one stream, several requests under way."""
+
+from __future__ import annotations
+
+import queue
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+
+from saddlebag.client.groupwise.requests import predict_request, predicted, table_request, translated, values_request
+from saddlebag.errors import PeerLost
+from saddlebag.proto.groupwise import GROUPWISE_SERVICE, join_labels
+from saddlebag.proto.v1 import groupwise_pb2 as pb
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from saddlebag.client.groupwise.requests import Predicted
+    from saddlebag.compression import Vector
+    from saddlebag.proto.groupwise import Members
+
+__all__ = ["PredictionStream"]
+
+
+class PredictionStream:
+    """A stream of requests; replies come in their order."""
+
+    def __init__(self, channel: grpc.Channel, metadata: Any, address: str, about: pb.DescribeReply) -> None:
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._address, self.about = address, about
+        call = channel.stream_stream(f"/{GROUPWISE_SERVICE}/Stream", None, pb.StreamReply.FromString)
+        self._replies = call(iter(self._queue.get, None), metadata=metadata)
+
+    def send_rows(self, x_ND: Vector, member_NG: Members, *, weights: bool = False) -> None:
+        """Ask for predictions; `receive` gives them."""
+        self._queue.put(pb.StreamRequest(predict=predict_request(self.about, x_ND, member_NG, weights)).SerializeToString())
+
+    def send_labels(self, ticket_N: Any, label_N: Any) -> None:
+        """Give labels; `receive` says what came of them."""
+        tickets, labels = join_labels(ticket_N, label_N)
+        self._queue.put(pb.StreamRequest(feedback=pb.FeedbackRequest(tickets=tickets, labels=labels)).SerializeToString())
+
+    def send_table(self, rows: Any, *, weights: bool = False) -> None:
+        """As `send_rows`, of plain values: see `GroupwiseClient.predict_table`."""
+        self._queue.put(pb.StreamRequest(predict=table_request(self.about, rows, weights)).SerializeToString())
+
+    def send_values(self, ticket_N: Any, values: Any) -> None:
+        """As `send_labels`, of plain values: see `GroupwiseClient.feedback_values`."""
+        self._queue.put(pb.StreamRequest(feedback=values_request(self.about, ticket_N, values)).SerializeToString())
+
+    def receive(self) -> Predicted | npt.NDArray[np.uint8]:
+        """The next reply: predictions, or the outcomes of labels. Errors as `GroupwiseClient.predict`."""
+        try:
+            reply = next(self._replies)
+        except grpc.RpcError as error:
+            raise translated(error, self._address) from error
+        except StopIteration:
+            raise PeerLost(f"the server at {self._address} ended the stream") from None
+        if reply.WhichOneof("reply") == "predict":
+            return predicted(reply.predict)
+        return np.frombuffer(reply.feedback.outcomes, np.uint8)
+
+    def close(self) -> None:
+        """End the stream."""
+        self._queue.put(None)
+        self._replies.cancel()
