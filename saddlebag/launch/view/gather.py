@@ -41,7 +41,7 @@ class Curve:
         title: of the run.
         result: as its driver left it; empty while it goes.
         settings: the recipe's, by their full keys.
-        workers: how many share its bytes.
+        workers: how many share its bytes; 0 where nobody has said so yet.
         lines: of its history, in order of rounds.
         round: the last one that is known.
         waiting: for whom it waits.
@@ -60,6 +60,11 @@ class Curve:
     waiting: str = ""
     pictures: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     texts: Mapping[str, Sequence[Sequence[str]]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def share(self) -> int:
+        """What bytes are divided by, for those of one worker."""
+        return self.workers or 1
 
     @property
     def merits(self) -> list[str]:
@@ -143,7 +148,7 @@ def _curve(folder: Path, recipe: Mapping[str, Any], label: str) -> Curve:
         title=str(recipe.get("title", "")),
         result=result,
         settings=dict(_flat(parts, "")) | _numbers(result),
-        workers=_whole(result.get("workers")) or _whole(recipe.get("workers")) or 1,
+        workers=_whole(result.get("workers")) or _whole(recipe.get("workers")),
         lines=lines,
         round=rounds,
         waiting="" if result else read_waiting(folder / WAITING),

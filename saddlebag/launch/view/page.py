@@ -33,15 +33,15 @@ class _Coordinate(NamedTuple):
 _COORDINATES = (
     _Coordinate(
         "bytes of each worker, both ways",
-        lambda curve, line: (line["up_bytes"] + line["down_bytes"]) / curve.workers,
+        lambda curve, line: (line["up_bytes"] + line["down_bytes"]) / curve.share,
         format_bytes,
     ),
     _Coordinate("rounds", lambda curve, line: line["round"], lambda value: f"{value:,.0f}"),
     _Coordinate(
         "seconds of rounds", lambda curve, line: max(0.0, line["elapsed_s"] - _start_s(curve)), lambda value: f"{value:.4g}"
     ),
-    _Coordinate("bytes up of each worker", lambda curve, line: line["up_bytes"] / curve.workers, format_bytes),
-    _Coordinate("bytes down of each worker", lambda curve, line: line["down_bytes"] / curve.workers, format_bytes),
+    _Coordinate("bytes up of each worker", lambda curve, line: line["up_bytes"] / curve.share, format_bytes),
+    _Coordinate("bytes down of each worker", lambda curve, line: line["down_bytes"] / curve.share, format_bytes),
 )
 _SHOWN = 3  # of them, until one asks for more
 
@@ -162,6 +162,9 @@ def _table(curves: Sequence[Curve]) -> str:
         )
     body = f"<thead><tr>{head_cells(heads)}</tr></thead><tbody>{''.join(rows)}</tbody>"
     about = "Bytes are those of a worker, the mean; seconds those of rounds, without the start of processes."
+    if unknown := [curve.label for curve in curves if not curve.workers]:
+        about += f" How many workers there are is not known yet of {', '.join(unknown)}: its bytes are those of all."
+    about = escape(about)
     return (
         f'<section><h2>At the end, or now</h2><div class="wide"><table>{body}</table></div><p class=calm>{about}</p></section>'
     )
@@ -186,7 +189,7 @@ def _numbers(curve: Curve, merit: str) -> Iterator[tuple[float | None, str]]:
         return
     yield last.get("iteration", 0), f"{last.get('iteration', 0):,}"
     for side in ("up_bytes", "down_bytes"):
-        size = last[side] / curve.workers
+        size = last[side] / curve.share
         yield size, format_bytes(size)
     seconds = max(0.0, last["elapsed_s"] - _start_s(curve))
     yield seconds, format_time(seconds)

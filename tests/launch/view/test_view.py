@@ -112,6 +112,17 @@ def test_a_run_under_way_a_method_s_folder_and_a_result_s_file(folder: Path, goi
     assert len(gather([folder / "result.json"])) == 2
 
 
+def test_bytes_of_a_server_that_has_not_ended_are_said_to_be_those_of_all(folder: Path, tmp_path: Path) -> None:
+    """Its folder holds no recipe, and its result will say how many workers there were."""
+    served = tmp_path / "served"
+    shutil.copytree(folder / "innovations", served)
+    assert "How many workers" not in page_of(gather([served]))
+    (served / "result.json").unlink()
+    (curve,) = gather([served])
+    assert (curve.label, curve.workers, curve.share) == ("served", 0, 1)
+    assert "How many workers there are is not known yet of served: its bytes are those of all." in page_of([curve])
+
+
 def test_labels_of_several_runs_differ(folder: Path, going: Path) -> None:
     labels = [curve.label for curve in gather([folder, going, going])]
     assert labels[:3] == ["run/innovations", "run/ogda", "going/innovations"]
