@@ -142,7 +142,7 @@ class ServerCore(RunState):
 
     def _spend(self, down_bytes: int, now: float) -> Spent:
         """What the run has cost with a downlink of so many bytes at the end of the round."""
-        self.spent_s += max(0.0, now - (self._counted_s or now))
+        self.spent_s += max(0.0, now - (now if self._counted_s is None else self._counted_s))
         self._counted_s = now
         return Spent(self.ledger.up.payload + self.down_bytes + down_bytes * len(self.active), self.spent_s)
 
