@@ -77,7 +77,7 @@ class Trainer:
             {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
         numbers = {"betas": (rule.beta1, rule.beta2), "eps": rule.eps, "fused": True}
-        self.optimizer = torch.optim.AdamW(groups, lr=method.pace(0), **numbers)
+        self.optimizer = torch.optim.AdamW(groups, lr=method._pace(0), **numbers)
         self.seconds = {"forward_s": 0.0, "backward_s": 0.0, "optimizer_s": 0.0}
 
     def step(self, iteration: int, *, alone: bool = False) -> None:
@@ -90,7 +90,7 @@ class Trainer:
         backward = time.perf_counter()
         if not alone:
             for group in self.optimizer.param_groups:
-                group["lr"] = self._method.pace(iteration)
+                group["lr"] = self._method._pace(iteration)
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)  # the gradients are views of buckets
         end = time.perf_counter()

@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[str, ...]] = {
             "HasProbability",
             "IsLate",
             "Foresees",
+            "Narrow",
         ),
     ),
     "a replica": ("ReplicaState",),

@@ -39,7 +39,6 @@ class Smoke:
 ONCE = "--repetitions 1"
 SMOKE = {
     "bench_local.py": Smoke("--smoke"),
-    "rivals.py": Smoke("--smoke --out {out}/rivals"),
     "bench_auto.py": Smoke("--seeds 1 --methods ogda --problems quadratic --workers 1"),
     "bench_bytes.py": Smoke(f"--d 20000 --steps 1 {ONCE}"),
     "bench_ddp_hook.py": Smoke("--seeds 1 --steps 12 --width 8 --rank 1"),
@@ -55,6 +54,7 @@ SMOKE = {
     "bench_rounds.py": Smoke(f"--workers 2 --dimension 20 --rounds 20 --flower-python {{none}} {ONCE}"),
     "bench_service.py": Smoke(f"--clients 1 --batch 4 --groups 3 --awake 2 --features 3 --seconds 0.2 {ONCE}"),
     "bench_service_checkpoints.py": Smoke(f"--waiting 3000 --groups 3 --awake 2 --features 3 --seconds 1.5 {ONCE}"),
+    "bench_size.py": Smoke("--batch 1 --length 8 --steps 2 --large '{hidden=260,heads=4}' --only DDP Top", ("transformers",)),
     "bench_sketch.py": Smoke("--dimension 20000"),
     "study_adversarial.py": Smoke("--seeds 1 --set stop.max_iterations=1 --set problem.batch_size=4"),
     "study_albert.py": Smoke("mlm {text} --iterations 2 --only nothing --json {out}/albert.json", ("transformers",)),

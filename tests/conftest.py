@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from saddlebag.algorithms import AnyMethod, Judge, Outcome, Problem, Stop, masha1, simulate
+from saddlebag.algorithms import AnyMethod, Judge, Outcome, Problem, Stop, masha1, pack, simulate, unpack
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.client.core import WorkerCore
+from saddlebag.client.link.memory import lasting
 from saddlebag.compression import SERVER, Draws, Natural, RandK
 from saddlebag.errors import PeerLost
 from saddlebag.proto.codec import LoopbackWire, decode
@@ -63,14 +64,23 @@ class Network:
         worker = WorkerCore(self.method, self.problem.operator(rank), self.problem.start(), worker=rank, seed=7)
         saved = self.saves.get(str(rank), {})
         if saved:
-            worker.restore(*saved[max(saved)])
+            worker.restore(*self.saved(str(rank), max(saved)))
         return worker
 
     def save(self, name: str, round_: int, state: Any) -> None:
-        saved = self.saves.setdefault(name, {})
-        saved[round_] = state
+        saved, (arrays, meta) = self.saves.setdefault(name, {}), state
+        saved[round_] = lasting(arrays), meta  # as a disk would
         for old in sorted(saved)[:-2]:
             del saved[old]
+
+    def saved(self, name: str, round_: int) -> Any:
+        arrays, meta = self.saves[name][round_]
+        return lasting(arrays), meta
+
+    def snapshot(self) -> Any:
+        """The server's replica, as it comes over a network."""
+        replica = self.server.replica
+        return unpack(replica, {name: array.copy() for name, array in pack(replica).items()})
 
     def apply(self, effects: list[events.Effect]) -> None:
         for effect in effects:
@@ -110,13 +120,11 @@ class Network:
         self.unsent[rank] = []
         worker.members = answer.members
         if answer.heal:
-            worker.heal(self.server.replica)
+            worker.heal(self.snapshot())
         elif answer.fresh:
-            worker.begin(answer.epoch, answer.resume, self.server.replica) if answer.epoch_start else worker.begin_run(
-                answer.epoch
-            )
+            worker.begin(answer.epoch, answer.resume, self.snapshot()) if answer.epoch_start else worker.begin_run(answer.epoch)
         elif answer.resume != worker.round:
-            worker.restore(*self.saves[str(rank)][answer.resume])
+            worker.restore(*self.saved(str(rank), answer.resume))
         for later in [round_ for round_ in self.saves.get(str(rank), {}) if round_ > answer.resume]:
             del self.saves[str(rank)][later]
 
@@ -124,7 +132,7 @@ class Network:
         if name == "server":
             self.server = self._new_server()
             if saved := self.saves.get("server"):
-                arrays, meta = saved[max(saved)]
+                arrays, meta = self.saved("server", max(saved))
                 self.server.restore(arrays, meta, self.now)
             self.joined.clear()
         else:

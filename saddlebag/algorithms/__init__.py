@@ -29,8 +29,8 @@ from saddlebag.algorithms.methods.optimistic_masha import OptimisticMasha, optim
 from saddlebag.algorithms.methods.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.methods.three_pillars import ThreePillars, three_pillars
 from saddlebag.algorithms.methods.vr_diana_sgda import VrDianaSgda, vr_diana_sgda
-from saddlebag.algorithms.optimizers.compressed import (
-    CompressedOptimizer,
+from saddlebag.algorithms.optimizers.compressed import CompressedOptimizer
+from saddlebag.algorithms.optimizers.compressed_rules import (
     compressed_adamw,
     compressed_extra_adam,
     compressed_lamb,
@@ -47,6 +47,7 @@ from saddlebag.algorithms.participation import Arrears, Selective, catch_up, cat
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Spent, Stop, Verdict, Wire, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
+from saddlebag.algorithms.wrapped import is_narrow, sum_dtype
 
 __all__ = [
     "DIVERGED",
@@ -105,6 +106,7 @@ __all__ = [
     "forward_backward_forward",
     "identity_prox",
     "innovations",
+    "is_narrow",
     "local_average",
     "local_sgda",
     "make_method",
@@ -120,6 +122,7 @@ __all__ = [
     "restarted",
     "simulate",
     "sparse_loco",
+    "sum_dtype",
     "takes_compressors",
     "three_pillars",
     "unpack",

@@ -32,6 +32,7 @@ __all__ = [
     "HasTokenizer",
     "IsLate",
     "LinkedProgram",
+    "Narrow",
     "OnDevice",
     "Reads",
     "RunsOnDevice",
@@ -189,6 +190,18 @@ class Foresees(Protocol):
 
     def foreseen(self, own: Any) -> Vector | None:
         """The point, from the worker's state after its step; None where it does not know."""
+
+
+@runtime_checkable
+class Narrow(Protocol):
+    """A method whose states are narrow, float32 and 16 bits, where it is true: steps change them in place.
+
+    A state that was handed on to a step is spent, and so is a replica that was replayed: only what came back is looked at. The
+    server's sums are float32. See `guarded.py`.
+    """
+
+    @property
+    def narrow(self) -> bool: ...
 
 
 # -- factories -----------------------------------------------------------------------------------------------------------

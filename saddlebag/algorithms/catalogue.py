@@ -22,7 +22,7 @@ from saddlebag.algorithms.methods.prox_skip_vip import prox_skip_vip
 from saddlebag.algorithms.methods.qsgda import qsgda
 from saddlebag.algorithms.methods.three_pillars import three_pillars
 from saddlebag.algorithms.methods.vr_diana_sgda import vr_diana_sgda
-from saddlebag.algorithms.optimizers.compressed import (
+from saddlebag.algorithms.optimizers.compressed_rules import (
     compressed_adamw,
     compressed_extra_adam,
     compressed_lamb,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from saddlebag.algorithms.judging import DIVERGED, LIMITS, ForeseesVerdicts, Judge, Spent, Stop, Verdict
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, participants
+from saddlebag.algorithms.wrapped import sum_dtype
 from saddlebag.compression import SERVER, Draws, Mean, Sum
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    import numpy.typing as npt
 
     from saddlebag.algorithms.base import AnyMethod, Message, Problem
 
@@ -66,9 +71,11 @@ class Outcome:
     history: tuple[Record, ...]
 
 
-def form_means(sizes: tuple[int, ...], messages: Iterator[Message], count: int) -> tuple[Mean, ...]:
-    """The mean of each part over the messages, summed in the order in which they come: worker order."""
-    sums = [Sum(size) for size in sizes]
+def form_means(
+    sizes: tuple[int, ...], messages: Iterator[Message], count: int, dtype: npt.DTypeLike = np.float64
+) -> tuple[Mean, ...]:
+    """The mean of each part over the messages, summed in the order in which they come: worker order; see `sum_dtype`."""
+    sums = [Sum(size, dtype=dtype) for size in sizes]
     for message in messages:
         for total, payload in zip(sums, message.parts, strict=True):
             total.add(payload)
@@ -99,7 +106,7 @@ class _InProcess:
             up, num_bytes = self._wire.carry(up, sizes, mine)
             received.append(up)
             up_bytes += num_bytes
-        means = form_means(sizes, iter(received), len(received))
+        means = form_means(sizes, iter(received), len(received), sum_dtype(method))
         self._server, down = method.server_step(replica, self._server, means, draws)
         down, down_bytes = self._wire.carry(down, method.downlink_sizes(replica, draws), draws)
         self.replica = method.replay(replica, down, draws)

@@ -1,6 +1,7 @@
 """States as named arrays: one flat form for checkpoints, snapshots, catch-ups and digests.
 
-A state is a frozen dataclass of float64 vectors, numbers, and further states, whose fields get dotted names: `pace.step_size`.
+A state is a frozen dataclass of float64 vectors (of narrow methods float32, and the 16 bits below), numbers, and further
+states, whose fields get dotted names: `pace.step_size`.
 What a method's parameters leave out of a state is None there, always. So every state of a kind has the names and shapes of the
 one at the start, which serves `unpack` as the example; no type has to be written down.
 """
@@ -24,6 +25,8 @@ __all__ = ["digest", "pack", "unpack"]
 T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
 _SCALARS: dict[type, type[np.generic]] = {int: np.int64, bool: np.bool_, float: np.float64}
+_NARROW = (np.dtype(np.float32), np.dtype(np.uint16))  # types of vectors beside float64; the second holds bfloat16
+_INFINITE16 = np.uint16(0x7F80)  # the exponent of bfloat16's infinities and NaNs
 
 
 def pack(state: Any, prefix: str = "") -> Arrays:
@@ -42,7 +45,7 @@ def pack(state: Any, prefix: str = "") -> Arrays:
         if dataclasses.is_dataclass(value):
             arrays |= pack(value, f"{name}.")
         elif value is not None:
-            arrays[name] = np.asarray(value, dtype=_SCALARS.get(type(value), np.float64))
+            arrays[name] = np.asarray(value, dtype=_dtype(value))
     return arrays
 
 
@@ -86,13 +89,26 @@ def _field(what: str, example: Any, arrays: Mapping[str, npt.NDArray[Any]], name
     if name not in arrays:
         raise StateError(f"{what} is missing; present: {', '.join(sorted(arrays)) or 'nothing'}")
     array = arrays[name]
-    dtype = np.dtype(_SCALARS.get(type(example), np.float64))
+    dtype = _dtype(example)
     shape = (len(example) or array.size,) if isinstance(example, np.ndarray) else ()
     if array.shape != shape or array.dtype != dtype:
         raise StateError(f"{what} must be {dtype.name} of shape {shape}, got {array.dtype} {array.shape}")
-    if array.dtype == np.float64 and not np.isfinite(array).all():
+    if (array.dtype.kind == "f" and not np.isfinite(array).all()) or (dtype == np.uint16 and _has_infinite(array)):
         raise StateError(f"{what} holds NaN or infinity")
-    return array if shape else array.item()
+    if not shape:
+        return array.item()
+    return array if array.flags.writeable or dtype == np.float64 else array.copy()  # narrow ones are changed in place
+
+
+def _dtype(value: Any) -> np.dtype[Any]:
+    """In which a field is packed."""
+    if isinstance(value, np.ndarray):
+        return next((kind for kind in _NARROW if value.dtype == kind), np.dtype(np.float64))
+    return np.dtype(_SCALARS.get(type(value), np.float64))
+
+
+def _has_infinite(bits_D: npt.NDArray[Any]) -> bool:
+    return bool(((bits_D & _INFINITE16) == _INFINITE16).any())
 
 
 def digest(state: Any) -> int:

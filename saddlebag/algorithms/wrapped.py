@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from saddlebag.algorithms.capabilities import Narrow
+
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Message, Operator
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["Wrapped", "unwrapped"]
+__all__ = ["Wrapped", "is_narrow", "sum_dtype", "unwrapped"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,3 +71,14 @@ def unwrapped(method: AnyMethod) -> AnyMethod:
     while isinstance(method, Wrapped):
         method = method.method
     return method
+
+
+def is_narrow(method: AnyMethod) -> bool:
+    """Whether steps change the states that they are given; see `Narrow`."""
+    inner: object = unwrapped(method)
+    return isinstance(inner, Narrow) and inner.narrow
+
+
+def sum_dtype(method: AnyMethod) -> type[np.float32] | type[np.float64]:
+    """In which the workers' messages are summed."""
+    return np.float32 if is_narrow(method) else np.float64

@@ -15,13 +15,14 @@ from saddlebag.algorithms import (
     catch_up_sizes,
     caught_up,
     digest,
+    is_narrow,
     pack,
     participants,
     unpack,
 )
 from saddlebag.algorithms.capabilities import Foresees
 from saddlebag.compression import SERVER, Draws, Vector
-from saddlebag.errors import LocalProtocolError
+from saddlebag.errors import LocalProtocolError, StateError
 from saddlebag.proto.checkpoint import STATES, count, require_version
 from saddlebag.proto.codec import encode
 from saddlebag.proto.counted import read_counted
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["WorkerCore"]
 
 Arrays = dict[str, npt.NDArray[Any]]
+_SENT = "sent"  # in a checkpoint: the message of a narrow method's step in progress
 
 
 class Kept(NamedTuple):
@@ -50,12 +52,15 @@ class WorkerCore:
     """The state of one worker at a round boundary, and the step in progress.
 
     `step` computes the uplink of the current round, `apply` takes its downlink and moves to the next boundary. The state
-    before the step is kept until then, so a step can be repeated after a fault.
+    before the step is kept until then, so a step can be repeated after a fault; a narrow method has spent it, and its message
+    is kept instead. `start` is where the run begins, or a function that says it and needs no memory meanwhile.
     """
 
-    def __init__(self, method: AnyMethod, operator: Operator, start_D: Vector, *, worker: int, seed: int) -> None:
+    def __init__(
+        self, method: AnyMethod, operator: Operator, start: Vector | Callable[[], Vector], *, worker: int, seed: int
+    ) -> None:
         self.method, self.worker = method, worker
-        self._operator, self._start_D, self._seed = operator, start_D, seed
+        self._operator, self._start, self._seed = operator, start, seed
         self.members: tuple[int, ...] = ()  # of the epoch, once they are known
         self.ahead: Callable[[Vector, Draws], None] | None = None
         self.starts_alike = True  # as the server; else a run's start comes from it, too
@@ -67,7 +72,7 @@ class WorkerCore:
 
     @property
     def dimension(self) -> int:
-        return len(self._start_D)
+        return len(self.replica.z_D)
 
     @property
     def draws(self) -> Draws:
@@ -80,10 +85,12 @@ class WorkerCore:
         self._own = self.method.init_worker(replica)
         self._next: Any = None
         self._kept: Kept | None = None
+        self._sent: list[Buffer] | None = None  # of a narrow method's step in progress
 
     def begin_run(self, epoch: int) -> None:
         """Start an epoch that begins with the run."""
-        self.begin(epoch, 0, self.method.init_replica(self._start_D))
+        start_D: Vector = self._start() if callable(self._start) else self._start
+        self.begin(epoch, 0, self.method.init_replica(start_D))
 
     def adopt(self, method: AnyMethod, seed: int) -> None:
         """Take method and seed of a server of which nothing was known; a run that has not begun begins anew."""
@@ -93,7 +100,9 @@ class WorkerCore:
 
     def heal(self, replica: Any) -> None:
         """Take the server's replica at the current boundary; what this worker has sent stays as it was."""
-        self.replica, self._next, self._kept = replica, None, None
+        self.replica, self._kept = replica, None
+        if self._sent is None:
+            self._next = None
 
     @property
     def made(self) -> int:
@@ -109,9 +118,13 @@ class WorkerCore:
         """The uplink of the current round as bytes, and the digest to send with it where the round synchronises."""
         if self._kept is not None:  # until a round counts it
             return [self._kept.data], None
-        self._next, message = self.method.worker_step(self.replica, self._own, self._operator, self.draws)
+        buffers = self._sent
+        if buffers is None:
+            self._next, message = self.method.worker_step(self.replica, self._own, self._operator, self.draws)
+            buffers = encode(message)
+            if is_narrow(self.method):
+                self._own, self._sent = self._next, buffers
         synchronises = self.method.synchronises(self.replica, self.draws)
-        buffers = encode(message)
         if self.merging:
             self._kept = Kept(self.round, b"".join(buffers), *self.measured(self.round))
             buffers = [self._kept.data]
@@ -159,7 +172,7 @@ class WorkerCore:
         if self._next is None:
             raise LocalProtocolError(f"round {self.round} has a downlink but no step")
         self.replica = self.method.replay(self.replica, down, self.draws.of(SERVER))
-        self._own, self._next = self._next, None
+        self._own, self._next, self._sent = self._next, None, None
         self.round += 1
 
     def merge(self, down: Message, counted: Iterable[Counted]) -> None:
@@ -191,6 +204,8 @@ class WorkerCore:
         arrays = pack(self.replica, "replica.") | pack(self._own, "worker.")
         if self._next is not None:
             arrays |= pack(self._next, "next.")
+        if self._sent is not None:
+            arrays[_SENT] = np.frombuffer(b"".join(self._sent), np.uint8)
         where = {"epoch": self.epoch, "round": self.round, "worker": self.worker, "stepped": self._next is not None}
         if (kept := self._kept) is not None:
             arrays["uplink"] = np.frombuffer(kept.data, np.uint8)
@@ -209,6 +224,9 @@ class WorkerCore:
         self._own = unpack(like, arrays, "worker.")
         self._next = unpack(like, arrays, "next.") if meta.get("stepped") else None
         self.epoch, self.round, self._kept = count(meta, "epoch"), count(meta, "round"), None
+        self._sent = None
+        if self._next is not None and is_narrow(self.method):
+            self._own, self._sent = self._next, [_bytes_of(arrays)]
         if self._next is not None and "made" in meta:
             data = arrays.get("uplink", np.zeros(0, np.uint8)).tobytes()
             self._kept = Kept(count(meta, "made"), data, count(meta, "samples"), count(meta, "steps"))
@@ -216,3 +234,11 @@ class WorkerCore:
     def unpack_replica(self, arrays: Arrays) -> Any:
         """The replica of a snapshot; `StateError` when it does not fit."""
         return unpack(self.replica, arrays)
+
+
+def _bytes_of(arrays: Arrays) -> bytes:
+    """The message of the step in progress."""
+    sent = arrays.get(_SENT)
+    if sent is None or sent.dtype != np.uint8 or sent.ndim != 1:
+        raise StateError(f"a checkpoint of a step in progress must hold its message, {_SENT!r}, as bytes")
+    return sent.tobytes()

@@ -43,7 +43,7 @@ from saddlebag.compression.compressors.ternary import Ternary
 from saddlebag.compression.compressors.threshold import HardThreshold, SampledTopK
 from saddlebag.compression.compressors.top_k import TopK
 from saddlebag.compression.draws import EVERYONE, SERVER, Draws, stratified_subset, uniform_subset
-from saddlebag.compression.error_feedback import feed_back, track
+from saddlebag.compression.error_feedback import feed_back, feed_back_in_place, track
 from saddlebag.compression.mean import Mean, Sum
 from saddlebag.compression.payload import (
     Codebook,
@@ -67,6 +67,7 @@ from saddlebag.compression.payload import (
     require_finite,
 )
 from saddlebag.compression.registry import COMPRESSORS, make_compressor
+from saddlebag.compression.slices import Slices, runs_of
 from saddlebag.compression.stream import Purpose, Stream
 
 __all__ = [
@@ -119,6 +120,7 @@ __all__ = [
     "Scope",
     "Seeded",
     "SharesDraws",
+    "Slices",
     "Spacing",
     "Sparse",
     "Sparsifier",
@@ -139,6 +141,7 @@ __all__ = [
     "decay",
     "errors_average",
     "feed_back",
+    "feed_back_in_place",
     "in_lockstep",
     "induced",
     "jointly",
@@ -147,6 +150,7 @@ __all__ = [
     "mean_noise",
     "per_tensor",
     "require_finite",
+    "runs_of",
     "scaled",
     "schedule",
     "scheduled",

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.compression.payload import Seeded, Sparse
+from saddlebag.compression.slices import Slices, runs_of
 
 if TYPE_CHECKING:
     from saddlebag.compression.base import Compressor
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Payload, Vector
 
-__all__ = ["feed_back", "track"]
+__all__ = ["feed_back", "feed_back_in_place", "track"]
 
 
 def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draws) -> tuple[Payload, Vector]:
@@ -37,6 +38,26 @@ def feed_back(compressor: Compressor, x_D: Vector, memory_D: Vector, draws: Draw
     owed_D = memory_D + x_D
     payload = compressor.encode(owed_D, draws)
     return payload, _less(owed_D, payload)
+
+
+def feed_back_in_place(compressor: Compressor, owed_D: Vector, draws: Draws) -> Payload:
+    """Compress `owed_D`, what was owed and what came, and leave there what is owed after it, float32 (D,).
+
+    The payload's values are rounded to the type of the memory first, as a receiver of that type rounds them.
+
+    Raises:
+        NotFiniteError: the vector is not finite, or overflows the type it travels in.
+    """
+    payload = compressor.encode(owed_D, draws)
+    if isinstance(payload, Sparse | Seeded):
+        owed_D[payload.index_K] -= payload.value.value_D.astype(owed_D.dtype, copy=False)
+        return payload
+    slices = Slices(payload)
+    for here in runs_of(len(owed_D)):
+        sent_B = np.zeros(here.stop - here.start, owed_D.dtype)
+        slices.add(here.start, sent_B)
+        owed_D[here] -= sent_B
+    return payload
 
 
 def _less(owed_D: Vector, payload: Payload) -> Vector:

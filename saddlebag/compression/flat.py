@@ -114,6 +114,13 @@ class Levels:
         """The values, float64, shape (D,): exact products of a float32 and a small whole number or a power of two."""
         return self._values(0, self.dimension)
 
+    def values(self, start: int, stop: int) -> Vector:
+        """The values of a run of coordinates, float64."""
+        if len(self.scale_B) == 1:
+            return self._values(start, stop)
+        first = start - start % self.block
+        return self._values(first, min(-(-stop // self.block) * self.block, self.dimension))[start - first : stop - first]
+
     def _values(self, start: int, stop: int) -> Vector:
         """The values of coordinates from the start of a block to the end of another, or of the last."""
         level_R = self.level_D[start:stop]
@@ -170,9 +177,13 @@ class Codebook:
     @functools.cached_property
     def value_D(self) -> Vector:
         """The values, float64, shape (D,)."""
-        place_D = np.arange(self.dimension) // self.block * self.value_BC.shape[1] + self.code_D
-        value_D: Vector = self.value_BC.reshape(-1).take(place_D).astype(np.float64)
-        return value_D
+        return self.values(0, self.dimension)
+
+    def values(self, start: int, stop: int) -> Vector:
+        """The values of a run of coordinates, float64."""
+        place_R = np.arange(start, stop) // self.block * self.value_BC.shape[1] + self.code_D[start:stop]
+        value_R: Vector = self.value_BC.reshape(-1).take(place_R).astype(np.float64)
+        return value_R
 
     def dense(self) -> Vector:
         return self.value_D.copy()

@@ -14,6 +14,8 @@ from saddlebag.compression.payload import Concat, Dense, Flat, Index, Payload, S
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from saddlebag.compression.base import Compressor
     from saddlebag.compression.draws import Draws
 
@@ -32,12 +34,19 @@ class Mean:
     index_K: Index | None = None
 
     def dense(self) -> Vector:
-        """The mean as float64, shape (D,)."""
+        """The mean in the type of the sum, shape (D,)."""
         if self.index_K is None:
             return self.value
-        out_D = np.zeros(self.dimension)
+        out_D = np.zeros(self.dimension, self.value.dtype)
         out_D[self.index_K] = self.value
         return out_D
+
+    def add_to(self, out_D: Vector) -> None:
+        """Add the mean to `out_D` in place."""
+        if self.index_K is None:
+            np.add(out_D, self.value, out=out_D, casting="same_kind")
+        else:
+            out_D[self.index_K] += self.value
 
     def compress(self, compressor: Compressor, draws: Draws) -> Payload:
         """Compress the mean; on a common support only its K values, whose coordinates everybody knows.
@@ -61,11 +70,13 @@ class Sum:
 
     Sparse payloads of a vector too long for the cache wait, so that all of them pass over each block of the sum while it is
     there; a quarter as many entries as coordinates at most, beside the last one given. The bits are those of adding at once.
+
+    The sum is of `dtype`: float64, or float32 where the states are.
     """
 
-    def __init__(self, dimension: int, buffer_D: Vector | None = None) -> None:
-        self.dimension = dimension
-        self._buffer_D = buffer_D  # memory for a dense sum, float64, of any content
+    def __init__(self, dimension: int, buffer_D: Vector | None = None, dtype: npt.DTypeLike = np.float64) -> None:
+        self.dimension, self._dtype = dimension, np.dtype(dtype)
+        self._buffer_D = buffer_D  # memory for a dense sum, of this type, of any content
         self._support: Support | None = None
         self._index_K: Index | None = None
         self._value: Vector | None = None
@@ -99,7 +110,7 @@ class Sum:
         if self._waiting:
             self._settle(count)
         elif self._value is None:
-            self._value = np.zeros(self.dimension)
+            self._value = np.zeros(self.dimension, self._dtype)
         else:
             self._fill()
             np.divide(self._value, count, out=self._value)
@@ -112,7 +123,7 @@ class Sum:
             return False
         if self._value is None and payload.dimension == self.dimension:
             self._support, self._index_K = payload.support, payload.index_K
-            self._value = np.zeros(payload.support.size)
+            self._value = np.zeros(payload.support.size, self._dtype)
         if self._value is None or self._support != payload.support:
             return False
         payload.value.add_to(self._value)
@@ -122,7 +133,7 @@ class Sum:
         """Add where there is a sum; what comes next to it, as the first uplink does, is written there without reading zeros."""
         end = start + payload.dimension
         if self._value is None:
-            self._value = np.empty(self.dimension) if self._buffer_D is None else self._buffer_D
+            self._value = np.empty(self.dimension, self._dtype) if self._buffer_D is None else self._buffer_D
             self._filled = 0
         if start == self._filled < end:
             np.add(payload.value_D, 0.0, out=self._value[start:end])  # not a copy: 0 + -0 is 0
@@ -144,13 +155,13 @@ class Sum:
             return
         fresh = self._value is None
         if fresh:
-            self._value = np.empty(self.dimension) if self._buffer_D is None else self._buffer_D
+            self._value = np.empty(self.dimension, self._dtype) if self._buffer_D is None else self._buffer_D
         kernels_for(self.dimension).add_sparse(self._dense(), self._waiting, fresh=fresh, divisor=divisor)
         self._waiting, self._entries = [], 0
 
     def _zeros(self) -> Vector:
         if self._buffer_D is None:
-            return np.zeros(self.dimension)
+            return np.zeros(self.dimension, self._dtype)
         self._buffer_D.fill(0.0)
         return self._buffer_D
 

@@ -137,7 +137,7 @@ class Job:
     def worker_core(self, rank: int, operator: Operator | None = None) -> WorkerCore:
         """A worker's half at the start; `operator` computes in place of the problem's, for example on several ranks."""
         asked = operator or self.operator(rank)
-        core = WorkerCore(self.method, asked, self.problem.start(), worker=rank, seed=self.recipe.seed)
+        core = WorkerCore(self.method, asked, self.problem.start, worker=rank, seed=self.recipe.seed)
         if self.recipe.server.weights == "samples" and not isinstance(self.problem, LinkedProgram):
             samples = _samples(self.problem, rank)
             core.measured = lambda made: (samples, 1)

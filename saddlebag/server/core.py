@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Spent, Verdict, digest, participants
+from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Spent, Verdict, digest, participants, sum_dtype
 from saddlebag.algorithms.simulate import ForeseesVerdicts
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import BrokenStream, NotFiniteError, RemoteProtocolError
@@ -123,7 +123,7 @@ class ServerCore(RunState):
             self.down_bytes += cost
         sizes = self.method.uplink_sizes(self.replica, self._draws)
         memory = [self._memory(part, size) for part, size in enumerate(sizes)]
-        self._gather: Gather | Pool = Gather(active, sizes, self._draws, memory)
+        self._gather: Gather | Pool = Gather(active, sizes, self._draws, memory, sum_dtype(self.method))
         self.active = active
         self._opened = now
         self._advanced: dict[int, float] = {}  # when the last frame of each worker's message came
@@ -132,7 +132,7 @@ class ServerCore(RunState):
     def _memory(self, part: int, size: int) -> Vector:
         """Memory for the sum of a part, used in every round: means are on loan, so it is free again after `server_step`."""
         if len(self._sums.get(part, ())) != size:
-            self._sums[part] = np.empty(size)
+            self._sums[part] = np.empty(size, sum_dtype(self.method))
         return self._sums[part]
 
     def _passes(self, before: Any, spent: Spent) -> bool:

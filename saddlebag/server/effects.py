@@ -115,6 +115,7 @@ class Save:
     round: int
     arrays: Arrays
     meta: Mapping[str, Any]
+    at_once: bool = False  # before the next round ends, whose steps change these arrays in place
 
     @property
     def begins_epoch(self) -> bool:

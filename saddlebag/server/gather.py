@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from saddlebag.compression import Draws, Mean, Payload, Sum
 from saddlebag.compression.payload import Dense
 from saddlebag.errors import BrokenStream, RemoteProtocolError
@@ -12,6 +14,8 @@ from saddlebag.proto.streaming import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy.typing as npt
 
     from saddlebag.algorithms.merging import Counted
     from saddlebag.compression import Vector
@@ -54,13 +58,20 @@ class Gather:
     has come may wait in their sum (see `Sum`).
     """
 
-    def __init__(self, members: Sequence[int], sizes: tuple[int, ...], draws: Draws, buffers: Sequence[Vector] = ()) -> None:
+    def __init__(
+        self,
+        members: Sequence[int],
+        sizes: tuple[int, ...],
+        draws: Draws,
+        buffers: Sequence[Vector] = (),
+        dtype: npt.DTypeLike = np.float64,
+    ) -> None:
         self._members = list(members)
         self._place = {worker: place for place, worker in enumerate(members)}
         self._sizes, self._draws = sizes, draws
         self._inboxes = {worker: _Inbox() for worker in members}
         memory = [*buffers, *(None for _ in sizes)]
-        self._sums = [Sum(size, buffer) for size, buffer in zip(sizes, memory, strict=False)]
+        self._sums = [Sum(size, buffer, dtype) for size, buffer in zip(sizes, memory, strict=False)]
         self._added = [[0] * len(self._members) for _ in sizes]  # coordinates added, by part and place
 
     @property

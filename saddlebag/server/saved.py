@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import pack, unpack
+from saddlebag.algorithms import is_narrow, pack, unpack
 from saddlebag.proto.checkpoint import STATES, count, require_version, restoring, seconds
 from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.effects import Arrays, Save
@@ -20,7 +20,7 @@ __all__ = ["capture", "restore"]
 
 
 def capture(run: RunState) -> Save:
-    """The state at the present boundary; states are immutable, so nothing is copied but the log."""
+    """The state at the present boundary; nothing is copied but the log, so what narrow steps would change is saved at once."""
     run.log.mark(run.round)
     arrays: Arrays = pack(run.replica, "replica.") | pack(run.own, "server.")
     arrays["log"], log = run.log.capture()
@@ -39,7 +39,7 @@ def capture(run: RunState) -> Save:
         "ledger": run.ledger.as_dict(),
         **run.facts(),
     }
-    return Save(run.round, arrays, json.loads(json.dumps(meta)))
+    return Save(run.round, arrays, json.loads(json.dumps(meta)), at_once=is_narrow(run.method))
 
 
 def restore(run: RunState, arrays: Arrays, meta: Mapping[str, Any]) -> None:

@@ -165,7 +165,7 @@ class ServerShell:
                 if self._store is not None:
                     save = functools.partial(self._store.save, effect.round, effect.arrays, effect.meta)
                     self._saving = self.ending.beside(lambda: asyncio.to_thread(save))
-                    if self._core.finished or effect.begins_epoch:
+                    if self._core.finished or effect.begins_epoch or effect.at_once:
                         await self._settle()
             case events.Observe(record):
                 self._observe(record)
@@ -268,7 +268,11 @@ class ServerShell:
         async with self._busy:
             epoch, round_, replica, effects = self._core.snapshot(worker, time.monotonic())
             await self._apply(effects)
-        data = await asyncio.to_thread(arrays_to_bytes, pack(replica), {"epoch": epoch, "round": round_})
+            written = asyncio.to_thread(arrays_to_bytes, pack(replica), {"epoch": epoch, "round": round_})
+            if self._core.changes_states:
+                data = await written  # before the next round changes them
+        if not self._core.changes_states:
+            data = await written
         for at in range(0, len(data), FRAME_BYTES):
             chunk = pb.SnapshotChunk(epoch=epoch, round=round_, total=len(data), data=data[at : at + FRAME_BYTES])
             self._core.ledger.count_control(down=chunk.ByteSize() + SEAL_BYTES)

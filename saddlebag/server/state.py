@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import AnyMethod, restarted
+from saddlebag.algorithms import AnyMethod, is_narrow, restarted
 from saddlebag.server.delivery import Deliveries
 from saddlebag.server.ledger import Ledger
 from saddlebag.server.log import DownlinkLog
@@ -48,6 +48,11 @@ class RunState:
         self.ledger = Ledger()
         self.down_bytes = 0
         self.spent_s = 0.0
+
+    @property
+    def changes_states(self) -> bool:
+        """Whether the method's steps change the states that they are given."""
+        return is_narrow(self.method)
 
     def begin_epoch(self, members: tuple[int, ...]) -> None:
         """Start again from the present z with these members and new memories."""

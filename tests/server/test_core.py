@@ -26,6 +26,10 @@ from saddlebag.algorithms import (
     power_sgd,
     three_pillars,
 )
+from saddlebag.algorithms.optimizers.inner import Inner
+from saddlebag.algorithms.optimizers.narrow_local import NarrowLocalRounds
+from saddlebag.algorithms.optimizers.narrow_optimizer import NarrowOptimizer
+from saddlebag.algorithms.optimizers.rules import Adam
 from saddlebag.compression import Grid, Identity, PermK, RandK, TopK
 from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
 Reference = Callable[..., Outcome]
 STOP = Stop(max_rounds=60, every=7)
+WALK = Inner(steps=3, rule=Adam(), step_size=0.02, clip_norm=2.0)
 LOCAL: dict[str, Any] = {"local_steps": 2, "local_step_size": 0.02, "local_rule": "adamw_kept"}
 
 
@@ -58,6 +63,8 @@ def methods(game: BilinearGame) -> list[AnyMethod]:
         masha2(game, up=TopK(fraction=0.25), down=TopK(fraction=0.25), step_size="auto"),
         compressed_adamw(game, up=TopK(k=2), down=Grid(), step_size=0.05, memory="innovations", momentum_up=0.5, **LOCAL),
         power_sgd(_as_matrix(game), step_size=0.05, rank=1, worth=0.9),
+        NarrowOptimizer(rule=Adam(weight_decay=0.01), up=TopK(k=2), down=Grid(), step_size=0.05, clip_norm=3.0),
+        NarrowLocalRounds(inner=WALK, momentum=0.6, decay=0.9, up=TopK(k=3), down=Grid(), step_size=0.7),
     ]
 
 
@@ -74,7 +81,7 @@ def check_books(net: Any, expected: Outcome) -> None:
     assert ledger.down.payload == net.server.down_bytes == expected.down_bytes
 
 
-@pytest.mark.parametrize("which", range(14))
+@pytest.mark.parametrize("which", range(16))
 @pytest.mark.parametrize("frame_bytes", [8, 40, 1 << 20])
 def test_any_order_and_frame_size_equals_simulate(
     game: BilinearGame, network: Any, reference: Reference, which: int, frame_bytes: int

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Chance", "seed_of", "seeded"]
+__all__ = ["Chance", "alone", "seed_of", "seeded"]
 
 _SEED_BITS = 63  # torch's generators take a signed seed
 
@@ -48,6 +48,11 @@ class Chance:
 
 
 _GLOBAL = threading.RLock()  # torch has one global generator for all threads of a program
+
+
+def alone() -> contextlib.AbstractContextManager[object]:
+    """Held around what draws from the global generators without a seed of ours, such as the starts of layers."""
+    return _GLOBAL
 
 
 @contextlib.contextmanager

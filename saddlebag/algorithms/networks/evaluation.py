@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from saddlebag.algorithms.networks.chance import Chance, seed_of, seeded
+from saddlebag.algorithms.networks.chance import Chance, alone, seed_of, seeded
 from saddlebag.algorithms.networks.finite import all_finite
 from saddlebag.compression.draws import Draws, uniform_subset
 from saddlebag.compression.stream import Purpose
@@ -39,6 +39,7 @@ __all__ = ["Evaluation", "Precision"]
 
 Precision = Literal["float32", "float64", "bfloat16"]
 _STEP = 2**48  # see `Draws.within`
+_KEPT = 1 << 20  # parameters whose start is kept
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,27 +83,36 @@ class Evaluation:
         return self._made[0]
 
     def start(self) -> Vector:
-        """The weights they begin with, (D,)."""
-        return self._made[1].copy()
+        """The weights they begin with, (D,); those of large modules are built again, not kept."""
+        start_D = self._made[1]
+        return self._flat_of(self._built()).value() if start_D is None else start_D.copy()
 
     @property
-    def _made(self) -> tuple[FlatModules, Vector]:
-        """The modules, and the weights they began with; made once, whichever thread asks first."""
+    def _made(self) -> tuple[FlatModules, Vector | None]:
+        """The modules, and the weights they began with, unless there are many; made once, whichever thread asks first."""
         with self._lock:
             return self._makes
 
     @functools.cached_property
-    def _makes(self) -> tuple[FlatModules, Vector]:
-        from saddlebag.algorithms.networks.flat import FlatModules
-
-        modules = self.build()
+    def _makes(self) -> tuple[FlatModules, Vector | None]:
+        modules = self._built()
         if not self.maximises <= set(modules):
             raise ConfigError(f"maximises must name players of {', '.join(modules)}, got {', '.join(sorted(self.maximises))}")
-        flat = FlatModules(modules, dtype=self.dtype, device=self.device)
+        flat = self._flat_of(modules)
         flat.train(True)
-        start_D = flat.value()
+        start_D = flat.value() if flat.dimension <= _KEPT else None
         self._probe(flat)
         return flat, start_D
+
+    def _built(self) -> Players:
+        """New modules; their layers may draw, which another thread's dropout must not see."""
+        with alone():
+            return self.build()
+
+    def _flat_of(self, modules: Players) -> FlatModules:
+        from saddlebag.algorithms.networks.flat import FlatModules
+
+        return FlatModules(modules, dtype=self.dtype, device=self.device)
 
     def _probe(self, flat: FlatModules) -> None:
         """Refuse what is no function of z and the key, at worker 0's first batch."""
@@ -145,6 +155,7 @@ class Evaluation:
         row_B, seed = self.rows(worker, draws), seed_of(draws)
         with self._lock, seeded(seed, self.device), self.autocast():
             flat.load(z_D)
+            flat.clear()
             for part in parts:
                 here = slice(part, None, total)
                 batch = tuple(self.tensor(array[row_B[here]]) for array in self.data[worker])

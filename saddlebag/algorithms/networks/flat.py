@@ -15,7 +15,7 @@ from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
 
@@ -28,7 +28,8 @@ class FlatModules:
     """Named modules whose parameters are views of one buffer, and whose gradients are views of another.
 
     So writing z is one cast, and backward leaves the flat gradient without gathering. Tied parameters count once, under
-    their first name. The modules are changed: their parameters move into the buffer.
+    their first name. The modules are changed: their parameters move into the buffer, or become views of z itself where it is
+    held on the host in their type. The buffer of gradients is there from one `clear` to one `gradient`.
 
     Args:
         modules: by name; the order is that of the vector.
@@ -57,19 +58,29 @@ class FlatModules:
             raise ConfigError("modules must have a parameter that requires a gradient, got none")
         self.tensors = tuple(Tensor(name, tuple(parameter.shape) or (1,)) for parameter, name in named.items())
         self._written = {name: (buffer, buffer._version) for name, buffer in self.buffers().items()}
-        self._value_D = torch.empty(sum(tensor.size for tensor in self.tensors), dtype=dtype, device=device)
-        self._gradient_D = torch.zeros_like(self._value_D)
-        start = 0
-        for parameter in named:
-            here = slice(start, start := start + parameter.numel())
+        self._parameters = tuple(named)
+        self._value_D = torch.empty(self.dimension, dtype=dtype, device=device)
+        self._gradient_D: torch.Tensor | None = None
+        self._shared: Vector | None = None  # whose memory the parameters are, where it is not ours
+        for parameter, here in self._places():
             self._value_D[here] = parameter.detach().reshape(-1)
-            parameter.data = self._value_D[here].view(parameter.shape)
-            parameter.grad = self._gradient_D[here].view(parameter.shape)
+        self._bind(self._value_D)
 
     @property
     def dimension(self) -> int:
         """D."""
-        return len(self._value_D)
+        return sum(tensor.size for tensor in self.tensors)
+
+    def _places(self) -> Iterator[tuple[nn.Parameter, slice]]:
+        start = 0
+        for parameter in self._parameters:
+            yield parameter, slice(start, start := start + parameter.numel())
+
+    def _bind(self, value_D: torch.Tensor) -> None:
+        """Make the parameters views of this vector."""
+        self._value_D = value_D
+        for parameter, here in self._places():
+            parameter.data = value_D[here].view(parameter.shape)
 
     def parameters_of(self, player: str) -> list[nn.Parameter]:
         """The parameters of one of the modules."""
@@ -106,23 +117,51 @@ class FlatModules:
         return {player: sum(p.numel() for p in parameters) for player, parameters in self._owned.items()}
 
     def load(self, z_D: Vector | torch.Tensor) -> None:
-        """Set the parameters, from the host or from any device: one casting write. The gradient becomes zero."""
+        """Set the parameters, from the host or from any device: one casting write, or none where they can be z itself.
+
+        Until the next call z must not be changed while modules compute.
+        """
+        if isinstance(z_D, np.ndarray) and self._holds(z_D):
+            if z_D is not self._shared:
+                self._shared = z_D
+                self._bind(torch.from_numpy(z_D))
+            return
+        if self._shared is not None:
+            self._shared = None
+            self._bind(torch.empty_like(self._value_D))
         with torch.no_grad():
             self._value_D.copy_(torch.as_tensor(z_D))
+
+    def _holds(self, z_D: Vector) -> bool:
+        """Whether the parameters can be views of z."""
+        plain = z_D.dtype == np.float32 and z_D.flags.c_contiguous and z_D.flags.writeable
+        return (
+            plain and len(z_D) == self.dimension and self._value_D.dtype == torch.float32 and self._value_D.device.type == "cpu"
+        )
+
+    def clear(self) -> None:
+        """Make the gradient zero."""
+        if self._gradient_D is not None:
             self._gradient_D.zero_()
+            return
+        self._gradient_D = torch.zeros_like(self._value_D)
+        for parameter, here in self._places():
+            parameter.grad = self._gradient_D[here].view(parameter.shape)
 
     def value(self) -> Vector:
         """The parameters as they are, float64 (D,)."""
         return self._value_D.cpu().numpy().astype(np.float64)
 
     def gradient(self, parts: int = 1) -> torch.Tensor:
-        """The mean over what so many backward passes have added up since `load`, (D,), where the modules are.
+        """The mean over what so many backward passes have added up since `clear`, (D,), where the modules are.
 
-        A copy of their dtype where it is one, float64 otherwise.
+        Of their dtype where it is one pass, float64 otherwise. It is given away: the modules have no gradient after it.
         """
-        if parts == 1:
-            return self._gradient_D.clone()
-        return self._gradient_D.to(torch.float64, copy=True).div_(parts)
+        gradient_D, self._gradient_D = self._gradient_D, None
+        assert gradient_D is not None, "clear first"
+        for parameter in self._parameters:
+            parameter.grad = None
+        return gradient_D if parts == 1 else gradient_D.to(torch.float64, copy=True).div_(parts)
 
     def train(self, mode: bool) -> None:
         """Put every module into training mode, or else evaluation mode."""

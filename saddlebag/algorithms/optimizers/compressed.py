@@ -26,51 +26,39 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from saddlebag.algorithms.base import Message, Operator, Problem
+from saddlebag.algorithms.base import Message, Operator
 from saddlebag.algorithms.merging import late_weight
 from saddlebag.algorithms.methods.one_part import OnePart, refuse_joint
-from saddlebag.algorithms.optimizers.keys import AdamKeys, MomentumKeys, OptimisticAdamKeys
 from saddlebag.algorithms.optimizers.memories import MEMORIES
 from saddlebag.algorithms.optimizers.replica import (
     LocalMoments,
-    ReplicaKeys,
     ReplicaOptimizer,
     Ruled,
     clipped,
-    split_parameters,
 )
-from saddlebag.algorithms.optimizers.rules import make_rule
 from saddlebag.compression import Contractive, Vector, kind_of
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from saddlebag.algorithms.optimizers.narrow import Precision
+    from saddlebag.compression import Draws, Mean
 
-    from saddlebag.compression import Compressor, Draws, Mean
-
-__all__ = [
-    "CompressedOptimizer",
-    "Memory",
-    "compressed_adamw",
-    "compressed_extra_adam",
-    "compressed_lamb",
-    "compressed_optimistic_adam",
-    "compressed_sgd",
-]
+__all__ = ["Average", "CompressedOptimizer", "Memory", "MemoryKind", "OptimizerReplica", "OptimizerWorker"]
 
 MemoryKind = Literal["feedback", "innovations"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OptimizerReplica(Ruled):
-    """What every replica knows of the mean of the workers' values, g, with innovations; and the rule's state."""
+    """What every replica knows of the mean of the workers' values, g, with innovations; the rule's state; narrow: z's rests."""
 
     known_D: Vector | None
     rule: Any
+    rest_D: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,12 +109,16 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             feedback what arrives counts as paid, and is the larger the longer it was owed, so clipping it would throw away a
             share of nearly everything: clip there before compression (`clip_norm`).
         late: workers ask at the point of the round before, so that computing and exchanging overlap; without local steps.
+        precision: of the states: "float64", or "float32" for networks (`narrow.py`).
     """
 
     memory: MemoryKind = "feedback"
     momentum_up: float = 1.0
     clip_estimate: float = math.inf
     late: bool = False
+    precision: Precision = "float64"
+
+    narrow = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -198,70 +190,3 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         del draws
         gradient_D, known_D = MEMORIES[self.memory].heard(replica.known_D, down.parts[0])
         return OptimizerReplica(known_D, self._moved(replica, clipped(gradient_D, self.clip_estimate)))
-
-
-class ExchangeKeys(ReplicaKeys, total=False):
-    """What may be set of an exchange."""
-
-    memory: Annotated[MemoryKind, CompressedOptimizer]
-    momentum_up: Annotated[float, CompressedOptimizer]
-    clip_estimate: Annotated[float, CompressedOptimizer]
-    late: Annotated[bool, CompressedOptimizer]
-
-
-class AdamExchange(AdamKeys, ExchangeKeys, total=False):
-    """The keys of AdamW and LAMB."""
-
-
-class OptimisticExchange(OptimisticAdamKeys, ExchangeKeys, total=False):
-    """The keys of optimistic and extra Adam."""
-
-
-class MomentumExchange(MomentumKeys, ExchangeKeys, total=False):
-    """The keys of SGD."""
-
-
-def _compressed(
-    rule: str, problem: Problem, up: Compressor, down: Compressor, step_size: float | None, keys: Mapping[str, Any]
-) -> CompressedOptimizer:
-    """The method of a rule by its name; `keys` are the rule's and the exchange's."""
-    if step_size is None:
-        raise ConfigError(f"compressed_{rule} is outside the theory and has no proven step; give method.step_size a number")
-    of_rule, others = split_parameters(rule, keys)
-    made = make_rule(rule, problem, of_rule)
-    return CompressedOptimizer(step_size=step_size, up=up, down=down, prox=problem.prox, rule=made, **others)
-
-
-def compressed_adamw(
-    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[AdamExchange]
-) -> CompressedOptimizer:
-    """AdamW fed by compressed exchanges with memories; see `CompressedOptimizer`."""
-    return _compressed("adamw", problem, up, down, step_size, keys)
-
-
-def compressed_extra_adam(
-    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[OptimisticExchange]
-) -> CompressedOptimizer:
-    """Extra Adam (extrapolation from the past) fed by compressed exchanges with memories; see `CompressedOptimizer`."""
-    return _compressed("extra_adam", problem, up, down, step_size, keys)
-
-
-def compressed_lamb(
-    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[AdamExchange]
-) -> CompressedOptimizer:
-    """LAMB fed by compressed exchanges with memories; see `CompressedOptimizer`."""
-    return _compressed("lamb", problem, up, down, step_size, keys)
-
-
-def compressed_optimistic_adam(
-    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[OptimisticExchange]
-) -> CompressedOptimizer:
-    """Optimistic Adam fed by compressed exchanges with memories; see `CompressedOptimizer`."""
-    return _compressed("optimistic_adam", problem, up, down, step_size, keys)
-
-
-def compressed_sgd(
-    problem: Problem, *, up: Compressor, down: Compressor, step_size: float | None = None, **keys: Unpack[MomentumExchange]
-) -> CompressedOptimizer:
-    """SGD with momentum fed by compressed exchanges with memories; see `CompressedOptimizer`."""
-    return _compressed("sgd", problem, up, down, step_size, keys)

@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from saddlebag.algorithms.optimizers.inner import InnerRule, WalkKeys, inner_of
-from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
+from saddlebag.algorithms.optimizers.narrow_local import Precision, local_rounds
 from saddlebag.compression import Contractive
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Problem
+    from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
     from saddlebag.compression import Compressor
 
 __all__ = ["diloco", "outer_defaults"]
@@ -55,6 +56,7 @@ def diloco(
     local_momentum: float | None = None,
     weight_decay: float = 0.1,
     clip_norm: float = 1.0,
+    precision: Precision = "float64",
     **walk: Unpack[WalkKeys],
 ) -> LocalRounds:
     """Local steps inside, Nesterov outside.
@@ -62,6 +64,7 @@ def diloco(
     `up` and `down` are contractive compressors of the workers and the server; `step_size` and `momentum` are alpha and mu, as
     `outer_defaults` has them for about so many `rounds`; given numbers are obeyed.
     `local_steps` and all after it are those of `Inner` and `Walk`; in a link (`LinkedProgram`) they are the program's.
+    `precision` is that of the states: "float64", or "float32" for networks (`narrow.py`).
 
     Raises:
         ConfigError: a parameter is out of range, or a compressor does not fit.
@@ -94,4 +97,5 @@ def diloco(
         step_size=alpha if step_size is None else step_size,
         momentum=mu if momentum is None else momentum,
         inner=inner,
+        precision=precision,
     )

@@ -13,10 +13,11 @@ import math
 from typing import TYPE_CHECKING, Unpack
 
 from saddlebag.algorithms.optimizers.inner import InnerRule, WalkKeys, inner_of
-from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
+from saddlebag.algorithms.optimizers.narrow_local import Precision, local_rounds
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Problem
+    from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
     from saddlebag.compression import Compressor
 
 __all__ = ["local_average"]
@@ -34,12 +35,14 @@ def local_average(
     local_momentum: float | None = None,
     weight_decay: float = 0.0,
     clip_norm: float = math.inf,
+    precision: Precision = "float64",
     **walk: Unpack[WalkKeys],
 ) -> LocalRounds:
     """Average the points to which workers' own steps lead.
 
     `up` and `down` are contractive compressors of the workers and the server; `step_size` is alpha, 1 without.
     `local_steps` and all after it are those of `Inner` and `Walk`; in a link (`LinkedProgram`) they are the program's.
+    `precision` is that of the states: "float64", or "float32" for networks (`narrow.py`).
 
     Raises:
         ConfigError: a parameter is out of range, or a compressor does not fit.
@@ -60,4 +63,6 @@ def local_average(
         clip_norm=clip_norm,
         **walk,
     )
-    return local_rounds(problem, up=up, down=down, step_size=1.0 if step_size is None else step_size, inner=inner)
+    return local_rounds(
+        problem, up=up, down=down, step_size=1.0 if step_size is None else step_size, inner=inner, precision=precision
+    )

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.base import Message, Prox, check_step, identity_prox
-from saddlebag.algorithms.capabilities import LinkedProgram
 from saddlebag.algorithms.merging import late_weight
 from saddlebag.algorithms.methods.one_part import refuse_joint
 from saddlebag.compression import Contractive, Dense, Vector, feed_back, kind_of
@@ -31,30 +30,32 @@ from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saddlebag.algorithms.base import Operator, Problem
+    from saddlebag.algorithms.base import Operator
     from saddlebag.algorithms.optimizers.inner import Inner
     from saddlebag.compression import Compressor, Draws, Mean
 
-__all__ = ["LocalRounds", "local_rounds"]
+__all__ = ["LocalRounds", "MovingPoint", "Owes", "Point"]
 
 _SYNC_EVERY = 16  # rounds between comparisons of digests
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Point:
-    """z alone."""
+    """z alone; with its rests where it is narrow."""
 
     z_D: Vector
     iteration: int
+    rest_D: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MovingPoint:
-    """z and the outer momentum."""
+    """z and the outer momentum; with its rests where it is narrow."""
 
     z_D: Vector
     outer_D: Vector
     iteration: int
+    rest_D: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,6 +108,8 @@ class LocalRounds:
     inner: Inner | None = None
     averaged: int = 0
     prox: Prox = identity_prox
+
+    narrow = False
 
     def __post_init__(self) -> None:
         check_step(self.step_size)
@@ -203,31 +206,3 @@ class LocalRounds:
         step_P = change_D[:p] + self.momentum * outer_D[:p] if self.nesterov else outer_D[:p]
         change_D[:p] = self.step_size * step_P
         return MovingPoint(self.prox(z_D - change_D, self.step_size), outer_D, replica.iteration + 1)
-
-
-def local_rounds(
-    problem: Problem,
-    *,
-    up: Compressor,
-    down: Compressor,
-    step_size: float,
-    momentum: float = 0.0,
-    decay: float = 1.0,
-    inner: Inner,
-) -> LocalRounds:
-    """The method for a problem: with these inner steps, or without any where programs make them.
-
-    Raises:
-        ConfigError: a parameter is out of range, or a compressor does not fit.
-    """
-    program = isinstance(problem, LinkedProgram)
-    return LocalRounds(
-        step_size=step_size,
-        momentum=momentum,
-        decay=decay,
-        up=up,
-        down=down,
-        inner=None if program else inner,
-        averaged=problem.averaged if isinstance(problem, LinkedProgram) else 0,
-        prox=problem.prox,
-    )

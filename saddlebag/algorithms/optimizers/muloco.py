@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Unpack
 from saddlebag.algorithms.capabilities import LinkedProgram
 from saddlebag.algorithms.optimizers.diloco import outer_defaults
 from saddlebag.algorithms.optimizers.inner import WalkKeys, inner_of
-from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
+from saddlebag.algorithms.optimizers.narrow_local import local_rounds
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Problem
+    from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
     from saddlebag.compression import Compressor
 
 __all__ = ["muloco"]

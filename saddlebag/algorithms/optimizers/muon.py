@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -71,6 +71,8 @@ class Muon(Adam):
         momentum: of matrices, in [0, 1).
         matrices: (start, R, C) of what is orthogonalised, in order; everything else is AdamW's.
     """
+
+    blockwise: ClassVar[bool] = False
 
     momentum: float = 0.95
     matrices: tuple[tuple[int, int, int], ...] = dataclasses.field(default=(), repr=False)

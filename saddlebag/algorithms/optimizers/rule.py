@@ -6,7 +6,7 @@ Shapes: D = coordinates, B = those of a block: what is read and written in a ste
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -14,11 +14,14 @@ import numpy as np
 from saddlebag.compression import Vector
 from saddlebag.errors import ConfigError
 
-__all__ = ["Rule", "Vectors"]
+__all__ = ["Fused", "Rule", "Vectors"]
 
 _BLOCK = 1 << 13  # coordinates: seven blocks of 64 KiB, measured best among 2^11 ... 2^18
 
 Vectors: TypeAlias = Mapping[str, Vector]
+
+Fused: TypeAlias = Callable[[Vectors, Any, Vector, slice], None]
+"""(vectors of a block, the rests of z, gradient, the block's place): changes the vectors where they lie."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class Rule:
     """
 
     replica_type: ClassVar[type[Any]]
+    blockwise: ClassVar[bool] = True
+    """Whether `advance` is all that a step takes, so that it can be made in place."""
 
     weight_decay: float = 0.0
     decays: Vector | None = dataclasses.field(default=None, repr=False, compare=False)
@@ -62,16 +67,29 @@ class Rule:
         new = {name: np.empty(len(gradient_D)) for name in old}
         for here in _blocks(len(gradient_D)):
             views = [{name: vector[here] for name, vector in of.items()} for of in (old, new)]
-            self.advance(views[0], views[1], gradient_D[here], here, replica.iteration, step_size)
+            change_B = self.advance(views[0], views[1], gradient_D[here], here, replica.iteration)
+            self._move(views[0], views[1], change_B, here, step_size)
         self.finish(old, new, step_size)
         return dataclasses.replace(replica, iteration=replica.iteration + 1, **new)
 
-    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
-        """Fill the vectors `new` of a block from those before; `done` steps were made, `here` is the block's place."""
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int) -> Vector:
+        """Fill the vectors `new` of a block but z from those before; `done` steps were made, `here` is the block's place.
+
+        Returns the direction against which z moves, a new vector (B,).
+        """
         raise NotImplementedError
+
+    def fused(self, d: int, done: int, step_size: float) -> Fused | None:
+        """One step of narrow states in one compiled pass: the bits of `narrow.py`'s; None where there is none."""
+        del d, done, step_size
+        return None
 
     def finish(self, old: Vectors, new: Vectors, step_size: float) -> None:
         """What needs whole vectors, after all blocks; nothing for most rules."""
+
+    def decaying(self, here: slice) -> Vector | bool:
+        """Which coordinates of a block decay."""
+        return True if self.decays is None else self.decays[here]
 
     def _decay(self, here: slice) -> Vector | float:
         """The weight decay of a block's coordinates."""

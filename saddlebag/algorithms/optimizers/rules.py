@@ -20,7 +20,7 @@ import numpy as np
 
 from saddlebag.algorithms.base import square
 from saddlebag.algorithms.capabilities import HasTensors
-from saddlebag.algorithms.optimizers.rule import Rule, Vectors
+from saddlebag.algorithms.optimizers.rule import Fused, Rule, Vectors
 from saddlebag.compression.kernels.loader import LARGE, compiled
 from saddlebag.errors import ConfigError, check_choice
 
@@ -88,15 +88,14 @@ class Momentum(Rule):
         super().__post_init__()
         _check_decay("momentum", self.momentum)
 
-    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int) -> Vector:
         np.multiply(old["first_D"], self.momentum, out=new["first_D"])
         new["first_D"] += gradient_B
-        if self.nesterov:
-            change_B = self.momentum * new["first_D"]
-            change_B += gradient_B
-        else:
-            change_B = new["first_D"].copy()
-        self._move(old, new, change_B, here, step_size)
+        if not self.nesterov:
+            return new["first_D"].copy()
+        change_B: Vector = self.momentum * new["first_D"]
+        change_B += gradient_B
+        return change_B
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,8 +139,26 @@ class Adam(Rule):
         fields = dict(zip(("z_D", "first_D", "second_D"), new, strict=True))
         return dataclasses.replace(replica, iteration=replica.iteration + 1, **fields)
 
-    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
-        self._move(old, new, self._direction(old, new, gradient_B, done), here, step_size)
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int) -> Vector:
+        return self._direction(old, new, gradient_B, done)
+
+    def fused(self, d: int, done: int, step_size: float) -> Fused | None:
+        kernel = _compiled() if d >= LARGE and type(self).advance is Adam.advance else None
+        if kernel is None:
+            return None
+        rates = (step_size, step_size * self.weight_decay)
+        numbers = (self.beta1, self.beta2, 1.0 - self.beta1, 1.0 - self.beta2, self.eps, *self._corrections(done), *rates)
+        narrow, none = tuple(np.float32(number) for number in numbers), np.empty(0, bool)
+        still = (*narrow[:-1], np.float32(0.0))
+
+        def advance(of: Vectors, rest_B: Any, gradient_B: Vector, here: slice) -> None:
+            decays_B = none if self.decays is None else self.decays[here]
+            alike = not len(decays_B) or bool(decays_B.all())
+            plain = alike or not decays_B.any()  # most blocks lie within a tensor: no mask to read
+            given = (none if plain else decays_B, narrow if alike or not plain else still)
+            kernel.advance_narrow(of["z_D"], rest_B, of["first_D"], of["second_D"], gradient_B, *given)
+
+        return advance
 
     def _corrections(self, done: int) -> tuple[float, float]:
         """What makes the moving means unbiased, after `done` steps."""
@@ -169,10 +186,16 @@ class Adam(Rule):
 class Lamb(Adam):
     """Adam's direction and the decay, scaled in each tensor to the norm of its weights (1 where either norm is 0)."""
 
-    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
-        new["z_D"][:] = self._direction(old, new, gradient_B, done)
+    blockwise: ClassVar[bool] = False
+
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int) -> Vector:
+        change_B = self._direction(old, new, gradient_B, done)
         if self.weight_decay:
-            new["z_D"] += self._decay(here) * old["z_D"]
+            change_B += self._decay(here) * old["z_D"]
+        return change_B
+
+    def _move(self, old: Vectors, new: Vectors, change_B: Vector, here: slice, step_size: float) -> None:
+        new["z_D"][:] = change_B
 
     def finish(self, old: Vectors, new: Vectors, step_size: float) -> None:
         start = 0
@@ -196,13 +219,13 @@ class OptimisticAdam(Adam):
     beta1: float = 0.0
     beta2: float = 0.9
 
-    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int) -> Vector:
         direction_B = self._direction(old, new, gradient_B, done)
         new["past_D"][:] = direction_B
         if done:
             direction_B *= 2.0
             direction_B -= old["past_D"]
-        self._move(old, new, direction_B, here, step_size)
+        return direction_B
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,9 +237,9 @@ class ExtraAdam(OptimisticAdam):
         ahead_D += replica.z_D
         return ahead_D
 
-    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int, step_size: float) -> None:
+    def advance(self, old: Vectors, new: Vectors, gradient_B: Vector, here: slice, done: int) -> Vector:
         new["past_D"][:] = self._direction(old, new, gradient_B, done)
-        self._move(old, new, new["past_D"].copy(), here, step_size)
+        return new["past_D"].copy()
 
 
 RULES: dict[str, type[Rule]] = {

@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from saddlebag.algorithms.optimizers.inner import InnerRule, WalkKeys, inner_of
-from saddlebag.algorithms.optimizers.local_rounds import LocalRounds, local_rounds
+from saddlebag.algorithms.optimizers.narrow_local import Precision, local_rounds
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Problem
+    from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
     from saddlebag.compression import Compressor
 
 __all__ = ["sparse_loco"]
@@ -34,6 +35,7 @@ def sparse_loco(
     local_momentum: float | None = None,
     weight_decay: float = 0.1,
     clip_norm: float = 1.0,
+    precision: Precision = "float64",
     **walk: Unpack[WalkKeys],
 ) -> LocalRounds:
     """Local steps whose change is sent sparse, in two bits, with a decaying memory.
@@ -41,6 +43,7 @@ def sparse_loco(
     `up` and `down` are contractive compressors of the workers and the server, `chunk_top_k` where a recipe names none;
     `step_size` is alpha, 1 without; `decay` is that of the workers' memories.
     `local_steps` and all after it are those of `Inner` and `Walk`; in a link (`LinkedProgram`) they are the program's.
+    `precision` is that of the states: "float64", or "float32" for networks (`narrow.py`).
 
     Raises:
         ConfigError: a parameter is out of range, or a compressor does not fit.
@@ -62,7 +65,7 @@ def sparse_loco(
         **walk,
     )
     alpha = 1.0 if step_size is None else step_size
-    return local_rounds(problem, up=up, down=down, step_size=alpha, decay=decay, inner=inner)
+    return local_rounds(problem, up=up, down=down, step_size=alpha, decay=decay, inner=inner, precision=precision)
 
 
 sparse_loco.compressors = {  # type: ignore[attr-defined]  # where a recipe names none

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saddlebag.errors import StateError
 from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, superfluous
 
@@ -12,11 +14,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryStore", "lasting"]
 
 
 class MemoryStore(CheckpointStore):
-    """A store without a folder: states are immutable, so it holds them and copies nothing."""
+    """A store without a folder: float64 states are immutable, so it holds them; narrow ones change in place and are copied."""
 
     def __init__(self, keep: int = WORKER_KEEPS) -> None:
         self._kept: dict[int, tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]] = {}
@@ -26,17 +28,26 @@ class MemoryStore(CheckpointStore):
         return sorted(self._kept)
 
     def save(self, round_: int, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        self._kept[round_] = dict(arrays), dict(meta)
+        self._kept[round_] = lasting(arrays), dict(meta)
         for old in superfluous(self._kept, round_, self._most):
             del self._kept[old]
 
     def load(self, round_: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        arrays, facts = self._held(round_)
+        return lasting(arrays), facts
+
+    def facts(self, round_: int) -> dict[str, Any]:
+        return self._held(round_)[1]
+
+    def _held(self, round_: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         if round_ not in self._kept:
             raise StateError(f"this worker does not hold the boundary of round {round_}")
         return self._kept[round_]
 
-    def facts(self, round_: int) -> dict[str, Any]:
-        return self.load(round_)[1]
-
     def forget_after(self, round_: int) -> None:
         self._kept = {kept: state for kept, state in self._kept.items() if kept <= round_}
+
+
+def lasting(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a state as they stay whatever steps do: copies of those that are changed in place."""
+    return {name: array if array.dtype == np.float64 else array.copy() for name, array in arrays.items()}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "levels_at",
+    "multiples",
     "nearest_levels",
     "peaks",
     "piecewise",
@@ -157,6 +158,20 @@ def nearest_levels(x_D: Vector, scale_B: Scales, block: int, dtype: npt.DTypeLik
     for where, rows, divisor in _pieces(len(x_D), block, divisor_B):
         ratio = np.divide(x_D[where].reshape(rows), divisor, dtype=np.float64)
         level_D[where].reshape(rows)[:] = np.rint(ratio, out=ratio)
+    return level_D
+
+
+def multiples(x_D: Vector, factor_B: Vector, block: int) -> npt.NDArray[np.int8]:
+    """Round x times the factor of its block to the nearest whole number, halves to the even one; all must fit int8."""
+    level_D = np.empty(len(x_D), np.int8)
+    if (fast := rounding_for(x_D)) is not None:
+        fast.multiples(x_D, factor_B, block, level_D)
+        return level_D
+    room_S = np.empty(min(_PIECE, len(x_D)))
+    for where, rows, factor in _pieces(len(x_D), block, factor_B):
+        product = room_S[: where.stop - where.start].reshape(rows)
+        np.multiply(x_D[where].reshape(rows), factor, out=product)
+        level_D[where].reshape(rows)[:] = np.rint(product, out=product)
     return level_D
 
 

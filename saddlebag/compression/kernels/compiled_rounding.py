@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.stream import Stream
 
-__all__ = ["bfloat16", "dyadic_levels", "peaks", "powers", "random_levels"]
+__all__ = ["bfloat16", "dyadic_levels", "multiples", "peaks", "powers", "random_levels"]
 
 _DRAWN = 512  # values whose words are drawn at a time
 _SMALLEST = 2.0**-126  # normal number of float32 and bfloat16
@@ -40,6 +40,15 @@ def peaks(x_D: npt.NDArray[Any], block: int) -> npt.NDArray[np.float64]:
     peak_B = np.empty(-(-len(x_D) // block) if len(x_D) else 0, bits_D.dtype)
     _peaks(bits_D, sign_mask(bits_D.dtype), block, peak_B)
     return peak_B.view(x_D.dtype).astype(np.float64)
+
+
+@jit
+def multiples(x_D: Any, factor_B: Any, block: Any, level_D: Any) -> None:
+    """`rounding.multiples`."""
+    for b in range(len(factor_B)):
+        x_R, level_R, factor = x_D[b * block : (b + 1) * block], level_D[b * block : (b + 1) * block], factor_B[b]
+        for i in range(len(x_R)):
+            level_R[i] = np.int8(np.int32(np.rint(np.float64(x_R[i]) * factor)))
 
 
 @jit

@@ -16,7 +16,19 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import DIVERGED, Judge, Message, Record, Spent, Verdict, form_means, pack, participants, unpack
+from saddlebag.algorithms import (
+    DIVERGED,
+    Judge,
+    Message,
+    Record,
+    Spent,
+    Verdict,
+    form_means,
+    pack,
+    participants,
+    sum_dtype,
+    unpack,
+)
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError
 from saddlebag.launch.build import build_problem
@@ -233,7 +245,7 @@ class _First(_Rank):
                 raise NotFiniteError(f"worker {worker} has no finite message at round {core.round}")
             messages.append(decode(data, sizes, draws.of(worker)))
             up_bytes += len(data)
-        means = form_means(sizes, iter(messages), len(active))
+        means = form_means(sizes, iter(messages), len(active), sum_dtype(self.method))
         self._own, down = self.method.server_step(core.replica, self._own, means, draws)
         sent = b"".join(encode(down))
         self.up_bytes += up_bytes  # of a round that cannot be completed nothing counts

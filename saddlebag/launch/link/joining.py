@@ -13,7 +13,7 @@ import numpy as np
 from saddlebag.client.account import ClientLedger
 from saddlebag.client.link.link import Link
 from saddlebag.client.link.meeting import Meeting
-from saddlebag.client.link.memory import MemoryStore
+from saddlebag.client.link.memory import MemoryStore, lasting
 from saddlebag.client.link.offer import offer
 from saddlebag.client.link.vector import ModelVector
 from saddlebag.client.shell import WorkerShell
@@ -184,9 +184,9 @@ class _Connection:
         return z_D
 
     def _keep(self) -> None:
-        """At a boundary, in the worker's thread: states are immutable, so nothing is copied."""
+        """At a boundary, in the worker's thread."""
         arrays, facts = self._core.capture()
-        self._kept = arrays, {**facts, "resolved": self._facts, "terms": self._terms.text()}
+        self._kept = lasting(arrays), {**facts, "resolved": self._facts, "terms": self._terms.text()}
 
     def capture(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return self._kept

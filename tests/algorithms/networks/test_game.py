@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from saddlebag.algorithms import METHODS, Stop, simulate
+from saddlebag.algorithms.networks.chance import seeded
 from saddlebag.algorithms.networks.flat import FlatModules
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.compression import Draws, Identity, TopK
@@ -358,3 +360,19 @@ def test_common_slips_are_said_in_a_line(keys: dict[str, Any], message: str) -> 
 
 def test_a_list_of_players_is_a_set_of_them() -> None:
     assert game(maximises=["model"]).maximises == frozenset({"model"})
+
+
+def test_building_a_network_waits_for_a_computation_that_has_seeded_the_global_generator() -> None:
+    """Layers draw their starts from it; in between, the other's dropout would be another one."""
+    begun, built = threading.Event(), threading.Event()
+
+    def build() -> dict[str, nn.Module]:
+        begun.set()
+        return {"model": Tied()}
+
+    with seeded(0, "cpu"):
+        builder = threading.Thread(target=lambda: (game(build=build).start(), built.set()))
+        builder.start()
+        assert not begun.wait(0.2), "it draws in the middle of another's computation"
+    builder.join()
+    assert built.is_set()

@@ -13,6 +13,7 @@ import pytest
 from saddlebag.algorithms import METHODS, Message, Stop, check_method, digest, make_method, restarted, simulate
 from saddlebag.algorithms.optimizers import replica
 from saddlebag.algorithms.optimizers.compressed import CompressedOptimizer, MemoryKind
+from saddlebag.algorithms.optimizers.narrow import Precision
 from saddlebag.algorithms.optimizers.power_sgd import PowerSgd
 from saddlebag.algorithms.optimizers.rules import RULES, rule_parameters
 from saddlebag.algorithms.problems import BilinearGame
@@ -199,7 +200,7 @@ def test_the_declared_keys_are_the_fields_of_rule_and_method(name: str) -> None:
     expected = fields | {key for rule in rules for key in rule_parameters(rule)}
     keys = parameters_of(METHODS[name])
     assert set(keys) - {"problem", "up", "down", "step_size", "rule", "rank", "worth"} == expected
-    local = {"Rule": Any, "Compressor": Any, "PowerSGD": Any, "MemoryKind": MemoryKind}
+    local = {"Rule": Any, "Compressor": Any, "PowerSGD": Any, "MemoryKind": MemoryKind, "Precision": Precision}
     hints = typing.get_type_hints(kind, vars(replica), local)
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     defaults |= {key: field.default for rule in rules for key, field in rule_parameters(rule).items() if len(rules) == 1}
