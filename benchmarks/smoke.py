@@ -57,6 +57,7 @@ SMOKE = {
     "bench_size.py": Smoke("--batch 1 --length 8 --steps 2 --large '{hidden=260,heads=4}' --only DDP Top", ("transformers",)),
     "bench_sketch.py": Smoke("--dimension 20000"),
     "study_adversarial.py": Smoke("--seeds 1 --set stop.max_iterations=1 --set problem.batch_size=4"),
+    "study_alarms.py": Smoke("--streams 2 --rounds 20"),
     "study_albert.py": Smoke("mlm {text} --iterations 2 --only nothing --json {out}/albert.json", ("transformers",)),
     "study_flower_adversarial.py": Smoke("--seeds 1 --rounds 1 --clients 10", ("flwr",)),
     "study_gan.py": Smoke("--seeds 1 --jobs 1 --only Adam --set stop.max_iterations=2"),

@@ -6,6 +6,7 @@ state, predict their own rows, and reply with what adds up, group by group. The 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from saddlebag.algorithms.groupwise import (
     FeatureBounds,
     Groupwise,
     GroupwiseState,
+    Intervals,
     block_sums,
     from_vector,
     merge_block,
@@ -52,14 +54,19 @@ class GroupwiseFederation:
         algorithm: its mixer's range is that of the loss times the most rows of a round, as frozen blocks need.
         num_groups: G.
         prior_G: of the mixer; uniform unless given.
+        intervals: to give out with the predictions, if any.
 
     Attributes:
         state: learners, mixer and accounts.
+        intervals_state: thresholds and scores; None without intervals.
         block: rounds so far.
     """
 
-    def __init__(self, algorithm: Groupwise, num_groups: int, prior_G: Doubles | None = None) -> None:
-        self.algorithm = algorithm
+    def __init__(
+        self, algorithm: Groupwise, num_groups: int, prior_G: Doubles | None = None, *, intervals: Intervals | None = None
+    ) -> None:
+        self.algorithm, self.intervals = algorithm, intervals
+        self.intervals_state = None if intervals is None else intervals.init(num_groups)
         self.state: GroupwiseState = algorithm.init(num_groups, prior_G)
         self.block = 0
 
@@ -70,7 +77,10 @@ class GroupwiseFederation:
             PeerLost: nobody answered.
             RemoteProtocolError: a client's sums are malformed.
         """
-        arrays = {name: Array(np.ascontiguousarray(value)) for name, value in pack_state(self.state).items()}
+        packed = pack_state(self.state)
+        if self.intervals is not None and self.intervals_state is not None:
+            packed |= self.intervals.pack(self.intervals_state)
+        arrays = {name: Array(np.array(value, order="C")) for name, value in packed.items()}
         content = RecordDict({_STATE: ArrayRecord(arrays), _FACTS: ConfigRecord({"block": self.block})})
         messages = [Message(content, node, GROUPWISE, group_id=str(self.block)) for node in nodes]
         replies = [reply for reply in grid.send_and_receive(messages, timeout=timeout) if reply.has_content()]
@@ -86,7 +96,10 @@ class GroupwiseFederation:
             total = total + vector
             largest = max(largest, float(peak))
         before = self.state.ledger
-        self.state = merge_block(self.algorithm, self.state, from_vector(total, like, largest))
+        sums = from_vector(total, like, largest)
+        self.state = merge_block(self.algorithm, self.state, sums)
+        if self.intervals is not None and self.intervals_state is not None:
+            self.intervals_state = self.intervals.merge(self.intervals_state, sums.intervals)
         self.block += 1
         after = self.state.ledger
         rounds = after.rounds - before.rounds
@@ -98,11 +111,18 @@ class GroupwiseFederation:
         groups = len(self.state.ledger.count_E)
         groups = (groups + 1) // 2 if self.algorithm.shadows else groups
         x_ND, y_N, awake_NG = np.zeros((0, features)), np.zeros(0), np.zeros((0, groups))
-        return block_sums(self.algorithm, self.state, x_ND, y_N, awake_NG, lambda row: Draws(0, row))
+        known = None if self.intervals is None or self.intervals_state is None else (self.intervals, self.intervals_state)
+        return block_sums(self.algorithm, self.state, x_ND, y_N, awake_NG, lambda row: Draws(0, row), intervals=known)
 
 
 def add_groupwise(
-    app: ClientApp, algorithm: Groupwise, num_groups: int, rows: Rows, *, bounds: FeatureBounds | None = None
+    app: ClientApp,
+    algorithm: Groupwise,
+    num_groups: int,
+    rows: Rows,
+    *,
+    bounds: FeatureBounds | None = None,
+    intervals: Intervals | None = None,
 ) -> None:
     """The client's half, as a phase of an app.
 
@@ -111,6 +131,7 @@ def add_groupwise(
         algorithm: the same as the server's.
         num_groups: G.
         rows: (context, block) -> features (N, D), labels (N,) and memberships (N, G) of this client in that block.
+        intervals: the same as the server's.
         bounds: of features; by default each is at most 1e4 in size, for one row far beyond the others ruins everybody's models.
 
     A label outside the algorithm's interval or a feature beyond its bound is an error: the client has no part in the block.
@@ -128,7 +149,9 @@ def add_groupwise(
             raise DataError(
                 f"block {block}, row {row + 1}: feature {column} is {x_ND[row, column]:g}, beyond its bound {limit:g}"
             )
-        sums = block_sums(algorithm, state, bounds.taken(x_ND), y_N, awake_NG, lambda row: Draws(worker_of(context), row))
+        known = None if intervals is None else (intervals, intervals.unpack(intervals.init(num_groups), arrays))
+        draws = functools.partial(Draws, worker_of(context))
+        sums = block_sums(algorithm, state, bounds.taken(x_ND), y_N, awake_NG, draws, intervals=known)
         record = ArrayRecord({"sums": Array(to_vector(sums)), "largest": Array(np.array(sums.outcome.largest))})
         facts = ConfigRecord({"worker": worker_of(context)})
         return Message(RecordDict({_SUMS: record, _FACTS: facts}), reply_to=message)

@@ -18,6 +18,7 @@ __all__ = [
     "GROUPWISE_SERVICE",
     "PROTOCOL",
     "TOKEN_KEY",
+    "column_length",
     "encode_rows",
     "join_columns",
     "join_labels",
@@ -177,6 +178,11 @@ def join_columns(values: Mapping[str, npt.NDArray[Any]]) -> list[pb.Column]:
         else pb.Column(name=name, numbers=value.astype(_F8).tobytes())
         for name, value in values.items()
     ]
+
+
+def column_length(column: pb.Column) -> int:
+    """How many values a column holds."""
+    return max(len(column.texts), len(column.numbers) // 8)
 
 
 def split_columns(columns: Iterable[pb.Column], kinds: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saddlebag.launch.groupwise.intervals import intervals_of
 from saddlebag.launch.groupwise.parallel import learn_in_blocks
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.stream import build_stream
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "launch" / "recipes" / "groupwise_synthetic.toml"
-SETS = ["data.rounds=3000", "mixing.charge=played", "mixing.clip=true"]
+SETS = ["data.rounds=3000", "mixing.charge=played", "mixing.clip=true", "intervals.targets=[0.9]", "intervals.score=scaled"]
 
 
 def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
@@ -25,6 +26,7 @@ def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
     recipe, _ = load_groupwise(RECIPE, SETS)
     stream = build_stream(recipe)
     algorithm = make_algorithm(recipe, len(stream.features), len(stream.groups))
+    intervals = intervals_of(recipe, stream)
     states: list[Any]
     meet, shared, states = threading.Barrier(3), [np.empty(0)] * 3, [None, None, None]
 
@@ -37,7 +39,13 @@ def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
 
     def learn(rank: int) -> None:
         states[rank] = learn_in_blocks(
-            algorithm, stream, 32, rank=rank, ranks=3, reduce=lambda vector, largest: reduce(vector, largest, rank)
+            algorithm,
+            stream,
+            32,
+            rank=rank,
+            ranks=3,
+            reduce=lambda vector, largest: reduce(vector, largest, rank),
+            intervals=intervals,
         )
 
     threads = [threading.Thread(target=learn, args=(rank,)) for rank in range(3)]
@@ -45,9 +53,15 @@ def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
         thread.start()
     for thread in threads:
         thread.join(100)
-    alone = learn_in_blocks(algorithm, stream, 32)
-    for state in states:
-        assert state is not None
+    alone, alone_covered = learn_in_blocks(algorithm, stream, 32, intervals=intervals)
+    assert alone_covered is not None
+    for learned in states:
+        assert learned is not None
+        state, covered = learned
+        for name in ("excess_MG", "base_MG", "average_MG", "size"):
+            ours, theirs = (getattr(each.thresholds, name) for each in (covered, alone_covered))
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(covered.width_MG, alone_covered.width_MG, rtol=1e-9)
         assert state.ledger.rounds == alone.ledger.rounds == 3000
         np.testing.assert_allclose(state.ledger.regret_E, alone.ledger.regret_E, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(state.learner.theta_GD, alone.learner.theta_GD, rtol=1e-9, atol=1e-9)
@@ -64,6 +78,9 @@ def test_torchrun_equals_one_process(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     together = subprocess.run([*torchrun, *module], check=True, **run)  # type: ignore[call-overload]
     first, second = json.loads(alone.stdout), json.loads(together.stdout)
+    for ours, theirs in zip(second["coverage"], first["coverage"], strict=True):
+        assert (ours["held"], ours["width"]) == pytest.approx((theirs["held"], theirs["width"]), rel=1e-9)
+        assert abs(ours["held"] - 0.9) < 0.1
     assert second["played"] == pytest.approx(first["played"], rel=1e-9)
     for ours, theirs in zip(second["groups"], first["groups"], strict=True):
         assert ours["group"] == theirs["group"]

@@ -9,7 +9,17 @@ pytest.importorskip("flwr", reason="Flower is an extra")
 from flwr.app import Array
 from flwr.clientapp import ClientApp
 
-from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Ridge, SquaredLoss, block_sums, merge_block
+from saddlebag.algorithms.groupwise import (
+    AdaNormalHedge,
+    Groupwise,
+    Intervals,
+    Ridge,
+    Scorer,
+    SquaredLoss,
+    Thresholds,
+    block_sums,
+    merge_block,
+)
 from saddlebag.compression import Draws
 from saddlebag.errors import DataError, NotFiniteError, PeerLost, RemoteProtocolError
 from saddlebag.flower import GroupwiseFederation, InProcessGrid, add_groupwise
@@ -45,6 +55,30 @@ def test_sums_of_clients_make_the_block_of_one_machine_with_all_rows() -> None:
     np.testing.assert_allclose(federation.state.learner.theta_GD, alone.learner.theta_GD, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(federation.state.ledger.regret_E, alone.ledger.regret_E, rtol=1e-9, atol=1e-12)
     assert federation.algorithm.alarms(federation.state) == ()
+
+
+def test_intervals_of_clients_cover_as_those_of_one_machine() -> None:
+    rule = Thresholds(targets=(0.8, 0.9))
+    intervals = Intervals(rule=rule, scorer=Scorer(name="scaled", dimension=D, targets=rule.targets), labels=(0.0, 1.0))
+    app = ClientApp()
+    add_groupwise(
+        app,
+        algorithm(),
+        G,
+        lambda context, block: rows(int(context.node_config["partition-id"]), block),
+        intervals=intervals,
+    )
+    federation, grid = GroupwiseFederation(algorithm(), G, intervals=intervals), InProcessGrid(app, CLIENTS)
+    alone, covered = algorithm().init(G), intervals.init(G)
+    for block in range(10):
+        federation.round(grid, list(grid.get_node_ids()))
+        whole: Any = (np.concatenate(part) for part in zip(*(rows(client, block) for client in range(CLIENTS)), strict=True))
+        sums = block_sums(algorithm(), alone, *whole, lambda row: Draws(0, row), intervals=(intervals, covered))
+        alone, covered = merge_block(algorithm(), alone, sums), intervals.merge(covered, sums.intervals)
+    assert federation.intervals_state is not None
+    ours, theirs = (intervals.pack(state) for state in (federation.intervals_state, covered))
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 def test_only_sums_of_groups_leave_a_client() -> None:

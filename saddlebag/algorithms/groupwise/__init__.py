@@ -49,6 +49,7 @@ from saddlebag.algorithms.groupwise.packing import pack_state, unpack_state
 from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.rounds import is_fast, run_rounds
+from saddlebag.algorithms.groupwise.watch.watch import Seen, Watch, WatchState, cell_edges
 from saddlebag.algorithms.groupwise.weights import WeightedLearner
 
 __all__ = [
@@ -96,6 +97,7 @@ __all__ = [
     "Ridge",
     "Scorer",
     "ScorerState",
+    "Seen",
     "ShortestPath",
     "Solo",
     "Specialists",
@@ -103,6 +105,8 @@ __all__ = [
     "Sums",
     "ThresholdState",
     "Thresholds",
+    "Watch",
+    "WatchState",
     "WeightedLearner",
     "add_blocks",
     "add_sums",
@@ -113,6 +117,7 @@ __all__ = [
     "block_sums",
     "calibrate_recorded",
     "calibration_cells",
+    "cell_edges",
     "check_labels",
     "check_learner",
     "check_score",

@@ -78,6 +78,7 @@ def report(result: Path, picture: Path | None, html: bool, as_json: bool) -> Non
 @click.option("--max-pending", type=click.IntRange(1), default=1_000_000, show_default=True, help="Most tickets that wait.")
 @click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="Serve share I of N of the groups.")
 @click.option("--metrics", default="", metavar="HOST:PORT", help="Answer Prometheus there, on loopback.")
+@click.option("--page", default="", metavar="HOST:PORT", help="Show the groups there in a browser, live, on loopback.")
 @token_option
 @tls_options("CA (PEM) that must have signed the clients' certificates.")
 @click.option("--insecure", is_flag=True, help="Serve other machines without TLS and authentication.")

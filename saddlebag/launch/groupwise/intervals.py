@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from saddlebag.algorithms.groupwise import Frame, cover_recorded, recorded_frames
+from saddlebag.algorithms.groupwise import Frame, Intervals, Scorer, cover_recorded, recorded_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
     from saddlebag.algorithms.groupwise.losses import Interval
     from saddlebag.launch.groupwise.interval_table import IntervalTable
+    from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
     from saddlebag.launch.groupwise.stream import RoundStream
 
-__all__ = ["IntervalStudy", "interval_values", "print_intervals", "study_intervals"]
+__all__ = ["IntervalStudy", "interval_values", "intervals_of", "print_intervals", "study_intervals"]
 
 _IDENTITY = 1e-9
 _STYLE: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
@@ -50,8 +51,11 @@ class IntervalStudy:
 
 def study_intervals(
     table: IntervalTable, streams: Sequence[RoundStream], value_NS: Array, labels: Interval | None
-) -> IntervalStudy:
-    """Intervals around the predictions of some orders (or around the user's own, where the table names a column)."""
+) -> tuple[IntervalStudy, Array]:
+    """Intervals around the predictions of some orders (or around the user's own, where the table names a column).
+
+    Returns what came of them, and whether each missed its label, shape (N, S, M).
+    """
     rule, targets = table.rule(), tuple(table.targets)
     frames = []
     for s, stream in enumerate(streams):
@@ -68,7 +72,22 @@ def study_intervals(
     (ours, coverage_SMG, width_SMG), (_, one_coverage_SMG, one_width_SMG) = shares
     counted_SMG = rule.miss_M[:, None] + rule.error(ours.state) - (1.0 - coverage_SMG)
     identity_SM = np.abs(counted_SMG).max(axis=-1)
-    return IntervalStudy(coverage_SMG, width_SMG, one_coverage_SMG, one_width_SMG, rule.bound(ours.state), identity_SM)
+    bound_SMG = rule.bound(ours.state)
+    study = IntervalStudy(coverage_SMG, width_SMG, one_coverage_SMG, one_width_SMG, bound_SMG, identity_SM)
+    return study, ours.missed_NSM
+
+
+def intervals_of(recipe: GroupwiseRecipe, stream: RoundStream) -> Intervals | None:
+    """The intervals that a service or a block gives out, if the recipe asks for them; labels that are 0 and 1 get sets."""
+    if recipe.intervals is None:
+        return None
+    table, rule = recipe.intervals, recipe.intervals.rule()
+    return Intervals(
+        rule=rule,
+        scorer=Scorer(name=table.score, dimension=len(stream.features), targets=rule.targets),
+        labels=None if recipe.label.interval == "any" else (float(recipe.label.interval[0]), float(recipe.label.interval[1])),
+        binary=bool(np.isin(stream.y_N, (0.0, 1.0)).all()),
+    )
 
 
 def _means(value_NSM: Array, awake_NSG: Array) -> Array:

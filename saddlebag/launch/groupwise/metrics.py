@@ -56,6 +56,10 @@ class _Collector:
             yield family
         for field, text in _TOTALS.items():
             yield GaugeMetricFamily(f"saddlebag_groupwise_{field}_total", text, value=getattr(report, field))
+        watched = GaugeMetricFamily("saddlebag_groupwise_first_alarm", "Round of a first alarm.", labels=["kind", "group"])
+        for alarm in report.watched:
+            watched.add_metric([alarm.kind, alarm.group], alarm.round)
+        yield watched
         yield GaugeMetricFamily("saddlebag_groupwise_alarms", "What the theory rules out.", value=len(report.alarms))
 
 

@@ -20,6 +20,7 @@ from saddlebag.algorithms.groupwise import BlockSums, block_length, block_sums, 
 from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.intervals import intervals_of
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.stream import build_stream
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from saddlebag.algorithms.groupwise import Groupwise, GroupwiseState
+    from saddlebag.algorithms.groupwise import Groupwise, GroupwiseState, Intervals, IntervalsState
     from saddlebag.launch.groupwise.stream import RoundStream
 
 __all__ = ["learn_in_blocks", "learn_recipe", "print_blocks"]
@@ -41,8 +42,9 @@ def learn_in_blocks(
     rank: int = 0,
     ranks: int = 1,
     reduce: Callable[[Any, float], tuple[Any, float]] = lambda vector, largest: (vector, largest),
-) -> GroupwiseState:
-    """Learn a stream in frozen blocks, this rank's share of each.
+    intervals: Intervals | None = None,
+) -> tuple[GroupwiseState, IntervalsState | None]:
+    """Learn a stream in frozen blocks, this rank's share of each; returns the states at the end.
 
     Args:
         algorithm: its mixer declares the range of the loss times `longest`.
@@ -51,8 +53,10 @@ def learn_in_blocks(
         rank: which share this is: row i of a block belongs to rank i mod `ranks`.
         ranks: how many there are.
         reduce: adds a vector, and takes the maximum of a number, over the ranks.
+        intervals: to give out with the predictions.
     """
     state, at = algorithm.init(len(stream.groups)), 0
+    covered = None if intervals is None else intervals.init(len(stream.groups))
     while at < len(stream.y_N):
         stop = min(len(stream.y_N), at + block_length(at, longest))
         row_N = np.arange(at + rank, stop, ranks)
@@ -63,11 +67,14 @@ def learn_in_blocks(
             stream.y_N[row_N],
             stream.awake_NG[row_N],
             lambda row, row_N=row_N: Draws(0, int(row_N[row])),  # type: ignore[misc]
+            intervals=None if intervals is None or covered is None else (intervals, covered),
         )
         vector, largest = reduce(to_vector(mine), mine.outcome.largest)
         total: BlockSums = from_vector(vector, mine, largest)
         state, at = merge_block(algorithm, state, total), stop
-    return state
+        if intervals is not None and covered is not None:
+            covered = intervals.merge(covered, total.intervals)
+    return state, covered
 
 
 def _all_reduce(vector: Any, largest: float) -> tuple[Any, float]:
@@ -94,19 +101,31 @@ def learn_recipe(path: Path, sets: Sequence[str], *, longest: int) -> dict[str, 
     if (largest := declared_range(mixer)) is None:
         raise ConfigError(f"blocks need a mixer with a declared range (ada_normal_hedge), got {mixer}")
     algorithm = dataclasses.replace(algorithm, mixer=dataclasses.replace(mixer, loss_range=largest * longest))
+    if stream.given_N is not None:
+        raise ConfigError("blocks give out intervals around our predictions: leave out intervals.prediction")
+    if loaded.alarms is not None or loaded.calibration is not None:
+        raise ConfigError("blocks know neither [alarms] nor [calibration]: leave them out, or run the study")
+    intervals = intervals_of(loaded, stream)
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks == 1:
-        state, rank = learn_in_blocks(algorithm, stream, longest), 0
+        (state, covered), rank = learn_in_blocks(algorithm, stream, longest, intervals=intervals), 0
     else:
         import torch.distributed as dist
 
         dist.init_process_group("gloo")
         try:
             rank = dist.get_rank()
-            state = learn_in_blocks(algorithm, stream, longest, rank=rank, ranks=ranks, reduce=_all_reduce)
+            state, covered = learn_in_blocks(
+                algorithm, stream, longest, rank=rank, ranks=ranks, reduce=_all_reduce, intervals=intervals
+            )
         finally:
             dist.destroy_process_group()
-    return _told(algorithm, stream, state) if rank == 0 else None
+    if rank != 0:
+        return None
+    values = _told(algorithm, stream, state)
+    if intervals is not None and covered is not None:
+        values["coverage"] = _coverage(intervals, covered, stream)
+    return values
 
 
 def _told(algorithm: Groupwise, stream: RoundStream, state: GroupwiseState) -> dict[str, Any]:
@@ -125,10 +144,27 @@ def _told(algorithm: Groupwise, stream: RoundStream, state: GroupwiseState) -> d
     return {"played": ledger.played, "groups": rows, "alarms": [alarm.message for alarm in algorithm.alarms(state)]}
 
 
+def _coverage(intervals: Intervals, covered: IntervalsState, stream: RoundStream) -> list[dict[str, Any]]:
+    """Shares of labels held, and mean widths; no bound, which is proven for labels that come before the next prediction."""
+    error_MG, rounds_G = intervals.rule.error(covered.thresholds), covered.thresholds.awake_G
+    return [
+        {
+            "group": name,
+            "target": target,
+            "held": float(target - error_MG[m, g]),
+            "width": float(covered.width_MG[m, g] / max(rounds_G[g], 1e-300)),
+        }
+        for m, target in enumerate(intervals.rule.targets)
+        for g, name in enumerate(stream.groups)
+    ]
+
+
 def print_blocks(values: Mapping[str, Any]) -> None:
     """A line for each group, and the alarms."""
     click.echo(f"{'group':20} {'rounds':>9} {'our loss':>12} {'own model':>12} {'bound':>10}")
     for row in values["groups"]:
         click.echo(f"{row['group']:20} {row['rounds']:9,.0f} {row['loss']:12.4f} {row['own_loss']:12.4f} {row['bound']:10.2f}")
+    for row in values.get("coverage", ()):
+        click.echo(f"{row['group']:20} intervals held {row['held']:.4f} of {row['target']:.4g}, mean width {row['width']:.4f}")
     for alarm in values["alarms"]:
         click.echo(f"alarm: {alarm}")

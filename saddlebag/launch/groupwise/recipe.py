@@ -11,7 +11,9 @@ from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
 from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
 from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.alarm_table import AlarmTable
 from saddlebag.launch.groupwise.calibration_table import CalibrationTable
+from saddlebag.launch.groupwise.conjunction_table import ConjunctionTable
 from saddlebag.launch.groupwise.interval_table import IntervalTable
 from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.plugins import find
@@ -164,7 +166,7 @@ class GroupwiseRecipe:
             as in the published tables.
         data, features, label, learner, mixer, mixing: the tables of the same names.
         groups: name -> expression.
-        intervals, calibration: the tables of the same names; None for none of it.
+        conjunctions, intervals, calibration, alarms: the tables of the same names; None for none of it.
         directory: where results go.
     """
 
@@ -178,8 +180,10 @@ class GroupwiseRecipe:
     learner: PartTable
     mixer: PartTable
     mixing: MixingTable
+    conjunctions: ConjunctionTable | None = None
     intervals: IntervalTable | None = None
     calibration: CalibrationTable | None = None
+    alarms: AlarmTable | None = None
     directory: str = ""
 
     def __post_init__(self) -> None:
@@ -188,8 +192,8 @@ class GroupwiseRecipe:
                 raise ConfigError(f"groups.{name}: the group of all rounds is always there; choose another name")
         if self.comparator not in ("all", "all_but_last"):
             raise ConfigError(f"comparator must be 'all' or 'all_but_last', got {self.comparator!r}")
-        if not self.groups and not self.data.membership:
-            raise ConfigError("groups: declare at least one, or give data.membership")
+        if not self.groups and not self.data.membership and self.conjunctions is None:
+            raise ConfigError("groups: declare at least one, or give data.membership or [conjunctions]")
         if not all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in self.shuffles):
             raise ConfigError(f"shuffles must be a list of seeds in [0, 2^32), got {list(self.shuffles)}")
 
@@ -199,11 +203,13 @@ TABLES: dict[str, type[Any]] = {
     "features": FeatureTable,
     "label": LabelTable,
     "mixing": MixingTable,
+    "conjunctions": ConjunctionTable,
     "intervals": IntervalTable,
     "calibration": CalibrationTable,
+    "alarms": AlarmTable,
 }
 """The tables of a recipe by name, without the learner, the mixer and the groups."""
-_OPTIONAL = ("intervals", "calibration")
+_OPTIONAL = ("conjunctions", "intervals", "calibration", "alarms")
 _PLAIN = ("title", "shuffles", "comparator", "directory")
 _PARTS = {"learner": "ridge", "mixer": ""}
 

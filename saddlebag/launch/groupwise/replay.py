@@ -36,7 +36,7 @@ __all__ = ["read_rounds", "replay_file"]
 
 MAX_GROUPS = 10_000
 """Different names of groups in a file; each costs a model."""
-_TABLES = ("learner", "mixer", "mixing", "comparator", "label", "features", "intervals", "calibration")
+_TABLES = ("learner", "mixer", "mixing", "comparator", "label", "features", "intervals", "calibration", "alarms")
 _KEYS = {"label": ("interval",), "features": ("bound", "outside"), "intervals": ("targets", "score", "form", "step")}
 """Of tables that a replay uses in part: labels and features are recorded as they were, scaled."""
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import Intervals, Scorer, service_bounds
+from saddlebag.algorithms.groupwise import service_bounds
 from saddlebag.errors import ConfigError
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
+from saddlebag.launch.groupwise.alarms import watch_of
+from saddlebag.launch.groupwise.intervals import intervals_of
 from saddlebag.launch.groupwise.metrics import serve_metrics
-from saddlebag.launch.groupwise.recipe import label_interval, load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.reports.live import serve_page
 from saddlebag.launch.groupwise.reports.report import RESULT
 from saddlebag.launch.groupwise.stream import build_stream
 from saddlebag.launch.ownership import contents, holds_service, owned
@@ -32,9 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
     from saddlebag.launch.groupwise.rows import RowEncoder
-    from saddlebag.launch.groupwise.stream import RoundStream
     from saddlebag.proto.endpoint import ServerSecurity
 
 __all__ = ["ServeOptions", "make_core", "make_parts", "serve"]
@@ -49,6 +50,7 @@ class ServeOptions:
         directory: of checkpoints and journal; None keeps nothing.
         security, token: see `ServerSecurity`.
         metrics: HOST:PORT for Prometheus, or empty.
+        page: HOST:PORT for the page that renews itself, or empty.
         sync: wait for the disk at every call.
         mode: permissions of checkpoints and journals.
         checkpoint_every: calls between checkpoints.
@@ -61,6 +63,7 @@ class ServeOptions:
     security: ServerSecurity
     token: str = ""
     metrics: str = ""
+    page: str = ""
     sync: bool = False
     mode: int = 0o600
     checkpoint_every: int = 4096
@@ -109,26 +112,14 @@ def make_parts(
         max_pending=max_pending,
         meaning={**stream.meaning, "groups": rules[share]},
         bounds=service_bounds(stream.x_ND, recipe.features.bound, recipe.features.outside),
-        intervals=_intervals(recipe, stream),
+        intervals=intervals_of(recipe, stream),
+        watch=watch_of(recipe, algorithm, stream),
         given=stream.given_N is not None,
         shard=shard,
         shards=shards,
     )
     assert stream.encoder is not None, "streams of recipes have one"
     return GroupwiseCore(algorithm, settings, prior_G[share]), dataclasses.replace(stream.encoder, share=share)
-
-
-def _intervals(recipe: GroupwiseRecipe, stream: RoundStream) -> Intervals | None:
-    """What the recipe asks for; labels that are all 0 and 1 get sets."""
-    if recipe.intervals is None:
-        return None
-    table, rule = recipe.intervals, recipe.intervals.rule()
-    return Intervals(
-        rule=rule,
-        scorer=Scorer(name=table.score, dimension=len(stream.features), targets=rule.targets),
-        labels=label_interval(recipe),
-        binary=bool(np.isin(stream.y_N, (0.0, 1.0)).all()),
-    )
 
 
 def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str], None]) -> None:
@@ -185,6 +176,9 @@ async def _serve(service: GroupwiseService, options: ServeOptions, note: Callabl
     with contextlib.ExitStack() as stack:
         if options.metrics:
             stack.callback(serve_metrics(options.metrics, service.report, loop))
+        if options.page:
+            stack.callback(serve_page(options.page, service.report, loop))
+            note(f"a page for people at http://{options.page}/")
         if options.directory is not None:
             write_atomically(options.directory / ADDRESS_FILE, json.dumps({"address": address, "pid": os.getpid()}).encode())
         core = service.core

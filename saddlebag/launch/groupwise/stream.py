@@ -11,6 +11,7 @@ import numpy as np
 from saddlebag.algorithms.groupwise import check_labels, table_bounds
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.groupwise.columns import Columns, read_columns
+from saddlebag.launch.groupwise.conjunctions import conjunctions
 from saddlebag.launch.groupwise.encoding import encode_features, fit_features, fit_label, missing_values
 from saddlebag.launch.groupwise.expressions import parse
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON, SYNTHETIC, label_interval
@@ -69,7 +70,7 @@ def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
         DataError: a file cannot be read; a label lies outside `label.interval`, or a feature beyond its bound.
     """
     columns = _columns(recipe.data)
-    expressions = _expressions(recipe)
+    expressions = _expressions(recipe, columns)
     for name, each in expressions.items():
         check_compared(recipe.features, columns, each, f"groups.{name}")
     awake = {name: each.members(columns, f"groups.{name}").astype(np.float64) for name, each in expressions.items()}
@@ -134,9 +135,13 @@ def _columns(data: DataTable) -> Columns:
     return read_columns(Path(data.source), data)
 
 
-def _expressions(recipe: GroupwiseRecipe) -> dict[str, Expression]:
-    found = {}
-    for name, text in recipe.groups.items():
+def _expressions(recipe: GroupwiseRecipe, columns: Columns) -> dict[str, Expression]:
+    found, texts = {}, dict(recipe.groups)
+    if recipe.conjunctions is not None:
+        for name, text in conjunctions(recipe.conjunctions, columns).items():
+            if texts.setdefault(name, text) != text:
+                raise ConfigError(f"groups.{name}: [conjunctions] makes a group of this name; choose another")
+    for name, text in texts.items():
         expression = parse(text, f"groups.{name}")
         if recipe.label.column in expression.columns:
             raise ConfigError(f"groups.{name} depends on the label {recipe.label.column!r}, unknown before the prediction")

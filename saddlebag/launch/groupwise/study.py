@@ -27,6 +27,7 @@ from saddlebag.algorithms.groupwise import (
 from saddlebag.algorithms.groupwise.capabilities import BoundsRegret
 from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.alarms import AlarmStudy, study_alarms, watch_of
 from saddlebag.launch.groupwise.calibration import CalibrationStudy, study_calibration
 from saddlebag.launch.groupwise.intervals import IntervalStudy, study_intervals
 from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["POINTS", "Study", "run_study", "stream_study", "study_orders"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_PARTS = ("intervals", "calibration", "alarms")
 POINTS = 40
 """Points of a regret curve."""
 
@@ -65,7 +67,7 @@ class Study:
         learner_excess_SG: own - best over all rounds, less the learner's proven bound: at most 0; NaN where there is none.
         clock_SGP: rounds of the group at the points of its curves.
         single_curve_SGP, ours_curve_SGP: regret to the best model for the group's rounds so far.
-        intervals, calibration: what came of them; None where the recipe has none.
+        intervals, calibration, alarms: what came of them; None where the recipe has none.
     """
 
     rounds_SG: Array
@@ -88,6 +90,7 @@ class Study:
     ours_curve_SGP: Array
     intervals: IntervalStudy | None = None
     calibration: CalibrationStudy | None = None
+    alarms: AlarmStudy | None = None
 
 
 def run_study(recipe: GroupwiseRecipe, *, processes: int = 1) -> tuple[tuple[str, ...], Study]:
@@ -107,7 +110,8 @@ def stream_study(
     """
     seeds: list[int | None] = list(recipe.shuffles) or [None]
     stream = build_stream(recipe)
-    make_algorithm(recipe, stream.x_ND.shape[1], len(stream.groups))  # complain before processes start
+    algorithm = make_algorithm(recipe, stream.x_ND.shape[1], len(stream.groups))
+    watch_of(recipe, algorithm, stream)  # complain before processes start
     for note in stream.notes:
         tell(note)
     processes = max(1, min(processes, len(seeds)))
@@ -119,19 +123,22 @@ def stream_study(
         done = list(pool.map(_study_part, [recipe] * processes, parts))
     order = np.argsort([seeds.index(seed) for part in parts for seed in part], kind="stable")
     covered = [study.intervals for study in done if study.intervals is not None]
+    watched = [study.alarms for study in done if study.alarms is not None]
     calibrated = [study.calibration for study in done if study.calibration is not None]
     return stream, Study(
         **_joined(done, order),
         intervals=IntervalStudy(**_joined(covered, order)) if covered else None,
         calibration=CalibrationStudy(**_joined(calibrated, order)) if calibrated else None,
+        alarms=AlarmStudy(**_joined(watched, order)) if watched else None,
     )
 
 
 def _joined(
-    parts: Sequence[Study] | Sequence[IntervalStudy] | Sequence[CalibrationStudy], order: npt.NDArray[np.int64]
+    parts: Sequence[Study] | Sequence[IntervalStudy] | Sequence[CalibrationStudy] | Sequence[AlarmStudy],
+    order: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
     """The arrays of several parts as those of all orders."""
-    names = [field.name for field in dataclasses.fields(parts[0]) if field.name not in ("intervals", "calibration")]
+    names = [field.name for field in dataclasses.fields(parts[0]) if field.name not in _PARTS]
     return {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}
 
 
@@ -179,6 +186,7 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
         _per_group(recipe, algorithm, each, ours_NS[:, s], own_NSG[:, s], z_NSG[:, s]) for s, each in enumerate(streams)
     ]
     stacked = {name: np.stack([row[name] for row in per_order]) for name in per_order[0]}
+    intervals, alarms = _covered_and_watched(recipe, algorithm, streams, mixed.value_NS, ours_NS - own_NSG[..., -1])
     return Study(
         absolute_SG=mixed.absolute_SE[:, :G],
         meta_bound_SG=algorithm.mixer.bound(mixed.state)[:, :G],
@@ -188,14 +196,24 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
         largest=mixed.largest_S,
         slack=algorithm.mixer.slack(mixed.state).max(axis=-1),
         declared=np.full(S, np.inf if (declared := declared_range(algorithm.mixer)) is None else declared),
-        intervals=None
-        if recipe.intervals is None
-        else study_intervals(recipe.intervals, streams, mixed.value_NS, algorithm.label_interval),
+        intervals=intervals,
+        alarms=alarms,
         calibration=None
         if recipe.calibration is None
         else study_calibration(recipe.calibration, streams, z_NSG[..., -1], mixed.value_NS, algorithm.loss),
         **stacked,
     )
+
+
+def _covered_and_watched(
+    recipe: GroupwiseRecipe, algorithm: Groupwise, streams: Sequence[RoundStream], value_NS: Array, excess_NS: Array
+) -> tuple[IntervalStudy | None, AlarmStudy | None]:
+    """What came of intervals and alarms, where the recipe has them."""
+    intervals, missed_NSM = None, None
+    if recipe.intervals is not None:
+        intervals, missed_NSM = study_intervals(recipe.intervals, streams, value_NS, algorithm.label_interval)
+    watch = watch_of(recipe, algorithm, streams[0])
+    return intervals, None if watch is None else study_alarms(watch, streams, excess_NS, value_NS, missed_NSM)
 
 
 def _prior(recipe: GroupwiseRecipe, groups: tuple[str, ...]) -> Array | None:

@@ -149,7 +149,7 @@ class ReportRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ReportReply(_message.Message):
-    __slots__ = ("experts", "predicted", "learned", "repeated", "unknown", "pending", "forgotten", "fell_back", "orphans", "loss", "alarms", "coverage")
+    __slots__ = ("experts", "predicted", "learned", "repeated", "unknown", "pending", "forgotten", "fell_back", "orphans", "loss", "alarms", "coverage", "watched")
     EXPERTS_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_FIELD_NUMBER: _ClassVar[int]
     LEARNED_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +162,7 @@ class ReportReply(_message.Message):
     LOSS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    WATCHED_FIELD_NUMBER: _ClassVar[int]
     experts: _containers.RepeatedCompositeFieldContainer[ExpertAccount]
     predicted: int
     learned: int
@@ -174,7 +175,18 @@ class ReportReply(_message.Message):
     loss: float
     alarms: _containers.RepeatedScalarFieldContainer[str]
     coverage: _containers.RepeatedCompositeFieldContainer[Coverage]
-    def __init__(self, experts: _Optional[_Iterable[_Union[ExpertAccount, _Mapping]]] = ..., predicted: _Optional[int] = ..., learned: _Optional[int] = ..., repeated: _Optional[int] = ..., unknown: _Optional[int] = ..., pending: _Optional[int] = ..., forgotten: _Optional[int] = ..., fell_back: _Optional[int] = ..., orphans: _Optional[int] = ..., loss: _Optional[float] = ..., alarms: _Optional[_Iterable[str]] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ...) -> None: ...
+    watched: _containers.RepeatedCompositeFieldContainer[FirstAlarm]
+    def __init__(self, experts: _Optional[_Iterable[_Union[ExpertAccount, _Mapping]]] = ..., predicted: _Optional[int] = ..., learned: _Optional[int] = ..., repeated: _Optional[int] = ..., unknown: _Optional[int] = ..., pending: _Optional[int] = ..., forgotten: _Optional[int] = ..., fell_back: _Optional[int] = ..., orphans: _Optional[int] = ..., loss: _Optional[float] = ..., alarms: _Optional[_Iterable[str]] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ..., watched: _Optional[_Iterable[_Union[FirstAlarm, _Mapping]]] = ...) -> None: ...
+
+class FirstAlarm(_message.Message):
+    __slots__ = ("kind", "group", "round")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    group: str
+    round: int
+    def __init__(self, kind: _Optional[str] = ..., group: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("group", "target", "rounds", "held", "bound", "width")

@@ -23,7 +23,9 @@ from saddlebag.algorithms.groupwise import (
     GroupwiseState,
     Intervals,
     PartialMix,
+    Seen,
     Specialists,
+    Watch,
     distribution,
     pack_state,
     partial_mix,
@@ -65,6 +67,7 @@ class ServiceSettings:
         meaning: what features, groups and labels are, as JSON values (`meaning.py`); names alone where it is empty. A
             checkpoint of another meaning is refused.
         intervals: to give out with every prediction; None for none.
+        watch: alarms that hold at all times; None for none.
         given: intervals go around the user's own predictions, which come with the rows.
         shard, shards: which share of the groups this is, of how many. The prior of a share's groups sums to less than 1.
     """
@@ -77,6 +80,7 @@ class ServiceSettings:
     bounds: FeatureBounds = dataclasses.field(default_factory=FeatureBounds)
     meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     intervals: Intervals | None = None
+    watch: Watch | None = None
     given: bool = False
     shard: int = 0
     shards: int = 1
@@ -137,6 +141,10 @@ class GroupwiseCore:
         self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
         self.intervals = settings.intervals
         self.intervals_state = None if self.intervals is None else self.intervals.init(len(settings.groups))
+        self.watch = settings.watch
+        if self.watch is not None and settings.shards > 1:
+            raise ConfigError("alarms: a share of the groups does not know the single model's loss; serve without shards")
+        self.watch_state = None if self.watch is None else self.watch.init(len(settings.groups))
         self.tickets = Tickets(settings.max_pending)
         self.learned = self.repeated = self.unknown = self.refused = 0
         self._weighed: tuple[Any, Array] | None = None
@@ -327,13 +335,27 @@ class GroupwiseCore:
 
     def _learn(self, x_D: Array, y: float, prediction: Prediction, joined_K: Array | None) -> None:
         """Learn a label: intervals judge it as they were given out, and are changed only if everything can be learned."""
-        after = self.intervals_state
+        after, row_D, note_K = self.intervals_state, x_D, None
         if self.intervals is not None and after is not None:
             D = len(self.settings.features)
-            x_D, note_K = x_D[:D], x_D[D:] if joined_K is None else joined_K
-            after = self.intervals.learn(after, x_D, y, prediction.awake_E[: len(self.settings.groups)], note_K)
-        self.state = self.algorithm.learn(self.state, x_D, y, prediction, owned=True)
+            row_D, note_K = x_D[:D], x_D[D:] if joined_K is None else joined_K
+            after = self.intervals.learn(after, row_D, y, prediction.awake_E[: len(self.settings.groups)], note_K)
+        self.state = self.algorithm.learn(self.state, row_D, y, prediction, owned=True)
         self.intervals_state = after
+        if self.watch is not None and self.watch_state is not None:
+            self.watch.see(self.watch_state, self._seen(row_D, y, prediction, note_K))
+
+    def _seen(self, x_D: Array, y: float, prediction: Prediction, note_K: Array | None) -> Seen:
+        """A round as alarms see it."""
+        algorithm, single = self.algorithm, 0.0
+        ours = float(algorithm.loss.value(np.asarray(prediction.value), np.asarray(y)))
+        if algorithm.charge == "expected":
+            ours = float(prediction.p_E @ algorithm.loss.value(prediction.z_E, np.asarray(y)))
+        if algorithm.always_on is not None:
+            single = float(algorithm.loss.value(prediction.z_E[algorithm.always_on], np.asarray(y)))
+        missed_M = self.intervals.missed(note_K, y) if self.intervals is not None and note_K is not None else None
+        awake_G = prediction.awake_E[: len(self.settings.groups)]
+        return Seen(awake_G=awake_G, x_D=x_D, p=float(prediction.value), y=y, excess=ours - single, missed_M=missed_M)
 
     def check_rows(self, rows: int) -> None:
         """Raise `RemoteProtocolError` where a request has too many rows, or none."""
@@ -363,6 +385,17 @@ class GroupwiseCore:
             found += (Alarm("finite", (), f"{self.refused} labels were refused: the state would not have been finite"),)
         return found
 
+    def watched(self) -> list[tuple[str, str, int]]:
+        """Kind, group and round of every first alarm."""
+        if self.watch is None or self.watch_state is None:
+            return []
+        return [
+            (kind, name, int(first))
+            for kind, first_G in zip(self.watch.kinds, self.watch_state.first_KG, strict=True)
+            for name, first in zip(self.settings.groups, first_G, strict=True)
+            if first > 0
+        ]
+
     def coverage(self) -> list[Covering]:
         """What came of the intervals, group by group, target by target."""
         if self.intervals is None or self.intervals_state is None:
@@ -389,8 +422,12 @@ class GroupwiseCore:
         arrays |= pack_state(self.state)
         if self.intervals is not None and self.intervals_state is not None:
             arrays |= self.intervals.pack(self.intervals_state)
+        if self.watch is not None and self.watch_state is not None:
+            arrays |= self.watch.pack(self.watch_state)
         counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown, "refused": self.refused}
         limits = {"max_rows": self._max_rows, "bounds": dataclasses.asdict(self._bounds)}
+        if self.watch is not None:
+            limits["edges"] = self.watch.edges
         return arrays, {"meaning": self.meaning, **limits, "tickets": facts, **counts}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
@@ -418,6 +455,10 @@ class GroupwiseCore:
         if self.intervals is not None and self.intervals_state is not None:
             self.intervals_state = self.intervals.unpack(self.intervals_state, arrays)
         try:
+            if self.watch is not None and self.watch_state is not None:
+                edges = tuple(tuple(map(float, edge_C)) for edge_C in facts["edges"])
+                self.watch = dataclasses.replace(self.watch, edges=edges)
+                self.watch_state = self.watch.unpack(self.watch.init(len(self.settings.groups)), arrays)
             self.tickets.restore(arrays, facts["tickets"])
             self.learned, self.repeated, self.unknown = (int(facts[key]) for key in ("learned", "repeated", "unknown"))
             self._max_rows = int(facts["max_rows"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from saddlebag.errors import RemoteProtocolError
-from saddlebag.proto.groupwise import encode_rows, split_column, split_columns
+from saddlebag.proto.groupwise import column_length, encode_rows, split_column, split_columns
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 
 if TYPE_CHECKING:
@@ -58,15 +58,16 @@ def plain_rows(request: pb.PredictRequest, encoder: Encodes | None, core: Groupw
         raise RemoteProtocolError(_PLAIN)
     if request.features or request.groups or request.given:
         raise RemoteProtocolError("a request has either columns, or features and groups, not both")
+    for column in request.columns:  # before texts become arrays, in which each takes the room of the longest
+        core.check_rows(column_length(column))
     values = split_columns(request.columns, encoder.columns)
-    core.check_rows(len(next(iter(values.values()), ())))
     x_ND, member_NG, given_N = encoder.encode(values, core.tickets.next)
     features, groups = encode_rows(x_ND, member_NG)
     given = b"" if given_N is None else given_N.astype("<f8").tobytes()
     return pb.PredictRequest(features=features, groups=groups, weights=request.weights, given=given)
 
 
-def plain_labels(request: pb.FeedbackRequest, encoder: Encodes | None) -> pb.FeedbackRequest:
+def plain_labels(request: pb.FeedbackRequest, encoder: Encodes | None, core: GroupwiseCore) -> pb.FeedbackRequest:
     """A request with values of the label's column as one of encoded labels; errors as `plain_rows`."""
     if encoder is None:
         raise RemoteProtocolError(_PLAIN)
@@ -75,6 +76,7 @@ def plain_labels(request: pb.FeedbackRequest, encoder: Encodes | None) -> pb.Fee
     name, text = encoder.label_column
     if request.label.name != name:
         raise RemoteProtocolError(f"labels are values of the column {name!r}, got {request.label.name[:60]!r}")
+    core.check_rows(column_length(request.label))
     label_N = encoder.encode_labels(split_column(request.label, "text" if text else "numbers"))
     return pb.FeedbackRequest(
         tickets=request.tickets, labels=label_N.astype("<f8").tobytes(), played=request.played, notes=request.notes

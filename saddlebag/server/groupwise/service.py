@@ -112,7 +112,7 @@ class GroupwiseService:
 
     def _answer_labels(self, request: pb.FeedbackRequest, raw: bytes | pb.FeedbackRequest, owner: int) -> pb.FeedbackReply:
         if request.HasField("label"):
-            request = raw = plain_labels(request, self.encoder)
+            request = raw = plain_labels(request, self.encoder, self.core)
         return self._feedback(request, functools.partial(self._record, FEEDBACK, raw, owner), owner)
 
     def _encoded(self, request: pb.PredictRequest) -> pb.PredictRequest:
@@ -168,6 +168,7 @@ class GroupwiseService:
         return pb.ReportReply(
             experts=accounts,
             coverage=coverage,
+            watched=[pb.FirstAlarm(kind=kind, group=group, round=first) for kind, group, first in core.watched()],
             predicted=core.tickets.next,
             learned=core.learned,
             repeated=core.repeated,

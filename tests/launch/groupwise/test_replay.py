@@ -43,7 +43,7 @@ def test_replays_within_bounds(tmp_path: Path) -> None:
         assert (study.ours_SG - study.own_SG <= study.meta_bound_SG).all()
     with pytest.raises(
         ConfigError,
-        match="a replay takes learner, mixer, mixing, comparator, label, features, intervals, calibration only, got data",
+        match="a replay takes learner, mixer, mixing, comparator, label, features, intervals, calibration, alarms only, got",
     ):
         replay_file(write(tmp_path, LINES), None, ["data.source=x"])
 

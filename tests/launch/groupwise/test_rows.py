@@ -247,3 +247,16 @@ def test_shares_of_the_groups_encode_their_own_memberships(tmp_path: Path) -> No
     np.testing.assert_array_equal(encoded[0][1], np.hstack([member_NG for _, member_NG, _ in encoded[1:]]))
     for x_ND, _, _ in encoded[1:]:
         np.testing.assert_array_equal(encoded[0][0], x_ND)  # "in young" on every share
+
+
+def test_many_texts_are_refused_before_they_take_the_room_of_the_longest(tmp_path: Path) -> None:
+    """A million texts, one of them of a thousand characters, would be an array of 4 GB."""
+    service = served(
+        written(tmp_path / "data"),
+        ["label.column=work", 'label.positive="State"', "features.one_hot=[]", 'groups={young="age <= 35"}'],
+    )
+    many = pb.Column(name="work", texts=["", "S" * 1000, *[""] * 999_998])
+    with pytest.raises(RemoteProtocolError, match="1 to 16 rows, got 1000000"):
+        service.predict(pb.PredictRequest(columns=[many]).SerializeToString())
+    with pytest.raises(RemoteProtocolError, match="1 to 16 rows, got 1000000"):
+        service.feedback(pb.FeedbackRequest(tickets=bytes(8), label=many).SerializeToString())

@@ -133,12 +133,50 @@ class Intervals:
         parts = Parts(float(note_K[0]), part_NM[0, _BASE])
         awake_G = np.asarray(awake_G, np.float64)
         thresholds = self.rule.learn(state.thresholds, part_NM[0, _TAU], score_M, awake_G, parts=parts)
-        low_M, high_M = (end_NM[0] for end_NM in self.ends(note_K[None]))
-        width_M = np.maximum(high_M - low_M, 0.0)
-        if self.binary:
-            width_M = np.sum([(low_M <= label) & (label <= high_M) for label in (0.0, 1.0)], axis=0, dtype=np.float64)
         scorer = self.scorer.learn(state.scorer, x_D, residual)
-        return IntervalsState(thresholds, scorer, state.width_MG + width_M[:, None] * awake_G)
+        return IntervalsState(thresholds, scorer, state.width_MG + self._widths(note_K[None])[0][:, None] * awake_G)
+
+    def sums(self, state: IntervalsState, x_ND: Array, y_N: Array, z_N: Array, awake_NG: Array) -> dict[str, Array]:
+        """What the rows of a frozen block add: misses, scores and widths, group by group; those of several machines add up.
+
+        Args:
+            state: frozen for the block.
+            x_ND: features.
+            y_N: labels.
+            z_N: what intervals go around.
+            awake_NG: memberships.
+        """
+        note_NK = self.notes(state, x_ND, z_N, awake_NG)
+        part_NPM, frame = self._read(note_NK)
+        score_NM, awake_NG = frame.scores(y_N), np.asarray(awake_NG, np.float64)
+        rows = self.rule.sums_of_rows(state.thresholds, part_NPM[:, _TAU], score_NM, awake_NG)
+        sums = {f"thresholds.{name}": value for name, value in rows.items()}
+        sums |= {f"scorer.{name}": value for name, value in self.scorer.sums(state.scorer, x_ND, y_N - z_N).items()}
+        return sums | {"width_MG": self._widths(note_NK).T @ awake_NG}
+
+    def merge(self, state: IntervalsState, sums: Mapping[str, Array]) -> IntervalsState:
+        """The state after the sums of a frozen block."""
+        parts: dict[str, dict[str, Array]] = {"thresholds": {}, "scorer": {}}
+        for name, value in sums.items():
+            part, _, rest = name.partition(".")
+            if rest:
+                parts[part][rest] = value
+        thresholds = self.rule.merge(state.thresholds, parts["thresholds"])
+        return IntervalsState(thresholds, self.scorer.merge(state.scorer, parts["scorer"]), state.width_MG + sums["width_MG"])
+
+    def _widths(self, note_NK: Array) -> Array:
+        """Of intervals as they were given out; of labels 0 and 1, how many are held. Shape (N, M)."""
+        low_NM, high_NM = self.ends(note_NK)
+        if self.binary:
+            held_NM: Array = np.sum([(low_NM <= y) & (y <= high_NM) for y in (0.0, 1.0)], axis=0, dtype=np.float64)
+            return held_NM
+        return np.maximum(high_NM - low_NM, 0.0)
+
+    def missed(self, note_K: Array, y: float) -> Array:
+        """Whether an interval as it was given out missed the label; shape (M,)."""
+        part_NM, frame = self._read(note_K[None])
+        missed_M: Array = frame.scores(np.array([y]))[0] > part_NM[0, _TAU]
+        return missed_M
 
     def _read(self, note_NK: Array) -> tuple[Array, Frame]:
         part_NPM = note_NK[:, 2:].reshape(len(note_NK), 5, len(self.rule.targets))

@@ -14,6 +14,8 @@ from saddlebag.algorithms.groupwise.coverage.scores import FLOOR, Frame, ScoreNa
 from saddlebag.algorithms.groupwise.learners.ridge import Ridge, RidgeState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from saddlebag.algorithms.groupwise.base import Array
 
 __all__ = ["Scorer", "ScorerState"]
@@ -95,18 +97,37 @@ class Scorer:
 
     def learn(self, state: ScorerState, x_D: Array, residual: float) -> ScorerState:
         """The state after a label's residual; the argument is left alone."""
-        size, rounds = state.size + abs(residual), state.rounds + 1.0
-        after = dataclasses.replace(state, size=size, rounds=rounds)
         if self.name == "scaled":
-            excess = abs(residual) - self._mean(state)
-            return dataclasses.replace(after, ridge=self._ridge.update(state.ridge, x_D, excess, _ONLY))
+            size, rounds = state.size + abs(residual), state.rounds + 1.0
+            ridge = self._ridge.update(state.ridge, x_D, abs(residual) - self._mean(state), _ONLY)
+            return dataclasses.replace(state, size=size, rounds=rounds, ridge=ridge)
+        return self.merge(state, self.sums(state, x_D[None], np.array([residual])))
+
+    def sums(self, state: ScorerState, x_ND: Array, residual_N: Array) -> dict[str, Array]:
+        """What the rows of a frozen block add; those of several machines add up."""
+        size_N = np.abs(residual_N)
+        sums = {"size": np.asarray(size_N.sum()), "rounds": np.asarray(float(len(size_N)))}
+        if self.name == "scaled":
+            one_N1 = np.ones((len(size_N), 1), np.bool_)
+            ridge = self._ridge.sums(state.ridge, x_ND, size_N - self._mean(state), one_N1)
+            return sums | {f"ridge.{name}": value for name, value in ridge.items()}
         if self.name == "quantile":
-            below_L = residual < state.theta_LD @ x_D
-            gradient_LD = (below_L - self._level_L)[:, None] * x_D
+            below_NL = residual_N[:, None] < x_ND @ state.theta_LD.T
+            sums["gradient_LD"] = (below_NL - self._level_L).T @ x_ND
+        return sums
+
+    def merge(self, state: ScorerState, sums: Mapping[str, Array]) -> ScorerState:
+        """The state after the sums of a frozen block."""
+        after = dataclasses.replace(state, size=state.size + sums["size"], rounds=state.rounds + sums["rounds"])
+        if self.name == "scaled":
+            ridge = {name.removeprefix("ridge."): value for name, value in sums.items() if name.startswith("ridge.")}
+            return dataclasses.replace(after, ridge=self._ridge.merge(state.ridge, ridge))
+        if self.name == "quantile":
+            gradient_LD = sums["gradient_LD"]
             square_LD = state.square_LD + gradient_LD**2
-            root_LD = np.sqrt(square_LD)
+            root_LD, mean = np.sqrt(square_LD), after.size / np.maximum(after.rounds, 1.0)
             move_LD: Any = np.divide(gradient_LD, root_LD, out=np.zeros_like(root_LD), where=root_LD > 0)
-            return dataclasses.replace(after, theta_LD=state.theta_LD - size / rounds * move_LD, square_LD=square_LD)
+            return dataclasses.replace(after, theta_LD=state.theta_LD - mean * move_LD, square_LD=square_LD)
         return after
 
     def _mean(self, state: ScorerState) -> float:

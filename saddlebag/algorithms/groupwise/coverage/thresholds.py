@@ -203,6 +203,26 @@ class Thresholds:
             sums["gradient_MG"] = below_M[..., None] * awake_G[..., None, :]
         return sums
 
+    def sums_of_rows(self, state: ThresholdState, tau_NM: Array, score_NM: Array, awake_NG: Array) -> dict[str, Array]:
+        """The sums of N rows from one frozen state; zeros for none."""
+        M, G = len(self.targets), awake_NG.shape[1]
+        shapes = {
+            "excess_MG": (M, G),
+            "awake_G": (G,),
+            "room_M": (M,),
+            "score_M": (M,),
+            "score_MG": (M, G),
+            "size": (),
+            "rounds": (),
+        }
+        if self.form == "adaptive":
+            shapes["gradient_MG"] = (M, G)
+        total = {name: np.zeros(shape) for name, shape in shapes.items()}
+        for tau_M, score_M, awake_G in zip(tau_NM, score_NM, awake_NG, strict=True):
+            for name, value in self.sums(state, tau_M, score_M, awake_G).items():
+                total[name] = total[name] + value
+        return total
+
     def merge(self, state: ThresholdState, sums: Mapping[str, Array]) -> ThresholdState:
         """The state after the sums of a round, or of a frozen block."""
         names = [name for name in _SUMS if name != "gradient_MG"]

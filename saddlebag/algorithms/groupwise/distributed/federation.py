@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.algorithms.groupwise.coverage.offered import Intervals, IntervalsState
     from saddlebag.compression import Draws
 
 __all__ = ["BlockSums", "add_blocks", "block_length", "block_sums", "from_vector", "merge_block", "to_vector"]
@@ -40,10 +41,11 @@ _SCALARS = ("played", "expected", "rounds", "fell_back", "orphans")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockSums:
-    """What a block's rows on one machine, or on several, add up to."""
+    """What a block's rows on one machine, or on several, add up to; `intervals` is empty where none are given out."""
 
     outcome: Outcome
     learner: Sums
+    intervals: Sums = dataclasses.field(default_factory=dict)
 
 
 def block_length(seen: int, longest: int) -> int:
@@ -58,8 +60,10 @@ def block_sums(
     y_N: Array,
     awake_NG: Array,
     draws: Callable[[int], Draws],
+    *,
+    intervals: tuple[Intervals, IntervalsState] | None = None,
 ) -> BlockSums:
-    """Predict a machine's rows from the frozen state, and sum up what came of them.
+    """Predict a machine's rows from the frozen state, and sum up what came of them; with intervals, if they are given out.
 
     Raises:
         DataError: a label lies outside the algorithm's interval.
@@ -69,7 +73,11 @@ def block_sums(
     block = predict_block(algorithm, state, x_ND, awake_NG, draws)
     outcomes = [algorithm.outcome(block[row], y_N[row]) for row in range(len(block))]
     total = accounts.total(outcomes) if outcomes else _nothing(len(state.ledger.count_E))
-    return BlockSums(total, block_sums_of(algorithm.learner, state.learner, x_ND, y_N, awake_NG))
+    learned = block_sums_of(algorithm.learner, state.learner, x_ND, y_N, awake_NG)
+    if intervals is None:
+        return BlockSums(total, learned)
+    rule, known = intervals
+    return BlockSums(total, learned, rule.sums(known, x_ND, y_N, block.value_N, awake_NG))
 
 
 def add_blocks(first: BlockSums, second: BlockSums) -> BlockSums:
@@ -78,7 +86,8 @@ def add_blocks(first: BlockSums, second: BlockSums) -> BlockSums:
     Raises:
         ConfigError: they are sums of different learners.
     """
-    return BlockSums(accounts.total([first.outcome, second.outcome]), add_sums(first.learner, second.learner))
+    outcome = accounts.total([first.outcome, second.outcome])
+    return BlockSums(outcome, add_sums(first.learner, second.learner), add_sums(first.intervals, second.intervals))
 
 
 def merge_block(algorithm: Groupwise, state: GroupwiseState, sums: BlockSums) -> GroupwiseState:
@@ -93,7 +102,7 @@ def merge_block(algorithm: Groupwise, state: GroupwiseState, sums: BlockSums) ->
 def to_vector(sums: BlockSums) -> Array:
     """All that adds up, as one vector: for an all-reduce or secure aggregation. The largest regret does not add up."""
     parts = [np.asarray(getattr(sums.outcome, name), np.float64).ravel() for name in (*_EXPERTS, *_SCALARS)]
-    parts += [np.asarray(sums.learner[name]).ravel() for name in sorted(sums.learner)]
+    parts += [np.asarray(part[name]).ravel() for part in (sums.learner, sums.intervals) for name in sorted(part)]
     return np.concatenate(parts)
 
 
@@ -115,8 +124,8 @@ def from_vector(vector: Array, like: BlockSums, largest: float) -> BlockSums:
 
     values: dict[str, Any] = {name: take(getattr(like.outcome, name).shape) for name in _EXPERTS}
     values |= {name: type(getattr(like.outcome, name))(take(())) for name in _SCALARS}
-    learner = {name: take(like.learner[name].shape) for name in sorted(like.learner)}
-    return BlockSums(Outcome(**values, largest=largest), learner)
+    parts = [{name: take(part[name].shape) for name in sorted(part)} for part in (like.learner, like.intervals)]
+    return BlockSums(Outcome(**values, largest=largest), *parts)
 
 
 def _nothing(num_experts: int) -> Outcome:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.launch.groupwise.alarms import sentence
 from saddlebag.launch.groupwise.reports.plot import read_curves
 from saddlebag.launch.groupwise.reports.report import CURVES, read_result
 from saddlebag.launch.pages.drawing import Series, draw_curves, draw_dots
@@ -45,11 +46,16 @@ def page_of(values: Mapping[str, Any], curves: Mapping[str, Mapping[str, Array]]
     """The page of a study's values and curves."""
     title = str(values["title"]) or "Groupwise study"
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in values.get("plain_words", ()))
-    alarms = "".join(f"<li>{escape(alarm)}</li>" for alarm in values["alarms"])
+    watch = values.get("watch", {})
+    given = [*values["alarms"], *(sentence(row) for row in watch.get("given", ()))]
+    alarms = "".join(f"<li>{escape(alarm)}</li>" for alarm in given)
+    calm = f"No alarms. Watched: {', '.join(watch['kinds'])}." if watch else "No alarms."
     parts = [
         f"<header><h1>{escape(title)}</h1><p class=facts>{_facts(values)}</p></header><main>",
         f'<section class="words"><h2>What came of it</h2>{said or "<p>This result has no plain words.</p>"}</section>',
-        f'<section class="alarms"><h2>Alarms</h2><ul>{alarms}</ul></section>' if alarms else "<p class=calm>No alarms.</p>",
+        f'<section class="alarms"><h2>Alarms</h2><ul>{alarms}</ul></section>'
+        if alarms
+        else f"<p class=calm>{escape(calm)}</p>",
         _table(values),
         _coverage(values),
         "<section><h2>Group by group</h2>",

@@ -19,8 +19,10 @@ from rich.table import Table
 from saddlebag.algorithms.groupwise import LOSSES
 from saddlebag.algorithms.groupwise.ledger import judge
 from saddlebag.errors import DataError
+from saddlebag.launch.groupwise.alarms import alarm_values, print_alarms, watch_of
 from saddlebag.launch.groupwise.calibration import calibration_values, print_calibration
 from saddlebag.launch.groupwise.intervals import interval_values, print_intervals
+from saddlebag.launch.groupwise.recipe import make_algorithm
 from saddlebag.launch.groupwise.reports.rivals import plain_words, print_rivals, rivals_of
 from saddlebag.launch.ownership import holds_service
 from saddlebag.proto.checkpoint import write_atomically
@@ -123,6 +125,9 @@ def summarise_recipe(recipe: GroupwiseRecipe, title: str, stream: RoundStream, s
     if recipe.intervals is not None and study.intervals is not None:
         values["intervals"] = interval_values(recipe.intervals, study.intervals, stream)
         values["alarms"] += values["intervals"].pop("alarms")
+    algorithm = make_algorithm(recipe, stream.x_ND.shape[1], len(stream.groups))
+    if study.alarms is not None and (watch := watch_of(recipe, algorithm, stream)) is not None:
+        values["watch"] = alarm_values(watch, study.alarms, stream.groups)
     return values
 
 
@@ -246,6 +251,8 @@ def print_report(values: dict[str, Any]) -> None:
         print_calibration(console, values["calibration"], rounds)
     if "intervals" in values:
         print_intervals(console, values["intervals"], rounds)
+    if "watch" in values:
+        print_alarms(console, values["watch"])
     for alarm in values["alarms"]:
         console.print(f"[bold red]alarm[/]: {alarm}")
 

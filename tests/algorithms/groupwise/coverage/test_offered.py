@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saddlebag.algorithms.groupwise import Intervals, Scorer, Thresholds, cover_recorded, join_notes, recorded_frames
+from saddlebag.algorithms.groupwise import Intervals, Scorer, Thresholds, add_sums, cover_recorded, join_notes, recorded_frames
 from saddlebag.algorithms.groupwise.coverage.scores import Frame, ScoreName
 from saddlebag.errors import ConfigError, NotFiniteError, StateError
 
@@ -127,3 +127,30 @@ def test_what_cannot_be_counted_is_refused() -> None:
         intervals.learn(state, np.ones(2), 1e80, one_NG[0], note_NK[0])
     with pytest.raises(ConfigError, match="the same targets"):
         Intervals(rule=intervals.rule, scorer=Scorer(name="absolute", dimension=2, targets=(0.5,)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sums_of_machines_are_those_of_one_and_a_block_of_one_row_is_a_round(name: ScoreName) -> None:
+    x_ND, z_N, y_N, awake_NG = rounds(6, 120)
+    intervals = intervals_of(name)
+    alone = together = one = intervals.init(3)
+    missed_MG = np.zeros((2, 3))
+    for start in range(0, 120, 12):
+        at = np.arange(start, start + 12)
+        note_NK = intervals.notes(alone, x_ND[at], z_N[at], awake_NG[at])
+        missed_NM = np.array([intervals.missed(note_K, y) for note_K, y in zip(note_NK, y_N[at], strict=True)])
+        missed_MG += missed_NM.T.astype(float) @ awake_NG[at]
+        alone = intervals.merge(alone, intervals.sums(alone, x_ND[at], y_N[at], z_N[at], awake_NG[at]))
+        parts = [intervals.sums(together, x_ND[k], y_N[k], z_N[k], awake_NG[k]) for k in (at[:5], at[:0], at[5:])]
+        together = intervals.merge(together, add_sums(add_sums(parts[0], parts[1]), parts[2]))
+        for k in at[:, None]:
+            sums = intervals.sums(one, x_ND[k], y_N[k], z_N[k], awake_NG[k])
+            note_NK = intervals.notes(one, x_ND[k], z_N[k], awake_NG[k])
+            learned = intervals.learn(one, x_ND[k[0]], y_N[k[0]], awake_NG[k[0]], note_NK[0])
+            one = intervals.merge(one, sums)
+            for ours, theirs in ((one, learned), (together, alone)):
+                for key, array in intervals.pack(ours).items():
+                    if "ridge" not in key:
+                        np.testing.assert_allclose(array, intervals.pack(theirs)[key], rtol=1e-9, atol=1e-9, err_msg=key)
+    error_MG = missed_MG / awake_NG.sum(axis=0) - intervals.rule.miss_M[:, None]
+    np.testing.assert_allclose(intervals.rule.error(alone.thresholds), error_MG, atol=1e-9)
