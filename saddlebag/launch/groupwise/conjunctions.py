@@ -37,8 +37,8 @@ def conjunctions(table: ConjunctionTable, columns: Columns) -> dict[str, str]:
         >>> from saddlebag.launch.groupwise.columns import Columns
         >>> from saddlebag.launch.groupwise.conjunction_table import ConjunctionTable
         >>> people = Columns("people", {"sex": np.array(["f", "m", "f"]), "age": np.array([20.0, 30.0, 40.0])})
-        >>> conjunctions(ConjunctionTable(columns=["sex", "age"], at_least=1, bins=2), people)["sex = f, age > 20"]
-        "`sex` == 'f' and `age` > 20"
+        >>> conjunctions(ConjunctionTable(columns=["sex", "age"], at_least=1, bins=2), people)["sex = f, age <= 30"]
+        "`sex` == 'f' and `age` <= 30.0"
     """
     parts = {name: list(_parts(table, columns, name)) for name in table.columns}
     found: dict[str, str] = {}

@@ -62,6 +62,7 @@ class Intervals:
         binary: labels are 0 and 1: the width of an interval is how many of them it holds.
 
     Example:
+        >>> from saddlebag.algorithms.groupwise import Thresholds
         >>> rule = Thresholds(targets=(0.9,))
         >>> intervals = Intervals(rule=rule, scorer=Scorer(name="absolute", dimension=1, targets=rule.targets))
         >>> state, x_ND, both_NG = intervals.init(2), np.ones((1, 1)), np.ones((1, 2))

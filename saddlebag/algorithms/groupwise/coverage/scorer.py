@@ -55,7 +55,7 @@ class Scorer:
         >>> for residual in (0.2, -0.2, 0.2):
         ...     state = scorer.learn(state, one, residual)
         >>> scorer.frame(state, one[None], np.array([0.5])).scale_M.round(3).tolist()
-        [[0.2]]
+        [[0.25]]
     """
 
     name: ScoreName
