@@ -29,6 +29,7 @@ from saddlebag.compression.compressors.block_top_k import BlockTopK
 from saddlebag.compression.compressors.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.compressors.chunk_top_k import ChunkTopK
 from saddlebag.compression.compressors.dithering import Dithering
+from saddlebag.compression.compressors.greedy_blocks import GreedyBlocks
 from saddlebag.compression.compressors.grid import Grid
 from saddlebag.compression.compressors.half import Cast, StochasticBfloat16
 from saddlebag.compression.compressors.identity import Identity
@@ -90,6 +91,7 @@ __all__ = [
     "Dithering",
     "Draws",
     "Flat",
+    "GreedyBlocks",
     "Grid",
     "Half",
     "HardThreshold",

@@ -15,6 +15,7 @@ from saddlebag.compression.compressors.block_top_k import BlockTopK
 from saddlebag.compression.compressors.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
 from saddlebag.compression.compressors.chunk_top_k import ChunkTopK
 from saddlebag.compression.compressors.dithering import Dithering
+from saddlebag.compression.compressors.greedy_blocks import GreedyBlocks
 from saddlebag.compression.compressors.grid import Grid
 from saddlebag.compression.compressors.half import Cast, StochasticBfloat16
 from saddlebag.compression.compressors.identity import Identity
@@ -46,6 +47,7 @@ CATALOGUE: dict[str, Callable[..., Compressor]] = {
     "compose": compose,
     "decay": decay,
     "dithering": Dithering,
+    "greedy_blocks": GreedyBlocks,
     "grid": Grid,
     "hard_threshold": HardThreshold,
     "identity": Identity,

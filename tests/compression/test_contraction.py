@@ -18,6 +18,7 @@ from saddlebag.compression import (
     ChunkTopK,
     Compressor,
     Draws,
+    GreedyBlocks,
     Grid,
     HardThreshold,
     NearestInt4,
@@ -36,6 +37,7 @@ DETERMINISTIC: list[Compressor] = [
     BlockTopK(block=3, fraction=0.5),
     ChunkTopK(chunk=3, k=2, group=2),
     ChunkTopK(chunk=MOST, k=MOST),
+    GreedyBlocks(block=3, fraction=0.4),
     SampledTopK(fraction=0.3, sample=MOST),  # the sample is everything
     NearestInt8(),
     NearestInt8(block=3),

@@ -58,6 +58,7 @@ EVERY: list[tuple[str, dict[str, Any]]] = [
     ("decay", {"of": "top_k", "parameter": "k", "first": 8, "ratio": 0.5, "every": 1, "last": 1}),
     ("dithering", {"levels": 4}),
     ("dithering", {"levels": 400, "norm": "max", "block": 3}),
+    ("greedy_blocks", {"block": 3, "fraction": 0.5}),
     ("grid", {}),
     ("grid", {"step": 0.1, "block": 3}),
     ("hard_threshold", {"threshold": 0.01}),

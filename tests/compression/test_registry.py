@@ -27,6 +27,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "bernoulli": {"probability": 0.5},
     "block_top_k": {"block": 3, "k": 1},
     "dithering": {"levels": 4},
+    "greedy_blocks": {"block": 2, "k": 1},
     "compose": {"sparsifier": {"name": "top_k", "k": 2}, "values": {"name": "natural"}},
     "induced": {"contractive": {"name": "top_k", "k": 2}, "unbiased": {"name": "natural"}},
     "per_tensor": {

@@ -38,6 +38,7 @@ EXAMPLES: dict[str, tuple[Table, ...]] = {
     "decay": ({"of": "top_k", "parameter": "fraction", "first": 0.1, "ratio": 0.5, "every": 100, "last": 0.01},),
     "bernoulli": _each("probability", 0.1),
     "block_top_k": tuple({"block": 1024, **table} for table in _KEPT),
+    "greedy_blocks": tuple({"block": 1000, **table} for table in _KEPT),
     "dithering": _each("levels", 7, 1, 127, norm="max", block=256),
     "identity": ({},),
     "low_rank": _each("rank", 4, 1, 2, 8, 16, 32),
