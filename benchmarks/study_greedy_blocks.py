@@ -34,7 +34,7 @@ class Smooth:
 
     @classmethod
     def random(cls, kind: str, spread: float, seed: int, blocks: int = BLOCKS) -> Smooth:
-        """Gaussian rows whose blocks of columns have L_b about 1 to `spread` (times the curvature), in random order; lam = 0.01."""
+        """Gaussian rows whose blocks of columns have L_b from about 1 to `spread`, times the curvature; lam = 0.01."""
         rng = np.random.default_rng(seed)
         scale_B = rng.permutation(np.geomspace(1.0, spread, blocks)) ** 0.5
         features = BLOCK * blocks

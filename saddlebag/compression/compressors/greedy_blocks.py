@@ -37,7 +37,7 @@ class GreedyBlocks:
         alpha = (the sum of the k smallest L_b) / (the sum of all).
 
     `damped`, a kept block contributes w_b |x_b|^2 with w_b = f_b (2 - f_b), f_b = L_min / L_b. The share is a quotient of
-    linear functions of the |x_b|^2, least at the same corner or along a ray, where x is the block of the largest constant alone:
+    linear functions of the |x_b|^2, least at the same corner or along a ray, where x is the block of the largest constant:
 
         alpha = min{ (the sum of the k smallest w_b L_b) / (the sum of all L_b),  w of the largest L_b }.
 
@@ -75,7 +75,7 @@ class GreedyBlocks:
         check_kept(self.k, self.fraction, "greedy_blocks")
         if not isinstance(self.damped, bool):
             raise ConfigError(f"greedy_blocks.damped must be true or false, got {self.damped!r}")
-        if isinstance(self.lipschitz, Sequence | np.ndarray) and not isinstance(self.lipschitz, str):
+        if isinstance(self.lipschitz, Sequence | np.ndarray):
             object.__setattr__(self, "lipschitz", tuple(self.lipschitz))  # a frozen dataclass is hashed by its fields
         each = self.lipschitz if isinstance(self.lipschitz, tuple) else (self.lipschitz,)
         for value in each:
@@ -83,9 +83,7 @@ class GreedyBlocks:
             if not number or not 0 < value < math.inf:
                 raise ConfigError(f"greedy_blocks.lipschitz must be a positive number, or one for each block, got {value!r}")
         if not each or max(each) > _WIDEST * min(each):
-            raise ConfigError(
-                f"greedy_blocks.lipschitz must name constants within a factor of {_WIDEST:g}, got {self.lipschitz}"
-            )
+            raise ConfigError(f"greedy_blocks.lipschitz must lie within a factor of {_WIDEST:g}, got {self.lipschitz}")
 
     def encode(self, x_D: Vector, draws: Draws) -> Sparse:
         del draws
