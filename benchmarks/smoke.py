@@ -56,6 +56,7 @@ SMOKE = {
     "bench_service_checkpoints.py": Smoke(f"--waiting 3000 --groups 3 --awake 2 --features 3 --seconds 1.5 {ONCE}"),
     "bench_size.py": Smoke("--batch 1 --length 8 --steps 2 --large '{hidden=260,heads=4}' --only DDP Top", ("transformers",)),
     "bench_sketch.py": Smoke("--dimension 20000"),
+    "bench_stragglers.py": Smoke("--smoke"),
     "study_adversarial.py": Smoke("--seeds 1 --set stop.max_iterations=1 --set problem.batch_size=4"),
     "study_alarms.py": Smoke("--streams 2 --rounds 20"),
     "study_albert.py": Smoke("mlm {text} --iterations 2 --only nothing --json {out}/albert.json", ("transformers",)),

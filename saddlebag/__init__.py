@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         simulate,
     )
     from saddlebag.launch.link.joining import join
+    from saddlebag.launch.link.lightning import LightningLink
     from saddlebag.launch.link.trainer import LinkCallback
     from saddlebag.launch.results.outcome import Outcome
 
@@ -69,6 +70,7 @@ __all__ = [
     "FixedPoint",
     "Groupwise",
     "GroupwiseClient",
+    "LightningLink",
     "LinkCallback",
     "LocalProtocolError",
     "ModuleGame",
@@ -108,6 +110,7 @@ _WHERE = {
     "FixedPoint": "algorithms.problems.fixed_point",
     "Groupwise": "algorithms.groupwise",
     "GroupwiseClient": "client.groupwise",
+    "LightningLink": "launch.link.lightning",
     "LinkCallback": "launch.link.trainer",
     "ModuleGame": "algorithms.networks.game",
     "Outcome": "launch.results.outcome",

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from saddlebag.client.account import ClientLedger
 from saddlebag.client.link.link import Link
@@ -23,8 +24,6 @@ from saddlebag.proto.endpoint import ClientSecurity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    import torch
 
     from saddlebag.client.core import WorkerCore
     from saddlebag.compression import Vector
@@ -46,6 +45,7 @@ def join(
     every: int = 30,
     rank: int | None = None,
     buffers: Literal["keep", "average"] = "keep",
+    hook: bool = False,
     token: str = "",
     security: ClientSecurity | None = None,
     give_up_s: float = 600.0,
@@ -64,6 +64,8 @@ def join(
         every: steps between exchanges; 1 exchanges after every step.
         rank: number of this program, from 0; without it $SADDLEBAG_RANK, or torchrun's number of this node.
         buffers: floating buffers (batch normalisation) stay each program's own, or are averaged.
+        hook: whether the optimizer's own steps are counted, in place of calls of `step`: one line for loops that others wrote,
+            such as those of Accelerate, whose optimizers are seen through.
         token: the server's secret.
         security: TLS files.
         give_up_s: how long a server that is gone is waited for.
@@ -87,7 +89,27 @@ def join(
     vector = ModelVector(model, optimizer, buffers=buffers == "average")
     terms = Terms.of(method, every, vector.parameters, vector.buffers)
     given: dict[str, Any] = {"token": token, "security": security or ClientSecurity(), "give_up_s": give_up_s, "note": note}
-    return Link(model, vector, _Connection(terms, address, number, **given), every=every)
+    link = Link(model, vector, _Connection(terms, address, number, **given), every=every)
+    if hook:
+        _count_steps(link, optimizer)
+    return link
+
+
+def _count_steps(link: Link, optimizer: Any) -> None:
+    """Every step of the optimizer is one of the link's.
+
+    Raises:
+        ConfigError: it has no hooks.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's, which skip steps while gradients are accumulated
+    if not isinstance(inner, torch.optim.Optimizer):
+        raise ConfigError(f"hook needs an optimizer of torch, got {type(optimizer).__name__}; call link.step after each step")
+
+    def stepped(optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not link.over:
+            link.step()
+
+    inner.register_step_post_hook(stepped)
 
 
 def _rank() -> int:
