@@ -65,7 +65,7 @@ def program(rank: int, address: str, step_s: float, seed: int, counts: Path) -> 
         end = time.monotonic() + step_s
         batch = torch.from_numpy(rng.integers(0, len(x), 32))
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
+        nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]  # torch's
         optimizer.step()
         time.sleep(max(0.0, end - time.monotonic()))
         steps = link.since + 1
