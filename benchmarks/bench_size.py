@@ -175,7 +175,7 @@ def report(rows: list[Row], args: argparse.Namespace) -> None:
     counts = {size: rows[0]["parameters"] if size == "small" else rows[-1]["parameters"] for size in args.sizes}
     more = counts["large"] - counts["small"]
     lines, ddp_slope, ddp_step = [], 0.0, 0.0
-    for contender in dict.fromkeys(row["contender"] for row in rows):
+    for contender in [name for name in CONTENDERS if any(row["contender"] == name for row in rows)]:  # DDP first
         of = {size: [row for row in rows if row["contender"] == contender and row["size"] == size] for size in args.sizes}
         slopes = {}
         for part in ("node", "server"):
