@@ -82,6 +82,7 @@ class World:
     ) -> None:
         self._counts_states = states
         self.job, self.promises, self.settings = job, promises, settings
+        self._recipe = job.recipe.canonical()
         self.rng = random.Random(seed)
         self.clock = Clock(self.rng)
         self.num_workers = job.recipe.workers
@@ -168,7 +169,7 @@ class World:
             dial=functools.partial(self._dial, rank),
             step_s=lambda: self.step_s(rank),
             watch=functools.partial(self._worker_watch, name),
-            recipe=self.job.recipe.canonical(),
+            recipe=self._recipe,
             lease_s=self.lease_s,
             progress_s=self.job.recipe.server.progress_s,
             frame_bytes=self.settings.frame_bytes,
