@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FOLDER", "contents", "forget_run", "holds_service", "lend", "owned", "require_no_run"]
+__all__ = [
+    "FOLDER",
+    "contents",
+    "forget_run",
+    "holds_run",
+    "holds_service",
+    "lend",
+    "owned",
+    "require_no_run",
+    "require_no_service",
+]
 
 FOLDER = "folder"
 """Name of the lock on a folder as a whole; workers and ranks, which share one, have names of their own."""
@@ -80,21 +90,38 @@ def require_no_run(folder: Path, *, resume: bool, force: bool) -> None:
     """Refuse to begin a run where one is.
 
     Raises:
-        ConfigError: the folder holds a run, or is a file, and neither `resume` nor `force` is set; or both are.
+        ConfigError: the folder holds a run, or is a file, and neither `resume` nor `force` is set; or both are; or a prediction
+            service keeps its state there.
     """
     if resume and force:
         raise ConfigError("--resume and --force exclude each other")
+    require_no_service(folder)
+    if holds_run(folder) and not (resume or force):
+        raise ConfigError(f"{folder} holds a run; --resume continues it, --force replaces it, --out takes another folder")
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run, or what one that was ended left behind."""
     found = {path.name: path for path in contents(folder)}
     lines, checkpoints = found.get("metrics.jsonl"), found.get("checkpoints")
     begun = lines is not None and lines.stat().st_size > 0
     saved = checkpoints is not None and any((*checkpoints.glob("server-*"), *checkpoints.glob("rank-*")))
-    if (begun or saved or "result.json" in found) and not (resume or force):
-        raise ConfigError(f"{folder} holds a run; --resume continues it, --force replaces it, --out takes another folder")
+    return begun or saved or "result.json" in found
 
 
 def holds_service(folder: Path) -> bool:
     """Whether a prediction service keeps its state in a folder."""
     return any(path.name.startswith(("groupwise-", "journal-")) for path in contents(folder))
+
+
+def require_no_service(folder: Path) -> None:
+    """Refuse to write among the state of a prediction service.
+
+    Raises:
+        ConfigError: it is there.
+    """
+    if holds_service(folder):
+        raise ConfigError(f"{folder} holds the state of 'saddlebag groupwise serve'; give another folder with --out")
 
 
 def forget_run(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import math
@@ -34,6 +35,7 @@ __all__ = [
     "count",
     "crosses",
     "file_of",
+    "require_in_place",
     "require_version",
     "restoring",
     "seconds",
@@ -60,6 +62,23 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StateError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def require_in_place(file: int, *paths: Path) -> None:
+    """Check that an open file still has its name: what goes into one that was removed or moved away is read by nobody.
+
+    Args:
+        file: its descriptor.
+        paths: names that it may have.
+
+    Raises:
+        FileNotFoundError: it has none of them.
+    """
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return
+    raise FileNotFoundError(errno.ENOENT, "it was removed or moved away meanwhile", str(paths[0]))
 
 
 @contextlib.contextmanager
@@ -199,6 +218,7 @@ class CheckpointStore:
         self._directory, self._name, self._keep, self._mode = directory, name, keep, mode
         self.pause: Pause = at_once
         self._pattern = re.compile(rf"{re.escape(name)}-(\d{{12}})\.safetensors")
+        self._has_saved = False
 
     def path(self, round_: int) -> Path:
         return self._directory / f"{self._name}-{round_:012d}.safetensors"
@@ -218,11 +238,13 @@ class CheckpointStore:
             left as they are.
         """
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            # the folder around it is made once: where it vanishes later, the run has lost what it held, and must not go on
+            self._directory.mkdir(parents=not self._has_saved, exist_ok=True)
             for torn in self._directory.glob(f".{self._name}-*.tmp"):  # of a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
             path = self.path(round_)
             write_atomically(path, file_of(arrays, {**meta, _NAME: path.stem}, self.pause), mode=self._mode, pause=self.pause)
+            self._has_saved = True
             for old in superfluous(self.rounds(), round_, self._keep):
                 self.path(old).unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:

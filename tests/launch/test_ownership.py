@@ -14,6 +14,8 @@ import pytest
 
 from saddlebag.errors import ConfigError
 from saddlebag.launch import ownership
+from saddlebag.launch.compare.running import compare
+from saddlebag.launch.compare.spec import CompareSection
 from saddlebag.launch.drivers.collective import _begin
 from saddlebag.launch.drivers.place import Place
 from saddlebag.launch.drivers.ranks import start_ranks
@@ -68,6 +70,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "server": lambda out: run_server(recipe(), out, resume=True),
     "run": lambda out: run_grpc(recipe(), out, resume=True),
     "collective": lambda out: start_ranks(recipe(), out, timeout_s=10, force=True),
+    "compare": lambda out: compare(recipe(), CompareSection(), out),
 }
 
 
@@ -218,3 +221,30 @@ GROUPWISE = """
 source = "synthetic"
 rows = 50
 """
+
+
+@pytest.mark.parametrize("name", [*RUNS, "recipe.toml"])
+def test_a_service_or_a_comparison_begins_in_no_folder_of_a_run(tmp_path: Path, name: str) -> None:
+    """A comparison would have replaced the run's recipe, a service mixed its checkpoints with the run's."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("something")
+    before = files(tmp_path)
+    options = ServeOptions(address="127.0.0.1:0", security=ServerSecurity(), directory=tmp_path)
+    with pytest.raises(ConfigError, match="holds a run or a study; give another folder"):
+        serve(tmp_path / "none.toml", [], options, lambda text: None)
+    with pytest.raises(ConfigError, match="exists and holds no comparison"):
+        compare(recipe(), CompareSection(), tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_no_run_begins_among_the_state_of_a_service(tmp_path: Path) -> None:
+    (tmp_path / "journal-000000000000.log").write_text("answered calls")
+    before = files(tmp_path)
+    for begin in (
+        lambda: run_server(recipe(), tmp_path, force=True),
+        lambda: start_ranks(recipe(), tmp_path, timeout_s=10, force=True),
+        lambda: compare(recipe(), CompareSection(), tmp_path),
+    ):
+        with pytest.raises(ConfigError, match="give another folder with --out"):
+            begin()
+    assert files(tmp_path) == before

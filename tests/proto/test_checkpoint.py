@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,23 @@ def test_a_file_without_a_digest_is_refused(tmp_path: Path) -> None:
     store.path(1).write_bytes(safetensors.numpy.save({"x_D": np.ones(3)}, facts))
     with pytest.raises(StateError, match="it has no digest; releases before protocol version 2 wrote none"):
         store.load(1)
+
+
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_a_folder_that_vanishes_ends_the_writer_and_is_not_made_anew(how: str, tmp_path: Path) -> None:
+    """Made anew it would hold the end of a run without its beginning, and no lock."""
+    folder = tmp_path / "run"
+    store = CheckpointStore(folder / "checkpoints", "server")
+    store.save(5, ARRAYS, META)
+    folder.rename(tmp_path / "elsewhere") if how == "moved" else shutil.rmtree(folder)
+    with pytest.raises(StateError, match=r"cannot write checkpoint .*server-000000000010.safetensors: No such file"):
+        store.save(10, ARRAYS, META)
+    assert not folder.exists()
+
+
+def test_old_checkpoints_may_be_removed_under_a_living_run(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "run" / "checkpoints", "server")
+    store.save(5, ARRAYS, META)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    store.save(10, ARRAYS, META)
+    assert store.rounds() == [10]

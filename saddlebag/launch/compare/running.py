@@ -15,6 +15,7 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.compare.cell import CUT, problem_of, read_cell, run_cell
 from saddlebag.launch.compare.spec import Cell, CompareSection, grid
 from saddlebag.launch.compare.summary import COMPARISON, at_target, score, summary
+from saddlebag.launch.ownership import contents, owned
 from saddlebag.launch.results.results import write_json
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -52,28 +53,27 @@ def compare(
         progress: told the numbers of finished and known cells, and what was finished.
 
     Raises:
-        ConfigError: the recipe does not fit together, or `out` holds something else.
+        ConfigError: the recipe does not fit together, or `out` holds something else or has another owner.
         DataError: the data are missing or malformed.
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
-    _prepare(recipe, out)
-    problem = problem_of(recipe)
-    cells = grid(recipe, section, problem)
-    with _pool(jobs) as pool:
-        runner = _Runner(section, out / CELLS, pool, progress)
-        preferred = runner.tune(cells, others=section.seeds - 1)
-        best, results = runner.finish(preferred, recipe.seed, section.seeds)
-    values = summary(recipe, section, problem, cells, best, results, runner.tuning)
-    write_json(out / COMPARISON, values)
-    return values
+    with owned(out, "saddlebag compare"):
+        _prepare(recipe, out)
+        problem = problem_of(recipe)
+        cells = grid(recipe, section, problem)
+        with _pool(jobs) as pool:
+            runner = _Runner(section, out / CELLS, pool, progress)
+            preferred = runner.tune(cells, others=section.seeds - 1)
+            best, results = runner.finish(preferred, recipe.seed, section.seeds)
+        values = summary(recipe, section, problem, cells, best, results, runner.tuning)
+        write_json(out / COMPARISON, values)
+        return values
 
 
 def _prepare(recipe: Recipe, out: Path) -> None:
     """The folder may hold an earlier stage of the same comparison, or of one on the same problem: cells have digests."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; give another folder with --out")
-    if out.is_dir() and any(out.iterdir()) and not (out / RECIPE).is_file():
+    if contents(out) and not ((out / RECIPE).is_file() and (out / CELLS).is_dir()):
         raise ConfigError(f"{out} exists and holds no comparison; give another folder with --out")
     (out / CELLS).mkdir(parents=True, exist_ok=True)
     write_atomically(out / RECIPE, recipe.to_toml().encode())

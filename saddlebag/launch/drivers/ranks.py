@@ -28,6 +28,7 @@ __all__ = ["run_collective", "start_ranks"]
 
 _POLL_S = 0.05
 _RESTARTS = 100  # of all ranks, as often as one dies
+_LOST = " lost the others: "  # what `client.group` says of a rank that has no peer any more
 
 
 def run_collective(
@@ -91,9 +92,18 @@ def _supervise(
 
 
 def _complaint(log: Path) -> str:
-    """The last error of a rank, in the midst of what torchrun has to say about it."""
-    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-    return errors[-1].removeprefix("error: ") if errors else f"the ranks died without a word; see {log}"
+    """The last error of a rank, in the midst of what torchrun has to say about it.
+
+    Those that lost the others say so later than the rank that ended first, and know less. Its own line is missing where the
+    log is on the disk that is full.
+    """
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    causes = [error for error in errors if _LOST not in error]
+    if causes:
+        return causes[-1]
+    others = f" ({errors[-1]})" if errors else ""
+    return f"a rank ended and could not say why in {log}; is the disk full?{others}"
 
 
 def start_ranks(recipe: Recipe, out: Path, *, timeout_s: float, resume: bool = False, force: bool = False) -> int:

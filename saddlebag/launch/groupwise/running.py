@@ -11,7 +11,7 @@ from saddlebag.launch.groupwise.recipe import load_groupwise
 from saddlebag.launch.groupwise.reports.plot import plot_regret
 from saddlebag.launch.groupwise.reports.report import RESULT, summarise_recipe, write_result
 from saddlebag.launch.groupwise.study import Study, stream_study
-from saddlebag.launch.ownership import contents, holds_service, owned
+from saddlebag.launch.ownership import contents, owned, require_no_service
 from saddlebag.launch.recipe import toml
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -56,8 +56,7 @@ def _require_free(folder: Path, *, force: bool) -> None:
     found = {path.name for path in contents(folder)}
     if not found:
         return
-    if holds_service(folder):
-        raise ConfigError(f"{folder} holds the state of 'saddlebag groupwise serve'; give another folder with --out")
+    require_no_service(folder)
     if not all((folder / name).is_file() for name in (RECIPE, RESULT)):
         raise ConfigError(f"{folder} exists and holds no study; give another folder with --out")
     if not force:
@@ -71,7 +70,6 @@ def write_all(folder: Path, values: dict[str, Any], groups: tuple[str, ...], stu
         ConfigError: another process owns the folder, or a service keeps its state there.
     """
     with owned(folder, "saddlebag groupwise"):
-        if holds_service(folder):
-            raise ConfigError(f"{folder} holds the state of 'saddlebag groupwise serve'; give another folder with --out")
+        require_no_service(folder)
         write_result(folder, values, groups, study)
         plot_regret(folder, folder / PLOT)

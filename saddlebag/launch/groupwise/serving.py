@@ -20,9 +20,9 @@ from saddlebag.launch.groupwise.intervals import intervals_of
 from saddlebag.launch.groupwise.metrics import serve_metrics
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.reports.live import serve_page
-from saddlebag.launch.groupwise.reports.report import RESULT
 from saddlebag.launch.groupwise.stream import build_stream
-from saddlebag.launch.ownership import contents, holds_service, owned
+from saddlebag.launch.ownership import holds_run, holds_service, owned
+from saddlebag.launch.results.folder import RECIPE
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import write_atomically
 from saddlebag.proto.frames import FRAME_BYTES
@@ -133,8 +133,8 @@ def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[st
     with contextlib.ExitStack() as stack:
         if folder is not None:
             stack.enter_context(owned(folder, "saddlebag groupwise serve"))
-            if contents(folder) and not holds_service(folder) and (folder / RESULT).exists():
-                raise ConfigError(f"{folder} holds results of 'saddlebag groupwise run'; give another folder with --out")
+            if not holds_service(folder) and (holds_run(folder) or (folder / RECIPE).exists()):
+                raise ConfigError(f"{folder} holds a run or a study; give another folder with --out")
         require_free(options.address, options.security, has_token=bool(options.token), warn=note)
         _run(path, sets, options, note)
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import Record
-from saddlebag.proto.checkpoint import write_atomically, writing
+from saddlebag.proto.checkpoint import require_in_place, write_atomically, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,8 @@ class History:
         `evaluate_s` of them, where a driver counts those, went to evaluating merits while the workers waited.
 
         Raises:
-            StateError: the disk does not take it; what stands there in part of a line is no record to `read_history`.
+            StateError: the disk does not take it, or somebody has removed the file; what stands there in part of a line is no
+                record to `read_history`.
         """
         elapsed_s = round(self._before_s + time.monotonic() - self._begin, 6)
         line = {
@@ -80,6 +81,7 @@ class History:
             line["evaluate_s"] = round(self._before_evaluate_s + evaluate_s, 6)
         with writing(self._path):
             self._file.write(json.dumps(line) + "\n")
+            require_in_place(self._file.fileno(), self._path)
         return elapsed_s
 
 

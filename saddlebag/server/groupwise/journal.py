@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import StateError
-from saddlebag.proto.checkpoint import writing
+from saddlebag.proto.checkpoint import require_in_place, writing
 from saddlebag.server.groupwise.calls import begins, calls_in, head_of, number_in, record_of
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Journal:
         """Put a call on record.
 
         Raises:
-            StateError: the disk is full, or worse; the call must not be applied.
+            StateError: the disk is full, somebody has removed the file, or worse; the call must not be applied.
             LocalProtocolError: the request is longer than a connection allows.
         """
         assert self._file is not None, "begin first"
@@ -148,6 +148,8 @@ class Journal:
         self._mend()
         try:
             _write(self._file, record)
+            named = self.path(self._number)
+            require_in_place(self._file, named, self._next, named)  # a thread may give it its name meanwhile
         except OSError as error:
             self._torn = True
             with contextlib.suppress(StateError):

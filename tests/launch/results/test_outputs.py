@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from matplotlib.image import imread
 
 from saddlebag.algorithms import Record, Verdict
 from saddlebag.algorithms.problems import BilinearGame
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, StateError
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.launch.results.history import History, read_history
 from saddlebag.launch.results.outputs import Outputs
@@ -169,3 +170,16 @@ def test_output_keys_are_checked() -> None:
         recipe(pictures=-1)
     with pytest.raises(ConfigError, match=r"output\.tensorboard must be true or false, got 1"):
         recipe(tensorboard=1)
+
+
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_a_history_whose_folder_vanishes_ends_the_run(how: str, tmp_path: Path) -> None:
+    """Its lines would go where nobody finds them, and the run would end as if nothing were missing."""
+    folder = tmp_path / "run"
+    with History(folder / "metrics.jsonl") as history:
+        history.write(Record(1, 1, {"error": 1.0}, 0, 0))
+        folder.rename(tmp_path / "elsewhere")
+        if how == "removed":
+            shutil.rmtree(tmp_path / "elsewhere")
+        with pytest.raises(StateError, match=r"cannot write .*metrics.jsonl: it was removed or moved away meanwhile"):
+            history.write(Record(2, 2, {"error": 1.0}, 0, 0))

@@ -234,3 +234,22 @@ def test_a_damaged_journal_without_its_name_is_refused(tmp_path: Path) -> None:
     journal.path(12).unlink()
     Journal(tmp_path).adopt()
     assert list(journal.read(12)) == CALLS
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_journal_without_its_name_answers_nobody(how: str, tmp_path: Path) -> None:
+    """A restart would not find what is written to it."""
+    journal = written(tmp_path)
+    path = journal.path(12)
+    path.rename(tmp_path / "elsewhere")
+    if how == "removed":
+        (tmp_path / "elsewhere").unlink()
+    elif how == "replaced":
+        path.write_bytes(b"another file")
+    for _ in range(2):
+        with pytest.raises(StateError, match="cannot write the journal: it was removed or moved away meanwhile"):
+            journal.append(1, b"not answered")
+    if how == "moved":
+        (tmp_path / "elsewhere").rename(path)
+        journal.append(1, b"answered")
+        assert list(journal.read(12)) == [*CALLS, Call(1, 0, b"answered")]
