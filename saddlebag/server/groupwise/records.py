@@ -44,7 +44,7 @@ class Records:
         directory: the folder.
         every: calls between checkpoints.
         sync, mode: see `Journal`.
-        note: told, in a line, of a checkpoint that failed, from the thread that writes.
+        note: told, in a line, of a checkpoint that is damaged, or failed; then from the thread that writes.
         clock: seconds, monotonic.
 
     Attributes:
@@ -73,16 +73,15 @@ class Records:
     def recover(self, again: Callable[[Call], None]) -> int:
         """Bring the core to where checkpoint and journals lead; returns how many calls that were.
 
+        A damaged checkpoint is named, and the one before is taken: the journals since lead to the same state.
+
         Raises:
-            StateError: one is damaged, missing, of another version, or of another meaning.
+            StateError: no checkpoint is sound; or one is of another version, or of another meaning; or a journal is damaged or
+                missing.
         """
-        saved = self.store.numbers()
-        calls = 0
-        if saved:
-            self._core.restore(*self.store.load(saved[-1]))
-            calls = saved[-1]
         self.journal.adopt()
-        for number in self.journal.numbers():
+        calls, journals = self._restored(), self.journal.numbers()
+        for number in journals:
             if number < calls:
                 continue
             if number > calls:
@@ -91,6 +90,25 @@ class Records:
                 again(call)
                 calls += 1
         return calls
+
+    def _restored(self) -> int:
+        """Take the newest sound checkpoint; returns after how many calls it was."""
+        failure = None
+        for number in reversed(self.store.numbers()):
+            if number not in self.journal.numbers():  # it had its name before the checkpoint was written
+                path = self.journal.path(number)
+                raise StateError(f"{path} is missing: restore it; to give up the calls in it, put an empty file there")
+            try:
+                state = self.store.load(number)
+            except StateError as error:
+                failure = failure or error
+                self._note(f"{error}; the checkpoint before and the journal since are taken, if they are whole")
+                continue
+            self._core.restore(*state)
+            return number
+        if failure is not None:
+            raise failure
+        return 0
 
     def append(self, kind: int, request: bytes, owner: int, calls: int) -> None:
         """Put the call after the first `calls` on record; where a checkpoint is due, cut first.

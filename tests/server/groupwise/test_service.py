@@ -68,16 +68,82 @@ def test_a_service_killed_at_any_moment_resumes_with_every_bit(make_core: Any, r
     assert bits(service) == bits(undisturbed)
 
 
-def test_a_crash_between_checkpoint_and_journal_loses_nothing(make_core: Any, rows: Any, tmp_path: Path) -> None:
+def test_a_crash_between_the_cut_and_its_checkpoint_loses_nothing(make_core: Any, rows: Any, tmp_path: Path) -> None:
     calls = script(rows, 30)
     service = GroupwiseService(make_core(), tmp_path, checkpoint_every=1000)
     for kind, raw in calls:
         getattr(service, kind)(raw)
-    arrays, facts = service.core.capture()
     assert service.records is not None
-    service.records.store.save(service.calls, arrays, facts)  # and no journal that begins here
+    service.records.journal.begin(service.calls)  # and no checkpoint yet
     resumed = GroupwiseService(make_core(), tmp_path)
     assert bits(resumed) == bits(service)
+
+
+def _flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _replaced(path: Path) -> None:
+    path.write_bytes(min(path.parent.glob("groupwise-*")).read_bytes())
+
+
+def _a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _removed(path: Path) -> None:
+    path.unlink()
+
+
+def _two_checkpoints(make_core: Any, rows: Any, folder: Path) -> GroupwiseService:
+    service = GroupwiseService(make_core(), folder, checkpoint_every=1000)
+    calls = script(rows, 30)
+    for at, (kind, raw) in enumerate(calls):
+        getattr(service, kind)(raw)
+        if at == 20:
+            service.checkpoint()
+    return service
+
+
+@pytest.mark.parametrize("harm", [_flipped, _emptied, _replaced, _a_folder, _removed])
+def test_where_the_newest_checkpoint_is_damaged_the_one_before_leads_to_every_bit(
+    harm: Any, make_core: Any, rows: Any, tmp_path: Path
+) -> None:
+    service = _two_checkpoints(make_core, rows, tmp_path)
+    newest = max(tmp_path.glob("groupwise-*"))
+    harm(newest)
+    notes: list[str] = []
+    resumed = GroupwiseService(make_core(), tmp_path, note=notes.append)
+    assert bits(resumed) == bits(service)
+    assert (newest.name in "".join(notes)) == (harm is not _removed), "the damaged one is named"
+
+
+def test_where_no_checkpoint_is_sound_the_newest_is_named(make_core: Any, rows: Any, tmp_path: Path) -> None:
+    _two_checkpoints(make_core, rows, tmp_path)
+    for path in tmp_path.glob("groupwise-*"):
+        _flipped(path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(StateError, match=f"{max(tmp_path.glob('groupwise-*')).name} is damaged"):
+        GroupwiseService(make_core(), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_journal_that_is_gone_is_missed(make_core: Any, rows: Any, tmp_path: Path) -> None:
+    """Its calls were answered: without a word their tickets would be given out twice."""
+    service = _two_checkpoints(make_core, rows, tmp_path)
+    newest = max(tmp_path.glob("journal-*"))
+    newest.unlink()
+    with pytest.raises(StateError, match=f"{newest.name} is missing: restore it"):
+        GroupwiseService(make_core(), tmp_path)
+    newest.touch()  # as the message says, to give them up
+    assert GroupwiseService(make_core(), tmp_path).calls < service.calls
 
 
 def test_a_damaged_journal_is_refused_and_left_alone(make_core: Any, rows: Any, tmp_path: Path) -> None:
