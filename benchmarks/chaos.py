@@ -1,6 +1,6 @@
 """Deterministic simulation of faults: real cores under a clock, a network and disks that a seed drives, on all processors.
 
-python benchmarks/chaos.py --minutes 5 --seed 0     runs of 120 planned faults each, by consecutive seeds, until the time is over
+python benchmarks/chaos.py --minutes 5 --seed 0     runs of 120 planned faults each, by consecutive seeds, while there is time
 python benchmarks/chaos.py --minutes 300 --faults 2000000 --seed 0    the long form: ends at whichever comes first
 python benchmarks/chaos.py --replay 1234            one run again, and its shortest script if it fails
 
