@@ -314,7 +314,7 @@ class CheckpointStore:
                 yield file
         except FileNotFoundError as error:
             raise StateError(f"there is no checkpoint {path}") from error
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise StateError(f"checkpoint {path} is damaged ({error})") from error
 
     def forget_after(self, round_: int) -> None:

@@ -327,3 +327,13 @@ def test_old_checkpoints_may_be_removed_under_a_living_run(tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     store.save(10, ARRAYS, META)
     assert store.rounds() == [10]
+
+
+def test_facts_that_are_nested_too_deep_are_damage(tmp_path: Path) -> None:
+    """JSON's reader ends them with an error of its own kind."""
+    store = CheckpointStore(tmp_path, "server")
+    for facts in ("[" * 100_000, '{"a":' * 100_000):
+        store.path(5).write_bytes(safetensors.numpy.save(ARRAYS, {"saddlebag": facts}))
+        for read in (store.facts, store.load):
+            with pytest.raises(StateError, match="damaged"):
+                read(5)

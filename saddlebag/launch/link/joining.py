@@ -180,7 +180,7 @@ class _Connection:
             workers, seed, agreed, remembers = (facts[key] for key in ("workers", "seed", "agreed", "every"))
             alike = facts["start"] == start_digest(self._start_D)
             recipe = self._terms.recipe(workers=workers, seed=seed)
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, RecursionError, TypeError, ValueError) as error:
             raise RemoteProtocolError(f"what the server says of the run is malformed: {error}") from error
         self._facts, self._core.starts_alike = resolved, alike
         self.meeting.remembers = remembers + 2

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dump", "inline", "override", "read"]
 
+_LARGEST = 1 << 24  # bytes of a file; a device never ends
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
@@ -25,9 +26,13 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError(f"{path}: no recipe: it has more than {_LARGEST >> 20} MiB")
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not TOML: {_told(error)}") from error
     except OSError as error:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
 
@@ -71,11 +76,15 @@ def _position(at: list[Any], part: str, path: str) -> int:
 def _value(text: str, key: str) -> Any:
     try:
         parsed = tomllib.loads(f"v = {text}")
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         if text[:1] in ('"', "'", "[", "{") or not text:
-            raise ConfigError(f"--set {key}: {text!r} is no TOML value: {error}") from error
+            raise ConfigError(f"--set {key}: {text[:80]!r} is no TOML value: {_told(error)}") from error
         return text
     return parsed["v"] if parsed.keys() == {"v"} else text
+
+
+def _told(error: Exception) -> str:
+    return "its values are nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def dump(table: Mapping[str, Any]) -> str:

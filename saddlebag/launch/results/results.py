@@ -81,7 +81,7 @@ def read_json(path: Path) -> dict[str, Any]:
     text = _read(path)
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: no JSON: {error}") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: no result of a run")

@@ -338,3 +338,26 @@ def test_the_documentation_names_every_compressor() -> None:
     text = (Path(__file__).parents[3] / "docs" / "compressors.md").read_text()
     table = text[text.index("## All of them") : text.index("## In a recipe")]
     assert {name for name in COMPRESSORS if f"`{name}`" not in table} == set()
+
+
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "{a = " * 5000 + "1" + "}" * 5000])
+def test_values_that_are_nested_too_deep_are_no_recipe(tmp_path: Path, file: Path, value: str) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text(f"workers = {value}\n")
+    with pytest.raises(ConfigError, match=r"deep\.toml: not TOML: its values are nested too deep"):
+        load_recipe(path)
+    with pytest.raises(ConfigError, match="is no TOML value: its values are nested too deep"):
+        load_recipe(file, [f"workers={value}"])
+
+
+def test_a_recipe_of_an_editor_that_marks_utf8_is_read(tmp_path: Path, file: Path) -> None:
+    path = tmp_path / "marked" / file.name
+    path.parent.mkdir()
+    path.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_recipe(path) == load_recipe(file)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device that never ends")
+def test_a_recipe_is_not_read_for_ever() -> None:
+    with pytest.raises(ConfigError, match="no recipe: it has more than 16 MiB"):
+        load_recipe(Path("/dev/zero"))

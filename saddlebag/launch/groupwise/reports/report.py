@@ -215,7 +215,7 @@ def read_result(folder: Path) -> dict[str, Any]:
                 "and --metrics answers Prometheus"
             ) from error
         raise DataError(f"{path}: cannot be read: {error.strerror}; give the folder of a groupwise run") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise DataError(f"{path}: not the result of a groupwise run")
