@@ -2,7 +2,7 @@
 
 The field is number 16 of the schema (`fixed32 checksum`), above every other one, so that it comes last. gRPC checks lengths,
 and TCP a sum of 16 bits: a flipped bit in a number, a header or a name can pass both. The CRC-32 is that of zlib and PNG; with
-isal (extra `fast`) it is computed at the speed of memory, else by zlib: the same bits.
+isal, a dependency where it has wheels, it is computed at the speed of memory, else by zlib: the same bits.
 """
 
 from __future__ import annotations
