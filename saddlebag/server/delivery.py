@@ -140,7 +140,7 @@ class Deliveries:
         if delivery.jump:
             self._log.jumped(worker, (delivery.start, delivery.end), delivery.frames, sequence, traffic)
         else:
-            self._log.sent(worker, delivery.start, sequence, traffic)
+            self._log.sent(worker, delivery.start, delivery.frames, sequence, traffic)
 
     def credit(self, worker: int, resume: int, traffic: Traffic) -> None:
         """A worker that continues from `resume` has received what led there, though a crash lost its count."""

@@ -89,15 +89,20 @@ class DownlinkLog:
         self._marks, self._needed = deque([round_], maxlen=2), None
         self._delivered = [(round_, 0)] * len(self._delivered)
 
-    def sent(self, worker: int, round_: int, sequence: int, traffic: Traffic) -> None:
-        """Count a frame that has been handed to gRPC: as payload the first time, later as repeated."""
-        stored = self._stored[round_ - self._stored[0].round]
-        if (round_, sequence) >= self._delivered[worker]:
-            _count(stored, sequence, traffic)
-            self._delivered[worker] = (round_, sequence + 1)
+    def sent(self, worker: int, round_: int, frames: Sequence[bytes], sequence: int, traffic: Traffic) -> None:
+        """Count a frame that has been handed to gRPC: as payload the first time, later as repeated.
+
+        The log may have forgotten it meanwhile: the worker has it before gRPC says so, and an epoch may have begun.
+        """
+        size = len(frames[sequence])
+        traffic.transport += size
+        if not self.is_new(worker, round_, sequence):
+            traffic.repeated += size
             return
-        traffic.transport += len(stored.frames[sequence])
-        traffic.repeated += len(stored.frames[sequence])
+        data_bytes = len(parse_frame(frames[sequence]).data)
+        traffic.payload += data_bytes
+        traffic.framing += size - data_bytes
+        self._delivered[worker] = (round_, sequence + 1)
 
     def is_new(self, worker: int, round_: int, sequence: int) -> bool:
         """Whether this frame of what starts at a boundary was never sent to the worker."""

@@ -1,11 +1,11 @@
-"""Real processes, killed (SIGKILL) or stopped (SIGSTOP, then SIGCONT) at random instants; the end is that of the undisturbed run.
+"""Real processes, killed (SIGKILL) or stopped (SIGSTOP, then SIGCONT) at random instants; the end is that of a run left alone.
 
 python tests/chaos/kills.py --instants 1000 --seed 0       over all drivers and families of methods, and the service
 python tests/chaos/kills.py --instants 20 --only grpc      one of grpc, collective, service
 
-A run is `saddlebag run` as people type it. Its victims are all processes of it: supervisor, nursery, server, workers, torchrun, ranks. A
-killed supervisor takes its children along; the run is continued with --resume. What must hold at the end: exit 0, the digest of
-`simulate()`, over gRPC its bytes and one epoch; of the service every prediction and account, and each label applied once.
+A run is `saddlebag run` as people type it; its processes are victims: supervisor, nursery, server, workers, torchrun, ranks.
+A killed supervisor takes its children along; the run is continued with --resume. What must hold at the end: exit 0, the digest
+of `simulate()`, over gRPC its bytes and one epoch; of the service every prediction and account, and each label applied once.
 """
 
 from __future__ import annotations

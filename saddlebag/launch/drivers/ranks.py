@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.errors import SaddlebagError
+from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.launch.drivers.supervisor import REFUSED, Child
 from saddlebag.launch.ownership import forget_run, lend, owned, require_no_run
 from saddlebag.launch.results.history import Follower
@@ -28,6 +29,7 @@ __all__ = ["run_collective", "start_ranks"]
 
 _POLL_S = 0.05
 _RESTARTS = 100  # of all ranks, as often as one dies
+_ORPHANS_S = 30.0  # for ranks to notice that torchrun is gone
 _LOST = " lost the others: "  # what `client.group` says of a rank that has no peer any more
 
 
@@ -43,8 +45,8 @@ def run_collective(
 ) -> dict[str, Any]:
     """Run a recipe's method over torch.distributed on this machine; returns rank 0's result.
 
-    When a rank dies, torchrun starts all of them again and they resume on the same trajectory; when this process dies, they
-    end too. `started` is told the process id of torchrun.
+    When a rank dies, torchrun starts all of them again and they resume on the same trajectory, and so does this process when
+    torchrun is killed; when this process dies, they end too. `started` is told the process id of torchrun.
 
     Raises:
         SaddlebagError: a rank gave up with a clear error, which is passed on, or died too often.
@@ -75,7 +77,9 @@ def _supervise(
         torchrun.start()
         started(torchrun.pid)
         note(f"{recipe.workers} ranks; what they say is in {out / 'ranks.log'}")
-        while (status := torchrun.status()) is None:
+        while (status := torchrun.status()) is None or status < 0:
+            if status is not None:
+                _again(torchrun, -status, recipe.workers, out, note)
             time.sleep(_POLL_S)
             for record in follower.new():
                 observe(record)
@@ -89,6 +93,24 @@ def _supervise(
         raise SaddlebagError(_complaint(out / "ranks.log"))
     result: dict[str, Any] = json.loads((out / RESULT).read_text())
     return result
+
+
+def _again(torchrun: Child, number: int, ranks: int, out: Path, note: Callable[[str], None]) -> None:
+    """Start torchrun once more after a signal has ended it; its ranks end soon after it, and are waited for.
+
+    Raises:
+        SaddlebagError: it has been killed too often.
+    """
+    if torchrun.starts > _RESTARTS:
+        raise SaddlebagError(f"torchrun was killed {torchrun.starts} times, by signal {number} at last")
+    note(f"torchrun was killed by signal {number}; starting it again")
+    deadline = time.monotonic() + _ORPHANS_S
+    for rank in range(1, ranks):
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ConfigError), owned(out, "saddlebag run", name=f"rank-{rank}"):
+                break
+            time.sleep(_POLL_S)
+    torchrun.start()
 
 
 def _complaint(log: Path) -> str:

@@ -20,6 +20,9 @@ Work: TypeAlias = "Generator[Signal | float, None, Any]"
 """What a task does: yields what it waits for."""
 
 
+_BUSY_S = 0.02
+
+
 class Ended(BaseException):
     """Thrown into a task whose call or stream is over: what asyncio calls cancelled."""
 
@@ -56,6 +59,10 @@ class Clock:
         """Call when `delay_s` seconds have passed."""
         self._count += 1
         heapq.heappush(self._events, (self.now + delay_s, self._random(), self._count, call))
+
+    def turn_s(self) -> float:
+        """How long a task that is ready waits for others that are ready, too: mostly not at all."""
+        return max(0.0, self._random() - 0.8) * _BUSY_S
 
     def step(self) -> bool:
         """Let the next event happen; False when there is none."""

@@ -41,6 +41,13 @@ def _kill(fault: Fault, world: World) -> bool:
     return world.kill(fault.who, again_s=fault.seconds, renamed=fault.chance < 0.5)
 
 
+def _wipe(fault: Fault, world: World) -> bool:
+    """A worker comes back on another disk: without its state."""
+    if killed := world.kill(fault.who, again_s=fault.seconds, renamed=False):
+        world.disks[fault.who].forget_after(-1)
+    return killed
+
+
 def _vanish(fault: Fault, world: World) -> bool:
     """The machine is gone without a word: whoever talked to it notices by keep-alive."""
     return world.kill(fault.who, again_s=fault.seconds, renamed=fault.chance < 0.5, silent_s=max(KEEP_ALIVE_S, world.lease_s))
@@ -161,6 +168,7 @@ def _corrupt(fault: Fault, world: World) -> bool:
 KINDS: dict[str, Callable[[Fault, World], bool]] = {
     "kill": _kill,
     "vanish": _vanish,
+    "wipe": _wipe,
     "stop": _stop,
     "cut": _cut,
     "half": _half,
@@ -175,8 +183,8 @@ KINDS: dict[str, Callable[[Fault, World], bool]] = {
     "corrupt": _corrupt,
 }
 """What can go wrong, by name."""
-_OF_WORKERS = ("cut", "half", "silence", "delay", "throttle", "slow_reader", "late_join", "corrupt")
-_LASTS_S = {"kill": 0.3, "vanish": 0.5, "stop": 0.5, "half": 1.0, "silence": 0.3, "delay": 0.3, "throttle": 0.2}
+_OF_WORKERS = ("cut", "half", "silence", "delay", "throttle", "slow_reader", "late_join", "corrupt", "wipe")
+_LASTS_S = {"kill": 0.3, "wipe": 0.1, "vanish": 0.5, "stop": 0.5, "half": 1.0, "silence": 0.3, "delay": 0.3, "throttle": 0.2}
 
 
 def draw(rng: random.Random, num_workers: int, count: int, gap_s: float, kinds: Sequence[str]) -> list[Fault]:

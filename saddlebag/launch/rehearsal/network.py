@@ -20,6 +20,7 @@ __all__ = ["KEEP_ALIVE_S", "Answered", "Connection", "Link", "Pipe", "Reply", "S
 
 Code: TypeAlias = grpc.StatusCode
 _THROTTLE = 100.0
+_LATE_WRITES = 0.2
 KEEP_ALIVE_S = 3.0
 """After which a silent connection is given up, where the lease is not longer: see `pings`."""
 
@@ -113,6 +114,8 @@ class Pipe:
             at = link.rng.randrange(len(item))
             item = item[:at] + bytes([item[at] ^ 1 << link.rng.randrange(8)]) + item[at + 1 :]
         self._pass(size, lambda: self._arrive(item))
+        if (chance := link.rng.random()) < _LATE_WRITES:  # gRPC says late that it has a message, which may have come by then
+            yield (300.0 if chance < 0.05 * _LATE_WRITES else 3.0) * link.latency_s * link.rng.random()
 
     def _pass(self, size: int, arrive: Callable[[], None]) -> None:
         """Something sets out; it arrives behind what has set out before."""

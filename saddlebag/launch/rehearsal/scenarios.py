@@ -164,8 +164,8 @@ _ALWAYS = (*_PROCESSES, "cut", "cut", "half", "silence", "delay", "throttle", "s
 
 
 def kinds_for(scenario: Scenario) -> tuple[str, ...]:
-    """What may go wrong there without anybody being told an error, but for a full disk."""
-    return _ALWAYS
+    """What may go wrong there without anybody being told an error, but for a full disk; who loses its state costs an epoch."""
+    return (*_ALWAYS, "wipe", "wipe") if scenario.on_lost == "drop" else _ALWAYS
 
 
 def scenario_of(seed: int, *, count: int) -> tuple[Scenario, list[Fault]]:

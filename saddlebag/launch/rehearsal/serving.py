@@ -135,6 +135,7 @@ class Server:
 
     def _apply(self, effects: Sequence[Effect]) -> Work:
         def all_of_them() -> Work:
+            yield self.host.clock.turn_s()  # a task of its own: others that are ready come first
             for effect in effects:
                 self.check()
                 yield from self._carry_out(effect)
