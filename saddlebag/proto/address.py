@@ -13,6 +13,7 @@ __all__ = ["Address", "is_loopback", "parse_address"]
 _FORMS = "HOST:PORT, [IPv6]:PORT or unix:PATH"
 _MOST = 65535
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_LONGEST_HOST, _LONGEST_LABEL = 253, 63  # RFC 1035, 2.3.4
 
 
 def is_loopback(host: str) -> bool:
@@ -95,8 +96,13 @@ def parse_address(text: str, what: str = "address", *, listening: bool = False) 
             raise ConfigError(f"{what} must be {_FORMS}, got {text!r}: {host} is no IPv6 address") from None
     if ":" in host:
         raise ConfigError(f"{what} must be {_FORMS}, got {text!r}: an IPv6 address goes in brackets")
-    if not _HOST.fullmatch(host) or (re.fullmatch(r"[0-9.]+", host) and not _is_v4(host)):
-        raise ConfigError(f"{what} must be {_FORMS}, got {text!r}: {host!r} is no host")
+    if (
+        not _HOST.fullmatch(host)
+        or len(host) > _LONGEST_HOST
+        or max(map(len, host.split("."))) > _LONGEST_LABEL
+        or (re.fullmatch(r"[0-9.]+", host) and not _is_v4(host))
+    ):
+        raise ConfigError(f"{what} must be {_FORMS}, got {text[:_LONGEST_HOST]!r}: {host[:_LONGEST_LABEL]!r} is no host")
     return Address(host, int(number))
 
 

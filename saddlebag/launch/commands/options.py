@@ -84,6 +84,10 @@ parent_option = click.option(
 )
 
 
+_LONGEST_TOKEN = 4096
+"""Characters; a device never ends."""
+
+
 def read_token(path: Path | None) -> str:
     """The secret: of the file, or else of the environment; empty for none.
 
@@ -93,13 +97,16 @@ def read_token(path: Path | None) -> str:
     if path is None:
         return os.environ.get(TOKEN, "").strip()
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        with path.open("rb") as file:
+            token = file.read(_LONGEST_TOKEN + 1).decode().strip()
     except OSError as error:
         raise ConfigError(f"cannot read the token file {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read the token file {path}: {error}") from error
     if not token:
         raise ConfigError(f"the token file {path} is empty")
+    if len(token) > _LONGEST_TOKEN:
+        raise ConfigError(f"the token file {path} holds more than a token: over {_LONGEST_TOKEN} characters")
     return token
 
 

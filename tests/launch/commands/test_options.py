@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +10,6 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.cli import cli, main
 from saddlebag.launch.commands.groupwise import groupwise
 from saddlebag.launch.commands.options import overrides, read_token
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_path_starts_at_the_working_directory_and_a_bundled_sets_name_is_none(
@@ -63,3 +60,9 @@ def test_every_command_with_a_recipe_reads_data_alike(tmp_path: Path, monkeypatc
             asked += 1
     assert seen == [f"data.source={tmp_path / 'rows.csv'}"] * asked
     assert asked >= 7
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device that never ends")
+def test_a_token_is_not_read_for_ever() -> None:
+    with pytest.raises(ConfigError, match="holds more than a token"):
+        read_token(Path("/dev/zero"))
