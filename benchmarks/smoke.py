@@ -39,6 +39,7 @@ class Smoke:
 ONCE = "--repetitions 1"
 SMOKE = {
     "bench_local.py": Smoke("--smoke"),
+    "rivals.py": Smoke("--smoke --out {out}/rivals"),
     "bench_auto.py": Smoke("--seeds 1 --methods ogda --problems quadratic --workers 1"),
     "bench_bytes.py": Smoke(f"--d 20000 --steps 1 {ONCE}"),
     "bench_ddp_hook.py": Smoke("--seeds 1 --steps 12 --width 8 --rank 1"),

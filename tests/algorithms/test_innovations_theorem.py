@@ -165,6 +165,7 @@ def variants(problem: Problem, method: Innovations) -> Iterator[Innovations]:
 
 SIDES: dict[str, tuple[Any, Any, int]] = {
     "grid": (Grid(), Grid(step=0.5), 300),
+    "grid_fitted": (Grid(step=0.5, fit=1.0), Grid(step=0.5, fit=0.6), 300),  # what grids that set themselves come to
     "grid_up": (Grid(), EXACT, 300),
     "grid_down": (EXACT, Grid(), 300),
     "top": (TopK(k=1), TopK(k=1), 300),

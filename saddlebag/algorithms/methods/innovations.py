@@ -7,8 +7,9 @@ Every side keeps a memory of what the other side knows and sends only what is ne
     replicas   z+ = prox(z - gamma (2 h - h_previous))
 
 Memories approach F_m(z*) although it is not zero, so innovations, and with them the errors of any contractive compressor,
-vanish at the solution. The uplink is EF21's (Richtarik, Sokolov, Fatkhullin 2021), both ways as in EF21-BC (Fatkhullin et
-al. 2021); the step is Popov's (1980). The proof for the combination is ours: docs/theory/innovations.md.
+vanish at the solution. A `grid` of step "auto" sets itself (`auto_grid.py`). The uplink is EF21's (Richtarik, Sokolov,
+Fatkhullin 2021), both ways as in EF21-BC (Fatkhullin et al. 2021); the step is Popov's (1980). The proof for the combination is
+ours: docs/theory/innovations.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saddlebag.algorithms.auto_grid import DOWN, UP, Gauge, contraction, sets_itself, setting
 from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.base import Message, Operator, Problem, identity_prox, known_constants, square
 from saddlebag.algorithms.methods.one_part import OnePart
@@ -33,11 +35,12 @@ __all__ = ["Innovations", "innovations", "proven_step"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InnovationsReplica:
-    """z, and h: what everybody knows of F at z's predecessor."""
+    """z, and h: what everybody knows of F at z's predecessor; where a grid sets itself, what it is set by."""
 
     z_D: Vector
     known_D: Vector
     iteration: int
+    gauge: Gauge | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +59,7 @@ class InnovationsServer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Innovations(OnePart):
-    """The method with its hyper-parameters; see `OnePart`. Both compressors are contractive."""
+    """The method with its hyper-parameters; see `OnePart`. Both compressors are contractive, or grids that set themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,8 +70,12 @@ class Innovations(OnePart):
                     "whose errors its memories would pile up; use one such as grid"
                 )
 
+    @property
+    def _gauged(self) -> bool:
+        return sets_itself(self.up) or sets_itself(self.down)
+
     def init_replica(self, z_D: Vector) -> InnovationsReplica:
-        return InnovationsReplica(z_D, np.zeros(len(z_D)), iteration=0)
+        return InnovationsReplica(z_D, np.zeros(len(z_D)), 0, Gauge.new(len(z_D)) if self._gauged else None)
 
     def init_worker(self, replica: InnovationsReplica) -> InnovationsWorker:
         return InnovationsWorker(np.zeros(len(replica.z_D)))
@@ -79,14 +86,14 @@ class Innovations(OnePart):
     def worker_step(
         self, replica: InnovationsReplica, own: InnovationsWorker, operator: Operator, draws: Draws
     ) -> tuple[InnovationsWorker, Message]:
-        payload, known_D = track(self.up, operator(replica.z_D, draws), own.known_D, draws)
+        payload, known_D = track(setting(self.up, UP, replica.gauge), operator(replica.z_D, draws), own.known_D, draws)
         return InnovationsWorker(known_D), Message((payload,))
 
     def server_step(
         self, replica: InnovationsReplica, own: InnovationsServer, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[InnovationsServer, Message]:
         mean_D = own.mean_D + means[0].dense()
-        payload, _ = track(self.down, mean_D, replica.known_D, draws)
+        payload, _ = track(setting(self.down, DOWN, replica.gauge), mean_D, replica.known_D, draws)
         return InnovationsServer(mean_D), Message((payload,))
 
     def replay(self, replica: InnovationsReplica, down: Message, draws: Draws) -> InnovationsReplica:
@@ -95,7 +102,8 @@ class Innovations(OnePart):
         down.parts[0].add_to(known_D)
         slope_D = 2.0 * known_D - replica.known_D if replica.iteration else known_D
         z_D = self.prox(replica.z_D - self.step_size * slope_D, self.step_size)
-        return InnovationsReplica(z_D, known_D, replica.iteration + 1)
+        gauge = None if replica.gauge is None else replica.gauge.after(known_D - replica.known_D, z_D - replica.z_D)
+        return InnovationsReplica(z_D, known_D, replica.iteration + 1, gauge)
 
     def strain(self, before: InnovationsReplica, down: Message, after: InnovationsReplica) -> Strain | None:
         """Of the optimistic step, on what is known of F; all of it is news at first.
@@ -111,7 +119,8 @@ class Innovations(OnePart):
 
     def stay(self, before: InnovationsReplica, after: InnovationsReplica) -> InnovationsReplica:
         """With z where it was."""
-        return dataclasses.replace(after, z_D=before.z_D)
+        gauge = None if after.gauge is None else dataclasses.replace(after.gauge, moved_D=np.zeros(len(before.z_D)))
+        return dataclasses.replace(after, z_D=before.z_D, gauge=gauge)
 
 
 def proven_step(constants: Constants, alpha: float, alpha_down: float) -> float:
@@ -136,7 +145,7 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
     """Optimistic gradient with compressed innovations for a problem.
 
     Without a step size the proven one (`proven_step`), which holds for every contractive compressor and is far smaller than
-    what grids bear: about 1 / (2 L), as without compression.
+    what grids bear: about 1 / (2 L), as without compression. Compressors that are left out are grids that set themselves.
 
     Raises:
         ConfigError: a compressor is not contractive, or constants are needed and unknown, or mu = 0.
@@ -144,7 +153,7 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
     Example:
         >>> import saddlebag as sb
         >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
-        >>> method = sb.make_method("innovations", game, step_size="auto", up="grid", down="grid")
+        >>> method = sb.make_method("innovations", game, step_size="auto")
         >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=60))
         >>> run.merits["relative_error"] < 1.0
         True
@@ -156,7 +165,12 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
         constants = known_constants(problem, "innovations")
         if not constants.strong_monotonicity > 0:
             raise ConfigError("innovations has no proven step for a merely monotone problem; give method.step_size a number")
-        assert isinstance(checked.up, Contractive)
-        assert isinstance(checked.down, Contractive)
-        step_size = proven_step(constants, checked.up.alpha(problem.dimension), checked.down.alpha(problem.dimension))
+        alphas = (contraction(checked.up, UP, problem.dimension), contraction(checked.down, DOWN, problem.dimension))
+        step_size = proven_step(constants, *alphas)
     return Innovations(step_size=step_size, up=up, down=down, prox=problem.prox)
+
+
+innovations.compressors = {  # type: ignore[attr-defined]  # where a recipe names none: both set themselves
+    "up": {"name": "grid", "step": "auto"},
+    "down": {"name": "grid", "step": "auto"},
+}

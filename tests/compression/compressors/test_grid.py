@@ -23,7 +23,18 @@ def exact(x_D: np.ndarray) -> list[Fraction]:
 
 
 @pytest.mark.parametrize(
-    "grid", [Grid(), Grid(step=0.5), Grid(step=1.4), Grid(step=0.01), Grid(block=3), Grid(step=0.25, block=5)]
+    "grid",
+    [
+        Grid(),
+        Grid(step=0.5),
+        Grid(step=1.4),
+        Grid(step=0.01),
+        Grid(block=3),
+        Grid(step=0.25, block=5),
+        Grid(fit=1.0),
+        Grid(step=0.5, block=3, fit=0.4),
+        Grid(step="auto"),
+    ],
 )
 def test_laws(grid: Grid) -> None:
     check_compressor(grid, num_draws=2)
@@ -34,7 +45,7 @@ def test_contracts_every_vector(x_D: np.ndarray, step: float, exponent: int, dat
     block = data.draw(st.none() | st.integers(1, 12))
     x_D[np.abs(x_D) < 1e-6] = 0.0  # so that no scale underflows
     x_D *= 2.0**exponent
-    grid = Grid(step=step, block=block)
+    grid = Grid(step=step, block=block, fit=data.draw(st.sampled_from([0.0, 0.3, 1.0])))
     error = sum((a - b) ** 2 for a, b in zip(exact(x_D), exact(grid.encode(x_D, DRAWS).dense()), strict=True))
     assert error <= (1 - Fraction(grid.alpha(len(x_D)))) * sum(a**2 for a in exact(x_D)) * (1 + Fraction(1, 10**9))
 
@@ -64,15 +75,52 @@ def test_levels_are_nearest_multiples() -> None:
     assert (blocked.scale_B.tolist(), blocked.level_D.tolist()) == ([4.0, 1.1015625, 0.0], [1, -1, 1, -1, 0])
 
 
+@given(hnp.arrays(np.float64, st.integers(1, 12), elements=st.floats(-1, 1, width=32)), STEPS, st.none() | st.integers(1, 12))
+def test_a_fitted_scale_is_the_best_of_its_levels(x_D: np.ndarray, step: float, block: int | None) -> None:
+    x_D[np.abs(x_D) < 1e-6] = 0.0
+    fitted = Grid(step=step, block=block, fit=1.0).encode(x_D, DRAWS)
+    assert np.array_equal(fitted.level_D, Grid(step=step, block=block).encode(x_D, DRAWS).level_D)
+    size = block or len(x_D)
+    for start in range(0, len(x_D), size):
+        own_B, level_B = x_D[start : start + size], fitted.level_D[start : start + size].astype(np.float64)
+        inner, square = float(own_B @ level_B), float(level_B @ level_B)
+        scale = float(fitted.scale_B[start // size])
+        assert scale == pytest.approx(inner / square if square else 0.0, rel=2.0**-8)
+
+
+def test_fits_in_between_are_geometric_means() -> None:
+    x_D = np.array([4.0, 2.5, 2.5, -2.5, 0.5])  # all but the last go to the level 1, whose mean is 2.875
+    scales = [float(Grid(fit=fit).encode(x_D, DRAWS).scale_B[0]) for fit in (0.0, 0.5, 1.0)]
+    assert scales == pytest.approx([4.0, np.sqrt(4.0 * 2.875), 2.875], rel=2.0**-8)
+
+
+def test_huge_and_tiny_vectors_are_fitted() -> None:
+    for unit in (1e-30, 1e30):
+        x_D = unit * np.array([4.0, 2.5, -2.5, 0.5])
+        assert Grid(fit=1.0).encode(x_D, DRAWS).dense()[0] == pytest.approx(3.0 * unit, rel=2.0**-8)
+
+
+def test_a_step_left_to_a_method_is_a_half_elsewhere() -> None:
+    x_D = np.array([4.0, -3.0, 1.1, -0.9, 0.0])
+    assert np.array_equal(Grid(step="auto").encode(x_D, DRAWS).dense(), Grid(step=0.5).encode(x_D, DRAWS).dense())
+    assert (Grid(step="auto").alpha(7), Grid(step="auto").bits(7)) == (Grid(step=0.5).alpha(7), Grid(step=0.5).bits(7))
+
+
 def test_bits_bound_the_entropy() -> None:
     assert Grid().bits(100) == pytest.approx(100 * np.log2(3) + 16)
     assert Grid(step=0.5, block=10).bits(95) == pytest.approx(95 * np.log2(5) + 160)
 
 
-@pytest.mark.parametrize("step", [0.0, -1.0, 1.6, 0.005, float("nan")])
-def test_bad_steps_are_refused(step: float) -> None:
+@pytest.mark.parametrize("step", [0.0, -1.0, 1.6, 0.005, float("nan"), "fine"])
+def test_bad_steps_are_refused(step: float | str) -> None:
     with pytest.raises(ConfigError, match=r"grid\.step must lie in"):
         Grid(step=step)
+
+
+@pytest.mark.parametrize("fit", [-0.1, 1.5, float("nan")])
+def test_bad_fits_are_refused(fit: float) -> None:
+    with pytest.raises(ConfigError, match=r"grid\.fit must lie in \[0, 1\], got"):
+        Grid(fit=fit)
 
 
 def test_bad_blocks_and_overflow_are_refused() -> None:
