@@ -353,7 +353,9 @@ class GroupwiseCore:
             ours = float(prediction.p_E @ algorithm.loss.value(prediction.z_E, np.asarray(y)))
         if algorithm.always_on is not None:
             single = float(algorithm.loss.value(prediction.z_E[algorithm.always_on], np.asarray(y)))
-        missed_M = self.intervals.missed(note_K, y) if self.intervals is not None and note_K is not None else None
+        missed_M = None
+        if self.intervals is not None and note_K is not None and self.intervals.knows(note_K):
+            missed_M = self.intervals.missed(note_K, y)
         awake_G = prediction.awake_E[: len(self.settings.groups)]
         return Seen(awake_G=awake_G, x_D=x_D, p=float(prediction.value), y=y, excess=ours - single, missed_M=missed_M)
 

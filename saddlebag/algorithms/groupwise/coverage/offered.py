@@ -173,6 +173,11 @@ class Intervals:
             return held_NM
         return np.maximum(high_NM - low_NM, 0.0)
 
+    def knows(self, note_K: Array) -> bool:
+        """Whether an interval was given out after some label was known: before, all thresholds are 0."""
+        part_NPM, _ = self._read(note_K[None])
+        return bool(part_NPM[0, _TAU].any())
+
     def missed(self, note_K: Array, y: float) -> Array:
         """Whether an interval as it was given out missed the label; shape (M,)."""
         part_NM, frame = self._read(note_K[None])

@@ -43,7 +43,7 @@ __all__ = ["KINDS", "Seen", "Watch", "WatchState", "cell_edges"]
 KINDS = ("worse", "coverage", "calibration", "features")
 _SEED = 0x57617463  # of ties; any number would do
 _EDGE = 1e-9
-_ARRAYS = ("count_GDC", "first_KG", "rounds")
+_ARRAYS = ("count_GDC", "covered_G", "first_KG", "rounds")
 CELLS = 8
 
 
@@ -56,7 +56,7 @@ class Seen:
         x_D: features; of "features".
         p, y: what was predicted, and the label; of "calibration".
         excess: our loss less the single model's; of "worse".
-        missed_M: whether intervals missed the label; of "coverage".
+        missed_M: whether intervals missed the label; of "coverage"; None for none, or from before anything was known.
     """
 
     awake_G: Array
@@ -74,12 +74,14 @@ class WatchState:
     Attributes:
         bets: of each kind that is watched.
         count_GDC: of "features": how many values of a group's rows lay in each cell.
+        covered_G: rounds with intervals.
         first_KG: for each kind, the round of a group's first alarm, from 1; 0 for none.
         rounds: rounds seen; an array of shape (1,).
     """
 
     bets: dict[str, BetState]
     count_GDC: Array
+    covered_G: Array
     first_KG: Array
     rounds: Array
 
@@ -93,6 +95,7 @@ class Watch:
         rate: the probability of any false alarm, ever.
         loss_range: of "worse": how far losses may lie apart.
         targets, margin: of "coverage".
+        warm_up: of "coverage": a group's first rounds with intervals do not count, for thresholds start from nothing.
         tolerance, levels: of "calibration", for predictions and labels in [0, 1].
         edges: of "features": each feature's inner edges of cells, ascending.
 
@@ -110,6 +113,7 @@ class Watch:
     loss_range: float = 1.0
     targets: tuple[float, ...] = ()
     margin: float = 0.02
+    warm_up: int = 50
     tolerance: float = 0.05
     levels: int = 10
     edges: tuple[tuple[float, ...], ...] = ()
@@ -160,7 +164,7 @@ class Watch:
             for part, (one, size) in enumerate(self._bets[kind])
         }
         count_GDC = np.zeros((num_groups, len(self.edges) if "features" in self.kinds else 0, CELLS))
-        return WatchState(bets, count_GDC, np.zeros((len(self.kinds), num_groups)), np.zeros(1))
+        return WatchState(bets, count_GDC, np.zeros(num_groups), np.zeros((len(self.kinds), num_groups)), np.zeros(1))
 
     def see(self, state: WatchState, seen: Seen) -> None:
         """A round, in the memory of `state`."""
@@ -191,7 +195,12 @@ class Watch:
         bets.advance(state.bets["worse.0"], group_K, np.full((len(group_K), 1), x))
 
     def _see_coverage(self, state: WatchState, seen: Seen, group_K: Index) -> None:
-        assert seen.missed_M is not None, "coverage needs intervals"
+        if seen.missed_M is None:
+            return
+        state.covered_G[group_K] += 1.0
+        group_K = group_K[state.covered_G[group_K] > self.warm_up]
+        if not len(group_K):
+            return
         M = len(self.targets)
         for part, (bets, _) in enumerate(self._bets["coverage"]):
             missed, target = float(seen.missed_M[part % M]), self.targets[part % M]

@@ -98,3 +98,15 @@ def test_edges_do_not_depend_on_the_order_of_rows() -> None:
 def test_what_cannot_be_watched_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Watch(**{"kinds": ("worse",), **changes})
+
+
+def test_the_first_intervals_of_a_group_are_no_alarm() -> None:
+    """Thresholds start from nothing, and what was given out before any label was known holds none."""
+    watch = Watch(kinds=("coverage",), targets=(0.9,))
+    state = watch.init(1)
+    for t in range(1000):
+        watch.see(state, Seen(awake_G=np.ones(1), missed_M=None if t < 200 else np.array([t < 250 or t % 10 == 0])))
+    assert not state.first_KG.any()
+    for _ in range(50):
+        watch.see(state, Seen(awake_G=np.ones(1), missed_M=np.array([True])))
+    assert state.first_KG[0, 0] > 1000
