@@ -2,6 +2,7 @@
 
     python benchmarks/comparison.py                    # writes the page and its plots from docs/comparison/*.json
     python benchmarks/comparison.py FOLDER [FOLDER]    # stores the results of `saddlebag compare --out FOLDER` first
+    python benchmarks/comparison.py --rivals FOLDER    # stores the results of `rivals.py --out FOLDER` first
 
 What makes the results is written on the page.
 """
@@ -13,13 +14,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 from saddlebag.launch.compare.plot import plot_comparison
 from saddlebag.launch.compare.summary import read_comparison
 from saddlebag.launch.compare.table import markdown, ranked, setting
+from saddlebag.launch.results.house import PALETTE
 from saddlebag.launch.results.units import format_bytes
 
 DOCS = Path(__file__).parents[1] / "docs"
 STORED = DOCS / "comparison"
+RIVALS = "rivals"  # the name of the file with the results of rivals.py
+OURS = "innovations"  # what its labels begin with that are no rivals
 POINTS = 60  # of each curve in the repository
 COMMANDS = {
     "bilinear": "saddlebag compare launch/recipes/compare_bilinear.toml --jobs 2 --out runs/compare_bilinear",
@@ -32,6 +39,18 @@ Every method has the same grid of steps (multiples of 1/L) and, where it synchro
 the fewest bytes in both directions on the first seed is run on all seeds. Bytes are lengths of encoded messages, start-up
 included, of one worker; evaluations are those of one worker's operator; time is modelled, communication only: two latencies a
 round, and the bytes on the worker's own link. This page is written by `make comparison` from `docs/comparison/*.json`.
+"""
+
+
+RIVALS_HEAD = """## `innovations` and its rivals, each at its best
+
+Bytes of each worker in both directions until the relative error is 1e-6 (of the matrix game: until the duality gap is 3e-2 of
+the first). "Automatic" has nothing to tune: steps and grids set themselves. "Best fixed grids" is the best of the pairs 1/0.5,
+0.5/0.5 and 0.5/0.25 at automatic steps. Every rival has up to three quantisers times fourteen steps, from 6/L down to 0.05/L,
+and at *each* target its best cell counts. "OGDA, deltas" are `innovations` with quantisers of others: 16 bits, 8 bits, 7
+levels. One seed. A rival that is not in the table of a problem was not run on it. Made by
+
+    python benchmarks/rivals.py --out runs/rivals --data-dir PATH && python benchmarks/comparison.py --rivals runs/rivals
 """
 
 
@@ -49,6 +68,79 @@ def thinned(curve: dict[str, list[float]]) -> dict[str, list[float]]:
     length = len(next(iter(curve.values())))
     kept = sorted({round(number * (length - 1) / (POINTS - 1)) for number in range(POINTS)}) if length else []
     return {key: [float(f"{values[place]:.4g}") for place in kept] for key, values in curve.items()}
+
+
+def store_rivals(folder: Path) -> None:
+    """Keep the cells that rivals.py found best, by problem and label."""
+    values = {path.stem.replace("_", " "): json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    STORED.mkdir(parents=True, exist_ok=True)
+    (STORED / f"{RIVALS}.json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+def sent(cells: list[dict[str, Any] | None], place: int) -> float:
+    """Bytes in both directions; infinite where the target was not reached."""
+    cell = cells[place]
+    return float("inf") if cell is None else float(cell["up"] + cell["down"])
+
+
+def plot_rivals(values: dict[str, dict[str, list[dict[str, Any] | None]]], out: Path) -> None:
+    """A panel for each problem: bytes at the second target, on a logarithmic axis, the fewest on top."""
+    with mpl.rc_context({"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(12.5, 3.4 * -(-len(values) // 2)), layout="constrained")
+        axes = figure.subplots(-(-len(values) // 2), 2, squeeze=False)
+        for ax in axes.flat[len(values) :]:
+            ax.set_visible(False)
+        for ax, (problem, cells) in zip(axes.flat, values.items(), strict=False):
+            reached = {label: sent(found, 1) / 1e3 for label, found in cells.items() if found[1]}
+            labels = sorted(reached, key=lambda label: -reached[label])
+            colours = [PALETTE[0] if label.startswith(OURS) else "0.65" for label in labels]
+            bars = ax.barh(labels, [reached[label] for label in labels], color=colours)
+            ax.bar_label(bars, fmt="{:.3g}", padding=2)
+            ax.set_xscale("log")
+            ax.set_xlim(0.5 * min(reached.values()), 2.5 * max(reached.values()))
+            ax.set_title(problem)
+            ax.set_xlabel("kB of each worker, both directions")
+        figure.savefig(out, dpi=110)
+
+
+def rivals_section(values: dict[str, dict[str, list[dict[str, Any] | None]]]) -> str:
+    """All problems at a glance, at the second of three targets, and each problem's table."""
+    lines = [
+        RIVALS_HEAD,
+        "| problem | automatic | best fixed grids | best rival, of how many run | its bytes | ratio |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for problem, cells in values.items():
+        rivals = {label: sent(found, 1) for label, found in cells.items() if not label.startswith(OURS)}
+        best = min(rivals, key=lambda label: rivals[label])
+        ours, fixed = (sent(cells[f"{OURS}, {kind}"], 1) for kind in ("automatic", "best fixed grids"))
+        row = (
+            problem,
+            format_bytes(ours),
+            format_bytes(fixed),
+            f"{best}, of {len(rivals)}",
+            format_bytes(rivals[best]),
+            f"{ours / rivals[best]:.2f}",
+        )
+        lines.append(f"| {' | '.join(row)} |")
+    for problem, cells in values.items():
+        lines += [
+            "",
+            f"### {problem}",
+            "",
+            "| method | 1e-3 | 1e-6 | 1e-9 | quantiser, step x L, iterations at the second |",
+            "|---|---:|---:|---:|---|",
+        ]
+        if problem == "matrix game":
+            lines[-2] = "| method | gap 1e-1 | 3e-2 | 1e-2 | quantiser, step x L, iterations at the second |"
+        for label, found in sorted(cells.items(), key=lambda item: (sent(item[1], 1), sent(item[1], 0))):
+            bytes_3 = [format_bytes(sent(found, place)) if found[place] else "-" for place in range(3)]
+            cell = found[1]
+            how = f"{cell['variant']}, {cell['step']}, {cell['iterations']:,}" if cell else "-"
+            lines.append(f"| {label} | {' | '.join(bytes_3)} | {how} |")
+    plot_rivals(values, STORED / f"{RIVALS}.png")
+    lines += ["", f"![Bytes of innovations and its rivals]({STORED.name}/{RIVALS}.png)"]
+    return "\n".join(lines)
 
 
 def section(name: str, values: dict[str, Any]) -> str:
@@ -86,12 +178,18 @@ def verdict(values: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path)
-    for folder in parser.parse_args().folders:
+    parser.add_argument("--rivals", type=Path, help="the folder of a run of rivals.py")
+    args = parser.parse_args()
+    for folder in args.folders:
         store(folder)
-    stored = sorted(STORED.glob("*.json"), key=lambda path: (path.stem != "bilinear", path.stem))
-    if not stored:
+    if args.rivals is not None:
+        store_rivals(args.rivals)
+    found = {path.stem: path for path in STORED.glob("*.json")}
+    stored = [found[name] for name in sorted(found, key=lambda name: (name != "bilinear", name)) if name != RIVALS]
+    if not found:
         raise SystemExit(f"there is nothing in {STORED}; give the folder of a comparison")
-    sections = [section(path.stem, json.loads(path.read_text())) for path in stored]
+    sections = [rivals_section(json.loads(found[RIVALS].read_text()))] if RIVALS in found else []
+    sections += [section(path.stem, json.loads(path.read_text())) for path in stored]
     (DOCS / "comparison.md").write_text("\n\n".join([HEAD.strip(), *sections]) + "\n")
 
 

@@ -115,7 +115,13 @@ RIVALS: dict[str, tuple[Variant, ...]] = {
     "MASHA2 grid 0.5, sync_grid": masha("masha2", Grid(step=0.5)),
 }
 PROBLEM_NAMES = ("game", "game 2000", "breast_cancer", "a9a", "mushrooms", "matrix game", "group-robust Adult")
-LIMITS = {"game": 4000, "matrix game": 3000, "group-robust Adult": 4000}  # iterations; 1500 otherwise
+LIMITS = {
+    "game": 4000,
+    "matrix game": 600,
+    "group-robust Adult": 4000,
+    "mushrooms": 500,
+    "a9a": 500,
+}  # iterations; 1500 otherwise
 
 
 def build(name: str, data_dir: Path | None) -> Problem:

@@ -236,6 +236,42 @@ def test_without_strong_monotonicity_a_lagging_compressor_diverges_at_every_step
     assert spectral_radius(0.1, 0.0, 0.9) < 1  # an alpha of 0.99 lags by a ninth
 
 
+@dataclasses.dataclass(frozen=True)
+class Noisy:
+    """A game whose operators carry Gaussian noise of this size in every coordinate, a function of round and worker."""
+
+    inner: BilinearGame
+    sigma: float
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def operator(self, worker: int) -> Any:
+        exact = self.inner.operator(worker)
+
+        def noisy(z_D: Vector, draws: Draws) -> Vector:
+            noise_D = np.random.default_rng([draws.round, worker]).standard_normal(len(z_D))
+            return exact(z_D, draws) + self.sigma * noise_D
+
+        return noisy
+
+
+def floor(game: BilinearGame, sigma: float, up: Any, down: Any, wire: LoopbackWire) -> float:
+    """The root mean square of the relative error over the second half of a long run."""
+    method = innovations(game, up=up, down=down, step_size=0.3 / game.constants.lipschitz)
+    stop = Stop(max_iterations=800)
+    history = simulate(Noisy(game, sigma), method, seed=0, stop=stop, wire=wire).history  # type: ignore[arg-type]
+    return math.sqrt(np.mean([record.merits["relative_error"] ** 2 for record in history[400:]]))
+
+
+def test_a_stochastic_oracle_leaves_a_floor_of_the_order_of_its_noise(wire: LoopbackWire) -> None:
+    """Grids scale with what they are given, so the floor is proportional to the noise, and a few times the uncompressed one."""
+    game = BilinearGame(n=4, num_workers=3, regularisation=0.3, heterogeneity=0.3)
+    coarse, fine = (floor(game, sigma, Grid(), Grid(step=0.5), wire) for sigma in (1e-2, 1e-3))
+    assert coarse / fine == pytest.approx(10.0, rel=0.2)
+    assert 1.0 <= coarse / floor(game, 1e-2, EXACT, EXACT, wire) <= 4.0
+
+
 def test_theory_needs_strong_monotonicity(game: BilinearGame) -> None:
     merely = dataclasses.replace(game.constants, strong_monotonicity=0.0)
 

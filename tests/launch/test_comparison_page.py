@@ -80,6 +80,28 @@ def test_the_page_names_the_winner_and_its_factor(page: ModuleType, tmp_path: Pa
     assert (tmp_path / "comparison.md").read_text() == text
 
 
+def test_the_best_rival_is_named_at_its_best(page: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cells(*totals: float | None) -> list[dict[str, object] | None]:
+        at = {"variant": "v", "step": 0.5, "up": 0.0, "iterations": 9}
+        return [None if total is None else {**at, "down": total} for total in totals]
+
+    values = {
+        "innovations, automatic": cells(400.0, 800.0, 1200.0),
+        "innovations, best fixed grids": cells(500.0, 700.0, None),
+        "DIANA": cells(300.0, 1000.0, None),
+        "EF21": cells(300.0, None, None),
+    }
+    folder = tmp_path / "rivals"
+    folder.mkdir()
+    (folder / "small_game.json").write_text(json.dumps(values))
+    monkeypatch.setattr("sys.argv", ["comparison.py", "--rivals", str(folder)])
+    page.main()
+    text = (tmp_path / "comparison.md").read_text()
+    assert "| small game | 800 B | 700 B | DIANA, of 2 | 1.00 kB | 0.80 |" in text
+    assert "| EF21 | 300 B | - | - | - |" in text
+    assert "| DIANA | 300 B | 1.00 kB | - | v, 0.5, 9 |" in text
+
+
 def test_nothing_stored_is_said(page: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["comparison.py"])
     with pytest.raises(SystemExit, match="there is nothing in"):

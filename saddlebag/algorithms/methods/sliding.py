@@ -14,9 +14,18 @@ if TYPE_CHECKING:
 
 __all__ = ["solve"]
 
+_ROUNDING = 1e-13  # of L |u|: a residual below it is that of float64
+
 
 def solve(
-    operator: Callable[[Vector], Vector], prox: Prox, start_D: Vector, *, lipschitz: float, relative: float, most: int
+    operator: Callable[[Vector], Vector],
+    prox: Prox,
+    start_D: Vector,
+    *,
+    lipschitz: float,
+    relative: float,
+    most: int,
+    missed: Callable[[], None] = lambda: None,
 ) -> Vector:
     """A point u with |T(u) + h'(u)| <= relative |u - start| for some h'(u) in dh(u), or the last of `most` steps.
 
@@ -30,8 +39,9 @@ def solve(
         lipschitz: L of T.
         relative: the tolerance.
         most: steps, at least 1.
+        missed: called where these were not enough, for another reason than rounding.
     """
-    step_size, u_D = 1.0 / (2.0 * lipschitz), start_D
+    step_size, u_D, residual = 1.0 / (2.0 * lipschitz), start_D, 0.0
     value_D = operator(u_D)
     for _ in range(most):
         half_D = operator(prox(u_D - step_size * value_D, step_size))
@@ -41,4 +51,7 @@ def solve(
         u_D = next_D
         if residual <= relative * float(np.linalg.norm(u_D - start_D)):
             break
+    else:
+        if residual > _ROUNDING * lipschitz * float(np.linalg.norm(u_D)):
+            missed()
     return u_D

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class ThreePillars:
         pivot_lipschitz: of F_1, for the local steps.
         momentum: a in (0, 1].
         tolerance: sigma > 0 of the sub-problem.
-        local_steps: most local steps in a round.
+        local_steps: most local steps in a round; where they end short of the tolerance, a `RuntimeWarning` says so.
         participants: b, how many workers take part in a round that does not synchronise; None for all.
         prox, wire: as everywhere; the downlink is a full vector.
     """
@@ -199,7 +200,17 @@ class ThreePillars:
 
         lipschitz = self.pivot_lipschitz + 1.0 / self.step_size
         relative = self.tolerance / self.step_size
-        return solve(operator, self.prox, start_D, lipschitz=lipschitz, relative=relative, most=self.local_steps)
+        limits: dict[str, Any] = {"lipschitz": lipschitz, "relative": relative, "most": self.local_steps}
+        return solve(operator, self.prox, start_D, missed=self._say_short, **limits)
+
+    def _say_short(self) -> None:
+        """Always in the same words, which Python therefore shows once."""
+        warnings.warn(
+            f"three_pillars: {self.local_steps} local steps ended short of the tolerance {self.tolerance:g}, "
+            "on which the theory relies; raise local_steps or tolerance",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def replay(self, replica: PillarsReplica, down: Message, draws: Draws) -> PillarsReplica:
         if replica.syncing:

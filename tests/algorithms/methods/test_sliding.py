@@ -47,5 +47,11 @@ def test_a_limit_of_steps_is_kept() -> None:
         calls.append(1)
         return u_D - 1.0
 
-    solve(operator, identity_prox, np.zeros(3), lipschitz=100.0, relative=1e-12, most=3)
+    told: list[str] = []
+    limits: dict[str, Any] = {"lipschitz": 100.0, "relative": 1e-12, "missed": lambda: told.append("short")}
+    solve(operator, identity_prox, np.zeros(3), most=3, **limits)
     assert len(calls) == 1 + 2 * 3
+    assert told == ["short"]
+    solve(operator, identity_prox, np.ones(3), most=3, **limits)  # there already: only rounding is left
+    solve(operator, identity_prox, np.zeros(3), most=100_000, **limits)
+    assert told == ["short"]

@@ -169,3 +169,10 @@ def test_two_builds_are_equal_though_they_hold_their_own_operator(game: Bilinear
     one, two = (make_method("three_pillars", game, up=RandK(k=2), down=FULL, step_size=0.1) for _ in range(2))
     assert isinstance(one, ThreePillars)
     assert one == two
+
+
+def test_a_local_solve_that_stops_short_says_so() -> None:
+    game = BilinearGame(n=6, num_workers=3, regularisation=0.02, heterogeneity=0.1)
+    method = three_pillars(game, up=PermK(workers=3), down=FULL, step_size=20.0, local_steps=2)
+    with pytest.warns(RuntimeWarning, match="2 local steps ended short of the tolerance .*; raise local_steps or tolerance"):
+        simulate(game, method, seed=0, stop=Stop(max_rounds=4), wire=LoopbackWire())
