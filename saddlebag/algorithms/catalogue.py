@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saddlebag.algorithms.methods.anchored_extragradient import anchored_extragradient
+from saddlebag.algorithms.methods.bandit import bandit
 from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
 from saddlebag.algorithms.methods.diana_sgda import diana_sgda
 from saddlebag.algorithms.methods.extragradient import extragradient
@@ -44,6 +45,7 @@ __all__ = ["CATALOGUE"]
 
 CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
     "anchored_extragradient": anchored_extragradient,
+    "bandit": bandit,
     "compressed_adamw": compressed_adamw,
     "compressed_extra_adam": compressed_extra_adam,
     "compressed_extragradient": compressed_extragradient,

@@ -35,6 +35,7 @@ class Purpose(enum.IntEnum):
     EXPERT = 6
     PERTURBATION = 7
     SAMPLE = 8
+    ARM = 9
 
 
 class _Generator(threading.local):

@@ -38,6 +38,7 @@ PRACTICE = ("adamw", "extra_adam", "lamb", "optimistic_adam", "sgd")
 COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     **{f"compressed_{rule}": [(TOP, Grid())] for rule in PRACTICE},
     "anchored_extragradient": [],
+    "bandit": [],
     "compressed_extragradient": [(RAND, TOP), (COMMON, FULL)],
     "diana_sgda": [(RAND, FULL), (COMMON, Natural())],
     "diloco": [(FULL, FULL), (TOP, TOP)],
@@ -64,6 +65,9 @@ WITHOUT_PROX = ("anchored_extragradient", "masha2", "extragradient_feedback", "f
 
 
 def variants(name: str, problem: Problem) -> list[AnyMethod]:
+    if name == "bandit":
+        rules = ("thompson", "epsilon_greedy", "elimination")
+        return [make_method(name, problem, step_size=0.1, rule=rule, every=2) for rule in rules]
     if not COMPRESSORS[name]:
         return [make_method(name, problem, step_size=0.1, wire=wire) for wire in ("float32", "float64")]
     rules: list[dict[str, Any]] = [{}]

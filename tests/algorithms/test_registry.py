@@ -31,6 +31,7 @@ from saddlebag.algorithms import (
     make_method as typed_make_method,
 )
 from saddlebag.algorithms.methods.anchored_extragradient import AnchoredExtragradient
+from saddlebag.algorithms.methods.bandit import Bandit
 from saddlebag.algorithms.methods.fed_gda_gt import FedGdaGt
 from saddlebag.algorithms.methods.golden_ratio import GoldenRatio
 from saddlebag.algorithms.methods.prox_skip_vip import ProxSkipVip
@@ -48,6 +49,7 @@ FULL, RAND, TOP = Identity(), RandK(k=2), TopK(k=2)
 NAMES = [f"compressed_{rule}" for rule in RULES]
 KINDS = {
     "anchored_extragradient": AnchoredExtragradient,
+    "bandit": Bandit,
     "compressed_extragradient": CompressedExtragradient,
     **dict.fromkeys(NAMES, CompressedOptimizer),
     "diana_sgda": DianaSgda,
@@ -97,7 +99,7 @@ def test_every_name_makes_its_kind() -> None:
 
 def test_which_methods_compress() -> None:
     full = {"anchored_extragradient", "extragradient", "fed_gda_gt", "forward_backward_forward", "golden_ratio", "local_sgda"}
-    full |= {"ogda", "power_sgd", "prox_skip_vip"}
+    full |= {"bandit", "ogda", "power_sgd", "prox_skip_vip"}
     assert {name for name in METHODS if not takes_compressors(name)} == full
 
 
