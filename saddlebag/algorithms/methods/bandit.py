@@ -270,7 +270,8 @@ def bandit(
             raise ConfigError(f"bandit.arms.{number} keeps other states than the first arm, so it cannot follow it")
     step = min(float(method.step_size) for method in inner)
     kind = SteerableBandit if isinstance(inner[0], Steerable) else Bandit
-    return kind(method=inner[0], arms=tuple(pairs), step_size=step, rule=rule, every=every, epsilon=epsilon)
+    first = dataclasses.replace(inner[0], step_size=step)  # what a recipe's resolved numbers are read from
+    return kind(method=first, arms=tuple(pairs), step_size=step, rule=rule, every=every, epsilon=epsilon)
 
 
 bandit.sends = "sends what the arm in play does"  # type: ignore[attr-defined]  # what a list of methods says of it

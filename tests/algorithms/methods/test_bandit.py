@@ -101,7 +101,7 @@ def test_inner_methods_of_several_rounds_and_their_theory() -> None:
     ]
     method: Any = make_method("bandit", game(), of="masha1", arms=arms)
     proven = [make_method("masha1", game(), up=up, down=down).step_size for up, down in method.arms]  # type: ignore[attr-defined]
-    assert method.step_size == min(proven)
+    assert method.step_size == method.method.step_size == min(proven)
     end = simulate(game(), method, seed=0, stop=Stop(max_rounds=60), wire=LoopbackWire())
     assert inside(end.replica).count_A.min() >= 1.0
 
