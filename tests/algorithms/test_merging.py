@@ -120,6 +120,9 @@ def test_settings_that_a_recipe_cannot_keep_are_refused() -> None:
         table = {"problem": {"name": "bilinear", "n": 4}, "method": METHOD, "workers": 3, "server": {key: value}}
         with pytest.raises(ConfigError, match=rf"server.{key} = .* cannot be kept by driver 'simulate'"):
             Job.lead(recipe_from_dict(table), "simulate")
+    table["server"] = {"quorum": 2, "grace_s": 0.5}
+    core = Job.lead(recipe_from_dict(table), "grpc").server_core(0.0)
+    assert (core.settings.quorum, core.settings.grace_s, core.settings.merging) == (2, 0.5, True)
     table["server"] = {"weights": "samples"}
     with pytest.raises(ConfigError, match=r"bilinear.* is no sum over samples"):
         Job.lead(recipe_from_dict(table), "grpc").worker_core(0)

@@ -19,6 +19,10 @@ OTHER: dict[str, Any] = {
     "server.on_lost": "drop",
     "server.progress_s": 4.0,
     "server.address": "127.0.0.1:7070",
+    "server.quorum": 2,
+    "server.grace_s": 0.5,
+    "server.weights": "samples",
+    "server.balance": True,
     "checkpoint.every": 3,
     "output.directory": "elsewhere/of/this",
     "output.tensorboard": True,
@@ -38,6 +42,7 @@ OF_THE_CORE = {
     "server.round_deadline_s": "round_deadline_s",
     "server.on_lost": "on_lost",
     "server.progress_s": "progress_s",
+    "server.grace_s": "grace_s",
     "checkpoint.every": "checkpoint_every",
 }
 """What the server's core acts on, and under which name."""
@@ -71,6 +76,10 @@ def test_a_driver_keeps_a_key_or_refuses_it_by_name(driver: str, key: str) -> No
     if key in refused:
         with pytest.raises(ConfigError, match=f"^{key} = {OTHER[key]!r} cannot be kept by {what}: .*; leave it at"):
             Job.lead(recipe, driver)
+        return
+    if key in ("server.quorum", "server.weights", "server.balance"):  # kept for other methods: tests/algorithms/test_merging.py
+        with pytest.raises(ConfigError, match=f"{key} (= .* cannot be kept by Extragradient|is for programs with steps)"):
+            Job.lead(recipe, driver).server_core(0.0)
         return
     core = Job.lead(recipe, driver).server_core(0.0)
     if key in OF_THE_CORE:

@@ -552,7 +552,7 @@ def test_a_worker_that_dies_with_the_last_downlink_on_its_way_gets_it_when_it_is
     class Died(Exception):
         pass
 
-    def die(round_: int, message: Any) -> None:
+    def die(round_: int, *more: Any) -> None:
         raise Died
 
     async def main() -> None:
@@ -560,7 +560,7 @@ def test_a_worker_that_dies_with_the_last_downlink_on_its_way_gets_it_when_it_is
         serving = await cluster.start()
         shells = [cluster.worker(rank) for rank in range(4)]
         take = shells[3]._core.take
-        shells[3]._core.take = lambda round_, message: (die if round_ == 39 else take)(round_, message)  # type: ignore[method-assign]
+        shells[3]._core.take = lambda round_, *more: (die if round_ == 39 else take)(round_, *more)  # type: ignore[method-assign]
         *others, last = await asyncio.gather(
             *(shell.run(cluster.address, ClientSecurity()) for shell in shells), return_exceptions=True
         )
