@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError, SaddlebagError
-from saddlebag.launch.drivers.supervisor import REFUSED, Child
+from saddlebag.launch.drivers.supervisor import REFUSED, Child, unsaid
 from saddlebag.launch.ownership import forget_run, lend, owned, require_no_run
 from saddlebag.launch.results.history import Follower
 from saddlebag.launch.results.progress import PROGRESS, read_progress
@@ -119,13 +119,13 @@ def _complaint(log: Path) -> str:
     Those that lost the others say so later than the rank that ended first, and know less. Its own line is missing where the
     log is on the disk that is full.
     """
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     causes = [error for error in errors if _LOST not in error]
     if causes:
         return causes[-1]
     others = f" ({errors[-1]})" if errors else ""
-    return f"a rank ended and could not say why in {log}; is the disk full?{others}"
+    return unsaid("a rank", log) + others
 
 
 def start_ranks(recipe: Recipe, out: Path, *, timeout_s: float, resume: bool = False, force: bool = False) -> int:

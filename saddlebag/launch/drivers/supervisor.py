@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.launch.recipe.recipe import Recipe
     from saddlebag.launch.results.progress import Progress
 
-__all__ = ["ADDRESS_FILE", "PHASES", "REFUSED", "Child", "run_grpc"]
+__all__ = ["ADDRESS_FILE", "PHASES", "REFUSED", "Child", "run_grpc", "unsaid"]
 
 ADDRESS_FILE = "address.json"
 """Where a server says which port it has, in its folder."""
@@ -105,7 +105,7 @@ class Child:
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
             if errors or (lines and self.status() != REFUSED):
                 return (errors or lines)[-1]
-        return f"{self.name} ended and could not say why in {self._log}; is the disk full?"
+        return unsaid(self.name, self._log)
 
     def stop(self) -> None:
         """End it."""
@@ -118,6 +118,13 @@ class Child:
         if self._life is not None:
             os.close(self._life)
             self._life = None
+
+
+def unsaid(who: str, log: Path) -> str:
+    """What is told of a process whose log does not say why it ended."""
+    if not log.exists():
+        return f"{who} ended, and the folder that it wrote to is gone: {log.parent}"
+    return f"{who} ended and could not say why in {log}; is the disk full?"
 
 
 def run_grpc(

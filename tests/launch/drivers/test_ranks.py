@@ -36,3 +36,7 @@ def test_a_cause_that_found_no_room_in_the_log_is_not_replaced_by_its_consequenc
         log.write_text(lines)
         assert "could not say why" in _complaint(log)
         assert "is the disk full?" in _complaint(log)
+
+
+def test_a_log_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
+    assert "the folder that it wrote to is gone" in _complaint(tmp_path / "gone" / "ranks.log")
