@@ -40,6 +40,7 @@ KINDS: dict[str, tuple[str, ...]] = {
             "IsLate",
             "Foresees",
             "Narrow",
+            "TakesAnyMean",
         ),
     ),
     "a replica": ("ReplicaState",),
@@ -50,6 +51,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "an operator": ("FiniteSum", "LocalOperator", "OnDevice"),
     "a factory": ("Reads", "Sends", "BringsCompressors"),
+    "a robust mean": ("RobustMean",),
     "a judge of runs": ("ForeseesVerdicts",),
     "a learner": (
         "Learner",
@@ -62,7 +64,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 """Who has which; the contract first, where there is one."""
 INSIDE = frozenset({"Blocks", "Evaluates", "Kernels", "Oracle", "Rows", "TextJudge", "Wire"})
 """Protocols between parts of this package, which no plug-in meets."""
-_CONTRACTS = frozenset({"Compressor", "Payload", "Method", "ReplicaState", "Problem", "Learner", "Mixer", "Loss"})
+_CONTRACTS = frozenset({"Compressor", "Payload", "Method", "ReplicaState", "Problem", "Learner", "Mixer", "Loss", "RobustMean"})
 
 
 def protocols() -> dict[str, type]:

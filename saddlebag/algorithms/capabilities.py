@@ -38,6 +38,7 @@ __all__ = [
     "RunsOnDevice",
     "Sends",
     "ShowsPictures",
+    "TakesAnyMean",
     "WritesItself",
 ]
 
@@ -202,6 +203,17 @@ class Narrow(Protocol):
 
     @property
     def narrow(self) -> bool: ...
+
+
+@runtime_checkable
+class TakesAnyMean(Protocol):
+    """Its server may be given another mean than the plain one: its memories are of what it sent, not of what workers know.
+
+    `needs_plain_mean` says why these parameters do not allow it, and is empty where they do.
+    """
+
+    @property
+    def needs_plain_mean(self) -> str: ...
 
 
 # -- factories -----------------------------------------------------------------------------------------------------------

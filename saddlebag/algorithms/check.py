@@ -11,7 +11,15 @@ import numpy as np
 
 from saddlebag.algorithms.auto_step import Steerable
 from saddlebag.algorithms.base import AnyMethod, Message, Method, Operator, Problem, Restartable, restarted
-from saddlebag.algorithms.capabilities import Compresses, Foresees, HasProbability, HasStepSize, IsLate, Narrow
+from saddlebag.algorithms.capabilities import (
+    Compresses,
+    Foresees,
+    HasProbability,
+    HasStepSize,
+    IsLate,
+    Narrow,
+    TakesAnyMean,
+)
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.merging import Mergeable
 from saddlebag.algorithms.participation import Selective, catch_up, catch_up_sizes, caught_up, participants
@@ -35,6 +43,7 @@ CAPABILITIES: tuple[type, ...] = (
     Restartable,
     Selective,
     Steerable,
+    TakesAnyMean,
 )
 """What a method may have beside `Method`."""
 

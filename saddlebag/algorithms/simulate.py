@@ -9,8 +9,9 @@ import numpy as np
 
 from saddlebag.algorithms.judging import DIVERGED, LIMITS, ForeseesVerdicts, Judge, Spent, Stop, Verdict
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, participants
+from saddlebag.algorithms.stack import alignments_of, collector
 from saddlebag.algorithms.wrapped import sum_dtype
-from saddlebag.compression import SERVER, Draws, Mean, Sum
+from saddlebag.compression import SERVER, Draws, Mean
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from saddlebag.algorithms.base import AnyMethod, Message, Problem
+    from saddlebag.algorithms.robust import RobustMean
+    from saddlebag.compression import Vector
 
 __all__ = [
     "DIVERGED",
@@ -61,7 +64,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """How a run ended; contributions where they were asked for, by worker: see `simulate`."""
 
     replica: Any
     rounds: int
@@ -69,30 +72,46 @@ class Outcome:
     up_bytes: int
     down_bytes: int
     history: tuple[Record, ...]
+    contributions: tuple[float, ...] = dataclasses.field(default=(), kw_only=True)
 
 
 def form_means(
-    sizes: tuple[int, ...], messages: Iterator[Message], count: int, dtype: npt.DTypeLike = np.float64
+    sizes: tuple[int, ...],
+    messages: Iterator[Message],
+    count: int,
+    dtype: npt.DTypeLike = np.float64,
+    *,
+    rule: RobustMean | None = None,
+    alignment_M: Vector | None = None,
 ) -> tuple[Mean, ...]:
-    """The mean of each part over the messages, summed in the order in which they come: worker order; see `sum_dtype`."""
-    sums = [Sum(size, dtype=dtype) for size in sizes]
+    """The mean of each part over the messages, summed in the order in which they come: worker order; see `sum_dtype`.
+
+    `rule` takes the place of the mean. To `alignment_M`, where it is given, is added how far each message goes where they go
+    together (`Stack`).
+    """
+    sums = [collector(size, count, rule, scored=alignment_M is not None, dtype=dtype) for size in sizes]
     for message in messages:
         for total, payload in zip(sums, message.parts, strict=True):
             total.add(payload)
+    if alignment_M is not None:
+        alignment_M += alignments_of(sums)
     return tuple(total.mean(count) for total in sums)
 
 
 class _InProcess:
     """All workers and the server of a run, round by round."""
 
-    def __init__(self, problem: Problem, method: AnyMethod, seed: int, wire: Wire) -> None:
-        self._method, self._seed, self._wire = method, seed, wire
+    def __init__(
+        self, problem: Problem, method: AnyMethod, seed: int, wire: Wire, rule: RobustMean | None, scored: bool
+    ) -> None:
+        self._method, self._seed, self._wire, self._rule = method, seed, wire, rule
         self._operators = [problem.operator(worker) for worker in range(problem.num_workers)]
         self.replica = method.init_replica(problem.start())
         self._workers = [method.init_worker(self.replica) for _ in self._operators]
         self._server = method.init_server(self.replica)
         self._members, self._arrears = tuple(range(len(self._operators))), Arrears(len(self._operators))
         self.up_bytes = self.down_bytes = self.rounds = 0
+        self.contribution_W = np.zeros(len(self._operators)) if scored else None
 
     def round(self) -> None:
         """One round; raises `NotFiniteError`, and the round does not count, when a message cannot be sent."""
@@ -106,7 +125,11 @@ class _InProcess:
             up, num_bytes = self._wire.carry(up, sizes, mine)
             received.append(up)
             up_bytes += num_bytes
-        means = form_means(sizes, iter(received), len(received), sum_dtype(method))
+        alignment_M = None if self.contribution_W is None else np.zeros(len(active))
+        ways: dict[str, Any] = {"rule": self._rule, "alignment_M": alignment_M}
+        means = form_means(sizes, iter(received), len(received), sum_dtype(method), **ways)
+        if self.contribution_W is not None and alignment_M is not None:
+            self.contribution_W[list(active)] += alignment_M / len(active)
         self._server, down = method.server_step(replica, self._server, means, draws)
         down, down_bytes = self._wire.carry(down, method.downlink_sizes(replica, draws), draws)
         self.replica = method.replay(replica, down, draws)
@@ -126,6 +149,11 @@ class _InProcess:
         costs = self._arrears.costs(workers, self.rounds, num_bytes)
         self.down_bytes += sum(cost for cost, _ in costs.values())
 
+    @property
+    def contributions(self) -> tuple[float, ...]:
+        """By worker; none where they were not asked for."""
+        return () if self.contribution_W is None else tuple(self.contribution_W.tolist())
+
     def end(self) -> None:
         """The run is over: everybody is brought to the last iterate."""
         self._bring(self._members)
@@ -142,12 +170,16 @@ def simulate(
     watch: Callable[[int, Any, Verdict], None] = lambda rounds, replica, verdict: None,
     keep_history: bool = True,
     clock: Callable[[], float] | None = None,
+    rule: RobustMean | None = None,
+    scored: bool = False,
 ) -> Outcome:
     """Run a method on a problem in this process.
 
     Every message passes through `wire`, so the trajectory is bit for bit that of processes on a network, and the byte
     counts are lengths of encoded messages. A run whose messages overflow ends as "diverged"; every run has a last record.
-    `watch` is that of `Judge`; `clock`, in seconds, is what `stop.max_seconds` looks at.
+    `watch` is that of `Judge`; `clock`, in seconds, is what `stop.max_seconds` looks at; `rule` takes the place of the mean,
+    and the method is one that bears it (`saddlebag.algorithms.means.require_robust`). With `scored` the outcome has every
+    worker's contribution: the sum over rounds of the Shapley values of |mean of the uplinks|^2 (`contribution.py`).
 
     Raises:
         ConfigError: `stop` limits the seconds, and there is no clock.
@@ -156,7 +188,7 @@ def simulate(
         raise ConfigError(f"stop.max_seconds = {stop.max_seconds:g} needs a clock")
     clock = clock or (lambda: 0.0)
     begin_s = clock()
-    judge, run = Judge(problem, stop, watch=watch), _InProcess(problem, method, seed, wire)
+    judge, run = Judge(problem, stop, watch=watch), _InProcess(problem, method, seed, wire, rule, scored)
     history: list[Record] = []
     reason = None
     while reason is None:
@@ -173,8 +205,8 @@ def simulate(
         reason = verdict.reason
         if verdict.merits is not None:
             record = Record(run.rounds, run.replica.iteration, verdict.merits, run.up_bytes, run.down_bytes)
-            if keep_history:
-                history.append(record)
+            history += [record] if keep_history else []
             if observe is not None:
                 observe(record)
-    return Outcome(run.replica, run.rounds, reason, run.up_bytes, run.down_bytes, tuple(history))
+    ended = run.replica, run.rounds, reason, run.up_bytes, run.down_bytes, tuple(history)
+    return Outcome(*ended, contributions=run.contributions)

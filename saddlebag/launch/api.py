@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.means import PLAIN, mean_for
 from saddlebag.algorithms.problems import Dataset
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method as _make_method
@@ -256,6 +257,7 @@ def simulate(
     stop: Stop | float | None = None,
     every: int = 1,
     observe: Callable[[Record], None] | None = None,
+    mean: str | dict[str, Any] = PLAIN,
 ) -> Outcome:
     """Run a method in this process: the trajectory and the byte counts of a run over gRPC, bit for bit.
 
@@ -267,12 +269,13 @@ def simulate(
             rounds.
         every: iterations between evaluations of the merit, where `stop` is no `Stop`, which has its own.
         observe: called with each record of the history.
+        mean: "mean", or a rule that bears bad workers, such as { name = "trimmed_mean", fraction = 0.3 } as a dict.
 
     Returns:
         The last iterate, the reason for stopping, bytes, and the history.
 
     Raises:
-        ConfigError: `stop` is a whole number, which could mean rounds, or not positive; there is no method of this name.
+        ConfigError: `stop` is a whole number, which could mean rounds, or not positive; there is no such method or rule.
 
     Example:
         >>> game = make_problem("bilinear", n=10, workers=2)
@@ -285,15 +288,9 @@ def simulate(
         limit = _DEFAULT_ROUNDS if stop is None else _MAX_ROUNDS
         stop = Stop(merit=_TARGET if stop is None else stop, max_rounds=limit, every=every)
     method = make_method(method, problem) if isinstance(method, str) else method
-    ended = _simulate(problem, method, seed=seed, stop=stop, wire=LoopbackWire(), observe=observe, clock=time.monotonic)
-    return Outcome(
-        ended.replica,
-        ended.rounds,
-        ended.reason,
-        ended.up_bytes,
-        ended.down_bytes,
-        ended.history,
-        start=problem.merits(problem.start()),
-        workers=problem.num_workers,
-        target=stop.merit,
+    rule = mean_for(method, mean, "mean")
+    ended = _simulate(
+        problem, method, seed=seed, stop=stop, wire=LoopbackWire(), observe=observe, clock=time.monotonic, rule=rule
     )
+    facts = (ended.replica, ended.rounds, ended.reason, ended.up_bytes, ended.down_bytes, ended.history)
+    return Outcome(*facts, start=problem.merits(problem.start()), workers=problem.num_workers, target=stop.merit)

@@ -12,6 +12,7 @@ import numpy as np
 from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import Compresses, HasProbability, HasStepSize, HasTensors
+from saddlebag.algorithms.means import require_robust
 from saddlebag.algorithms.networks.texts.text import Sentences, Text
 from saddlebag.algorithms.problems.data.rows import Dataset
 from saddlebag.algorithms.problems.division import divided
@@ -92,6 +93,7 @@ def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:
     """
     method: AnyMethod = _build(recipe.method, problem, "method")
     inner = unwrapped(method)
+    require_robust(method, recipe.server.rule)
     if recipe.server.on_lost == "drop" and isinstance(inner, Compresses) and jointly(inner.up):
         raise ConfigError(f"method.up: {inner.up} needs all its workers in every round; set server.on_lost to 'pause'")
     return method

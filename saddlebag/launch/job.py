@@ -115,6 +115,8 @@ class Job:
             "grace_s": server.grace_s,
             "weights": server.weights,
             "balance": server.balance,
+            "mean": server.rule,
+            "contributions": server.contributions,
         }
         chosen = ServerSettings(**{**given, **settings})
         if chosen.balance and not isinstance(self.problem, LinkedProgram):

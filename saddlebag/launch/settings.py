@@ -29,6 +29,7 @@ _MERGING = {
     "server.weights": "only a server of processes of its own weighs its workers",
     "server.balance": "its workers make the steps of the recipe, all of them the same",
 }
+_UNSEEN = "only the drivers 'simulate' and 'grpc' keep them"
 _DEFAULT_FOLDER = re.compile(r"runs/[^/]+")  # what a recipe without output.directory has
 
 DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -38,6 +39,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "driver 'collective'",
         {
             **_MERGING,
+            "server.contributions": _UNSEEN,
             "server.lease_s": "its ranks have no leases, torchrun notices who is gone",
             "server.round_deadline_s": "its ranks are waited for as long as --timeout says",
             "server.progress_s": "its ranks are waited for as long as --timeout says",
@@ -49,6 +51,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "a run by Flower's messages",
         {
             **_MERGING,
+            "server.contributions": _UNSEEN,
             "server.lease_s": "Flower says which clients are alive",
             "server.progress_s": "Flower carries messages whole",
             "server.on_lost": "it waits for its clients; a session can go on without one",
@@ -63,6 +66,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "a session inside Flower",
         {
             **_MERGING,
+            "server.contributions": _UNSEEN,
             "checkpoint.every": _NO_CHECKPOINTS,
             "output.directory": _NO_FILES,
             "output.tensorboard": _NO_FILES,

@@ -123,7 +123,8 @@ class ServerCore(RunState):
             self.down_bytes += cost
         sizes = self.method.uplink_sizes(self.replica, self._draws)
         memory = [self._memory(part, size) for part, size in enumerate(sizes)]
-        self._gather: Gather | Pool = Gather(active, sizes, self._draws, memory, sum_dtype(self.method))
+        ways: dict[str, Any] = {"rule": self.settings.mean, "scored": self.settings.contributions}
+        self._gather: Gather | Pool = Gather(active, sizes, self._draws, memory, sum_dtype(self.method), **ways)
         self.active = active
         self._opened = now
         self._advanced: dict[int, float] = {}  # when the last frame of each worker's message came
@@ -237,6 +238,8 @@ class ServerCore(RunState):
         if not self._gather.complete:
             return None
         traffic = self._gather.traffic()
+        if self.settings.contributions:
+            self.contribution_W[list(self.active)] += self._gather.alignments() / len(self.active)
         return Said(self._gather.means(), *traffic)
 
     def _count(self, said: Said) -> None:

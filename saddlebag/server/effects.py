@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms import Record
     from saddlebag.algorithms.merging import Arrivals
+    from saddlebag.algorithms.robust import RobustMean
 
 __all__ = [
     "Arrays",
@@ -51,6 +52,8 @@ class ServerSettings:
         on_lost: "pause" waits for a lost worker, "drop" goes on without it.
         checkpoint_every: rounds between checkpoints of all processes; 0 for none.
         log_bytes: memory for downlinks kept for workers that come back.
+        mean: the rule that takes the place of the mean of uplinks; None for the mean.
+        contributions: whether it keeps how much each worker has helped, see `saddlebag.algorithms.contribution`.
         repeatable: whether a worker without state can compute the rounds since the start again; somebody's program cannot.
         quorum: workers that a round needs; 0 for all. Who comes later counts later, see `saddlebag.algorithms.merging`.
         grace_s: how long a round waits for the others once its quorum is there.
@@ -74,6 +77,8 @@ class ServerSettings:
     grace_s: float = 0.0
     weights: Weights = "equal"
     balance: bool = False
+    mean: RobustMean | None = None
+    contributions: bool = False
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -91,6 +96,13 @@ class ServerSettings:
         check_choice("weights", self.weights, get_args(Weights))
         if self.checkpoint_every < 0:
             raise ConfigError(f"checkpoint.every must be 0 or more, got {self.checkpoint_every}")
+        if self.contributions and self.merging:
+            raise ConfigError("server.contributions are of rounds that wait for all; leave quorum, weights and balance out")
+        if self.mean is not None and self.merging:
+            raise ConfigError(
+                f"server.mean = {self.mean} takes all workers of a round alike; "
+                "leave quorum = 0, weights = 'equal' and balance = false"
+            )
 
     @property
     def merging(self) -> bool:

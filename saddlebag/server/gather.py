@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from saddlebag.compression import Draws, Mean, Payload, Sum
+from saddlebag.algorithms.stack import alignments_of, collector
 from saddlebag.compression.payload import Dense
 from saddlebag.errors import BrokenStream, RemoteProtocolError
 from saddlebag.proto.streaming import StreamDecoder
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from saddlebag.algorithms.merging import Counted
-    from saddlebag.compression import Vector
+    from saddlebag.algorithms.robust import RobustMean
+    from saddlebag.algorithms.stack import Stack
+    from saddlebag.compression import Draws, Mean, Payload, Sum, Vector
     from saddlebag.proto.frames import Frame
 
 __all__ = ["Gather", "Said"]
@@ -55,7 +57,7 @@ class Gather:
 
     A coordinate of worker i is added only after worker i - 1's, so the sums are those of the in-process driver whatever
     the order of arrival. Memory: the sums, and for each worker the pieces that wait for their turn; sparse pieces whose turn
-    has come may wait in their sum (see `Sum`).
+    has come may wait in their sum (see `Sum`). A rule in place of the mean keeps more: see `Stack`.
     """
 
     def __init__(
@@ -65,13 +67,19 @@ class Gather:
         draws: Draws,
         buffers: Sequence[Vector] = (),
         dtype: npt.DTypeLike = np.float64,
+        *,
+        rule: RobustMean | None = None,
+        scored: bool = False,
     ) -> None:
         self._members = list(members)
         self._place = {worker: place for place, worker in enumerate(members)}
         self._sizes, self._draws = sizes, draws
         self._inboxes = {worker: _Inbox() for worker in members}
         memory = [*buffers, *(None for _ in sizes)]
-        self._sums = [Sum(size, buffer, dtype) for size, buffer in zip(sizes, memory, strict=False)]
+        self._sums: list[Sum | Stack] = [
+            collector(size, len(self._members), rule, scored=scored, buffer=buffer, dtype=dtype)
+            for size, buffer in zip(sizes, memory, strict=False)
+        ]
         self._added = [[0] * len(self._members) for _ in sizes]  # coordinates added, by part and place
 
     @property
@@ -139,9 +147,13 @@ class Gather:
         return sum(inbox.data_bytes for inbox in inboxes), sum(inbox.frame_bytes for inbox in inboxes)
 
     def means(self) -> tuple[Mean, ...]:
-        """The mean of each part over the members; the gather is spent."""
+        """The mean of each part over the members, or what the rule says; the gather is spent."""
         sums, self._sums = self._sums, []  # nothing here outlives the round, for the sums are the server's memory
         return tuple(total.mean(len(self._members)) for total in sums)
+
+    def alignments(self) -> Vector:
+        """How far each member's uplink goes where the round goes, by place; before `means`, of a gather that is `scored`."""
+        return alignments_of(self._sums)
 
     def _drain(self, place: int) -> bool:
         """Add what may be added of one worker; whether anything was."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saddlebag.algorithms import AnyMethod, is_narrow, restarted
 from saddlebag.server.delivery import Deliveries
 from saddlebag.server.ledger import Ledger
@@ -32,6 +34,7 @@ class RunState:
         log, deliveries: the downlinks that are kept, and what is due to whom.
         ledger: what has crossed the wire.
         down_bytes: messages of the trajectory, for each member.
+        contribution_W: how much each worker has helped, where `settings.contributions` asks for it.
         spent_s: seconds since the first frame, those before a resumption included, up to the last round.
     """
 
@@ -48,6 +51,7 @@ class RunState:
         self.ledger = Ledger()
         self.down_bytes = 0
         self.spent_s = 0.0
+        self.contribution_W = np.zeros(settings.num_workers)
 
     @property
     def changes_states(self) -> bool:
@@ -67,10 +71,15 @@ class RunState:
 
     def facts(self) -> dict[str, Any]:
         """What else a checkpoint keeps, by the names of its metadata."""
-        return {}
+        return {"contributions": self.contribution_W.tolist()} if self.settings.contributions else {}
 
     def take_facts(self, meta: Mapping[str, Any]) -> None:
         """Continue with `facts` of a checkpoint; KeyError, TypeError or ValueError when they are none."""
+        if self.settings.contributions:
+            said_W = np.array(meta["contributions"], np.float64)
+            if said_W.shape != self.contribution_W.shape or not np.isfinite(said_W).all():
+                raise ValueError(f"contributions must be a number for each worker, got {meta['contributions']!r}")
+            self.contribution_W = said_W
 
     def reach(self, workers: tuple[int, ...]) -> int:
         """These workers are to come to the present boundary; returns the bytes that it costs."""

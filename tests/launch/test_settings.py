@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from saddlebag.algorithms import Spent, Stop
+from saddlebag.algorithms.robust import TrimmedMean
 from saddlebag.errors import ConfigError
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
@@ -18,11 +19,13 @@ OTHER: dict[str, Any] = {
     "server.round_deadline_s": 77.0,
     "server.on_lost": "drop",
     "server.progress_s": 4.0,
-    "server.address": "127.0.0.1:7070",
-    "server.quorum": 2,
+    "server.quorum": 1,
+    "server.contributions": True,
     "server.grace_s": 0.5,
     "server.weights": "samples",
     "server.balance": True,
+    "server.mean": {"name": "trimmed_mean", "fraction": 0.3},
+    "server.address": "127.0.0.1:7070",
     "checkpoint.every": 3,
     "output.directory": "elsewhere/of/this",
     "output.tensorboard": True,
@@ -42,7 +45,10 @@ OF_THE_CORE = {
     "server.round_deadline_s": "round_deadline_s",
     "server.on_lost": "on_lost",
     "server.progress_s": "progress_s",
+    "server.quorum": "quorum",
+    "server.contributions": "contributions",
     "server.grace_s": "grace_s",
+    "server.weights": "weights",
     "checkpoint.every": "checkpoint_every",
 }
 """What the server's core acts on, and under which name."""
@@ -52,7 +58,7 @@ def recipe_with(**values: Any) -> Recipe:
     tables: dict[str, Any] = {
         "workers": 2,
         "problem": {"name": "bilinear", "n": 4, "regularisation": 0.2},
-        "method": {"name": "extragradient", "step_size": 0.3},
+        "method": {"name": "qsgda", "step_size": 0.3},
         "stop": {"max_rounds": 8},
     }
     for key, value in values.items():
@@ -71,19 +77,21 @@ def test_no_key_is_forgotten() -> None:
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("key", OTHER)
 def test_a_driver_keeps_a_key_or_refuses_it_by_name(driver: str, key: str) -> None:
-    recipe = recipe_with(**{key: OTHER[key]})
+    recipe = recipe_with(**{key: OTHER[key], "method.name": "compressed_sgd"})
     what, refused = DRIVERS[driver]
     if key in refused:
         with pytest.raises(ConfigError, match=f"^{key} = {OTHER[key]!r} cannot be kept by {what}: .*; leave it at"):
             Job.lead(recipe, driver)
         return
-    if key in ("server.quorum", "server.weights", "server.balance"):  # kept for other methods: tests/algorithms/test_merging.py
-        with pytest.raises(ConfigError, match=f"{key} (= .* cannot be kept by Extragradient|is for programs with steps)"):
+    if key == "server.balance":
+        with pytest.raises(ConfigError, match=r"^server.balance is for programs with steps of their own"):
             Job.lead(recipe, driver).server_core(0.0)
         return
     core = Job.lead(recipe, driver).server_core(0.0)
     if key in OF_THE_CORE:
         assert getattr(core.settings, OF_THE_CORE[key]) == OTHER[key]
+    if key == "server.mean":
+        assert core.settings.mean == TrimmedMean(fraction=0.3)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -100,6 +108,13 @@ def test_every_driver_s_judge_keeps_every_limit(driver: str, key: str) -> None:
         reasons = {asked(1, replica, replica, spent).reason for spent in (Spent(800, 0.0), Spent(799, 4.0), Spent(799, 3.9))}
         limit = key.partition(".")[2]
         assert reasons == ({limit, None} if limit in ("max_bytes", "max_seconds") else {None})
+
+
+@pytest.mark.parametrize("other", ["server.quorum", "server.weights", "server.balance"])
+def test_rounds_that_weigh_their_workers_take_no_rule_in_place_of_the_mean(other: str) -> None:
+    recipe = recipe_with(**{"server.mean": "coordinate_median", other: OTHER[other]})
+    with pytest.raises(ConfigError, match=r"^server.mean = CoordinateMedian.* takes all workers of a round alike; leave"):
+        Job.lead(recipe, "grpc").server_core(0.0)
 
 
 def test_what_is_left_out_is_refused_by_nobody() -> None:

@@ -16,6 +16,7 @@ from saddlebag.algorithms import (
     Outcome,
     Stop,
     compressed_adamw,
+    compressed_sgd,
     digest,
     extragradient,
     innovations,
@@ -24,8 +25,10 @@ from saddlebag.algorithms import (
     ogda,
     optimistic_masha,
     power_sgd,
+    simulate,
     three_pillars,
 )
+from saddlebag.algorithms.means import MEANS, make_mean
 from saddlebag.algorithms.optimizers.inner import Inner
 from saddlebag.algorithms.optimizers.narrow_local import NarrowLocalRounds
 from saddlebag.algorithms.optimizers.narrow_optimizer import NarrowOptimizer
@@ -33,6 +36,7 @@ from saddlebag.algorithms.optimizers.rules import Adam
 from saddlebag.compression import Grid, Identity, PermK, RandK, TopK
 from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
+from saddlebag.proto.codec import LoopbackWire
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server.effects import Close, NewEpoch, Note, ServerSettings
@@ -97,6 +101,24 @@ def test_any_order_and_frame_size_equals_simulate(
         (r.round, r.merits, r.up_bytes, r.down_bytes) for r in expected.history
     ]
     check_books(net, expected)
+
+
+@pytest.mark.parametrize("name", sorted(MEANS))
+def test_rules_in_place_of_the_mean_over_frames_and_kills_equal_simulate(game: BilinearGame, network: Any, name: str) -> None:
+    rule = make_mean({"name": name, "fraction": 0.25} if name == "trimmed_mean" else name)
+    rng = random.Random(name)
+    method = compressed_sgd(game, step_size=0.02, up=Grid(), down=Grid(step=0.5))
+    expected = simulate(game, method, seed=7, stop=STOP, wire=LoopbackWire(), rule=rule, scored=True)
+    unruled = simulate(game, method, seed=7, stop=STOP, wire=LoopbackWire())
+    assert digest(expected.replica) != digest(unruled.replica)
+    net = network(game, method, STOP, rng=rng, frame_bytes=40, checkpoint_every=5, mean=rule, contributions=True)
+    net.run([(rng.choice(["server", "0", "1", "2", "3"]), rng.randrange(60)) for _ in range(6)])
+    assert digest(net.server.replica) == digest(expected.replica)
+    check_books(net, expected)
+    assert tuple(net.server.contribution_W.tolist()) == expected.contributions
+    plain = network(game, method, STOP, rng=rng, frame_bytes=40, contributions=True)  # scores change no bit of the plain mean
+    plain.run()
+    assert digest(plain.server.replica) == digest(unruled.replica)
 
 
 @pytest.mark.parametrize("seed", range(25))

@@ -7,7 +7,7 @@ step the iterates stop in a ball around it, or diverge. The anchor of MASHA is t
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class CompressedExtragradient:
     up: Compressor
     down: Compressor
     prox: Prox = identity_prox
+
+    needs_plain_mean: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and np.isfinite(self.step_size)):

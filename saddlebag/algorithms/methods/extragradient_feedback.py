@@ -12,7 +12,7 @@ stops in a neighbourhood or diverges. No prox: the memories hold displacements, 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Memory:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtragradientFeedback(OnePart):
     """Extragradient on compressed values with memories; contractive compressors."""
+
+    needs_plain_mean: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ with |F_m(z)|^2 <= 2 L_m^2 |z - z*|^2 + 2 |F_m(z*)|^2; then -2 gamma mu + gamma^
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from saddlebag.algorithms.base import Message, Operator, Problem, known_constants
 from saddlebag.algorithms.methods.one_part import OnePart, Stateless, require_unbiased, variance
@@ -41,6 +41,8 @@ class PlainReplica:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Qsgda(OnePart):
     """Descent-ascent on compressed operator values; it stops in a ball unless every F_m(z*) vanishes."""
+
+    needs_plain_mean: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -149,6 +149,12 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
     def late_weight(self, age: int) -> float:
         return late_weight(age)
 
+    @property
+    def needs_plain_mean(self) -> str:
+        """Why the server takes the plain mean only; empty where it does not: see `TakesAnyMean`."""
+        known = "with memory = 'innovations' its server knows the mean of all workers' values, to which each adds"
+        return known if self.memory == "innovations" else ""
+
     def init_replica(self, z_D: Vector) -> OptimizerReplica:
         return OptimizerReplica(MEMORIES[self.memory].known(len(z_D)), self.rule.init(z_D))
 

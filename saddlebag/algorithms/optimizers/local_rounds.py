@@ -18,7 +18,7 @@ Shapes: D = coordinates, P = those that are compressed, the first ones.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -125,6 +125,7 @@ class LocalRounds:
                 )
         refuse_joint("a method of local steps", self.up, self.down)
 
+    needs_plain_mean: ClassVar[str] = ""
     unmergeable = ""
 
     def late_weight(self, age: int) -> float:

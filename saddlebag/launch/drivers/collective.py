@@ -245,7 +245,8 @@ class _First(_Rank):
                 raise NotFiniteError(f"worker {worker} has no finite message at round {core.round}")
             messages.append(decode(data, sizes, draws.of(worker)))
             up_bytes += len(data)
-        means = form_means(sizes, iter(messages), len(active), sum_dtype(self.method))
+        rule = self._recipe.server.rule
+        means = form_means(sizes, iter(messages), len(active), sum_dtype(self.method), rule=rule)
         self._own, down = self.method.server_step(core.replica, self._own, means, draws)
         sent = b"".join(encode(down))
         self.up_bytes += up_bytes  # of a round that cannot be completed nothing counts

@@ -134,6 +134,7 @@ def _result(job: Job, core: ServerCore, times: Mapping[str, float]) -> dict[str,
         up_bytes=core.ledger.up.payload,
         down_bytes=core.down_bytes,
         ledger=core.ledger.as_dict(),
+        **({"contributions": core.contribution_W.tolist()} if core.settings.contributions else {}),
         **times,
     )
 

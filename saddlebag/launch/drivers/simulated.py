@@ -43,6 +43,7 @@ def run_simulated(
             observe(record)
 
         ways: dict[str, Any] = {"observe": keep, "watch": outputs.watch, "keep_history": False, "clock": time.monotonic}
+        ways |= {"rule": recipe.server.rule, "scored": recipe.server.contributions}
         outcome = simulate(job.problem, job.method, seed=recipe.seed, stop=recipe.stop, wire=LoopbackWire(), **ways)
     return job.result(
         driver="simulate",
@@ -52,4 +53,5 @@ def run_simulated(
         up_bytes=outcome.up_bytes,
         down_bytes=outcome.down_bytes,
         elapsed_s=time.monotonic() - begin,
+        **({"contributions": list(outcome.contributions)} if recipe.server.contributions else {}),
     )

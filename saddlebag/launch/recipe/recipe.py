@@ -124,6 +124,8 @@ class Recipe:
         del facts["method"]["label"]
         if self.ranks != 1:  # another order of sums, and of dropout
             facts["ranks"] = self.ranks
+        if self.server.rule is not None:
+            facts["mean"] = self.server.mean
         if self.data is not None:
             facts["data"] = self.data.fingerprint()
         return json.dumps(facts, sort_keys=True, separators=(",", ":"))

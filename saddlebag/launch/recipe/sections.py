@@ -10,12 +10,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from saddlebag.algorithms.means import PLAIN, make_mean
 from saddlebag.errors import ConfigError, DataError, check_choice
+from saddlebag.launch.recipe.fields import at
 from saddlebag.launch.recipe.table_options import TableOptions, default_of
 from saddlebag.proto.address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from saddlebag.algorithms.robust import RobustMean
 
 __all__ = [
     "BUNDLED",
@@ -213,6 +217,9 @@ class ServerSection:
         round_deadline_s: seconds after which a worker that is late with its uplink counts as lost, even if it is alive.
         progress_s: seconds in which a message that was begun must go on; else its stream ends, and its worker sends it again.
         on_lost: "pause" waits for a lost worker, "drop" goes on without it and takes it back when it returns.
+        mean: what a round makes of its uplinks: "mean", or a rule that some bad workers cannot move at will, such as
+            "geometric_median" or { name = "trimmed_mean", fraction = 0.3 }; see docs/robust.md.
+        contributions: whether result.json is to say how much each worker's uplinks have helped, see docs/robust.md.
         address: HOST:PORT where the server listens; port 0 takes a free one.
         quorum: workers whose uplinks close a round; 0 for all. Who comes later counts in a later round, for less.
         grace_s: seconds that a round waits for the others once its quorum is there.
@@ -224,6 +231,8 @@ class ServerSection:
     round_deadline_s: float = 3600.0
     progress_s: float = 10.0
     on_lost: Literal["pause", "drop"] = "pause"
+    mean: str | dict[str, Any] = PLAIN
+    contributions: bool = False
     address: str = "127.0.0.1:0"
     quorum: int = 0
     grace_s: float = 0.0
@@ -244,7 +253,14 @@ class ServerSection:
             raise ConfigError(f"server.progress_s must be positive, got {self.progress_s}")
         if self.on_lost not in ("pause", "drop"):
             raise ConfigError(f"server.on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
+        with at("server.mean"):
+            make_mean(self.mean)
         parse_address(self.address, "server.address", listening=True)
+
+    @property
+    def rule(self) -> RobustMean | None:
+        """What takes the place of the mean; None for the mean."""
+        return make_mean(self.mean)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
