@@ -15,7 +15,19 @@ from saddlebag.compression import check_compressor
 from saddlebag.compression.compressors.top_k import TopK
 
 PACKAGE = Path(__file__).parents[1] / "saddlebag"
-FOREIGN = ("strerror", "__globals__", "__module__", "shape", "tocsr", "__name__", "__qualname__", "sched_getaffinity", "dtype")
+FOREIGN = (
+    "strerror",
+    "__globals__",
+    "__module__",
+    "shape",
+    "tocsr",
+    "__name__",
+    "__qualname__",
+    "sched_getaffinity",
+    "dtype",
+    "__arrow_c_stream__",
+    "__arrow_c_array__",
+)
 """What no plug-in of ours has: errors of the system, Python's own, arrays of other libraries, platforms."""
 MODELS = ("predict_proba_one", "coef_", "n_features_in_")
 """What models of river and scikit-learn have, some of them from their first round on."""
