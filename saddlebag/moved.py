@@ -58,7 +58,7 @@ _FOLDERS: dict[tuple[str, str], str] = {
     ("launch", "launch.drivers"): "place ranks talk",
     ("launch", "launch.recipe"): "plugins sections toml",
     ("launch", "launch.results"): "history outputs plot progress table tensorboard units",
-    ("proto", "proto.coding"): "bits counted planes rice squeeze",
+    ("proto", "proto.coding"): "bits planes rice squeeze",
 }
 """(old folder, new folder) -> the files that kept their names."""
 _FILES: dict[str, tuple[str, ...]] = {
