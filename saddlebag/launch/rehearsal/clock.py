@@ -20,9 +20,6 @@ Work: TypeAlias = "Generator[Signal | float, None, Any]"
 """What a task does: yields what it waits for."""
 
 
-_BUSY_S = 0.02
-
-
 class Ended(BaseException):
     """Thrown into a task whose call or stream is over: what asyncio calls cancelled."""
 
@@ -46,10 +43,15 @@ class Signal:
 
 
 class Clock:
-    """Events of a run, by virtual time in seconds; those of one instant come in an order drawn from `rng`."""
+    """Events of a run, by virtual time in seconds; those of one instant come in an order drawn from `rng`.
 
-    def __init__(self, rng: random.Random) -> None:
-        self._random = rng.random
+    Args:
+        rng: of the order.
+        busy_s: a fifth of the tasks that are ready wait up to a fifth of this for others.
+    """
+
+    def __init__(self, rng: random.Random, busy_s: float = 0.0) -> None:
+        self._random, self._busy_s = rng.random, busy_s
         self._events: list[tuple[float, float, int, Callable[[], object]]] = []
         self._count = 0
         self.now = 0.0
@@ -62,7 +64,7 @@ class Clock:
 
     def turn_s(self) -> float:
         """How long a task that is ready waits for others that are ready, too: mostly not at all."""
-        return max(0.0, self._random() - 0.8) * _BUSY_S
+        return max(0.0, self._random() - 0.8) * self._busy_s if self._busy_s else 0.0
 
     def step(self) -> bool:
         """Let the next event happen; False when there is none."""

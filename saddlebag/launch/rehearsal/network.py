@@ -20,7 +20,6 @@ __all__ = ["KEEP_ALIVE_S", "Answered", "Connection", "Link", "Pipe", "Reply", "S
 
 Code: TypeAlias = grpc.StatusCode
 _THROTTLE = 100.0
-_LATE_WRITES = 0.2
 KEEP_ALIVE_S = 3.0
 """After which a silent connection is given up, where the lease is not longer: see `pings`."""
 
@@ -55,6 +54,7 @@ class Link:
         jitter_s: most that is added to a latency, by chance.
         loss: chance that a message is sent again after `resend_s`.
         held_until: nothing arrives before that time.
+        late_writes: chance that a sender hears late that its message is gone.
     """
 
     clock: Clock
@@ -66,6 +66,7 @@ class Link:
     loss: float = 0.0
     resend_s: float = 0.2
     held_until: float = 0.0
+    late_writes: float = 0.0
     shared: Shared | None = None  # in addition
     throttles: int = 0  # while there are some, the bandwidth is a hundredth
     extra_s: float = 0.0  # latency that a fault adds
@@ -114,8 +115,9 @@ class Pipe:
             at = link.rng.randrange(len(item))
             item = item[:at] + bytes([item[at] ^ 1 << link.rng.randrange(8)]) + item[at + 1 :]
         self._pass(size, lambda: self._arrive(item))
-        if (chance := link.rng.random()) < _LATE_WRITES:  # gRPC says late that it has a message, which may have come by then
-            yield (300.0 if chance < 0.05 * _LATE_WRITES else 3.0) * link.latency_s * link.rng.random()
+        late = link.late_writes  # gRPC says late that it has a message, which may have come by then
+        if late and (chance := link.rng.random()) < late:
+            yield (300.0 if chance < 0.05 * late else 3.0) * link.latency_s * link.rng.random()
 
     def _pass(self, size: int, arrive: Callable[[], None]) -> None:
         """Something sets out; it arrives behind what has set out before."""

@@ -118,6 +118,8 @@ class Scenario:
             write_s=self.write_s,
             server=server,
             backlog_bytes=64,
+            busy_s=0.02,
+            late_writes=0.2,
         )
 
     @property

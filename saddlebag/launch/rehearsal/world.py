@@ -44,6 +44,7 @@ class Settings:
         threaded_s: how long the end of a round takes in a thread; None where it takes no time.
         patience_s: a run must be over so long after the last fault is.
         server: settings of the server's core, in place of the recipe's.
+        busy_s, late_writes: see `Clock` and `Link`; a fleet that is planned has neither.
     """
 
     step_s: float = 0.001
@@ -56,6 +57,8 @@ class Settings:
     threaded_s: float | None = None
     patience_s: float = 200.0
     server: tuple[tuple[str, Any], ...] = ()
+    busy_s: float = 0.0
+    late_writes: float = 0.0
 
 
 class World:
@@ -84,7 +87,7 @@ class World:
         self.job, self.promises, self.settings = job, promises, settings
         self._recipe = job.recipe.canonical()
         self.rng = random.Random(seed)
-        self.clock = Clock(self.rng)
+        self.clock = Clock(self.rng, settings.busy_s)
         self.num_workers = job.recipe.workers
         self.names = ("server", *map(str, range(self.num_workers)))
         self.lease_s = float(dict(settings.server).get("lease_s", job.recipe.server.lease_s))
@@ -113,8 +116,8 @@ class World:
 
     def _link(self) -> Link:
         given = self.settings
-        speeds = (given.bytes_per_s, given.bytes_per_s)
-        return Link(self.clock, self.rng, given.latency_s, *speeds, jitter_s=given.latency_s)
+        ways = {"jitter_s": given.latency_s, "late_writes": given.late_writes}
+        return Link(self.clock, self.rng, given.latency_s, given.bytes_per_s, given.bytes_per_s, **ways)
 
     def _write_s(self, name: str) -> float:
         return self.settings.write_s * (1 + self.rng.random()) + self.disk_extra_s[name]

@@ -36,6 +36,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "compose": {"sparsifier": TOP, "values": {"name": "nearest_int8"}},
     "decay": {"of": "top_k", "parameter": "fraction", "first": 0.8, "ratio": 0.5, "every": 1, "last": 0.2},
     "dithering": {"levels": 4},
+    "greedy_blocks": {"fraction": 0.5, "block": 2},
     "grid": {},
     "hard_threshold": {"threshold": 0.01},
     "identity": {},
