@@ -78,6 +78,8 @@ _SHARED = {  # what several factories take and their docstrings leave to the wor
     "clip_norm": "The largest norm of a gradient.",
     "local_momentum": "Weight of the past in the direction of these steps.",
     "dtype": "Type of the numbers on the wire.",
+    "decay": "Weight of the past in the workers' memories.",
+    "precision": "Type of a method's states: float64, or float32 for networks, at half of the memory.",
 }
 
 
