@@ -116,7 +116,7 @@ class World:
 
     def _link(self) -> Link:
         given = self.settings
-        ways = {"jitter_s": given.latency_s, "late_writes": given.late_writes}
+        ways: dict[str, Any] = {"jitter_s": given.latency_s, "late_writes": given.late_writes}
         return Link(self.clock, self.rng, given.latency_s, given.bytes_per_s, given.bytes_per_s, **ways)
 
     def _write_s(self, name: str) -> float:
