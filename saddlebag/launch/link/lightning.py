@@ -9,8 +9,8 @@ from saddlebag.launch.link.joining import join
 
 try:
     from lightning.pytorch.callbacks import Callback
-except ImportError as missing:
-    raise ConfigError("LightningLink is for Lightning's Trainer: install lightning") from missing
+except ImportError:  # the name stands, for whoever looks through all of them
+    Callback = object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,9 @@ class LightningLink(Callback):
     Attributes:
         link: once training has begun.
 
+    Raises:
+        ConfigError: Lightning is not installed.
+
     Example:
         >>> callback = LightningLink("server:7070", method="sparse_loco", every=30, rank=0)  # doctest: +SKIP
         >>> trainer = lightning.Trainer(callbacks=[callback])  # doctest: +SKIP
@@ -40,6 +43,8 @@ class LightningLink(Callback):
     link: Link | None = None
 
     def __init__(self, address: str, **given: Any) -> None:
+        if Callback is object:
+            raise ConfigError("LightningLink is for Lightning's Trainer: install lightning")
         super().__init__()
         self._address, self._given = address, given
         self._kept: Mapping[str, Any] | None = None

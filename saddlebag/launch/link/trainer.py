@@ -12,8 +12,8 @@ from saddlebag.launch.link.joining import join
 
 try:
     from transformers import TrainerCallback
-except ImportError as missing:
-    raise ConfigError("LinkCallback is for transformers' Trainer: install transformers and accelerate") from missing
+except ImportError:  # the name stands, for whoever looks through all of them
+    TrainerCallback = object  # type: ignore[misc,assignment]
 
 if TYPE_CHECKING:
     from saddlebag.client.link.link import Link
@@ -35,6 +35,9 @@ class LinkCallback(TrainerCallback):
     Attributes:
         link: once training has begun.
 
+    Raises:
+        ConfigError: transformers is not installed.
+
     Example:
         >>> callback = LinkCallback("server:7070", method="sparse_loco", every=30, rank=0)
         >>> callback.link is None  # it joins when `trainer.train()` begins
@@ -44,6 +47,8 @@ class LinkCallback(TrainerCallback):
     link: Link | None = None
 
     def __init__(self, address: str, **given: Any) -> None:
+        if TrainerCallback is object:
+            raise ConfigError("LinkCallback is for transformers' Trainer: install transformers and accelerate")
         self._address, self._given = address, given
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:

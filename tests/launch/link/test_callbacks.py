@@ -132,3 +132,15 @@ def test_lightning_is_linked_by_one_line_and_resumes(tmp_path: Path) -> None:
 def test_a_hook_needs_an_optimizer_of_torch() -> None:
     with pytest.raises(ConfigError, match=r"hook needs an optimizer of torch, got NoneType; call link.step after each step"):
         sb.join("localhost:1", network(), None, rank=0, hook=True)
+
+
+def test_names_stand_without_the_libraries_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks through all names of the package, such as help, finds them; what is missing is said where one is made."""
+    from saddlebag.launch.link import lightning, trainer
+
+    monkeypatch.setattr(lightning, "Callback", object)
+    monkeypatch.setattr(trainer, "TrainerCallback", object)
+    with pytest.raises(ConfigError, match="install lightning"):
+        sb.LightningLink("server:7070")
+    with pytest.raises(ConfigError, match="install transformers"):
+        sb.LinkCallback("server:7070")
