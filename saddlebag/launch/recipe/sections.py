@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from saddlebag.algorithms.means import PLAIN, make_mean
 from saddlebag.errors import ConfigError, DataError, check_choice
 from saddlebag.launch.recipe.fields import at
 from saddlebag.launch.recipe.table_options import TableOptions, default_of
@@ -231,7 +230,7 @@ class ServerSection:
     round_deadline_s: float = 3600.0
     progress_s: float = 10.0
     on_lost: Literal["pause", "drop"] = "pause"
-    mean: str | dict[str, Any] = PLAIN
+    mean: str | dict[str, Any] = "mean"
     contributions: bool = False
     address: str = "127.0.0.1:0"
     quorum: int = 0
@@ -254,12 +253,16 @@ class ServerSection:
         if self.on_lost not in ("pause", "drop"):
             raise ConfigError(f"server.on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
         with at("server.mean"):
-            make_mean(self.mean)
+            _ = self.rule
         parse_address(self.address, "server.address", listening=True)
 
     @property
     def rule(self) -> RobustMean | None:
         """What takes the place of the mean; None for the mean."""
+        if self.mean == "mean":
+            return None
+        from saddlebag.algorithms.means import make_mean  # here, for it imports all of the mathematics
+
         return make_mean(self.mean)
 
 
