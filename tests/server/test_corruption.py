@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.problems import BilinearGame
 
 STOP = Stop(max_rounds=60, every=20)
+CALM = 10  # rounds at the end: a server that is done waits for a lease until everybody has heard it, not for ever
 BOUND_S = 60.0
 
 
@@ -55,7 +56,8 @@ class Cluster:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1 << 16):
-                writer.write(self.change(data, way))
+                calm = self.core.round >= (STOP.max_rounds or 0) - CALM
+                writer.write(data if calm else self.change(data, way))
                 await writer.drain()
         writer.close()
 

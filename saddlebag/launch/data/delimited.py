@@ -190,14 +190,14 @@ def _widths(row: list[str], header: list[str], delimiter: str, *, first: bool) -
     return found if len(header) > 1 else f"{found}; is the first line a header, and {delimiter!r} the delimiter?"
 
 
-def require_delimiter(path: Path, names: Sequence[str], delimiter: str) -> None:
-    """Refuse a table of one column: another delimiter is in its name, or will be.
+def require_delimiter(path: Path, names: Sequence[str], delimiter: str, *, alone: bool = False) -> None:
+    """Refuse a table of one column: another delimiter is in its name, or will be, where one is not enough.
 
     Raises:
         DataError: with the option that reads it.
     """
-    if len(names) == 1:
-        other = _other_delimiter(names[0], delimiter)
+    other = _other_delimiter(names[0], delimiter)
+    if len(names) == 1 and (other or not alone):
         hint = f'give data.delimiter = "{other}"' if other else "give data.delimiter if another mark divides it"
         raise DataError(f"{path}: the header {names[0][:_QUOTED]!r} is one column; {hint}")
 

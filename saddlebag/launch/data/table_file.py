@@ -74,6 +74,7 @@ def read_table_file(
     missing: Sequence[str] = _MISSING,
     largest: float = LARGEST,
     whole: bool = True,
+    alone: bool = False,
 ) -> Table:
     """Read a table of text or Parquet.
 
@@ -86,6 +87,7 @@ def read_table_file(
         missing: marks of missing values besides the empty one, where `options` name none.
         largest: the largest size of a number.
         whole: whether the file is Adult's as `saddlebag run` knows it: with names and without its remark.
+        alone: whether one column is a table, too.
 
     Raises:
         ConfigError: an option does not fit, or names no column.
@@ -98,7 +100,7 @@ def read_table_file(
     marks = ("", *(missing if options.missing is None else options.missing))
     rules = Rules(options=options, marks=marks, largest=largest)
     parquet = _holds_parquet(path)
-    columns, skipped = (_of_parquet if parquet else _of_text)(path, rules)
+    columns, skipped = _of_parquet(path, rules) if parquet else _of_text(path, rules, alone=alone)
     if adult:
         columns = {name: _without_stops(name, column) for name, column in columns.items()}
     name = plain_name(path).split(".")[0] or path.name
@@ -112,11 +114,11 @@ def _holds_parquet(path: Path) -> bool:
         return is_parquet(file.read(8))
 
 
-def _of_text(path: Path, rules: Rules) -> tuple[dict[str, Column], int]:
+def _of_text(path: Path, rules: Rules, *, alone: bool) -> tuple[dict[str, Column], int]:
     options = rules.options
     found = read_delimited(path, options)
     if len(found.columns) == 1 and not options.columns and not options.select:
-        require_delimiter(path, list(found.columns), options.delimiter or ",")
+        require_delimiter(path, list(found.columns), options.delimiter or ",", alone=alone)
     return {name: type_column(name, texts, found.numbers, rules) for name, texts in found.columns.items()}, found.skipped
 
 

@@ -64,12 +64,12 @@ class Columns:
         return self.values[column]
 
 
-def read_columns(path: Path, options: TableOptions | None = None) -> Columns:
+def read_columns(path: Path, options: TableOptions | None = None, *, alone: bool = False) -> Columns:
     """Read a table of text or Parquet. See `read_table_file`; here only what is empty is missing, unless `options` say more.
 
     Raises:
         ConfigError: an option does not fit.
         DataError: the file cannot be read, or a row is malformed; with file, line and reason.
     """
-    table = read_table_file(path, options, missing=(), largest=sys.float_info.max, whole=False)
+    table = read_table_file(path, options, missing=(), largest=sys.float_info.max, whole=False, alone=alone)
     return Columns(path.name, table.columns, table.doubts, table.notes)

@@ -152,7 +152,7 @@ def _expressions(recipe: GroupwiseRecipe, columns: Columns) -> dict[str, Express
 def _matrix(data: DataTable, rounds: int, recipe: GroupwiseRecipe) -> dict[str, Array]:
     if not data.membership:
         return {}
-    matrix = read_columns(Path(data.membership), TableOptions(delimiter=data.delimiter, encoding=data.encoding))
+    matrix = read_columns(Path(data.membership), TableOptions(delimiter=data.delimiter, encoding=data.encoding), alone=True)
     if len(matrix) != rounds:
         raise DataError(f"{data.membership}: {len(matrix)} rows of memberships for {rounds} rounds")
     awake = {}

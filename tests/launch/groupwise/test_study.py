@@ -103,7 +103,9 @@ def test_processes_and_orders_change_nothing(tmp_path: Path) -> None:
     for field in dataclasses.fields(Study):
         if field.name in ("intervals", "calibration"):
             continue
-        values = (getattr(study, field.name) for study in (one, two))
+        values = [getattr(study, field.name) for study in (one, two)]
+        if all(value is None for value in values):  # alarms, where the recipe asks for none
+            continue
         assert np.allclose(*values, rtol=1e-12, atol=1e-12, equal_nan=True), (
             field.name
         )  # numpy sums 3 and 2 columns in another order
