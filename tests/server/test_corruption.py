@@ -117,7 +117,7 @@ class Flips:
 @pytest.mark.xfail(
     raises=TimeoutError,
     strict=False,
-    reason="grpc.aio never answers a call whose path or metadata a flipped bit has made other than text: its worker may wait long",
+    reason="grpc.aio never answers a call whose path or metadata a flipped bit has made other than text: its worker waits",
 )
 @pytest.mark.parametrize("seed", [1, 2])
 def test_flipped_bits_anywhere_on_the_wire(
