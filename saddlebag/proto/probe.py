@@ -42,7 +42,8 @@ def probe(place: Address, security: ClientSecurity, timeout_s: float = _TIMEOUT_
         if found is None or not found.lasting:
             break
         again = _probe(place, security, timeout_s)
-        found = again if again is None or not again.lasting or again == found else dataclasses.replace(again, lasting=False)
+        if again != found:
+            return again and dataclasses.replace(again, lasting=False)
     return found
 
 
