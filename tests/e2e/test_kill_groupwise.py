@@ -15,26 +15,13 @@ import pytest
 from saddlebag.client.groupwise.client import GroupwiseClient
 from saddlebag.errors import PeerLost
 from saddlebag.launch.groupwise.serving import make_core
+from tests.chaos.kills import SERVICE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
-RECIPE = """
-[data]
-source = "rows.csv"
-[features]
-numeric = ["age", "dose"]
-intercept = true
-scale = "none"
-[label]
-column = "outcome"
-scale = "none"
-[groups]
-young = "age < 0.4"
-high = "dose >= 0.5"
-"""
 BATCHES, ROWS = 40, 8
 
 
@@ -73,7 +60,7 @@ def test_kill_9_at_random_moments_loses_no_answered_call(tmp_path: Path) -> None
     lines = ["age,dose,outcome", *(",".join(f"{value:.6f}" for value in row) for row in table)]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE)
+    recipe.write_text(SERVICE)
     reference = make_core(recipe, [], max_rows=64, max_pending=1000)
     served, dice = Served(tmp_path / "service", recipe), random.Random(1)
     client = GroupwiseClient(served.address)
