@@ -35,7 +35,7 @@ from shells import serve, work
 
 from saddlebag.algorithms import Message, Operator, ReplicaState
 from saddlebag.compression import Compressor, Dense, Draws, Identity, Mean, Payload, Sparse, TopK, Vector
-from saddlebag.compression.compressors.top_k import top_k_index
+from saddlebag.compression.compressors.sparsifiers.top_k import top_k_index
 
 NAMES = {"sparse": "Top-k both ways", "dense": "dense float32 both ways"}
 WARM_UP = 2

@@ -28,7 +28,7 @@ import saddlebag as sb
 from saddlebag.algorithms import Stop, simulate
 from saddlebag.compression import Draws, Sparse, TopK, feed_back_in_place
 from saddlebag.compression.compressors import device as on_device
-from saddlebag.compression.compressors.rand_k import rand_k_at
+from saddlebag.compression.compressors.sparsifiers.rand_k import rand_k_at
 from saddlebag.launch.build import build_method, build_problem
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.proto.codec import LoopbackWire

@@ -26,11 +26,15 @@ _FOLDERS: dict[tuple[str, str], str] = {
     ("algorithms.groupwise", "algorithms.groupwise.mixers"): (
         "ada_normal_hedge adapt_ml_prod doubling mixing solo specialists"
     ),
+    ("algorithms.groupwise", "algorithms.groupwise.kernels"): "compiled compiled_single",
     ("algorithms", "algorithms.methods"): (
-        "anchor compressed_extragradient diana_sgda extragradient extragradient_feedback "
-        "forward_backward_forward full innovations local_sgda masha1 masha2 ogda one_part optimistic_masha "
-        "qsgda sliding three_pillars vr_diana_sgda"
+        "compressed_extragradient diana_sgda extragradient extragradient_feedback forward_backward_forward full innovations "
+        "ogda one_part qsgda sliding three_pillars vr_diana_sgda"
     ),
+    ("algorithms", "algorithms.methods.local"): "local_sgda",
+    ("algorithms", "algorithms.methods.masha"): "anchor masha1 masha2 optimistic_masha",
+    ("algorithms.methods", "algorithms.methods.local"): "fed_gda_gt local_sgda prox_skip_vip",
+    ("algorithms.methods", "algorithms.methods.masha"): "anchor masha1 masha2 optimistic_masha",
     ("algorithms", "algorithms.optimizers"): "compiled_adam power_sgd",
     ("algorithms", "algorithms.problems"): "division estimate",
     ("algorithms.networks", "algorithms.networks.images"): "digits digits_gan frechet gan vision",
@@ -42,9 +46,16 @@ _FOLDERS: dict[tuple[str, str], str] = {
     ),
     ("client", "client.groupwise"): "shards",
     ("compression", "compression.combinators"): "induced nested per_tensor scaled schedule",
-    ("compression", "compression.compressors"): (
-        "bernoulli block_top_k blocks device dithering grid half identity low_rank natural natural_dithering "
-        "perm_k power_sgd rand_k rounding sign ternary threshold top_k"
+    ("compression", "compression.compressors"): "device identity low_rank power_sgd",
+    ("compression", "compression.compressors.quantisers"): (
+        "blocks dithering grid half natural natural_dithering rounding sign ternary"
+    ),
+    ("compression", "compression.compressors.sparsifiers"): "bernoulli block_top_k perm_k rand_k threshold top_k",
+    ("compression.compressors", "compression.compressors.quantisers"): (
+        "blocks dithering grid half natural natural_dithering rounding sign ternary"
+    ),
+    ("compression.compressors", "compression.compressors.sparsifiers"): (
+        "bernoulli block_top_k chunk_top_k greedy_blocks perm_k rand_k threshold top_k"
     ),
     ("flower", "flower.compression"): "ledger link mod packing references",
     ("flower", "flower.methods"): "session",
@@ -52,7 +63,9 @@ _FOLDERS: dict[tuple[str, str], str] = {
     ("launch", "launch.advice"): "advise echo entropy examples listing measure tradeoff vectors",
     ("launch", "launch.commands"): "doctor",
     ("launch.commands", "launch.commands.fleet"): "collective host node nursery server token worker",
+    ("launch.groupwise", "launch.groupwise.data"): "columns conjunctions encoding expressions rows stream synthetic",
     ("launch.groupwise", "launch.groupwise.reports"): "page plot report rivals",
+    ("launch.groupwise", "launch.groupwise.tables"): "alarm_table calibration_table conjunction_table interval_table",
     ("launch.groupwise", "launch.pages"): "drawing",
     ("launch", "launch.data"): "arrow cache images readers sentences text",
     ("launch", "launch.drivers"): "place ranks talk",

@@ -12,7 +12,7 @@ import pytest
 
 from saddlebag.capabilities import members, require_known
 from saddlebag.compression import check_compressor
-from saddlebag.compression.compressors.top_k import TopK
+from saddlebag.compression.compressors.sparsifiers.top_k import TopK
 
 PACKAGE = Path(__file__).parents[1] / "saddlebag"
 FOREIGN = (

@@ -29,7 +29,7 @@ def test_a_moved_module_warns_and_has_its_names() -> None:
         DeprecationWarning, match=r"saddlebag\.compression\.top_k has moved to saddlebag\.compression\.compressors"
     ):
         old = importlib.import_module("saddlebag.compression.top_k")
-    new = importlib.import_module("saddlebag.compression.compressors.top_k")
+    new = importlib.import_module("saddlebag.compression.compressors.sparsifiers.top_k")
     assert old.TopK is new.TopK
     with pytest.raises(AttributeError, match="has no attribute 'nothing'; it has moved to"):
         _ = old.nothing

@@ -21,11 +21,11 @@ from saddlebag.algorithms.methods.extragradient import Extragradient, extragradi
 from saddlebag.algorithms.methods.extragradient_feedback import ExtragradientFeedback, extragradient_feedback
 from saddlebag.algorithms.methods.forward_backward_forward import ForwardBackwardForward, forward_backward_forward
 from saddlebag.algorithms.methods.innovations import Innovations, innovations
-from saddlebag.algorithms.methods.local_sgda import LocalSgda, local_sgda
-from saddlebag.algorithms.methods.masha1 import Masha1, masha1
-from saddlebag.algorithms.methods.masha2 import Masha2, masha2
+from saddlebag.algorithms.methods.local.local_sgda import LocalSgda, local_sgda
+from saddlebag.algorithms.methods.masha.masha1 import Masha1, masha1
+from saddlebag.algorithms.methods.masha.masha2 import Masha2, masha2
+from saddlebag.algorithms.methods.masha.optimistic_masha import OptimisticMasha, optimistic_masha
 from saddlebag.algorithms.methods.ogda import Ogda, ogda
-from saddlebag.algorithms.methods.optimistic_masha import OptimisticMasha, optimistic_masha
 from saddlebag.algorithms.methods.qsgda import Qsgda, qsgda
 from saddlebag.algorithms.methods.three_pillars import ThreePillars, three_pillars
 from saddlebag.algorithms.methods.vr_diana_sgda import VrDianaSgda, vr_diana_sgda

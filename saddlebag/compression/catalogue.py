@@ -10,24 +10,24 @@ from saddlebag.compression.combinators.induced import induced
 from saddlebag.compression.combinators.per_tensor import per_tensor
 from saddlebag.compression.combinators.scaled import scaled
 from saddlebag.compression.combinators.schedule import decay, schedule
-from saddlebag.compression.compressors.bernoulli import Bernoulli
-from saddlebag.compression.compressors.block_top_k import BlockTopK
-from saddlebag.compression.compressors.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
-from saddlebag.compression.compressors.chunk_top_k import ChunkTopK
-from saddlebag.compression.compressors.dithering import Dithering
-from saddlebag.compression.compressors.greedy_blocks import GreedyBlocks
-from saddlebag.compression.compressors.grid import Grid
-from saddlebag.compression.compressors.half import Cast, StochasticBfloat16
 from saddlebag.compression.compressors.identity import Identity
 from saddlebag.compression.compressors.low_rank import RankR
-from saddlebag.compression.compressors.natural import Natural
-from saddlebag.compression.compressors.natural_dithering import NaturalDithering
-from saddlebag.compression.compressors.perm_k import PermK
-from saddlebag.compression.compressors.rand_k import RandK, UnscaledRandK
-from saddlebag.compression.compressors.sign import ScaledSign
-from saddlebag.compression.compressors.ternary import Ternary
-from saddlebag.compression.compressors.threshold import HardThreshold, SampledTopK
-from saddlebag.compression.compressors.top_k import TopK
+from saddlebag.compression.compressors.quantisers.blocks import BlockInt4, BlockInt8, NearestInt4, NearestInt8
+from saddlebag.compression.compressors.quantisers.dithering import Dithering
+from saddlebag.compression.compressors.quantisers.grid import Grid
+from saddlebag.compression.compressors.quantisers.half import Cast, StochasticBfloat16
+from saddlebag.compression.compressors.quantisers.natural import Natural
+from saddlebag.compression.compressors.quantisers.natural_dithering import NaturalDithering
+from saddlebag.compression.compressors.quantisers.sign import ScaledSign
+from saddlebag.compression.compressors.quantisers.ternary import Ternary
+from saddlebag.compression.compressors.sparsifiers.bernoulli import Bernoulli
+from saddlebag.compression.compressors.sparsifiers.block_top_k import BlockTopK
+from saddlebag.compression.compressors.sparsifiers.chunk_top_k import ChunkTopK
+from saddlebag.compression.compressors.sparsifiers.greedy_blocks import GreedyBlocks
+from saddlebag.compression.compressors.sparsifiers.perm_k import PermK
+from saddlebag.compression.compressors.sparsifiers.rand_k import RandK, UnscaledRandK
+from saddlebag.compression.compressors.sparsifiers.threshold import HardThreshold, SampledTopK
+from saddlebag.compression.compressors.sparsifiers.top_k import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from saddlebag.algorithms import (
     masha1,
 )
 from saddlebag.algorithms.methods.full import FullServer, FullWorker
-from saddlebag.algorithms.methods.masha1 import Masha1Server, Masha1Worker
+from saddlebag.algorithms.methods.masha.masha1 import Masha1Server, Masha1Worker
 from saddlebag.compression import Compressor, Dense, Draws, Grid, Identity, Mean, Natural, RandK, TopK, UnscaledRandK, Vector
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
@@ -30,7 +30,7 @@ from saddlebag.proto.codec import LoopbackWire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from saddlebag.algorithms.methods.anchor import AnchoredReplica
+    from saddlebag.algorithms.methods.masha.anchor import AnchoredReplica
     from saddlebag.algorithms.problems import BilinearGame, FiniteBilinearGame, RobustLogisticRegression
 
 FULL, RAND, COMMON, TOP = Identity(), RandK(fraction=0.2), RandK(fraction=0.2, support="common"), TopK(fraction=0.2)

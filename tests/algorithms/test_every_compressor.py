@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Stop, masha1, masha2, simulate
-from saddlebag.algorithms.methods.masha1 import masha1_noise
+from saddlebag.algorithms.methods.masha.masha1 import masha1_noise
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import (
     Bernoulli,

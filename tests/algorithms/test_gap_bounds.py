@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from saddlebag.algorithms import masha1, masha2
-from saddlebag.algorithms.methods.masha1 import masha1_noise
+from saddlebag.algorithms.methods.masha.masha1 import masha1_noise
 from saddlebag.algorithms.problems import AffineProblem
 from saddlebag.compression import Identity, RandK, TopK, Vector
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from saddlebag.algorithms import Masha1, Message, form_means, masha1
-from saddlebag.algorithms.methods.anchor import AnchoredReplica
-from saddlebag.algorithms.methods.masha1 import Masha1Worker, masha1_noise
+from saddlebag.algorithms.methods.masha.anchor import AnchoredReplica
+from saddlebag.algorithms.methods.masha.masha1 import Masha1Worker, masha1_noise
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.compression import SERVER, Draws, Identity, RandK
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Arrears, Masha1, Stop, make_method, masha1, participants, simulate
-from saddlebag.algorithms.methods.anchor import AnchoredReplica
-from saddlebag.algorithms.methods.masha1 import Masha1Server, Masha1Worker, masha1_noise
+from saddlebag.algorithms.methods.masha.anchor import AnchoredReplica
+from saddlebag.algorithms.methods.masha.masha1 import Masha1Server, Masha1Worker, masha1_noise
 from saddlebag.algorithms.problems import BilinearGame, FiniteBilinearGame
 from saddlebag.compression import SERVER, Draws, Identity, Mean, Natural, PermK, RandK, TopK, Vector
 from saddlebag.errors import ConfigError

@@ -32,9 +32,9 @@ from saddlebag.algorithms import (
 )
 from saddlebag.algorithms.methods.anchored_extragradient import AnchoredExtragradient
 from saddlebag.algorithms.methods.bandit import Bandit
-from saddlebag.algorithms.methods.fed_gda_gt import FedGdaGt
 from saddlebag.algorithms.methods.golden_ratio import GoldenRatio
-from saddlebag.algorithms.methods.prox_skip_vip import ProxSkipVip
+from saddlebag.algorithms.methods.local.fed_gda_gt import FedGdaGt
+from saddlebag.algorithms.methods.local.prox_skip_vip import ProxSkipVip
 from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.compression import Identity, RandK, TopK

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pytest
 
 from saddlebag.algorithms import Masha1, Masha2, Problem, Stop, form_means, masha1, masha2, simulate
-from saddlebag.algorithms.methods.anchor import AnchoredReplica
-from saddlebag.algorithms.methods.masha1 import Masha1Server, Masha1Worker
-from saddlebag.algorithms.methods.masha2 import Masha2Server, Masha2Worker
+from saddlebag.algorithms.methods.masha.anchor import AnchoredReplica
+from saddlebag.algorithms.methods.masha.masha1 import Masha1Server, Masha1Worker
+from saddlebag.algorithms.methods.masha.masha2 import Masha2Server, Masha2Worker
 from saddlebag.algorithms.problems import BilinearGame, RobustLogisticRegression
 from saddlebag.compression import SERVER, Dense, Draws, Identity, Payload, RandK, TopK, UnscaledRandK, Vector
 from saddlebag.errors import ConfigError

@@ -11,10 +11,10 @@ import pytest
 
 from saddlebag.algorithms import Masha1, Stop, masha1, masha2, simulate, vr_diana_sgda
 from saddlebag.algorithms.finite_sum import FiniteSum, batch_index, lipschitz_samples
-from saddlebag.algorithms.methods.anchor import AnchoredReplica
 from saddlebag.algorithms.methods.diana_sgda import DianaServer
-from saddlebag.algorithms.methods.masha1 import Masha1Server, Masha1Worker, masha1_noise
-from saddlebag.algorithms.methods.masha2 import Masha2Server, Masha2Worker
+from saddlebag.algorithms.methods.masha.anchor import AnchoredReplica
+from saddlebag.algorithms.methods.masha.masha1 import Masha1Server, Masha1Worker, masha1_noise
+from saddlebag.algorithms.methods.masha.masha2 import Masha2Server, Masha2Worker
 from saddlebag.algorithms.methods.vr_diana_sgda import VrDianaReplica, VrDianaWorker
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.compression import Draws, Identity, RandK, TopK, UnscaledRandK, Vector

@@ -46,4 +46,4 @@ def test_every_mutant_differs_and_compiles(mutate: Any) -> None:
 def test_the_core_has_tests_of_its_own(mutate: Any) -> None:
     names = mutate.sources([])
     assert len(names) > 40
-    assert "saddlebag/compression/compressors/top_k.py" in names
+    assert "saddlebag/compression/compressors/sparsifiers/top_k.py" in names

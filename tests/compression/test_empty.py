@@ -29,7 +29,7 @@ from saddlebag.compression import (
     track,
     uniform_subset,
 )
-from saddlebag.compression.compressors import rounding
+from saddlebag.compression.compressors.quantisers import rounding
 from saddlebag.compression.kernels import plain
 from saddlebag.compression.kernels.loader import Kernels, compiled, compiled_rounding
 from saddlebag.compression.kernels.select import largest

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.intervals import intervals_of
 from saddlebag.launch.groupwise.parallel import learn_in_blocks
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
-from saddlebag.launch.groupwise.stream import build_stream
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "launch" / "recipes" / "groupwise_synthetic.toml"

@@ -15,8 +15,8 @@ import saddlebag
 from saddlebag.algorithms.simulate import Stop
 from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.compression.compressors.identity import Identity
-from saddlebag.compression.compressors.natural import Natural
-from saddlebag.compression.compressors.top_k import TopK
+from saddlebag.compression.compressors.quantisers.natural import Natural
+from saddlebag.compression.compressors.sparsifiers.top_k import TopK
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError, DataError, RemoteProtocolError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, numbers_of, resolve, resolved_json

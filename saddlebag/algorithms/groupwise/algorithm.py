@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import guard, loader, weights
+from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise import ledger as accounts
 from saddlebag.algorithms.groupwise.growth import grown_order, reordered, widened
+from saddlebag.algorithms.groupwise.kernels import loader
 from saddlebag.algorithms.groupwise.learners.ridge import Ridge
 from saddlebag.algorithms.groupwise.ledger import Alarm, Outcome
 from saddlebag.algorithms.groupwise.losses import Loss, SquaredLoss, interval_width

@@ -14,7 +14,7 @@ import numpy as np
 
 from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise.capabilities import Replays, ReplaysWeighted
-from saddlebag.algorithms.groupwise.loader import compiled
+from saddlebag.algorithms.groupwise.kernels.loader import compiled
 from saddlebag.algorithms.groupwise.losses import SquaredLoss
 from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.mixers.mixing import distribution

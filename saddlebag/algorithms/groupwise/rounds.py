@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import guard, loader, weights
+from saddlebag.algorithms.groupwise import guard, weights
 from saddlebag.algorithms.groupwise import ledger as accounts
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
 from saddlebag.algorithms.groupwise.base import copied
+from saddlebag.algorithms.groupwise.kernels import loader
 from saddlebag.algorithms.groupwise.learners.ridge import Ridge
 from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.compression import Draws

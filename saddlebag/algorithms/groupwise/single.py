@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import guard, loader
+from saddlebag.algorithms.groupwise import guard
+from saddlebag.algorithms.groupwise.kernels import loader
 from saddlebag.algorithms.groupwise.learners.ridge import Ridge
 from saddlebag.algorithms.groupwise.ledger import Ledger, open_ledger
 from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState

@@ -34,8 +34,8 @@ import numpy as np
 
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, check_step, identity_prox, known_constants
 from saddlebag.algorithms.methods.full import WireType, check_wire_type, increment
+from saddlebag.algorithms.methods.masha.optimistic_masha import proven_step
 from saddlebag.algorithms.methods.one_part import refuse_joint, require_unbiased
-from saddlebag.algorithms.methods.optimistic_masha import proven_step
 from saddlebag.algorithms.methods.sliding import solve
 from saddlebag.compression import (
     Compressor,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from saddlebag.compression.compressors.rand_k import rand_k_at
-from saddlebag.compression.compressors.top_k import TopK
+from saddlebag.compression.compressors.sparsifiers.rand_k import rand_k_at
+from saddlebag.compression.compressors.sparsifiers.top_k import TopK
 from saddlebag.compression.draws import Draws
 from saddlebag.compression.kernels.magnitude import infinity_of
 from saddlebag.compression.payload import Dense, Seeded, Sparse

@@ -12,8 +12,8 @@ from saddlebag.algorithms.problems.games.finite_bilinear import FiniteBilinearGa
 from saddlebag.algorithms.registry import make_method, takes_compressors
 from saddlebag.compression.base import HasReference
 from saddlebag.compression.compressors.identity import Identity
-from saddlebag.compression.compressors.rand_k import RandK
-from saddlebag.compression.compressors.top_k import TopK
+from saddlebag.compression.compressors.sparsifiers.rand_k import RandK
+from saddlebag.compression.compressors.sparsifiers.top_k import TopK
 from saddlebag.errors import SaddlebagError
 from saddlebag.launch.advice.entry_table import CONSTANTS, DIMENSION
 from saddlebag.launch.advice.examples import example_of, settings_of

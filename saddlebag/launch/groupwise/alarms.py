@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise import Groupwise
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.launch.groupwise.data.stream import RoundStream
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
-    from saddlebag.launch.groupwise.stream import RoundStream
 
 __all__ = ["SAID", "AlarmStudy", "alarm_values", "print_alarms", "sentence", "study_alarms", "watch_of"]
 

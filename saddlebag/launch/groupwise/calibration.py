@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise import Loss
     from saddlebag.algorithms.groupwise.base import Array
-    from saddlebag.launch.groupwise.calibration_table import CalibrationTable
-    from saddlebag.launch.groupwise.stream import RoundStream
+    from saddlebag.launch.groupwise.data.stream import RoundStream
+    from saddlebag.launch.groupwise.tables.calibration_table import CalibrationTable
 
 __all__ = ["CalibrationStudy", "calibration_values", "print_calibration", "study_calibration"]
 

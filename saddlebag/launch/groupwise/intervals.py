@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
     from saddlebag.algorithms.groupwise.losses import Interval
-    from saddlebag.launch.groupwise.interval_table import IntervalTable
+    from saddlebag.launch.groupwise.data.stream import RoundStream
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
-    from saddlebag.launch.groupwise.stream import RoundStream
+    from saddlebag.launch.groupwise.tables.interval_table import IntervalTable
 
 __all__ = ["IntervalStudy", "interval_values", "intervals_of", "print_intervals", "study_intervals"]
 

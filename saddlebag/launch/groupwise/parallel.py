@@ -20,16 +20,16 @@ from saddlebag.algorithms.groupwise import BlockSums, block_length, block_sums, 
 from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.intervals import intervals_of
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
-from saddlebag.launch.groupwise.stream import build_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from saddlebag.algorithms.groupwise import Groupwise, GroupwiseState, Intervals, IntervalsState
-    from saddlebag.launch.groupwise.stream import RoundStream
+    from saddlebag.launch.groupwise.data.stream import RoundStream
 
 __all__ = ["learn_in_blocks", "learn_recipe", "print_blocks"]
 

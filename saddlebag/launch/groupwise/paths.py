@@ -14,10 +14,10 @@ import numpy as np
 from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, LinearLoss, PerturbedLeader, grid_graph
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
+from saddlebag.launch.groupwise.data.synthetic import COLOURS, SHAPES
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON
 from saddlebag.launch.groupwise.reports.report import summarise
 from saddlebag.launch.groupwise.study import POINTS, Study
-from saddlebag.launch.groupwise.synthetic import COLOURS, SHAPES
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise import ShortestPath

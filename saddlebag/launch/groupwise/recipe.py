@@ -11,10 +11,10 @@ from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
 from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
 from saddlebag.errors import ConfigError
-from saddlebag.launch.groupwise.alarm_table import AlarmTable
-from saddlebag.launch.groupwise.calibration_table import CalibrationTable
-from saddlebag.launch.groupwise.conjunction_table import ConjunctionTable
-from saddlebag.launch.groupwise.interval_table import IntervalTable
+from saddlebag.launch.groupwise.tables.alarm_table import AlarmTable
+from saddlebag.launch.groupwise.tables.calibration_table import CalibrationTable
+from saddlebag.launch.groupwise.tables.conjunction_table import ConjunctionTable
+from saddlebag.launch.groupwise.tables.interval_table import IntervalTable
 from saddlebag.launch.recipe.fields import at, fit, read_table
 from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.recipe.shipped import open_recipe

@@ -19,9 +19,9 @@ import numpy as np
 from saddlebag.algorithms.groupwise import wrong_label
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.decoding import lines
+from saddlebag.launch.groupwise.data.stream import RoundStream, bounded
 from saddlebag.launch.groupwise.recipe import ALWAYS_ON, groupwise_from_dict, label_interval
 from saddlebag.launch.groupwise.reports.report import summarise_recipe
-from saddlebag.launch.groupwise.stream import RoundStream, bounded
 from saddlebag.launch.groupwise.study import study_orders
 from saddlebag.launch.recipe import toml
 from saddlebag.launch.recipe.shipped import open_recipe

@@ -16,11 +16,11 @@ from saddlebag.algorithms.groupwise import service_bounds
 from saddlebag.errors import ConfigError
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.groupwise.alarms import watch_of
+from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.intervals import intervals_of
 from saddlebag.launch.groupwise.metrics import serve_metrics
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.reports.live import serve_page
-from saddlebag.launch.groupwise.stream import build_stream
 from saddlebag.launch.ownership import holds_run, holds_service, owned
 from saddlebag.launch.results.folder import RECIPE
 from saddlebag.proto.address import parse_address
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from saddlebag.launch.groupwise.rows import RowEncoder
+    from saddlebag.launch.groupwise.data.rows import RowEncoder
     from saddlebag.proto.endpoint import ServerSecurity
 
 __all__ = ["ServeOptions", "make_core", "make_parts", "serve"]

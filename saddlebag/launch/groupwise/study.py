@@ -29,9 +29,9 @@ from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.alarms import AlarmStudy, study_alarms, watch_of
 from saddlebag.launch.groupwise.calibration import CalibrationStudy, study_calibration
+from saddlebag.launch.groupwise.data.stream import RoundStream, build_stream
 from saddlebag.launch.groupwise.intervals import IntervalStudy, study_intervals
 from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
-from saddlebag.launch.groupwise.stream import RoundStream, build_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

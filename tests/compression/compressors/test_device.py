@@ -17,7 +17,7 @@ import torch
 
 from saddlebag.compression import Draws, TopK, Vector, feed_back
 from saddlebag.compression.compressors import device
-from saddlebag.compression.compressors.rand_k import rand_k_at
+from saddlebag.compression.compressors.sparsifiers.rand_k import rand_k_at
 from saddlebag.compression.support import Scheme, Scope, Support
 from saddlebag.errors import ConfigError, NotFiniteError
 

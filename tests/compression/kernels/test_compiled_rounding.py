@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from saddlebag.compression import Draws, make_compressor
-from saddlebag.compression.compressors.rounding import peaks
+from saddlebag.compression.compressors.quantisers.rounding import peaks
 from saddlebag.compression.kernels import loader
 from saddlebag.errors import NotFiniteError
 

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from saddlebag.errors import ConfigError, DataError, NotFiniteError, RemoteProtocolError
 from saddlebag.launch.commands.groupwise import groupwise
+from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.parallel import learn_in_blocks
 from saddlebag.launch.groupwise.recipe import groupwise_from_dict, make_algorithm
 from saddlebag.launch.groupwise.replay import replay_file
 from saddlebag.launch.groupwise.reports.report import summarise, verdict
 from saddlebag.launch.groupwise.serving import make_core
-from saddlebag.launch.groupwise.stream import build_stream
 from saddlebag.launch.groupwise.study import run_study
 from saddlebag.launch.recipe import toml
 

@@ -10,10 +10,10 @@ import pytest
 from saddlebag.algorithms.groupwise import join_notes
 from saddlebag.client.groupwise.requests import table_request, values_request
 from saddlebag.errors import RemoteProtocolError
+from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.recipe import load_groupwise
 from saddlebag.launch.groupwise.reports.report import summarise_recipe
 from saddlebag.launch.groupwise.serving import make_parts
-from saddlebag.launch.groupwise.stream import build_stream
 from saddlebag.launch.groupwise.study import stream_study
 from saddlebag.proto.groupwise import join_labels, join_rows, numbers
 from saddlebag.proto.v1 import groupwise_pb2 as pb

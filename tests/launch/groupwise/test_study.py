@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.groupwise.data.stream import build_stream
+from saddlebag.launch.groupwise.data.synthetic import synthetic_columns
 from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, groupwise_from_dict, load_groupwise, make_algorithm
 from saddlebag.launch.groupwise.reports.report import summarise, verdict
-from saddlebag.launch.groupwise.stream import build_stream
 from saddlebag.launch.groupwise.study import Study, run_study
-from saddlebag.launch.groupwise.synthetic import synthetic_columns
 
 RECIPES = Path(__file__).parents[3] / "launch" / "recipes"
 SYNTHETIC = RECIPES / "groupwise_synthetic.toml"

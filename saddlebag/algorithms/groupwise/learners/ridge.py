@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms.groupwise.base import Array, Index, LearnerDefaults, Sums, check_positive, copied
-from saddlebag.algorithms.groupwise.loader import compiled
+from saddlebag.algorithms.groupwise.kernels.loader import compiled
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
     from saddlebag.algorithms.groupwise.ledger import Alarm
+    from saddlebag.launch.groupwise.data.stream import RoundStream
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
-    from saddlebag.launch.groupwise.stream import RoundStream
     from saddlebag.launch.groupwise.study import Study
 
 __all__ = [

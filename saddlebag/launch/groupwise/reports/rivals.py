@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise import Loss
     from saddlebag.algorithms.groupwise.base import Array
-    from saddlebag.launch.groupwise.stream import RoundStream
+    from saddlebag.launch.groupwise.data.stream import RoundStream
 
 __all__ = ["Rivals", "plain_words", "print_rivals", "rivals_of"]
 

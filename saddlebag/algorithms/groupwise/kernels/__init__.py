@@ -1,0 +1,1 @@
+"""Loops over rounds that are compiled where numba is there."""

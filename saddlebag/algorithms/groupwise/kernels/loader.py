@@ -1,0 +1,18 @@
+"""Finds the compiled loops, where numba is installed (the extra `fast`)."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+__all__ = ["compiled"]
+
+
+@functools.cache
+def compiled(module: str = "compiled") -> Any:
+    """A module of compiled loops, `compiled` or `compiled_single`; None without numba."""
+    try:
+        return importlib.import_module(f"saddlebag.algorithms.groupwise.kernels.{module}")
+    except ImportError:
+        return None

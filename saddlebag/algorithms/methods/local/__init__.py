@@ -1,0 +1,1 @@
+"""Methods whose workers take several steps of their own in a round."""

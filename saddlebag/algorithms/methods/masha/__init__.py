@@ -1,0 +1,1 @@
+"""MASHA and its kin: an anchor point, and differences to it that are compressed."""

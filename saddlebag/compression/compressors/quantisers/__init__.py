@@ -1,0 +1,1 @@
+"""Compressors that keep every coordinate and say each in fewer bits."""

@@ -1,0 +1,1 @@
+"""Compressors that keep some of the coordinates."""

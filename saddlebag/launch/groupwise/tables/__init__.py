@@ -1,0 +1,1 @@
+"""The tables of a groupwise recipe that stand for one thing each."""
