@@ -1,0 +1,148 @@
+"""A member's half of a round of secure aggregation: four steps in order, each of them once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.errors import LocalProtocolError, RemoteProtocolError
+from saddlebag.proto.reader import varint
+from saddlebag.proto.secure.messages import (
+    KEYS_BYTES,
+    SEALED_BYTES,
+    Step,
+    read_ranks,
+    read_table,
+    seals,
+)
+from saddlebag.proto.secure.primitives import KEY_BYTES, KeyPair, committed, opened, require_cryptography, sealed
+from saddlebag.proto.secure.sharing import SHARE_BYTES, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from saddlebag.proto.reader import Buffer
+    from saddlebag.proto.secure.ring import Ring
+
+__all__ = ["Member", "pair_purpose"]
+
+
+def pair_purpose(context: bytes, one: int, other: int) -> bytes:
+    """What the common secret of two members is for: the mask between them in this round."""
+    return b"saddlebag secure mask 1\n" + context + varint(min(one, other)) + varint(max(one, other))
+
+
+class Member:
+    """One worker in one round; keys and secrets are new and are used in this round only.
+
+    Args:
+        worker: rank.
+        threshold: t, how many members' shares give a secret away; fewer than t others who tell each other all learn nothing.
+        ring: of the round.
+        entropy: so many bytes that nobody else can know: those of the operating system.
+
+    Raises:
+        ConfigError: the package `cryptography` is missing.
+    """
+
+    def __init__(self, worker: int, *, threshold: int, ring: Ring, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        require_cryptography()
+        self.worker, self._threshold, self._ring, self._entropy = worker, threshold, ring, entropy
+        self._sealing, self._masking = KeyPair.new(entropy), KeyPair.new(entropy)
+        self._own = entropy(KEY_BYTES)  # b, the secret of the mask of its own
+        self._next = Step.KEYS
+        self._keys: dict[int, bytes] = {}  # of all members
+        self._shares: dict[int, bytes] = {}  # both secrets' shares that are for this member, by whose they are
+        self._sealed: dict[int, bytes] = {}
+
+    def _at(self, step: Step) -> None:
+        if self._next is not step:
+            raise LocalProtocolError(f"step {step.name.lower()} of member {self.worker} where {self._next.name.lower()} is due")
+        self._next = Step(min(step + 1, Step.UNMASK))
+
+    def keys(self) -> bytes:
+        """Two public keys: for sealing, for masks."""
+        self._at(Step.KEYS)
+        return self._sealing.public + self._masking.public
+
+    def shares(self, roster: Buffer) -> bytes:
+        """Given everybody's keys: a commitment to the own secret, and for each other member its shares, sealed.
+
+        Raises:
+            RemoteProtocolError: the keys are none, this member's are not among them, or there are fewer than t.
+        """
+        self._at(Step.SHARES)
+        self._keys = read_table(roster, KEYS_BYTES)
+        if self._keys.get(self.worker) != self._sealing.public + self._masking.public:
+            raise RemoteProtocolError(f"the server tells other keys of worker {self.worker} than it has sent")
+        self._require_enough(len(self._keys), "keys")
+        halves = [
+            split(secret, list(self._keys), self._threshold, self._entropy) for secret in (self._own, self._masking.secret)
+        ]
+        out = [committed(self._own, self._ring.context)]
+        for rank in sorted(self._keys):
+            both = halves[0][rank] + halves[1][rank]
+            if rank == self.worker:
+                self._shares[rank] = both
+            else:
+                about = seals(self._ring.context, self.worker, rank)
+                out.append(sealed(self._shared(self._sealing, rank, 0, about), both, about))
+        return b"".join(out)
+
+    def masked(self, inbox: Buffer, level_D: npt.NDArray[Any]) -> bytes:
+        """Given the sealed shares of those who take part: the levels, masked.
+
+        Raises:
+            RemoteProtocolError: a share is not of this round, or there are fewer than t.
+            ConfigError: the levels do not fit the ring.
+        """
+        vector = self._ring.member(level_D)
+        self._at(Step.MASKED)
+        for rank, data in read_table(inbox, SEALED_BYTES).items():
+            if rank == self.worker or rank not in self._keys:
+                raise RemoteProtocolError(f"the server sends shares of worker {rank}, who has sent no keys")
+            about = seals(self._ring.context, rank, self.worker)
+            try:
+                self._shares[rank] = opened(self._shared(self._sealing, rank, 0, about), data, about)
+            except RemoteProtocolError as error:
+                raise RemoteProtocolError(f"worker {rank}'s shares for worker {self.worker}: {error}") from error
+        self._require_enough(len(self._shares), "shares")
+        vector = vector.plus(self._ring.mask(self._own))
+        for rank in sorted(self._shares):
+            if rank != self.worker:
+                key = self._shared(self._masking, rank, KEY_BYTES, pair_purpose(self._ring.context, self.worker, rank))
+                vector = vector.plus(self._ring.mask(key), 1 if self.worker < rank else -1)
+        return self._ring.encode(vector)
+
+    def unmask(self, arrived: Buffer) -> bytes:
+        """Given whose vectors have arrived: of each who took part one share, of its own mask or of its key, never of both.
+
+        Raises:
+            RemoteProtocolError: fewer than t have arrived, or somebody who took no part.
+            LocalProtocolError: it has been asked before.
+        """
+        if not self._shares or self._next is not Step.UNMASK:
+            raise LocalProtocolError(
+                f"member {self.worker} has nothing to unmask: it has sent no vector, or has been asked before"
+            )
+        ranks = read_ranks(arrived)
+        if strangers := sorted({*ranks} - {*self._shares}):
+            raise RemoteProtocolError(f"the server says that worker {strangers[0]} has arrived, who took no part")
+        self._require_enough(len(ranks), "vectors")
+        shares, self._shares = self._shares, {}
+        there = set(ranks)
+        return b"".join(shares[rank][:SHARE_BYTES] if rank in there else shares[rank][SHARE_BYTES:] for rank in sorted(shares))
+
+    def _shared(self, mine: KeyPair, rank: int, at: int, purpose: bytes) -> bytes:
+        try:
+            return mine.shared(self._keys[rank][at : at + KEY_BYTES], purpose)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(f"worker {rank}'s key: {error}") from error
+
+    def _require_enough(self, count: int, what: str) -> None:
+        if count < self._threshold:
+            raise RemoteProtocolError(
+                f"the server has {what} of {count} workers; worker {self.worker} goes on from {self._threshold}"
+            )
