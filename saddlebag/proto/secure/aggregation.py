@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -155,12 +156,10 @@ class Aggregation:
         for rank in sorted(self._said[Step.SHARES]):
             shares = {each: rows[rank] for each, rows in answers.items()}
             if rank in self.arrived:
-                commitment = self._commitments[rank]
-                own = self._secret(rank, shares, lambda secret, told=commitment: committed(secret, context) == told)
+                own = self._secret(rank, shares, functools.partial(_commits, self._commitments[rank], context))
                 total = total.plus(self._ring.mask(own), -1)
                 continue
-            public = keys[rank][KEY_BYTES:]
-            pair = KeyPair(self._secret(rank, shares, lambda secret, told=public: KeyPair(secret).public == told))
+            pair = KeyPair(self._secret(rank, shares, functools.partial(_is_key, keys[rank][KEY_BYTES:])))
             for other in self.arrived:
                 mask = self._ring.mask(pair.shared(keys[other][KEY_BYTES:], pair_purpose(context, rank, other)))
                 total = total.plus(mask, -1 if other < rank else 1)
@@ -191,3 +190,11 @@ class Aggregation:
         raise RemoteProtocolError(
             f"the shares of worker {owner}'s secret do not fit: its own, or those of several workers, are wrong"
         )
+
+
+def _commits(commitment: bytes, context: bytes, secret: bytes) -> bool:
+    return committed(secret, context) == commitment
+
+
+def _is_key(public: bytes, secret: bytes) -> bool:
+    return KeyPair(secret).public == public

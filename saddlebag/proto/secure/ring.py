@@ -130,7 +130,7 @@ class Ring:
             RemoteProtocolError: it is none: masks have not cancelled.
         """
         low = np.dtype(self._dtype).type((1 << self.width) - 1)
-        sum_D = (masked.value_D & low).astype(np.int64)
+        sum_D: npt.NDArray[np.int64] = (masked.value_D & low).astype(np.int64)
         sum_D[sum_D >= 1 << (self.width - 1)] -= 1 << self.width
         if (self.size and int(np.abs(sum_D).max()) > count * self.most) or self._check(sum_D) != masked.check:
             raise RemoteProtocolError("the masks do not cancel")
