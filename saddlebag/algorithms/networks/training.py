@@ -6,27 +6,37 @@ import dataclasses
 from typing import Annotated, TypedDict
 
 from saddlebag.algorithms.networks.evaluation import Precision  # noqa: TC001 (the keys' types are read at run time)
+from saddlebag.algorithms.problems.data.shards import Division, DivisionKeys
 
-__all__ = ["Training", "TrainingKeys"]
+__all__ = ["Computing", "Training", "TrainingKeys"]
+
+
+class Computing(TypedDict):
+    """How a `ModuleGame` computes a batch, under the names of its fields."""
+
+    accumulate: int
+    precision: Precision
+    device: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
-    """Keys of a recipe, with their defaults; see `ModuleGame`.
+class Training(Division):
+    """Keys of a recipe beside the division's, with their defaults; see `ModuleGame`.
 
     Attributes:
-        split: who holds which samples; "label_skew" by class.
-        seed: of the weights and of the split.
         accumulate: parts of a batch that are computed one after the other, to save memory.
         precision: what the networks compute in; "bfloat16" is autocast over float32.
         device: of torch.
     """
 
-    split: str = "even"
-    seed: int = 0
     accumulate: int = 1
     precision: Precision = "float32"
     device: str = "cpu"
+
+    @property
+    def computing(self) -> Computing:
+        """For the game."""
+        return Computing(accumulate=self.accumulate, precision=self.precision, device=self.device)
 
     @property
     def dtype(self) -> str:
@@ -34,11 +44,9 @@ class Training:
         return "float64" if self.precision == "float64" else "float32"
 
 
-class TrainingKeys(TypedDict, total=False):
+class TrainingKeys(DivisionKeys, total=False):
     """`Training` as keys."""
 
-    split: Annotated[str, Training]
-    seed: Annotated[int, Training]
     accumulate: Annotated[int, Training]
     precision: Annotated[Precision, Training]
     device: Annotated[str, Training]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.base import Constants, Operator
+from saddlebag.algorithms.problems.data.given import refuse_data
 from saddlebag.algorithms.problems.data.rows import norm
 from saddlebag.algorithms.problems.games.affine import AffineProblem, orthogonal, require
 from saddlebag.algorithms.problems.merits import relative_distance
@@ -129,8 +130,7 @@ def fixed_point(
     Raises:
         ConfigError: a data set was given, or a parameter is out of range.
     """
-    if data is not None:
-        raise ConfigError(f"fixed_point generates its own data, got {data.name!r}; drop the data section")
+    refuse_data("fixed_point", data)
     for field, value in (("num_workers", num_workers), ("dimension", dimension)):
         require("fixed_point", field, value, at_least=1)
     require("fixed_point", "heterogeneity", heterogeneity, at_least=0.0)

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from saddlebag.algorithms.base import Constants, Operator
+from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, norm, prepare, spectral_bound
-from saddlebag.algorithms.problems.data.shards import require_shards, require_signs, shards_of
+from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of
 from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import relative_distance
 from saddlebag.algorithms.problems.robust.group_primal import GroupPrimal
 from saddlebag.algorithms.problems.robust.robust_primal import logistic
-from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +56,7 @@ class LogisticRegression:
 
     @classmethod
     def build(
-        cls, data: Dataset | None, *, num_workers: int, split: str = "even", seed: int = 0, regularisation: float = 1e-3
+        cls, data: Dataset | None, *, num_workers: int, regularisation: float = 1e-3, **division: Unpack[DivisionKeys]
     ) -> LogisticRegression:
         """The factory of the registry: prepares the rows and splits them (see `prepare` and `shards_of`).
 
@@ -70,9 +70,8 @@ class LogisticRegression:
             >>> sb.make_problem("logistic_regression", data=(rows_NF, rows_NF[:, 0] > 0), workers=2).dimension
             4
         """
-        if data is None:
-            raise ConfigError("logistic_regression needs data: a bundled set such as 'breast_cancer', a file, or arrays (X, y)")
-        shards = shards_of(data, num_workers, split=split, seed=seed)
+        data = require_data("logistic_regression", data, "breast_cancer")
+        shards = shards_of(data, num_workers, **division)
         name = f"logistic_regression on {data.name}"
         return cls(prepare(data.rows), data.labels_N, shards, regularisation=regularisation, name=name)
 

@@ -13,7 +13,7 @@ The initial exchange of F_m(w^0) is such a round under both rules.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Operator, Problem
     from saddlebag.compression import Compressor, Draws, Mean, Payload, Vector
 
-__all__ = ["AnchorRule", "Anchored", "AnchoredReplica", "theory_probability"]
+__all__ = ["AnchorRule", "Anchored", "AnchoredKeys", "AnchoredReplica", "theory_probability"]
 
 AnchorRule: TypeAlias = Literal["current", "next"]
 
@@ -171,6 +171,16 @@ class Anchored:
         if self.rule == "next":
             return AnchoredReplica(z_D, z_D if renew else replica.w_D, operator_w_D, iteration, syncing=renew)
         return AnchoredReplica(z_D, replica.z_D if renew else replica.w_D, operator_w_D, iteration, syncing=False)
+
+
+class AnchoredKeys(TypedDict, total=False):
+    """What either factory takes as `Anchored` has it; steps and probabilities have a theory."""
+
+    rule: Annotated[AnchorRule, Anchored]
+    wire: Annotated[WireType, Anchored]
+    batch: Annotated[int | None, Anchored]
+    sync_batch: Annotated[int | None, Anchored]
+    sync_grid: Annotated[float | None, Anchored]
 
 
 def theory_probability(up: Compressor, dimension: int) -> float:

@@ -20,20 +20,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Unpack
 
 import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
 from saddlebag.algorithms.base import Message, Operator, Problem, Prox, identity_prox, known_constants
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
-from saddlebag.algorithms.methods.masha.anchor import Anchored, AnchoredReplica, AnchorRule, probability_or_theory
+from saddlebag.algorithms.methods.masha.anchor import Anchored, AnchoredKeys, AnchoredReplica, probability_or_theory
 from saddlebag.algorithms.methods.one_part import refuse_joint
 from saddlebag.compression import Compressor, Draws, Mean, Purpose, Unbiased, Vector, kind_of, mean_noise, uniform_subset
 from saddlebag.errors import ConfigError
-
-if TYPE_CHECKING:
-    from saddlebag.algorithms.methods.full import WireType
 
 __all__ = ["Masha1", "masha1", "masha1_noise"]
 
@@ -162,12 +159,8 @@ def masha1(
     down: Compressor,
     step_size: StepSize = None,
     probability: float | None = None,
-    rule: AnchorRule = "current",
-    wire: WireType = "float32",
-    batch: int | None = None,
-    sync_batch: int | None = None,
     participants: int | None = None,
-    sync_grid: float | None = None,
+    **keys: Unpack[AnchoredKeys],
 ) -> Masha1 | AutoStep:
     """MASHA1 for a problem; with `batch` VR-MASHA1, with `sync_batch` too its stochastic form, with `participants` PP-MASHA1.
 
@@ -182,14 +175,11 @@ def masha1(
         >>> run.merits["relative_error"] < 1.0
         True
     """
-    p = probability_or_theory(problem, up, probability, batch, sync_batch)
-    given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
-    given |= {"batch": batch, "sync_batch": sync_batch, "participants": participants, "sync_grid": sync_grid}
+    p = probability_or_theory(problem, up, probability, keys.get("batch"), keys.get("sync_batch"))
+    method = Masha1(step_size=1.0, probability=p, up=up, down=down, participants=participants, prox=problem.prox, **keys)
     if isinstance(step_size, str):
-        return automatic(Masha1(step_size=1.0, prox=problem.prox, **given), step_size, problem)
-    if step_size is None:
-        step_size = proven_step(problem, Masha1(step_size=1.0, **given))
-    return Masha1(step_size=step_size, prox=problem.prox, **given)
+        return automatic(method, step_size, problem)
+    return dataclasses.replace(method, step_size=proven_step(problem, method) if step_size is None else step_size)
 
 
 def proven_step(problem: Problem, method: Masha1) -> float:

@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Unpack
 
 import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
 from saddlebag.algorithms.base import Message, Operator, Problem, known_constants
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
-from saddlebag.algorithms.methods.masha.anchor import Anchored, AnchoredReplica, AnchorRule, probability_or_theory
+from saddlebag.algorithms.methods.masha.anchor import Anchored, AnchoredKeys, AnchoredReplica, probability_or_theory
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, feed_back, kind_of
 from saddlebag.errors import ConfigError
-
-if TYPE_CHECKING:
-    from saddlebag.algorithms.methods.full import WireType
 
 __all__ = ["Masha2", "masha2"]
 
@@ -117,11 +114,7 @@ def masha2(
     down: Compressor,
     step_size: StepSize = None,
     probability: float | None = None,
-    rule: AnchorRule = "current",
-    wire: WireType = "float32",
-    batch: int | None = None,
-    sync_batch: int | None = None,
-    sync_grid: float | None = None,
+    **keys: Unpack[AnchoredKeys],
 ) -> Masha2 | AutoStep:
     """MASHA2 for a problem without prox; with `batch` VR-MASHA2, with `sync_batch` too its stochastic form.
 
@@ -142,14 +135,11 @@ def masha2(
     """
     if not problem.unconstrained:
         raise ConfigError(f"masha2 has no prox and {problem.name} needs one; use masha1")
-    p = probability_or_theory(problem, up, probability, batch, sync_batch)
-    given: dict[str, Any] = {"probability": p, "up": up, "down": down, "rule": rule, "wire": wire}
-    given |= {"batch": batch, "sync_batch": sync_batch, "sync_grid": sync_grid}
+    p = probability_or_theory(problem, up, probability, keys.get("batch"), keys.get("sync_batch"))
+    method = Masha2(step_size=1.0, probability=p, up=up, down=down, **keys)
     if isinstance(step_size, str):
-        return automatic(Masha2(step_size=1.0, **given), step_size, problem)
-    if step_size is None:
-        step_size = proven_step(problem, Masha2(step_size=1.0, **given))
-    return Masha2(step_size=step_size, **given)
+        return automatic(method, step_size, problem)
+    return dataclasses.replace(method, step_size=proven_step(problem, method) if step_size is None else step_size)
 
 
 def proven_step(problem: Problem, method: Masha2) -> float:

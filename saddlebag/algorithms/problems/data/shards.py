@@ -5,7 +5,8 @@ Shapes: N = rows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 import numpy as np
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.problems.data.rows import Dataset
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["SPLITS", "require_shards", "require_signs", "shards_of", "split_rows"]
+__all__ = ["SPLITS", "Division", "DivisionKeys", "require_shards", "require_signs", "shards_of", "split_rows"]
 
 
 def _even(labels_N: Vector, seed: int) -> Index:
@@ -63,14 +64,39 @@ def split_rows(labels_N: Vector, num_workers: int, *, split: str = "even", seed:
     return tuple(np.sort(shard) for shard in np.array_split(SPLITS[split](labels_N, seed), num_workers))
 
 
-def shards_of(data: Dataset, num_workers: int, *, split: str = "even", seed: int = 0) -> tuple[Index, ...]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Division:
+    """Keys of every recipe whose rows are divided, with their defaults.
+
+    Attributes:
+        split: who holds which rows: "even" (a random permutation) or "label_skew" (sorted by label).
+        seed: of the split, and of the weights that a network starts from.
+    """
+
+    split: str = "even"
+    seed: int = 0
+
+
+class DivisionKeys(TypedDict, total=False):
+    """`Division` as keys."""
+
+    split: Annotated[str, Division]
+    seed: Annotated[int, Division]
+
+
+def shards_of(data: Dataset, num_workers: int, **division: Unpack[DivisionKeys]) -> tuple[Index, ...]:
     """The rows of each worker: as the data come divided, else by `split_rows`, whose errors it has.
+
+    Args:
+        data: with a label for each row.
+        num_workers: number of shards.
+        **division: see `Division`.
 
     Raises:
         ConfigError: the data come divided among another number of workers.
     """
     if data.shards is None:
-        return split_rows(data.labels_N, num_workers, split=split, seed=seed)
+        return split_rows(data.labels_N, num_workers, **division)
     if num_workers != len(data.shards):
         raise ConfigError(f"the data come in {len(data.shards)} shards, one for each worker, got {num_workers} workers")
     return data.shards

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms.base import Constants, Operator
+from saddlebag.algorithms.problems.data.given import refuse_data
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["BilinearGame"]
+__all__ = ["BilinearGame", "BilinearKeys"]
 
 
 class _Parts(NamedTuple):
@@ -53,6 +54,8 @@ class BilinearGame:
         1.1481
     """
 
+    name: ClassVar[str] = "bilinear"
+
     n: int = 50
     num_workers: int = 10
     regularisation: float = 0.02
@@ -71,28 +74,14 @@ class BilinearGame:
             raise ConfigError(f"bilinear: seed must be at least 0, got {self.seed}")
 
     @classmethod
-    def build(
-        cls,
-        data: Dataset | None,
-        *,
-        num_workers: int = 10,
-        n: int = 50,
-        regularisation: float = 0.02,
-        heterogeneity: float = 0.5,
-        seed: int = 0,
-    ) -> BilinearGame:
+    def build(cls, data: Dataset | None, **keys: Unpack[BilinearKeys]) -> Self:
         """The factory of the registry: the fields, and no data.
 
         Raises:
             ConfigError: a data set was given, or a parameter is out of range.
         """
-        if data is not None:
-            raise ConfigError(f"bilinear generates its own data, got {data.name!r}; drop the data section")
-        return cls(n=n, num_workers=num_workers, regularisation=regularisation, heterogeneity=heterogeneity, seed=seed)
-
-    @property
-    def name(self) -> str:
-        return "bilinear"
+        refuse_data(cls.name, data)
+        return cls(**keys)
 
     @property
     def dimension(self) -> int:
@@ -169,3 +158,13 @@ class BilinearGame:
         matrix_DD, offset_D = self._mean
         error = np.linalg.norm(z_D - self.solution) / np.linalg.norm(self.solution)
         return {"relative_error": float(error), "natural_residual": float(np.linalg.norm(matrix_DD @ z_D + offset_D))}
+
+
+class BilinearKeys(TypedDict, total=False):
+    """`BilinearGame` as keys."""
+
+    num_workers: Annotated[int, BilinearGame]
+    n: Annotated[int, BilinearGame]
+    regularisation: Annotated[float, BilinearGame]
+    heterogeneity: Annotated[float, BilinearGame]
+    seed: Annotated[int, BilinearGame]

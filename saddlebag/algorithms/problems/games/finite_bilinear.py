@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.problems.games.bilinear import BilinearGame
+from saddlebag.algorithms.problems.data.given import refuse_data
+from saddlebag.algorithms.problems.games.bilinear import BilinearGame, BilinearKeys
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["FiniteBilinearGame"]
+__all__ = ["FiniteBilinearGame", "FiniteBilinearKeys"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class FiniteBilinearGame(BilinearGame):
         4
     """
 
+    name: ClassVar[str] = "finite_bilinear"
+
     num_samples: int = 10
     sample_heterogeneity: float = 0.5
 
@@ -53,38 +56,14 @@ class FiniteBilinearGame(BilinearGame):
             )
 
     @classmethod
-    def build(
-        cls,
-        data: Dataset | None,
-        *,
-        num_workers: int = 10,
-        n: int = 50,
-        regularisation: float = 0.02,
-        heterogeneity: float = 0.5,
-        num_samples: int = 10,
-        sample_heterogeneity: float = 0.5,
-        seed: int = 0,
-    ) -> FiniteBilinearGame:
+    def build(cls, data: Dataset | None, **keys: Unpack[FiniteBilinearKeys]) -> Self:
         """The factory of the registry: the fields, and no data.
 
         Raises:
             ConfigError: a data set was given, or a parameter is out of range.
         """
-        if data is not None:
-            raise ConfigError(f"finite_bilinear generates its own data, got {data.name!r}; drop the data section")
-        return cls(
-            n=n,
-            num_workers=num_workers,
-            regularisation=regularisation,
-            heterogeneity=heterogeneity,
-            num_samples=num_samples,
-            sample_heterogeneity=sample_heterogeneity,
-            seed=seed,
-        )
-
-    @property
-    def name(self) -> str:
-        return "finite_bilinear"
+        refuse_data(cls.name, data)
+        return cls(**keys)
 
     def operator(self, worker: int) -> BilinearSum:
         rng = np.random.default_rng([self.seed, 1, worker])
@@ -100,6 +79,13 @@ class FiniteBilinearGame(BilinearGame):
             coupling_RNN=coupling_NN + deviation_RNN,
             offset_RD=self._parts.offset_MD[worker] + offset_RD - offset_RD.mean(axis=0),
         )
+
+
+class FiniteBilinearKeys(BilinearKeys, total=False):
+    """`FiniteBilinearGame` as keys."""
+
+    num_samples: Annotated[int, FiniteBilinearGame]
+    sample_heterogeneity: Annotated[float, FiniteBilinearGame]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms.base import Constants, Operator
+from saddlebag.algorithms.problems.data.given import refuse_data
 from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import bilinear_gap
 from saddlebag.algorithms.problems.simplex import project_simplex
@@ -104,8 +105,7 @@ class MatrixGame:
             >>> sb.make_problem("matrix_game", workers=2).num_workers
             2
         """
-        if data is not None:
-            raise ConfigError(f"matrix_game generates its own data, got {data.name!r}; drop the data section")
+        refuse_data("matrix_game", data)
         for field, value in (("num_workers", num_workers), ("rows", rows), ("columns", columns)):
             require("matrix_game", field, value, at_least=1)
         require("matrix_game", "heterogeneity", heterogeneity, at_least=0.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from saddlebag.algorithms.problems.data.given import refuse_data
 from saddlebag.algorithms.problems.games.affine import AffineProblem, orthogonal, require
 from saddlebag.errors import ConfigError
 
@@ -83,8 +84,7 @@ def quadratic(
 
 
 def _check(data: Dataset | None, *, num_workers: int, n: int, seed: int) -> None:
-    if data is not None:
-        raise ConfigError(f"quadratic generates its own data, got {data.name!r}; drop the data section")
+    refuse_data("quadratic", data)
     for field, value in (("num_workers", num_workers), ("n", n)):
         require("quadratic", field, value, at_least=1)
     require("quadratic", "seed", seed, at_least=0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from saddlebag.algorithms.base import Constants, Operator
 from saddlebag.algorithms.problems.data.groups import Groups, declare_groups
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, prepare, spectral_bound
-from saddlebag.algorithms.problems.data.shards import require_shards, require_signs, shards_of
+from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of
 from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance, worst_group
 from saddlebag.algorithms.problems.robust.bounds import saddle_bound
@@ -80,10 +80,9 @@ class GroupRobust:
         num_workers: int,
         groups: list[str],
         min_rows: int = 50,
-        split: str = "even",
-        seed: int = 0,
         regularisation: float = 1e-3,
         group_regularisation: float = 0.05,
+        **division: Unpack[DivisionKeys],
     ) -> GroupRobust:
         """The factory of the registry: prepares the rows, declares the groups and splits the rows.
 
@@ -92,10 +91,9 @@ class GroupRobust:
             num_workers: M.
             groups: see `declare_groups`.
             min_rows: groups with fewer samples are left out; a mean over a handful is noise.
-            split: see `shards_of`.
-            seed: of the split.
             regularisation: lam.
             group_regularisation: nu.
+            **division: see `Division`.
 
         Raises:
             ConfigError: there is no data set, or a parameter is out of range.
@@ -108,7 +106,7 @@ class GroupRobust:
             prepare(data.rows),
             data.labels_N,
             declare_groups(groups, data.columns, min_rows=min_rows),
-            shards_of(data, num_workers, split=split, seed=seed),
+            shards_of(data, num_workers, **division),
             regularisation=regularisation,
             group_regularisation=group_regularisation,
             name=f"group_robust on {data.name}",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from saddlebag.algorithms.base import Constants, Operator
+from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, prepare
-from saddlebag.algorithms.problems.data.shards import require_shards, shards_of
+from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, shards_of
 from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance
 from saddlebag.compression.draws import Draws
@@ -76,10 +77,9 @@ class RobustLeastSquares:
         data: Dataset | None,
         *,
         num_workers: int,
-        split: str = "even",
-        seed: int = 0,
         regularisation: float = 0.1,
         price: float = 2.0,
+        **division: Unpack[DivisionKeys],
     ) -> RobustLeastSquares:
         """The factory of the registry: prepares the rows and splits them; targets become mean 0, variance 1.
 
@@ -93,14 +93,13 @@ class RobustLeastSquares:
             >>> sb.make_problem("robust_least_squares", data=(rows_NF, rows_NF[:, 0]), workers=2).dimension
             34
         """
-        if data is None:
-            raise ConfigError("robust_least_squares needs data: a bundled set such as 'diabetes', a file, or arrays (X, y)")
+        data = require_data("robust_least_squares", data, "diabetes")
         deviation = float(np.std(data.labels_N))
         target_N = (data.labels_N - data.labels_N.mean()) / (deviation if deviation > 0 else 1.0)
         return cls(
             prepare(data.rows),
             target_N,
-            shards_of(data, num_workers, split=split, seed=seed),
+            shards_of(data, num_workers, **division),
             regularisation=regularisation,
             price=price,
             name=f"robust_least_squares on {data.name}",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from saddlebag.algorithms.base import Constants
+from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, norm, prepare, spectral_bound
-from saddlebag.algorithms.problems.data.shards import require_shards, require_signs, shards_of
+from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of
 from saddlebag.algorithms.problems.robust.bounds import saddle_bound
 from saddlebag.algorithms.problems.robust.robust_primal import Point, Primal
 from saddlebag.algorithms.problems.robust.robust_rows import RowSum
@@ -73,10 +74,9 @@ class RobustLogisticRegression:
         data: Dataset | None,
         *,
         num_workers: int,
-        split: str = "even",
-        seed: int = 0,
         regularisation: float = 0.05,
         sample_regularisation: float = 0.05,
+        **division: Unpack[DivisionKeys],
     ) -> RobustLogisticRegression:
         """The factory of the registry: prepares the rows and splits them (see `prepare` and `shards_of`).
 
@@ -90,12 +90,11 @@ class RobustLogisticRegression:
             >>> sb.make_problem("robust_logistic", data=(rows_NF, rows_NF[:, 0] > 0), workers=2).dimension
             34
         """
-        if data is None:
-            raise ConfigError("robust_logistic needs data: a bundled set such as 'breast_cancer', a file, or arrays (X, y)")
+        data = require_data("robust_logistic", data, "breast_cancer")
         return cls(
             prepare(data.rows),
             data.labels_N,
-            shards_of(data, num_workers, split=split, seed=seed),
+            shards_of(data, num_workers, **division),
             regularisation=regularisation,
             sample_regularisation=sample_regularisation,
             name=f"robust_logistic on {data.name}",

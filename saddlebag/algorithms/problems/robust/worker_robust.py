@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.groups import Groups
 from saddlebag.algorithms.problems.data.rows import prepare
 from saddlebag.algorithms.problems.data.shards import shards_of
 from saddlebag.algorithms.problems.robust.group_robust import GroupRobust
-from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.problems.data.rows import Dataset
@@ -50,8 +50,7 @@ def worker_robust(
         >>> sb.make_problem("worker_robust", data=(rows_NF, rows_NF[:, 0] > 0), workers=2).dimension
         6
     """
-    if data is None:
-        raise ConfigError("worker_robust needs data: a bundled set such as 'breast_cancer', a file, or arrays (X, y)")
+    data = require_data("worker_robust", data, "breast_cancer")
     shards = shards_of(data, num_workers, split=split, seed=seed)
     member_GN = np.zeros((num_workers, len(data.labels_N)), np.bool_)
     for worker, shard in enumerate(shards):
