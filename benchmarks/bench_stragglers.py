@@ -11,7 +11,9 @@ four machines fit into one. A killed program is started again after a second, fr
     waits           no quorum: a round waits for all of its members, a dead one is dropped (`on_lost = "drop"`)
 
 *Goodput* is gradients that rounds have counted, over those that the same machines would compute in that time if they never
-waited and never died. The loss is that of the host's last point on digits that no program has seen.
+waited and never died. `starts_s` are the seconds that a program which comes back takes until its link is made (libraries are
+loaded, on whatever is left of these cores), and from there until it has the run's point. The loss is that of the host's last
+point on digits that no program has seen.
 """
 
 from __future__ import annotations
@@ -54,13 +56,17 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 def program(rank: int, address: str, step_s: float, seed: int, counts: Path) -> None:
     """What a user would write, but for the waiting."""
+    born = time.monotonic()
     torch.set_num_threads(1)
     x, y = (part[rank:1400:RANKS] for part in digits())
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     rng = np.random.default_rng((seed, rank, os.getpid()))
     link = sb.join(address, model, optimizer, method=METHOD, every=EVERY, rank=rank)
+    joining = time.monotonic()
     link.begin()
+    with counts.with_name(f"starts-{rank}").open("a") as file:
+        file.write(f"{joining - born} {time.monotonic() - joining}\n")
     while not link.over:
         end = time.monotonic() + step_s
         batch = torch.from_numpy(rng.integers(0, len(x), 32))
@@ -121,6 +127,12 @@ class Fleet:
         files = [self._out / f"counts-{rank}" for rank in range(RANKS)]
         return [sum(map(int, file.read_text().split())) if file.exists() else 0 for file in files]
 
+    def starts(self) -> list[list[float]]:
+        """Of each program that came back: seconds until its link was made, and from there until it had the run's point."""
+        files = [self._out / f"starts-{rank}" for rank in range(RANKS)]
+        lines = [line for file in files for line in file.read_text().splitlines()[1:]]
+        return [[round(float(word), 2) for word in line.split()] for line in lines]
+
     def end(self) -> None:
         for each in self._programs.values():
             if each.is_alive():
@@ -155,7 +167,8 @@ def measured(form: str, given: Any, out: Path) -> dict[str, Any]:
     gradients = [late - early for early, late in zip(before, after, strict=True)]
     capacity = seconds / given.step_s * (RANKS - 1 + 1 / SLOWER)
     told = {"form": form, "seconds": round(seconds, 1), "deaths": deaths, "gradients": gradients}
-    return {**told, "goodput": round(sum(gradients) / capacity, 3), "loss": round(loss_of(out / "run"), 4)}
+    around = {"starts_s": fleet.starts(), "load": round(os.getloadavg()[0], 1)}
+    return {**told, "goodput": round(sum(gradients) / capacity, 3), "loss": round(loss_of(out / "run"), 4), **around}
 
 
 def loss_of(run: Path) -> float:

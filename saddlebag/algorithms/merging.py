@@ -33,10 +33,24 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.simulate import Wire
     from saddlebag.compression import Payload, Vector
 
-__all__ = ["Arrivals", "Counted", "Mergeable", "Piece", "Weights", "late_weight", "merged", "replayed", "require_mergeable"]
+__all__ = [
+    "WHOLE",
+    "Arrivals",
+    "Counted",
+    "Mergeable",
+    "Piece",
+    "Weights",
+    "late_weight",
+    "merged",
+    "replayed",
+    "require_mergeable",
+]
 
 Weights = Literal["equal", "samples"]
 """What a worker's word weighs: as everybody else's, or the samples behind it."""
+
+WHOLE = 1 << 16
+"""A share that is all of the steps."""
 
 Piece = tuple[int, int, "Payload"]
 """A part of an uplink, the first coordinate there, and what comes from it on."""
@@ -56,7 +70,7 @@ class Counted:
     worker: int
     age: int = 0
     samples: int = 1
-    share: int = 1 << 16
+    share: int = WHOLE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

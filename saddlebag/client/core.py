@@ -21,6 +21,7 @@ from saddlebag.algorithms import (
     unpack,
 )
 from saddlebag.algorithms.capabilities import Foresees
+from saddlebag.algorithms.merging import WHOLE
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError, StateError
 from saddlebag.proto.checkpoint import STATES, count, require_version
@@ -181,7 +182,7 @@ class WorkerCore:
         self.replica = self.method.replay(self.replica, down, self.draws.of(SERVER))
         if mine is not None and self._kept is not None and self.round - mine.age == self._kept.made:
             self._own, self._next, self._kept = self._next, None, None
-            self.share = mine.share / (1 << 16)
+            self.share = mine.share / WHOLE
         self.round += 1
 
     def awaits(self, round_: int) -> tuple[int, tuple[int, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from saddlebag.algorithms.merging import WHOLE
 from saddlebag.errors import BrokenStream, StateError
 from saddlebag.proto.checkpoint import crosses
 
@@ -40,6 +41,8 @@ class Position(Protocol):
     def fresh(self) -> bool: ...
     @property
     def heal(self) -> bool: ...
+    @property
+    def share(self) -> int: ...
 
 
 class Keeper:
@@ -74,6 +77,7 @@ class Keeper:
         if position.fresh:
             if position.epoch_start == 0:
                 core.begin_run(position.epoch)
+            core.share = min(1.0, position.share / WHOLE) if position.share else 1.0
         elif position.resume != core.round:
             if self._store is None:
                 raise StateError(f"the server resumes at round {position.resume}, which this worker does not hold")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saddlebag.algorithms.merging import Counted
+from saddlebag.algorithms.merging import WHOLE, Counted
 from saddlebag.errors import RemoteProtocolError
 from saddlebag.proto.reader import read_varint, varint
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["counted_bytes", "read_counted"]
 
 _FIELDS = 4
-_WHOLE = 1 << 16  # a share of all steps
 
 
 def counted_bytes(entries: Iterable[Counted]) -> bytes:
@@ -37,7 +36,7 @@ def read_counted(raw: bytes, round_: int) -> tuple[Counted, ...]:
     rows = [values[start : start + _FIELDS] for start in range(0, len(values), _FIELDS)]
     last = -1
     for worker, age, samples, share in rows:
-        if not (worker > last and age <= round_ and samples > 0 and 0 < share <= _WHOLE):
+        if not (worker > last and age <= round_ and samples > 0 and 0 < share <= WHOLE):
             raise RemoteProtocolError(f"a downlink of round {round_} counts worker {worker} with {age}, {samples}, {share}")
         last = worker
     return tuple(Counted(worker=worker, age=age, samples=samples, share=share) for worker, age, samples, share in rows)

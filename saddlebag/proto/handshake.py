@@ -67,6 +67,7 @@ class JoinAnswer:
     checkpoint_every: int
     merging: bool = False
     counted: int = 0
+    share: int = 0
 
 
 def other_version(theirs: int) -> ConfigError:

@@ -63,7 +63,7 @@ class MergingCore(ServerCore):
             weights=settings.weights,
             balance=settings.balance,
         )
-        self.pool = Pool(mergeable, sizes, draws, pace, settings.num_workers)
+        self.pool = Pool(mergeable, sizes, draws, pace, settings.num_workers, lambda worker: self.roster.gone(worker))
         self._closed: list[Arrivals] = []  # of the round that is being finished
         self._advanced: dict[int, float] = {}
         self._shared: list[float] = [0] * settings.num_workers  # by worker: its boundaries up to here are of this history
@@ -93,7 +93,7 @@ class MergingCore(ServerCore):
         self.deliveries.credit(ask.worker, resume, self.ledger.down)
         self.roster.set_resume(ask.worker, self.epoch, resume)
         more: dict[str, Any] = {"merging": True, "counted": self.pool.last[ask.worker]}
-        more |= {"epoch_start": self.round} if fresh else {}
+        more |= {"epoch_start": self.round, "share": self.pool.first_share(ask.worker, now)} if fresh else {}
         return answer(self, session, resume, fresh=fresh, **more), effects
 
     def _begin_anew(self, worker: int, now: float) -> list[Effect]:

@@ -9,14 +9,14 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from saddlebag.algorithms.merging import Counted, merged
+from saddlebag.algorithms.merging import WHOLE, Counted, merged
 from saddlebag.compression import Draws
 from saddlebag.errors import BrokenStream, RemoteProtocolError
 from saddlebag.proto.streaming import StreamDecoder
 from saddlebag.server.gather import Said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from saddlebag.algorithms.merging import Mergeable, Piece, Weights
     from saddlebag.proto.frames import Frame
@@ -25,7 +25,7 @@ __all__ = ["MOST_SAMPLES", "Pace", "Pool"]
 
 MOST_SAMPLES = 1 << 40
 """Behind an uplink: so that no sum of weights leaves the whole numbers that float64 holds."""
-_WHOLE = 1 << 16  # a share of all steps
+_SHORTEST = 0.25  # of a round: who has less left until its end makes its first uplink for the next one
 
 
 class _Uplink:
@@ -65,18 +65,29 @@ class Pool:
         sizes: of the parts of an uplink, the same in every round.
         draws: of the server, in any round.
         pace: of the run.
+        num_workers: in the run.
+        gone: whether a worker has died, as far as is known: no round gives it time.
 
     Attributes:
         last: by worker, the round after the one in which its last counted uplink was made: older ones come too late.
     """
 
-    def __init__(self, method: Mergeable, sizes: tuple[int, ...], draws: Draws, pace: Pace, num_workers: int) -> None:
+    def __init__(
+        self,
+        method: Mergeable,
+        sizes: tuple[int, ...],
+        draws: Draws,
+        pace: Pace,
+        num_workers: int,
+        gone: Callable[[int], bool] = lambda worker: False,
+    ) -> None:
         self._method, self._sizes, self._seed, self._pace = method, sizes, draws.seed, pace
         self._uplinks: dict[int, _Uplink] = {}
         self._members: tuple[int, ...] = ()
         self._enough_at: float | None = None  # when the quorum was there
         self._began = dict.fromkeys(range(num_workers), -math.inf)  # when a worker could begin its present steps
         self._rates: dict[int, float] = {}  # steps a second
+        self._closed, self._most, self._gone = -math.inf, 0, gone  # when the last round closed, and the most steps in it
         self.last = [0] * num_workers
 
     # -- who takes part --------------------------------------------------------------------------------------------------
@@ -110,7 +121,7 @@ class Pool:
         """Whether the round may close: all are there, or enough of them for long enough."""
         if not self._members or self._enough_at is None:
             return False
-        return now - self._enough_at >= self._pace.grace_s or not self.missing()
+        return now - self._enough_at >= self._pace.grace_s or all(map(self._gone, self.missing()))
 
     @property
     def short(self) -> bool:
@@ -190,6 +201,7 @@ class Pool:
         )
         for worker, uplink in taken.items():
             self.last[worker], self._began[worker] = uplink.made + 1, now
+        self._closed, self._most = now, max(uplink.steps for uplink in taken.values())
         sums: Iterable[tuple[int, int]] = [(uplink.data_bytes, uplink.frame_bytes) for uplink in taken.values()]
         data_bytes, frame_bytes = map(sum, zip(*sums, strict=True))
         return Said(means, data_bytes, frame_bytes, entries)
@@ -203,10 +215,30 @@ class Pool:
         for worker, uplink in taken.items():
             if (seconds := uplink.came - self._began[worker]) > 0 and seconds < math.inf:
                 self._rates[worker] = uplink.steps / seconds
-        fastest = max((rate for worker, rate in self._rates.items() if worker in self._members), default=0.0)
+        return tuple(dataclasses.replace(entry, share=_part(self._speed(entry.worker))) for entry in entries)
 
-        def share(worker: int) -> int:
-            rate = self._rates.get(worker, fastest)
-            return max(1, min(_WHOLE, round(_WHOLE * rate / fastest))) if fastest else _WHOLE
+    @property
+    def _fastest(self) -> float:
+        """Steps a second of the fastest member; 0 where nothing is known."""
+        return max((rate for worker, rate in self._rates.items() if worker in self._members), default=0.0)
 
-        return tuple(dataclasses.replace(entry, share=share(entry.worker)) for entry in entries)
+    def _speed(self, worker: int) -> float:
+        """Of a worker beside the fastest member; 1 where nothing is known."""
+        fastest = self._fastest
+        return self._rates.get(worker, fastest) / fastest if fastest else 1.0
+
+    def first_share(self, worker: int, now: float) -> int:
+        """The share of the steps with which a worker that begins now ends when the others do.
+
+        Where little is left until then it makes all of its steps, for the next round; so where nothing is known.
+        """
+        fastest = self._fastest
+        if not self._pace.balance or not fastest:
+            return WHOLE
+        left = 1.0 - (now - self._closed) * fastest / self._most
+        return _part(self._speed(worker) * (left if left >= _SHORTEST else 1.0))
+
+
+def _part(share: float) -> int:
+    """A share in 1/65536, at least one of them."""
+    return max(1, min(WHOLE, round(WHOLE * share)))

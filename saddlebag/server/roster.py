@@ -136,6 +136,10 @@ class Roster:
         seat = self._seats[worker]
         return bool(seat.session) and seat.broke is None
 
+    def gone(self, worker: int) -> bool:
+        """Whether its stream has broken, and it has not been heard of since."""
+        return self._seats[worker].broke is not None
+
     def opened(self, worker: int) -> None:
         """The worker's stream is open."""
         self._seats[worker].streams = True

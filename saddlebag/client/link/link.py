@@ -98,7 +98,7 @@ class Link:
     @property
     def due(self) -> int:
         """Steps between this program's exchanges: fewer than `every` where the server balances unlike machines."""
-        return max(1, int(self.every * self._connection.share())) if self._leads else self._due
+        return max(1, round(self.every * self._connection.share())) if self._leads else self._due
 
     @property
     def bytes_up(self) -> int:

@@ -27,7 +27,7 @@ class JoinRequest(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., worker: _Optional[int] = ..., recipe: _Optional[str] = ..., dimension: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., epoch: _Optional[int] = ..., token: _Optional[str] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("protocol", "epoch", "round", "resume", "fresh", "epoch_start", "session", "resolved", "members", "lease_s", "checkpoint_every", "heal", "merging", "counted", "checksum")
+    __slots__ = ("protocol", "epoch", "round", "resume", "fresh", "epoch_start", "session", "resolved", "members", "lease_s", "checkpoint_every", "heal", "merging", "counted", "share", "checksum")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class JoinReply(_message.Message):
     HEAL_FIELD_NUMBER: _ClassVar[int]
     MERGING_FIELD_NUMBER: _ClassVar[int]
     COUNTED_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     epoch: int
@@ -57,8 +58,9 @@ class JoinReply(_message.Message):
     heal: bool
     merging: bool
     counted: int
+    share: int
     checksum: int
-    def __init__(self, protocol: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., resume: _Optional[int] = ..., fresh: _Optional[bool] = ..., epoch_start: _Optional[int] = ..., session: _Optional[str] = ..., resolved: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., checkpoint_every: _Optional[int] = ..., heal: _Optional[bool] = ..., merging: _Optional[bool] = ..., counted: _Optional[int] = ..., checksum: _Optional[int] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., epoch: _Optional[int] = ..., round: _Optional[int] = ..., resume: _Optional[int] = ..., fresh: _Optional[bool] = ..., epoch_start: _Optional[int] = ..., session: _Optional[str] = ..., resolved: _Optional[str] = ..., members: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., checkpoint_every: _Optional[int] = ..., heal: _Optional[bool] = ..., merging: _Optional[bool] = ..., counted: _Optional[int] = ..., share: _Optional[int] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("epoch", "round", "sender", "sequence", "total", "digest", "final", "attempt", "samples", "steps", "counted", "data", "checksum")
