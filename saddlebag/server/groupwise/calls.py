@@ -59,11 +59,13 @@ def record_of(kind: int, request: bytes, owner: int, at: int) -> bytes:
     Raises:
         LocalProtocolError: the request is longer than a connection allows.
     """
-    data = _BODY.pack(kind, owner) + request
-    if len(data) > MAX_BODY:
-        raise LocalProtocolError(f"a call on record has at most {MAX_BODY} bytes, got {len(data)}")
-    record = _RECORD.pack(len(data), zlib.crc32(data))
-    return record + _CRC.pack(_place(record, at)) + data
+    begin = _BODY.pack(kind, owner)
+    length = len(begin) + len(request)
+    if length > MAX_BODY:
+        raise LocalProtocolError(f"a call on record has at most {MAX_BODY} bytes, got {length}")
+    checksum = zlib.crc32(request, zlib.crc32(begin))
+    place = zlib.crc32(_PLACE.pack(length, checksum, at))
+    return b"".join((_RECORD.pack(length, checksum), _CRC.pack(place), begin, request))  # one copy of a long request
 
 
 def number_in(file: IO[bytes]) -> int:

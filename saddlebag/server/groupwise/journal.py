@@ -40,6 +40,7 @@ class Journal:
         self._directory, self._sync, self._mode = directory, sync, mode
         self._file: int | None = None
         self._number = self._whole = 0  # of the open one, and its bytes of whole records
+        self._names: tuple[Path, ...] = ()  # that the open one may have
         self._ahead: int | None = None  # the file of the next one
         self._ended: list[int] = []  # files to be closed
         self._unnamed: int | None = None  # the number of the one that has the name of the next
@@ -78,6 +79,7 @@ class Journal:
         if self._file is not None:
             self._ended.append(self._file)
         self._file, self._number, self._whole, self._torn, self._lost = file, number, len(head), False, False
+        self._names = (self.path(number), self._next, self.path(number))  # a thread may give it its name meanwhile
         if ahead:
             self._unnamed = number
 
@@ -145,11 +147,11 @@ class Journal:
         """
         assert self._file is not None, "begin first"
         record = record_of(kind, body, owner, self._whole)
-        self._mend()
+        if self._torn:
+            self._mend()
         try:
             _write(self._file, record)
-            named = self.path(self._number)
-            require_in_place(self._file, named, self._next, named)  # a thread may give it its name meanwhile
+            require_in_place(self._file, *self._names)
         except OSError as error:
             self._torn = True
             with contextlib.suppress(StateError):

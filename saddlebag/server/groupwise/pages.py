@@ -49,8 +49,11 @@ class _Growing:
 
     __slots__ = ("_array", "used")
 
-    def __init__(self, array: Records) -> None:
+    def __init__(self, array: Records, room: int = 0) -> None:
         self._array, self.used = array, len(array)
+        if room > len(array):
+            self._array = np.zeros(room, array.dtype)
+            self._array[: len(array)] = array
 
     def extend(self, count: int) -> Records:
         """Room for more at the end, all zeros, to be written by the caller."""
@@ -75,15 +78,26 @@ class Page:
         serial: the page's own number, never used again for other rows.
         features, experts: D and E of its rows.
         open: rows that are not done.
+
+    `room` is how many rows are expected: memory that is asked for once is cheaper than what grows, and not taken before use.
     """
 
-    def __init__(self, serial: int, features: int, experts: int, parts: Sequence[Records] = (), done_N: Any = None) -> None:
+    def __init__(
+        self,
+        serial: int,
+        features: int,
+        experts: int,
+        parts: Sequence[Records] = (),
+        done_N: Any = None,
+        *,
+        room: int = 0,
+    ) -> None:
         self.serial, self.features, self.experts = serial, features, experts
         self._type = row_type(features, experts)
         parts = parts or (np.empty(0, "<u8"), np.empty(0, self._type), np.empty(0, _ENTRY))
         ticket_N, row_N, entry_K = parts
-        self._ticket, self._row, self._entry = _Growing(ticket_N), _Growing(row_N), _Growing(entry_K)
-        self._done = _Growing(np.zeros(len(ticket_N), bool) if done_N is None else done_N)
+        self._ticket, self._row, self._entry = _Growing(ticket_N, room), _Growing(row_N, room), _Growing(entry_K)
+        self._done = _Growing(np.zeros(len(ticket_N), bool) if done_N is None else done_N, room)
         self._fixed: dict[str, Records] = {}
         self._captured = -1  # rows when they were made
         self._forgotten = 0  # rows at the beginning, all done
@@ -107,10 +121,10 @@ class Page:
         count, before = len(x_ND), self._entry.used
         row_N = self._row.extend(count)
         row_N["x"], row_N["owner"], row_N["value"] = x_ND, owner, block.value_N
-        row_N["stop"] = before + np.add.reduce(awake_NE, axis=1, dtype=np.int64).cumsum()
         row_N["awake"] = np.packbits(awake_NE, axis=1, bitorder="little")
         row_N["fell_back"] = block.fell_back_N
         place_K = awake_NE.ravel().nonzero()[0]
+        row_N["stop"] = before + place_K.searchsorted(np.arange(1, count + 1) * self.experts)
         entry_K = self._entry.extend(len(place_K))
         for name, value_NE in (("p", block.p_NE), ("z", block.z_NE), ("awake", block.awake_NE)):
             entry_K[name] = value_NE.take(place_K)
@@ -147,13 +161,15 @@ class Page:
     def forget(self, count: int) -> int:
         """Mark up to `count` of the oldest as done; returns the last ticket among them."""
         done_N, start = self._done.view, self._forgotten
-        row_K = np.arange(start, min(start + count, len(self)))
-        if np.logical_or.reduce(done_N[start : start + count]):  # labels have come in between
-            row_K = start + (~done_N[start:]).nonzero()[0][:count]
-        done_N[row_K] = True
-        self.open -= len(row_K)
-        self._forgotten = int(row_K[-1]) + 1
-        return int(self._ticket.view[row_K[-1]])
+        stop = min(start + count, len(self))
+        lost = stop - start - int(np.count_nonzero(done_N[start:stop]))
+        if lost < min(count, self.open):  # labels have come in between
+            stop = start + int((~done_N[start:]).nonzero()[0][:count][-1]) + 1
+            lost = min(count, self.open)
+        done_N[start:stop] = True
+        self.open -= lost
+        self._forgotten = stop
+        return int(self._ticket.view[stop - 1])
 
     def waiting(self) -> tuple[Records, Records, Records]:
         """The rows that wait, as the parts of another page."""

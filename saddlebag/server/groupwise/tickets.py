@@ -56,7 +56,9 @@ class Tickets:
         first = self.next
         if len(x_ND):
             if not self._pages or _full(self._pages[-1]) or not self._pages[-1].fits(x_ND, block):
-                self._insert(len(self._pages), Page(self._new_serial(), x_ND.shape[1], block.awake_NE.shape[1]), first)
+                features, experts = x_ND.shape[1], block.awake_NE.shape[1]
+                room = min(PAGE_ROWS, PAGE_BYTES // (8 * features)) + len(x_ND)
+                self._insert(len(self._pages), Page(self._new_serial(), features, experts, room=room), first)
             self._pages[-1].append(first, x_ND, block, owner)
             self.next += len(x_ND)
             self.pending += len(x_ND)
@@ -98,13 +100,16 @@ class Tickets:
         return place, self._pages[place].find(ticket) if place >= 0 and ticket < self.next else None
 
     def _tidy(self, place: int) -> None:
-        """After rows of a page are done: drop it when all are, write it anew when half are, with small neighbours."""
+        """After rows of a page are done: drop it when all are, write it anew when half are, with small neighbours.
+
+        Not the first page, which is nearly always about to go as a whole.
+        """
         page = self._pages[place]
         if page.open == 0:
             self._remove(place, place + 1)
-        elif place < len(self._pages) - 1 and 2 * page.open <= len(page):
+        elif 0 < place < len(self._pages) - 1 and 2 * page.open <= len(page):
             start, stop = place, place + 1
-            if start > 0 and _together(self._pages[start - 1 : stop]):
+            if _together(self._pages[start - 1 : stop]):
                 start -= 1
             if stop < len(self._pages) - 1 and _together(self._pages[start : stop + 1]):
                 stop += 1
