@@ -57,12 +57,19 @@ class FeatureBounds:
 
     def wrong(self, x_ND: Array) -> tuple[int, int, float] | None:
         """Row, feature and limit of the first entry that is refused; None if there is none."""
+        if np.vdot(x_ND, x_ND) <= self._square:  # the usual case, in one pass
+            return None
         size_ND = np.abs(x_ND)
         fine_ND = size_ND <= self._limit_D if self.outside == "refuse" else np.isfinite(size_ND)
         if np.logical_and.reduce(fine_ND, axis=None):
             return None
         row, column = np.argwhere(~fine_ND)[0].tolist()
         return row, column, float(np.broadcast_to(self._limit_D, x_ND.shape[1:])[column])
+
+    @functools.cached_property
+    def _square(self) -> float:
+        """Of a sum of squares, up to which no entry is refused."""
+        return min(self.limit) ** 2 if self.outside == "refuse" else _MOST
 
     @functools.cached_property
     def _limit_D(self) -> Array:

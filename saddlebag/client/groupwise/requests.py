@@ -49,11 +49,13 @@ def predict_request(
     about: pb.DescribeReply, x_ND: Any, member_NG: Any, weights: bool, given_N: Any = None
 ) -> pb.PredictRequest:
     """The request for encoded rows; errors as `GroupwiseClient.predict`."""
+    x_ND, member_NG = np.asarray(x_ND), np.asarray(member_NG)
     features, groups = join_rows(x_ND, member_NG)
-    shape = (np.shape(x_ND)[1], np.shape(member_NG)[1])
-    for count, names, what in zip(shape, (about.features, about.groups), ("features", "groups"), strict=True):
-        if count != len(names):
-            raise ConfigError(f"rows need the {len(names)} {what} {_few(names)}, got {count} columns")
+    shape = (x_ND.shape[1], member_NG.shape[1])
+    if shape != (len(about.features), len(about.groups)):
+        for count, names, what in zip(shape, (about.features, about.groups), ("features", "groups"), strict=True):
+            if count != len(names):
+                raise ConfigError(f"rows need the {len(names)} {what} {_few(names)}, got {count} columns")
     counts = {"rows": len(x_ND), "num_features": shape[0], "num_groups": shape[1]}
     given = b"" if given_N is None else join_labels((), given_N)[1]
     return pb.PredictRequest(features=features, groups=groups, weights=weights, given=given, **counts)
@@ -83,7 +85,9 @@ def predicted(reply: pb.PredictReply) -> Predicted:
     """What a reply says."""
     value_N = numbers(reply.predictions)
     weight_NE = numbers(reply.weights).reshape(len(value_N), -1) if reply.weights else None
-    low_NM, high_NM = (numbers(end).reshape(len(value_N), -1) for end in (reply.low, reply.high))
+    low_NM = high_NM = np.empty((len(value_N), 0))
+    if reply.low or reply.high:
+        low_NM, high_NM = (numbers(end).reshape(len(value_N), -1) for end in (reply.low, reply.high))
     return Predicted(tickets(reply.first_ticket, len(value_N)), value_N, weight_NE, low_NM, high_NM)
 
 

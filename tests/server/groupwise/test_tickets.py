@@ -86,6 +86,22 @@ def test_nothing_that_happens_later_changes_what_was_captured(monkeypatch: Any) 
         assert all(np.array_equal(final[name], arrays[name]) for name in names_of(page))
 
 
+def test_labels_in_order_write_no_page_anew(monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "PAGE_ROWS", 16)
+    rng, tickets = np.random.default_rng(0), Tickets(1000)
+    for _ in range(20):
+        tickets.open(*batch(rng, 4))
+    made = [page[0] for page in tickets.capture()[1]["pages"]]
+    for ticket in range(70):
+        tickets.close(ticket, EXPERTS)
+        assert [page[0] for page in tickets.capture()[1]["pages"]] == made[-len(tickets.capture()[1]["pages"]) :]
+    assert tickets.rows == 16
+    for _ in range(20):  # nor does forgetting
+        tickets.open(*batch(rng, 4))
+    tickets.limit_to(9)
+    assert (tickets.pending, tickets.rows, tickets.forgotten) == (9, 16, 81)
+
+
 def test_a_checkpoint_of_many_small_batches_has_few_arrays() -> None:
     rng, tickets = np.random.default_rng(0), Tickets(1_000_000)
     x_ND, block = batch(rng, 1)

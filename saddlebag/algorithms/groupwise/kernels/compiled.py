@@ -3,8 +3,8 @@
 A learner sees no weight, so all its rounds are taken in one go, while its inverse stays in the cache; the mixer follows.
 Sums are formed in another order than numpy's products of matrices form them: equal up to rounding, not bit for bit.
 
-Of an inverse only the lower triangle is kept, read and written once in a round: the rank-one step of the last round is pending,
-and is taken row by row as the row is multiplied with the new context.
+Of an inverse only the lower triangle is kept, read and written once in two rounds: the rank-one steps of the last two are
+pending, and are taken row by row as the rows are multiplied with the next two contexts.
 
 Legend: N rounds, G groups, D features, M memberships in all, K those of one group or one round.
 """
@@ -15,9 +15,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numba
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from saddlebag.algorithms.groupwise.base import Array, Index
@@ -37,27 +37,75 @@ def jit(function: Any) -> Any:
 
 
 @jit
-def ridge_step(inverse_DD: Array, theta_D: Array, pending_D: Array, u_D: Array, x_D: Array, y: float) -> None:
-    """One round of one group: take A^-1's pending step while forming u = A^-1 x, move theta, leave the new step pending."""
-    D = len(x_D)
-    for i in range(D):
-        step, x, below = pending_D[i], x_D[i], 0.0
-        row_D = inverse_DD[i]
+def last_product(row_D: Array, pending_2D: Array, x_2D: Array, u_2D: Array) -> None:
+    """The last row of `pair_products`, where there is an odd number of them."""
+    last = len(row_D) - 1
+    p, q, v, w, f, g = pending_2D[0, last], pending_2D[1, last], x_2D[0, last], x_2D[1, last], 0.0, 0.0
+    for j in range(last + 1):
+        row_D[j] -= p * pending_2D[0, j] + q * pending_2D[1, j]
+        f += x_2D[0, j] * row_D[j]
+        g += x_2D[1, j] * row_D[j]
+    for j in range(last):
+        u_2D[0, j] += v * row_D[j]
+        u_2D[1, j] += w * row_D[j]
+    u_2D[0, last], u_2D[1, last] = f, g
+
+
+@jit
+def pair_products(inverse_DD: Array, pending_2D: Array, x_2D: Array, u_2D: Array) -> None:
+    """Take A^-1's two pending steps while forming u = A^-1 x for two contexts; two rows at a time share what they read."""
+    D = x_2D.shape[1]
+    p_D, q_D, v_D, w_D, f_D, g_D = pending_2D[0], pending_2D[1], x_2D[0], x_2D[1], u_2D[0], u_2D[1]
+    for i in range(0, D - 1, 2):
+        one_D, two_D = inverse_DD[i], inverse_DD[i + 1]
+        p_i, p_k, q_i, q_k = p_D[i], p_D[i + 1], q_D[i], q_D[i + 1]
+        v_i, v_k, w_i, w_k = v_D[i], v_D[i + 1], w_D[i], w_D[i + 1]
+        f_i, f_k, g_i, g_k = 0.0, 0.0, 0.0, 0.0
         for j in range(i):
-            entry = row_D[j] - step * pending_D[j]
-            row_D[j] = entry
-            u_D[j] += x * entry
-            below += x_D[j] * entry
-        row_D[i] -= step * step
-        u_D[i] = below + x * row_D[i]
-    s, score = 1.0, 0.0
-    for j in range(D):
+            one = one_D[j] - p_i * p_D[j] - q_i * q_D[j]
+            two = two_D[j] - p_k * p_D[j] - q_k * q_D[j]
+            one_D[j] = one
+            two_D[j] = two
+            f_D[j] += v_i * one + v_k * two
+            g_D[j] += w_i * one + w_k * two
+            f_i += v_D[j] * one
+            f_k += v_D[j] * two
+            g_i += w_D[j] * one
+            g_k += w_D[j] * two
+        one_D[i] -= p_i * p_i + q_i * q_i
+        two_D[i] -= p_k * p_i + q_k * q_i
+        two_D[i + 1] -= p_k * p_k + q_k * q_k
+        corner, side, end = one_D[i], two_D[i], two_D[i + 1]
+        f_D[i], f_D[i + 1] = f_i + v_i * corner + v_k * side, f_k + v_i * side + v_k * end
+        g_D[i], g_D[i + 1] = g_i + w_i * corner + w_k * side, g_k + w_i * side + w_k * end
+    if D % 2:
+        last_product(inverse_DD[D - 1], pending_2D, x_2D, u_2D)
+
+
+@jit
+def ridge_pair(
+    inverse_DD: Array, theta_D: Array, pending_2D: Array, u_2D: Array, x_2D: Array, y: float, later_y: float
+) -> tuple[float, float]:
+    """Two rounds of one group: theta moves, their steps are left pending; returns the predictions, each before its label."""
+    pair_products(inverse_DD, pending_2D, x_2D, u_2D)
+    x_D, later_D, u_D, after_D = x_2D[0], x_2D[1], u_2D[0], u_2D[1]
+    s, z, shared, later_s, later_z = 1.0, 0.0, 0.0, 1.0, 0.0
+    for j in range(len(theta_D)):
         s += x_D[j] * u_D[j]
-        score += x_D[j] * theta_D[j]
-    gain, root = (y - score) / s, 1.0 / math.sqrt(s)
-    for j in range(D):
+        z += x_D[j] * theta_D[j]
+        shared += later_D[j] * u_D[j]
+    gain, root, shared = (y - z) / s, 1.0 / math.sqrt(s), shared / s
+    for j in range(len(theta_D)):
         theta_D[j] += gain * u_D[j]
-        pending_D[j] = root * u_D[j]
+        pending_2D[0, j] = root * u_D[j]
+        after_D[j] -= shared * u_D[j]  # the first round's step, of which the product did not know
+        later_s += later_D[j] * after_D[j]
+        later_z += later_D[j] * theta_D[j]
+    gain, root = (later_y - later_z) / later_s, 1.0 / math.sqrt(later_s)
+    for j in range(len(theta_D)):
+        theta_D[j] += gain * after_D[j]
+        pending_2D[1, j] = root * after_D[j]
+    return z, later_z
 
 
 @jit
@@ -85,17 +133,20 @@ def hedge_weights(group_K: Index, confidence_K: Array, regret_G: Array, absolute
 @jit
 def ridge_pass(inverse_DD: Array, theta_D: Array, x_ND: Array, y_N: Array, row_K: Index, z_K: Array) -> None:
     """All rounds of one group: `z_K` becomes its predictions, each before its label; inverse and theta change in place."""
-    D = len(theta_D)
-    pending_D, u_D = theta_D * 0.0, theta_D * 0.0
-    for k in range(len(row_K)):
-        x_D, z = x_ND[row_K[k]], 0.0
-        for j in range(D):
-            z += theta_D[j] * x_D[j]
-        z_K[k] = z
-        ridge_step(inverse_DD, theta_D, pending_D, u_D, x_D, y_N[row_K[k]])
+    D, K = len(theta_D), len(row_K)
+    pending_2D, u_2D, x_2D = np.zeros((2, D)), np.zeros((2, D)), np.zeros((2, D))
+    for k in range(0, K, 2):
+        x_2D[0], y, later_y = x_ND[row_K[k]], y_N[row_K[k]], 0.0
+        if k + 1 < K:
+            x_2D[1], later_y = x_ND[row_K[k + 1]], y_N[row_K[k + 1]]
+        else:
+            x_2D[1] = 0.0  # a round of zeros moves nothing
+        z_K[k], later_z = ridge_pair(inverse_DD, theta_D, pending_2D, u_2D, x_2D, y, later_y)
+        if k + 1 < K:
+            z_K[k + 1] = later_z
     for i in range(D):
         for j in range(i + 1):
-            inverse_DD[i, j] -= pending_D[i] * pending_D[j]
+            inverse_DD[i, j] -= pending_2D[0, i] * pending_2D[0, j] + pending_2D[1, i] * pending_2D[1, j]
         for j in range(i):
             inverse_DD[j, i] = inverse_DD[i, j]
 

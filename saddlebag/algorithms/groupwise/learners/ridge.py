@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from saddlebag.algorithms.groupwise.base import Array, Index, LearnerDefaults, Sums, check_positive, copied
 from saddlebag.algorithms.groupwise.kernels.loader import compiled
+from saddlebag.algorithms.groupwise.weights import are_whole
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
@@ -193,8 +194,10 @@ class Ridge(LearnerDefaults):
         gram_GDD, moment_GD = np.zeros((G, D, D)), np.zeros((G, D))
         for g in np.flatnonzero(weight_NG.any(axis=0)):
             member_N = weight_NG[:, g] > 0
-            root_K = np.sqrt(weight_NG[member_N, g])
-            row_KD, label_K = x_N[member_N] * root_K[:, None], y_N[member_N] * root_K
+            row_KD, label_K, weight_K = x_N[member_N], y_N[member_N], weight_NG[member_N, g]
+            if not are_whole(weight_K):
+                root_K = np.sqrt(weight_K)
+                row_KD, label_K = row_KD * root_K[:, None], label_K * root_K
             gram_GDD[g], moment_GD[g] = row_KD.T @ row_KD, label_K @ row_KD
         return {"gram_GDD": gram_GDD, "moment_GD": moment_GD, "count_G": weight_NG.sum(axis=0)}
 

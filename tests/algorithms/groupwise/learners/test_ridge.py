@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms.groupwise import Ridge, add_sums, check_learner, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.kernels.loader import compiled
 from saddlebag.algorithms.groupwise.learners import ridge
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
@@ -151,6 +152,22 @@ def test_sums_of_workers_are_those_of_the_whole_and_rounds_may_follow() -> None:
         theta_D = np.linalg.solve(np.eye(4) + row_KD.T @ row_KD, row_KD.T @ label_K)
         assert np.abs(state.theta_GD[g] - theta_D).max() < 1e-12
     assert state.count_G.tolist() == member_NG.sum(axis=0).tolist()
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 8, 9])
+@pytest.mark.parametrize("rounds", [0, 1, 2, 7, 8])
+def test_the_compiled_pass_takes_rounds_and_rows_in_pairs_and_odd_ones_too(d: int, rounds: int) -> None:
+    kernels = compiled()
+    if kernels is None:
+        pytest.skip("numba is not installed")
+    x_ND, y_N = stream(10, d, seed=d)
+    row_K = np.arange(rounds) + 1
+    inverse_DD, theta_D, z_K = np.eye(d) / 0.7, np.zeros(d), np.empty(rounds)
+    kernels.ridge_pass(inverse_DD, theta_D, x_ND, y_N, row_K, z_K)
+    gram_DD = 0.7 * np.eye(d) + x_ND[row_K].T @ x_ND[row_K]
+    assert z_K == pytest.approx(replay_ridge(x_ND[row_K], y_N[row_K], penalty=0.7), abs=1e-12)
+    assert inverse_DD == pytest.approx(np.linalg.inv(gram_DD), abs=1e-12)
+    assert theta_D == pytest.approx(np.linalg.solve(gram_DD, x_ND[row_K].T @ y_N[row_K]), abs=1e-12)
 
 
 def test_the_refreshed_inverse_does_not_drift() -> None:
