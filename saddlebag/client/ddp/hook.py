@@ -77,6 +77,34 @@ def attach(
         True
         >>> dist.destroy_process_group()
     """
+    model = _hookless(model)
+    named, ranks = named_parameters(model), _own_ranks(model)
+    tensors = [Tensor(name, tuple(value.shape)) for name, value in named.items()]
+    ways: dict[str, Any] = {"seed": seed, "start_after": start_after, "feedback": feedback}
+    made: Any = compressor
+    exchange: Exchange | None = None
+    refusal: Exception | None = None
+    try:
+        made = _made(compressor, params)
+        exchange = _checked(model, made, tensors, rules, ranks, **ways)
+    except Exception as error:  # raised by `agree`, after the other ranks have heard of it
+        refusal = error
+    asked = {"the compressor": made, "rules": list(rules), **ways, "loss_scale": loss_scale is not None}
+    of_model = {
+        "the parameters' names": list(named),
+        "the parameters' shapes": [tensor.shape for tensor in tensors],
+        "the parameters' types": [str(value.dtype) for value in named.values()],
+    }
+    agree(ranks, asked | of_model, refusal)
+    assert exchange is not None
+    names = {id(value): tensor for value, tensor in zip(named.values(), tensors, strict=True)}
+    state = CompressionState(exchange, names, ranks, seed=seed, start_after=start_after, loss_scale=loss_scale)
+    model.register_comm_hook(state, compress)
+    return state
+
+
+def _hookless(model: DistributedDataParallel) -> DistributedDataParallel:
+    """The model behind a compiled one, which has no hook yet."""
     model = unwrapped(model)
     if not isinstance(model, DistributedDataParallel):
         raise ConfigError(
@@ -84,37 +112,14 @@ def attach(
         )
     if model._comm_hooks:
         raise ConfigError("the model has a communication hook already; DDP takes one: make a new DistributedDataParallel")
+    return model
+
+
+def _own_ranks(model: DistributedDataParallel) -> Ranks:
+    """A gloo group of the model's ranks, for the messages."""
     group = model.process_group
     members = dist.get_process_group_ranks(group)
-    own = dist.new_group(members, timeout=timeout_of(group), backend="gloo", use_local_synchronization=True)
-    ranks = Ranks(own)
-    named = named_parameters(model)
-    tensors = [Tensor(name, tuple(value.shape)) for name, value in named.items()]
-    made: Any = compressor
-    exchange: Exchange | None = None
-    refusal: Exception | None = None
-    try:
-        made = _made(compressor, params)
-        exchange = _checked(model, made, tensors, rules, ranks, seed=seed, start_after=start_after, feedback=feedback)
-    except Exception as error:  # raised by `agree`, after the other ranks have heard of it
-        refusal = error
-    facts = {
-        "the compressor": made,
-        "rules": list(rules),
-        "seed": seed,
-        "start_after": start_after,
-        "feedback": feedback,
-        "loss_scale": loss_scale is not None,
-        "the parameters' names": list(named),
-        "the parameters' shapes": [tensor.shape for tensor in tensors],
-        "the parameters' types": [str(value.dtype) for value in named.values()],
-    }
-    agree(ranks, facts, refusal)
-    assert exchange is not None
-    names = {id(value): tensor for value, tensor in zip(named.values(), tensors, strict=True)}
-    state = CompressionState(exchange, names, ranks, seed=seed, start_after=start_after, loss_scale=loss_scale)
-    model.register_comm_hook(state, compress)
-    return state
+    return Ranks(dist.new_group(members, timeout=timeout_of(group), backend="gloo", use_local_synchronization=True))
 
 
 def _made(compressor: str | Compressor, params: Mapping[str, Any]) -> Compressor | PowerRule:

@@ -7,6 +7,7 @@ back from its checkpoint (`--out`) or the server's snapshot; other ranks have no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -21,7 +22,7 @@ from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from saddlebag.client.group import NodeGroup
@@ -78,21 +79,28 @@ def run_node(
         if place.local_rank:
             return group.follow(part, problem.dimension)
 
-        from saddlebag.launch.drivers.worker import run_worker  # here, for grpc
-
-        status = _FAILED
         note(f"worker {worker}: {group.ranks} ranks on {device} ask the server at {address}")
-        ways: dict[str, Any] = {"out": out, "token": token, "security": security, "note": note}
-        try:
+        with _led(group):
+            from saddlebag.launch.drivers.worker import run_worker  # here, for grpc
+
+            ways: dict[str, Any] = {"out": out, "token": token, "security": security, "note": note}
             run_worker(recipe, worker, address, problem=problem, operator=group.operator(part), **ways)
-            status = 0
-        except Exception:  # that of this process, which has told it
-            status = _REFUSED
-            raise
-        finally:
-            group.stop(status)
         _report(group, worker, out, note)
-    return status
+    return 0
+
+
+@contextlib.contextmanager
+def _led(group: NodeGroup) -> Iterator[None]:
+    """The leader's work; at its end the other ranks hear with which status they are to end."""
+    status = _FAILED
+    try:
+        yield
+        status = 0
+    except Exception:  # that of this process, which has told it
+        status = _REFUSED
+        raise
+    finally:
+        group.stop(status)
 
 
 def _number(worker: int | None, place: Place, recipe: Recipe) -> int:

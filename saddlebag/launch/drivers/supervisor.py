@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -149,57 +150,63 @@ def run_grpc(
         SaddlebagError: a process gave up with a clear error, which is passed on.
     """
     with owned(out, "saddlebag run"):
-        return _supervise(recipe, out, resume, observe, progress, note, waiting, started, nursery)
+        for stale in (ADDRESS_FILE, PROGRESS, WAITING, *map(PHASES.format, range(recipe.workers))):
+            (out / stale).unlink(missing_ok=True)
+        processes: list[Child] = []
+        try:
+            for process in _children(recipe, out, resume, nursery):
+                processes.append(process)
+                process.start()
+            started({process.name: process.pid for process in processes})
+            _follow(processes, out, _Told(observe, progress, note, waiting, started))
+            _await_workers(processes[1:])
+        finally:
+            for process in processes:
+                process.stop()
+        result: dict[str, Any] = json.loads((out / "result.json").read_text())
+        return result | {"phases": list(_phases(out, recipe.workers))}
 
 
-def _supervise(
-    recipe: Recipe,
-    out: Path,
-    resume: bool,
-    observe: Callable[[Record], None],
-    progress: Callable[[Progress], None],
-    note: Callable[[str], None],
-    waiting: Callable[[str], None],
-    started: Callable[[dict[str, int]], None],
-    nursery: Nursery | None,
-) -> dict[str, Any]:
-    """The run in a folder that this process owns."""
-    for stale in (ADDRESS_FILE, PROGRESS, WAITING, *map(PHASES.format, range(recipe.workers))):
-        (out / stale).unlink(missing_ok=True)
+def _children(recipe: Recipe, out: Path, resume: bool, nursery: Nursery | None) -> Iterator[Child]:
+    """The server, then each worker; to be started one by one, for workers are told where the server listens."""
     file = out / "job.toml"
     write_atomically(file, recipe.to_toml().encode())
     secret, canonical = secrets.token_hex(32), recipe.canonical()  # this run's own: no other process may join it
     own = {TOKEN: secret}
     server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out, own, nursery)
-    processes = [server]
+    yield server
+    address = _address(server, out)
+    for rank in range(recipe.workers):
+        command = functools.partial(_worker_command, file, out, rank, address)
+        yield Child(f"worker-{rank}", command, out, {TOKEN: rank_token(secret, canonical, rank)}, nursery)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """Who is told what, as `run_grpc` says."""
+
+    observe: Callable[[Record], None]
+    progress: Callable[[Progress], None]
+    note: Callable[[str], None]
+    waiting: Callable[[str], None]
+    started: Callable[[dict[str, int]], None]
+
+
+def _follow(processes: list[Child], out: Path, told: _Told) -> None:
+    """Pass on what happens until the server, the first of them, has ended well; start again who dies."""
     follower = Follower(out / "metrics.jsonl")
-    try:
-        server.start()
-        address = _address(server, out)
-        for rank in range(recipe.workers):
-            command = functools.partial(_worker_command, file, out, rank, address)
-            token = {TOKEN: rank_token(secret, canonical, rank)}
-            processes.append(Child(f"worker-{rank}", command, out, token, nursery))
-            processes[-1].start()
-        started({process.name: process.pid for process in processes})
-        while server.status() != 0:
-            time.sleep(_POLL_S)
-            for record in follower.new():
-                observe(record)
-            if (seen := read_progress(out / PROGRESS)) is not None:
-                progress(seen)
-            waiting(read_waiting(out / WAITING))
-            for process in processes:
-                if _revive(process, note):
-                    started({p.name: p.pid for p in processes})
+    while processes[0].status() != 0:
+        time.sleep(_POLL_S)
         for record in follower.new():
-            observe(record)
-        _await_workers(processes[1:])
-    finally:
+            told.observe(record)
+        if (seen := read_progress(out / PROGRESS)) is not None:
+            told.progress(seen)
+        told.waiting(read_waiting(out / WAITING))
         for process in processes:
-            process.stop()
-    result: dict[str, Any] = json.loads((out / "result.json").read_text())
-    return result | {"phases": list(_phases(out, recipe.workers))}
+            if _revive(process, told.note):
+                told.started({p.name: p.pid for p in processes})
+    for record in follower.new():
+        told.observe(record)
 
 
 def _phases(out: Path, workers: int) -> Iterator[dict[str, Any]]:

@@ -46,27 +46,34 @@ def module_learner(
         module = make()
         return module, new_optimizer(module.parameters())
 
-    def row(module: Any, x: Array) -> Any:
-        dtype = next(module.parameters()).dtype
-        return torch.as_tensor(x[None, :], dtype=dtype)
-
-    def answer(model: tuple[Any, Any], x: Array) -> float:
-        module, _ = model
-        was_training = module.training
-        module.eval()
-        with torch.no_grad():
-            value = float(module(row(module, x)))
-        module.train(was_training)
-        return value
-
     def step(model: tuple[Any, Any], x: Array, y: Any) -> None:
         module, descent = model
         module.train()
-        inputs = row(module, x)
+        inputs = _row(module, x)
         for _ in range(steps):
             descent.zero_grad()
             prediction = module(inputs).reshape(())
             criterion(prediction, torch.as_tensor(float(y), dtype=prediction.dtype)).backward()
             descent.step()
 
-    return ObjectLearner(make=build, answer=answer, step=step)
+    return ObjectLearner(make=build, answer=_answer, step=step)
+
+
+def _row(module: Any, x: Array) -> Any:
+    """The features as a batch of one, in the module's type."""
+    import torch
+
+    return torch.as_tensor(x[None, :], dtype=next(module.parameters()).dtype)
+
+
+def _answer(model: tuple[Any, Any], x: Array) -> float:
+    """What the module says in evaluation mode."""
+    import torch
+
+    module, _ = model
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        value = float(module(_row(module, x)))
+    module.train(was_training)
+    return value
