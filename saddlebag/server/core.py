@@ -27,7 +27,7 @@ from saddlebag.proto.frames import read_frame
 from saddlebag.proto.handshake import DONE
 from saddlebag.proto.pace import Patience
 from saddlebag.server import effects as ef
-from saddlebag.server.gather import Gather, Said
+from saddlebag.server.gather import Gather, Said, Uplinks
 from saddlebag.server.joining import answer, can_start_fresh, common_round
 from saddlebag.server.roster import BROKEN, Roster, admit
 from saddlebag.server.saved import capture, restore
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from saddlebag.proto.handshake import JoinAnswer, JoinAsk
     from saddlebag.server.delivery import Delivery
     from saddlebag.server.effects import Effect, ServerSettings
-    from saddlebag.server.pool import Pool
 
 __all__ = ["ServerCore"]
 
@@ -124,7 +123,7 @@ class ServerCore(RunState):
         sizes = self.method.uplink_sizes(self.replica, self._draws)
         memory = [self._memory(part, size) for part, size in enumerate(sizes)]
         ways: dict[str, Any] = {"rule": self.settings.mean, "scored": self.settings.contributions}
-        self._gather: Gather | Pool = Gather(active, sizes, self._draws, memory, sum_dtype(self.method), **ways)
+        self._gather: Uplinks = Gather(active, sizes, self._draws, memory, sum_dtype(self.method), **ways)
         self.active = active
         self._opened = now
         self._advanced: dict[int, float] = {}  # when the last frame of each worker's message came
@@ -185,10 +184,9 @@ class ServerCore(RunState):
         if frame.digest is not None and frame.digest != self.replica_digest:
             return self._heal(worker)
         up.repeated -= len(raw)
-        assert isinstance(self._gather, Gather)
-        self._gather.take(worker, frame, len(raw))
+        self._gather.take(worker, frame, len(raw), now)
         self._advanced[worker] = now
-        return [ef.RoundReady()] if self._gather.complete else []
+        return [ef.RoundReady()] if self._gather.due(now) else []
 
     def _heal(self, worker: int) -> list[Effect]:
         self.ledger.digest_mismatches += 1
@@ -233,14 +231,12 @@ class ServerCore(RunState):
 
     def _collected(self, now: float) -> Said | None:
         """What the workers have said in this round, or None where it cannot end yet."""
-        del now
-        assert isinstance(self._gather, Gather)
-        if not self._gather.complete:
+        if not self._gather.due(now):
             return None
-        traffic = self._gather.traffic()
-        if self.settings.contributions:
-            self.contribution_W[list(self.active)] += self._gather.alignments() / len(self.active)
-        return Said(self._gather.means(), *traffic)
+        said = self._gather.close(self.round, now)
+        if said.alignments is not None:
+            self.contribution_W[list(self.active)] += said.alignments / len(self.active)
+        return said
 
     def _count(self, said: Said) -> None:
         """The round ends with this: its bytes are of use."""
@@ -293,9 +289,8 @@ class ServerCore(RunState):
 
     def _disconnect(self, worker: int) -> None:
         self._advanced.pop(worker, None)
-        assert isinstance(self._gather, Gather)
-        if self._gather.expects(worker):
-            self.ledger.up.repeated += self._gather.abandon(worker)
+        if wasted := self._gather.abandon(worker):
+            self.ledger.up.repeated += wasted
 
     def leave(self, worker: int, reason: str, now: float) -> list[Effect]:
         """A worker will not come back; when its operator has diverged, or it was the last one to be done, the run is over."""
@@ -378,9 +373,8 @@ class ServerCore(RunState):
         return [ef.Observe(Record(self.round, self.replica.iteration, merits, self.ledger.up.payload, self.down_bytes))]
 
     def _waste_round(self) -> None:
-        assert isinstance(self._gather, Gather)
-        abandoned = sum(self._gather.abandon(worker) for worker in self.active)
-        self.ledger.up.repeated += abandoned + self._gather.traffic()[1]  # complete uplinks are of no use either
+        if wasted := self._gather.clear():
+            self.ledger.up.repeated += wasted
 
     def _new_epoch(self, members: tuple[int, ...], reason: str, now: float) -> list[Effect]:
         """Start again from the present z with these members."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,6 +33,38 @@ class Said(NamedTuple):
     data_bytes: int
     frame_bytes: int
     counted: tuple[Counted, ...] = ()
+    alignments: Vector | None = None
+
+
+class Uplinks(Protocol):
+    """What has come of a round's uplinks, as a core asks for it: a `Gather` of every member, or a `Pool` with a quorum."""
+
+    def expects(self, worker: int) -> bool:
+        """Whether this worker takes part in the round."""
+
+    def has(self, worker: int) -> bool:
+        """Whether this worker's uplink has arrived."""
+
+    def backlog(self, worker: int) -> int:
+        """Bytes of this worker that wait for an earlier worker."""
+
+    def missing(self) -> list[int]:
+        """The workers whose uplinks have not arrived."""
+
+    def take(self, worker: int, frame: Frame, frame_bytes: int, now: float) -> None:
+        """Take the next frame of a worker; `BrokenStream` or `RemoteProtocolError` where it cannot be."""
+
+    def due(self, now: float) -> bool:
+        """Whether the round may close."""
+
+    def close(self, round_: int, now: float) -> Said:
+        """End a round that is `due`."""
+
+    def abandon(self, worker: int) -> int:
+        """Forget an uplink that has not arrived; returns the bytes of frames that nothing else will count."""
+
+    def clear(self) -> int:
+        """Forget all of them; returns as `abandon` does."""
 
 
 class _Inbox:
@@ -73,7 +105,7 @@ class Gather:
     ) -> None:
         self._members = list(members)
         self._place = {worker: place for place, worker in enumerate(members)}
-        self._sizes, self._draws = sizes, draws
+        self._sizes, self._draws, self._scored = sizes, draws, scored
         self._inboxes = {worker: _Inbox() for worker in members}
         memory = [*buffers, *(None for _ in sizes)]
         self._sums: list[Sum | Stack] = [
@@ -103,13 +135,14 @@ class Gather:
         """The workers whose uplinks have not arrived."""
         return [worker for worker in self._members if not self.has(worker)]
 
-    def take(self, worker: int, frame: Frame, frame_bytes: int) -> None:
+    def take(self, worker: int, frame: Frame, frame_bytes: int, now: float = 0.0) -> None:
         """Take the next frame of a worker.
 
         Raises:
             BrokenStream: the frame is out of sequence: one was lost, or came twice.
             RemoteProtocolError: its bytes are no part of a valid uplink.
         """
+        del now
         inbox = self._inboxes[worker]
         inbox.frame_bytes += frame_bytes
         if frame.sequence != inbox.sequence:
@@ -135,11 +168,26 @@ class Gather:
 
         What was added stays added: a repeated uplink is the same bit for bit, and its coordinates are skipped.
         """
-        inbox = self._inboxes[worker]
-        if inbox.complete:
+        inbox = self._inboxes.get(worker)
+        if inbox is None or inbox.complete:
             return 0
         self._inboxes[worker] = _Inbox()
         return inbox.frame_bytes
+
+    def clear(self) -> int:
+        """Forget everything: complete uplinks are of no use either."""
+        return sum(self.abandon(worker) for worker in self._members) + self.traffic()[1]
+
+    def due(self, now: float) -> bool:
+        """Whether the round may close: it waits for everybody."""
+        del now
+        return self.complete
+
+    def close(self, round_: int, now: float) -> Said:
+        """End a round that is `due`."""
+        del round_, now
+        alignments = self.alignments() if self._scored else None
+        return Said(self.means(), *self.traffic(), alignments=alignments)
 
     def traffic(self) -> tuple[int, int]:
         """(message bytes, frame bytes) of all uplinks."""

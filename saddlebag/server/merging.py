@@ -164,10 +164,9 @@ class MergingCore(ServerCore):
         return [ef.Later(0.0 if self.pool.due(now) else left_s)]
 
     def _collected(self, now: float) -> Said | None:
-        if not self.pool.due(now):
-            return None
-        said = self.pool.close(self.round, now)
-        self._closed.append(Arrivals(round=self.round, counted=said.counted))
+        said = super()._collected(now)
+        if said is not None:
+            self._closed.append(Arrivals(round=self.round, counted=said.counted))
         return said
 
     def _count(self, said: Said) -> None:
@@ -187,14 +186,7 @@ class MergingCore(ServerCore):
     def _needed(self) -> int:
         return min((self.pool.last[worker] for worker in self.members if self.roster.awaited(worker)), default=self.round)
 
-    def _waste_round(self) -> None:
-        self.pool.clear()
-
     # -- membership ------------------------------------------------------------------------------------------------------
-
-    def _disconnect(self, worker: int) -> None:
-        self._advanced.pop(worker, None)
-        self.pool.abandon(worker)
 
     def _change(self, members: tuple[int, ...], now: float) -> list[Effect]:
         """Go on with other members, in the same round."""

@@ -178,14 +178,16 @@ class Pool:
             uplink.whole, uplink.came = True, now
             self._see(now)
 
-    def abandon(self, worker: int) -> None:
-        """Forget an uplink that has not arrived."""
+    def abandon(self, worker: int) -> int:
+        """Forget an uplink that has not arrived; its bytes are counted as repeated until a round counts them."""
         if not self.has(worker):
             self._uplinks.pop(worker, None)
+        return 0
 
-    def clear(self) -> None:
+    def clear(self) -> int:
         """Forget all of them."""
         self._uplinks.clear()
+        return 0
 
     def close(self, round_: int, now: float) -> Said:
         """End a round that is `due`."""
