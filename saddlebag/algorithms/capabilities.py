@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from saddlebag.compression.base import Compressor
     from saddlebag.compression.combinators.per_tensor import Tensor
     from saddlebag.compression.draws import Draws
-    from saddlebag.compression.payload import Vector
+    from saddlebag.compression.payload import Index, Vector
 
 __all__ = [
     "BringsCompressors",
     "Compresses",
     "Divisible",
     "Foresees",
+    "HasActiveSet",
     "HasLocalBlocks",
     "HasModules",
     "HasProbability",
@@ -52,6 +53,14 @@ class HasSolution(Protocol):
 
     @property
     def solution(self) -> Vector | None: ...
+
+
+@runtime_checkable
+class HasActiveSet(Protocol):
+    """Knows which coordinates still move at z: the others have F = 0, or their prox holds them (`active_set`)."""
+
+    def active(self, z_D: Vector) -> Index:
+        """Ascending, int64 (A,)."""
 
 
 @runtime_checkable

@@ -35,6 +35,7 @@ from saddlebag.algorithms.optimizers.local_average import local_average
 from saddlebag.algorithms.optimizers.muloco import muloco
 from saddlebag.algorithms.optimizers.power_sgd import power_sgd
 from saddlebag.algorithms.optimizers.sparse_loco import sparse_loco
+from saddlebag.algorithms.supports.active_set import active_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["CATALOGUE"]
 
 CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
+    "active_set": active_set,
     "anchored_extragradient": anchored_extragradient,
     "bandit": bandit,
     "compressed_adamw": compressed_adamw,

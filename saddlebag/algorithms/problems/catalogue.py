@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from saddlebag.algorithms.networks.images.digits import digits_transformer
 from saddlebag.algorithms.networks.images.digits_gan import digits_gan
+from saddlebag.algorithms.networks.pruning.game import pruning_game
 from saddlebag.algorithms.networks.texts.albert_mlm import albert_mlm
 from saddlebag.algorithms.networks.texts.albert_sst2 import albert_sst2
 from saddlebag.algorithms.problems.fixed_point import fixed_point
@@ -35,6 +36,7 @@ CATALOGUE: dict[str, Factory] = {
     "group_robust": GroupRobust.build,
     "logistic_regression": LogisticRegression.build,
     "matrix_game": MatrixGame.build,
+    "pruning_game": pruning_game,
     "quadratic": quadratic,
     "robust_least_squares": RobustLeastSquares.build,
     "robust_logistic": RobustLogisticRegression.build,

@@ -20,6 +20,7 @@ __all__ = ["PROBLEM_CAPABILITIES", "check_problem"]
 
 PROBLEM_CAPABILITIES = (
     Problem,
+    kinds.HasActiveSet,
     kinds.HasSolution,
     kinds.HasTensors,
     kinds.HasLocalBlocks,

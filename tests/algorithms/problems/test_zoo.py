@@ -62,7 +62,13 @@ def mean_operator(problem: Problem, z_D: np.ndarray) -> np.ndarray:
 
 
 def test_every_problem_is_here() -> None:
-    networks = {"albert_mlm", "albert_sst2", "digits_gan", "digits_transformer"}  # no constants; tests/algorithms/networks
+    networks = {
+        "albert_mlm",
+        "albert_sst2",
+        "digits_gan",
+        "digits_transformer",
+        "pruning_game",
+    }  # no constants; tests/algorithms/networks
     assert {name.partition(",")[0] for name in INSTANCES} == set(PROBLEMS) - networks
 
 

@@ -1,0 +1,1 @@
+"""Networks that grow thin while they are trained: neurons as players, masks over weights, and weights beside their mask."""
