@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a replica": ("ReplicaState",),
     "a problem": (
         "Problem",
-        *("HasSolution", "HasTensors", "HasLocalBlocks", "Divisible", "RunsOnDevice", "LinkedProgram"),
+        *("HasActiveSet", "HasSolution", "HasTensors", "HasLocalBlocks", "Divisible", "RunsOnDevice", "LinkedProgram"),
         *("ShowsPictures", "HasTexts", "HasModules", "HasTokenizer", "WritesItself"),
     ),
     "an operator": ("FiniteSum", "LocalOperator", "OnDevice"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from saddlebag.algorithms import (
@@ -37,6 +38,7 @@ from saddlebag.algorithms.methods.local.fed_gda_gt import FedGdaGt
 from saddlebag.algorithms.methods.local.prox_skip_vip import ProxSkipVip
 from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
+from saddlebag.algorithms.supports.active_set import ActiveSet
 from saddlebag.compression import Identity, RandK, TopK
 from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError
@@ -48,6 +50,7 @@ make_method: Any = typed_make_method  # what comes out has more attributes than 
 FULL, RAND, TOP = Identity(), RandK(k=2), TopK(k=2)
 NAMES = [f"compressed_{rule}" for rule in RULES]
 KINDS = {
+    "active_set": ActiveSet,
     "anchored_extragradient": AnchoredExtragradient,
     "bandit": Bandit,
     "compressed_extragradient": CompressedExtragradient,
@@ -77,7 +80,10 @@ KINDS = {
 
 
 class TensorGame(FiniteBilinearGame):
-    """A game whose players are the rows of a matrix."""
+    """A game whose players are the rows of a matrix, and of whose coordinates the first two move."""
+
+    def active(self, z_D: np.ndarray) -> np.ndarray:
+        return np.arange(len(z_D))[:2]
 
     @property
     def tensors(self) -> list[Tensor]:

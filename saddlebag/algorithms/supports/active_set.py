@@ -61,6 +61,12 @@ class ActiveSet(Wrapped):
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 0:
             raise ConfigError(f"active_set.every must be a whole number of at least 0, got {self.every!r}")
 
+    @property
+    def step_size(self) -> float:
+        """The inner method's."""
+        inner: Any = unwrapped(self.method)  # a dataclass with this field, for which Python has no type
+        return float(inner.step_size)
+
     def _index(self, replica: Any) -> Index | None:
         """The coordinates of this round; None for all."""
         if self.every and replica.iteration % self.every == 0:

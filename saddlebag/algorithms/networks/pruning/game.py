@@ -11,7 +11,7 @@ way round the price: larger weights would make up for a factor s_i, not for a ch
 straight-through estimate (Bengio, Leonard, Courville 2013), exact where the loss is linear in b.
 
 F = (grad_theta L, the neurons' slopes), and the prox is the projection of s on the box. Who is at s_i = 0 has left: it is
-asked no more, so its slope is 0, and so is that of its weights. `active` gives the coordinates of those that are there; under the
+asked no more, so its slope is 0, and so are its weights'. `active` gives the coordinates of those that are there; under the
 method `active_set` nothing else travels.
 
 Source: "Pruning as a Game" (arXiv 2512.22106, 2025), neurons as players who pay for size and redundancy and leave at the
