@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,8 @@ __all__ = ["DIVERGED", "LIMITS", "ForeseesVerdicts", "Judge", "Spent", "Stop", "
 DIVERGED = "diverged"
 """Why a run ended whose merit or messages grew without bound."""
 _TOO_LARGE = 1e6  # times the merit at the start
+_EXACT = 2**53  # up to here every whole number is a float
+_MOST = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,13 +58,29 @@ class Stop:
         if all(getattr(self, name) is None for name in LIMITS):
             raise ConfigError(f"stop needs one of {', '.join(LIMITS[:-1])} and {LIMITS[-1]}")
         for name in ("max_rounds", "max_iterations", "max_bytes", "every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"stop.{name} must be at least 1, got {value}")
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         for name in ("merit", "max_seconds"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"stop.{name} must be positive, got {value}")
+            if value is not None and not (isinstance(value, numbers.Real) and float(value) > 0):
+                raise ConfigError(f"stop.{name} must be positive, got {value!r}")
+
+
+def _whole(name: str, value: Any) -> int | None:
+    """A limit as a whole number; 1e6 is one, as in recipes.
+
+    Raises:
+        ConfigError: it is none, or out of range.
+    """
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ConfigError(f"stop.{name} must be a whole number, got {value!r}")
+    limit = int(value)
+    if not 1 <= limit <= _MOST:
+        raise ConfigError(f"stop.{name} must be at least 1{'' if limit < 1 else ' and below 2^63'}, got {limit}")
+    return limit
 
 
 LIMITS = ("merit", "max_rounds", "max_iterations", "max_bytes", "max_seconds")

@@ -92,11 +92,16 @@ def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:
         ConfigError: a method and a compressor do not fit each other, the problem or its dimension.
     """
     method: AnyMethod = _build(recipe.method, problem, "method")
+    _require_served(method, recipe, "method")
+    return method
+
+
+def _require_served(method: AnyMethod, recipe: Recipe, path: str) -> None:
+    """Refuse a method that the recipe's server cannot serve."""
     inner = unwrapped(method)
     require_robust(method, recipe.server.rule)
     if recipe.server.on_lost == "drop" and isinstance(inner, Compresses) and jointly(inner.up):
-        raise ConfigError(f"method.up: {inner.up} needs all its workers in every round; set server.on_lost to 'pause'")
-    return method
+        raise ConfigError(f"{path}.up: {inner.up} needs all its workers in every round; set server.on_lost to 'pause'")
 
 
 def _build(section: MethodSection, problem: Problem, path: str) -> AnyMethod:
@@ -192,11 +197,18 @@ def step_number(step_size: float | str, problem: Problem, path: str = "step_size
 
 
 def resolve(recipe: Recipe, problem: Problem) -> Recipe:
-    """The recipe with numbers for the step sizes and probabilities of all its methods, and adaptive compressors chosen."""
+    """The recipe with numbers for the step sizes and probabilities of all its methods, and adaptive compressors chosen.
+
+    Every driver begins with this, so that what does not fit together is told before a process starts.
+
+    Raises:
+        ConfigError: a method does not fit its compressors, the problem, its dimension, or what the server is to do.
+    """
     sections = []
     for number, section in enumerate(recipe.methods):
         path = f"baseline.{number - 1}" if number else "method"
         method = _build(section, problem, path)
+        _require_served(method, recipe, path)
         numbers: dict[str, Any] = numbers_of(method)
         if isinstance(method, AutoStep):
             numbers["step_size"] = f"auto from {method.first_step!r}"

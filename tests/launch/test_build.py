@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import saddlebag
+from saddlebag.algorithms.means import PLAIN
 from saddlebag.algorithms.simulate import Stop
 from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.compression.compressors.identity import Identity
@@ -19,10 +20,13 @@ from saddlebag.compression.compressors.quantisers.natural import Natural
 from saddlebag.compression.compressors.sparsifiers.top_k import TopK
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError, DataError, RemoteProtocolError
+from saddlebag.launch import running
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, numbers_of, resolve, resolved_json
 from saddlebag.launch.data.readers import READERS
 from saddlebag.launch.recipe import plugins
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
+from saddlebag.launch.recipe.sections import ServerSection
+from saddlebag.launch.results.table import Board
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -361,3 +365,27 @@ def test_a_method_tells_its_numbers_also_under_an_automatic_step(method: dict[st
     assert set(numbers_of(build_method(recipe, problem))) == names
     resolved = resolve(recipe, problem).method
     assert isinstance(resolved.probability, float) == ("probability" in names)
+
+
+@pytest.mark.parametrize("driver", ["simulate", "grpc", "collective"])
+@pytest.mark.parametrize("place", ["method", "baseline"])
+def test_a_mean_that_a_method_cannot_bear_is_refused_before_a_process_starts(
+    driver: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_args: Any, **_ways: Any) -> None:
+        raise AssertionError("it began to run")
+
+    monkeypatch.setattr(running, "_run_all", started)
+    plain, remembers = {"name": "qsgda", "step_size": 0.1}, {"name": "diana_sgda", "step_size": 0.1}
+    methods = {"method": remembers} if place == "method" else {"method": plain, "baseline": [remembers]}
+    for table in (plain, remembers):
+        table["up"] = {"name": "natural"}
+    recipe = recipe_of(**methods, driver=driver, server={"mean": "geometric_median"})
+    with pytest.raises(ConfigError, match=r"^server\.mean: DianaSgda takes the plain mean only"):
+        running.run(recipe, tmp_path / "out", Board(["it"], stop=recipe.stop, workers=2, title="", quiet=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_recipes_call_the_plain_mean_is_said_alike_in_both_places() -> None:
+    assert ServerSection.mean == PLAIN
+    assert ServerSection(mean=PLAIN).rule is None

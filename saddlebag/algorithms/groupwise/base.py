@@ -33,6 +33,7 @@ __all__ = [
     "LearnerDefaults",
     "Mixer",
     "MixerDefaults",
+    "PredictsUnweighted",
     "Sums",
     "add_sums",
     "check_positive",
@@ -117,7 +118,7 @@ AnyMixer = Mixer[Any]
 
 
 class LearnerDefaults:
-    """`update` by way of `advance`, for learners that write the latter; predictions that no weight changes."""
+    """`update` by way of `advance`, for learners that write the latter."""
 
     def advance(self, state: Any, x: Any, y: Any, group_K: Index) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define advance")
@@ -127,8 +128,12 @@ class LearnerDefaults:
         self.advance(after, x, y, group_K)
         return after
 
+
+class PredictsUnweighted:
+    """For learners that say so of themselves: what the round will count does not change the prediction."""
+
     def predict_weighted(self: AnyLearner, state: Any, x: Any, group_K: Index, weight_K: Array, draws: Draws) -> Array:
-        """`predict`, of a learner whose predictions do not ask how much the round will count."""
+        """`predict`."""
         del weight_K
         return self.predict(state, x, group_K, draws)
 

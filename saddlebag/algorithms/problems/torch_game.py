@@ -83,29 +83,43 @@ class TorchGame:
         return np.concatenate((np.ravel(self.x), np.ravel(self.y))).astype(np.float64)
 
     def operator(self, worker: int) -> Operator:
-        objective = self.objectives[worker]
-
         def ask(z_D: Vector, draws: Draws) -> Vector:
+            """F_m(z).
+
+            Raises:
+                ConfigError: z has other than D coordinates, or the objective gives no scalar that torch can differentiate.
+            """
             del draws
-            return self._gradient(objective, z_D)
+            return self._gradient(worker, z_D)
 
         return ask
 
     def merits(self, z_D: Vector) -> Mapping[str, float]:
         """Evaluate |z - z*| / |z0 - z*| if z* is known, then the natural residual |z - prox(z - F(z), 1)|."""
-        mean_D = np.mean([self._gradient(objective, z_D) for objective in self.objectives], axis=0)
+        mean_D = np.mean([self._gradient(worker, z_D) for worker in range(self.num_workers)], axis=0)
         residual = {"natural_residual": float(np.linalg.norm(z_D - self.prox(z_D - mean_D, 1.0)))}
         if self.solution is None:
             return residual
         scale = float(np.linalg.norm(self.start() - self.solution))
         return {"relative_error": float(np.linalg.norm(z_D - self.solution)) / (scale or 1.0), **residual}
 
-    def _gradient(self, objective: Any, z_D: Vector) -> Vector:
+    def _gradient(self, worker: int, z_D: Vector) -> Vector:
         import torch
 
+        if np.shape(z_D) != (self.dimension,):
+            raise ConfigError(f"{self.name}: z must have shape ({self.dimension},), that of x and y, got {np.shape(z_D)}")
         z = torch.from_numpy(z_D.astype(np.float64))
         x = z[: np.size(self.x)].reshape(np.shape(self.x)).requires_grad_()
         y = z[np.size(self.x) :].reshape(np.shape(self.y)).requires_grad_()
-        grad_x, grad_y = torch.autograd.grad(objective(x, y), (x, y), materialize_grads=True)
+        value: Any = self.objectives[worker](x, y)
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise ConfigError(f"{self.name}: objective {worker} must return a scalar tensor, got {got}")
+        if not value.requires_grad:
+            raise ConfigError(
+                f"{self.name}: objective {worker} does not depend on x or y as torch sees it; "
+                "compute it from these tensors, by torch's functions and without detach or no_grad"
+            )
+        grad_x, grad_y = torch.autograd.grad(value, (x, y), materialize_grads=True)
         flat: Vector = torch.cat((grad_x.reshape(-1), -grad_y.reshape(-1))).numpy()
         return flat

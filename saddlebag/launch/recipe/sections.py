@@ -259,7 +259,7 @@ class ServerSection:
     @property
     def rule(self) -> RobustMean | None:
         """What takes the place of the mean; None for the mean."""
-        if self.mean == "mean":
+        if self.mean == ServerSection.mean:
             return None
         from saddlebag.algorithms.means import make_mean  # here, for it imports all of the mathematics
 

@@ -19,6 +19,7 @@ from saddlebag.algorithms.groupwise import (
     Doubling,
     Gradient,
     Groupwise,
+    LearnerDefaults,
     LogLoss,
     Newton,
     PerturbedLeader,
@@ -341,3 +342,8 @@ def test_memberships_outside_the_unit_interval_are_refused(weight: float) -> Non
     algorithm = algorithm_of(Ridge(dimension=D), AdaNormalHedge())
     with pytest.raises(ConfigError, match=r"memberships must lie in \[0, 1\]"):
         algorithm.predict(algorithm.init(G), np.ones(D), np.array([weight, 0.0, 0.0, 1.0]), DRAWS)
+
+
+def test_a_learner_says_itself_what_a_weight_does_to_its_prediction() -> None:
+    """What all learners inherit from says nothing of it, or a learner would take memberships in part unasked."""
+    assert "predict_weighted" not in dir(LearnerDefaults)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -78,3 +80,25 @@ def test_bad_arguments() -> None:
 def test_a_prox_of_another_length_is_named() -> None:
     with pytest.raises(ConfigError, match=r"prox must return the whole point, of shape \(8,\), got one of shape \(3,\)"):
         TorchGame(objectives=(lambda x, y: x.sum() + y.sum(),), x=np.ones(3), y=np.ones(5), prox=lambda v_D, step: v_D[:3])
+
+
+@pytest.mark.parametrize(
+    ("objective", "complaint"),
+    [
+        (lambda x, y: x * y.sum(), r"objective 0 must return a scalar tensor, got a tensor of shape \(3,\)"),
+        (lambda x, y: float((x.sum() * y.sum()).detach()), "objective 0 must return a scalar tensor, got float"),
+        (lambda x, y: (x.sum() * y.sum()).detach(), "objective 0 does not depend on x or y as torch sees it"),
+    ],
+)
+def test_an_objective_that_cannot_be_differentiated_is_named(objective: Any, complaint: str) -> None:
+    game = TorchGame(objectives=(objective,), x=np.ones(3), y=np.ones(2), name="mine")
+    with pytest.raises(ConfigError, match=f"^mine: {complaint}"):
+        game.operator(0)(game.start(), Draws(0, 0))
+    with pytest.raises(ConfigError, match=complaint):
+        game.merits(game.start())
+
+
+def test_a_point_of_another_length_is_named() -> None:
+    game = TorchGame(objectives=(lambda x, y: x.sum() * y.sum(),), x=np.ones(3), y=np.ones(2))
+    with pytest.raises(ConfigError, match=r"z must have shape \(5,\), that of x and y, got \(4,\)"):
+        game.operator(0)(np.ones(4), Draws(0, 0))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, check_positive, copied, joined
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, PredictsUnweighted, check_positive, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import predicted
 from saddlebag.errors import ConfigError
 
@@ -52,7 +52,7 @@ class AioliState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Aioli(LearnerDefaults):
+class Aioli(PredictsUnweighted, LearnerDefaults):
     """Online logistic regression for each group: probabilities of labels in 0..1.
 
     Attributes:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, check_positive, copied, joined
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, PredictsUnweighted, check_positive, copied, joined
 from saddlebag.compression import Purpose
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class PerturbedState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PerturbedLeader(LearnerDefaults):
+class PerturbedLeader(PredictsUnweighted, LearnerDefaults):
     """Follow the perturbed leader for each group; the label of a round is its vector of costs, contexts are not used.
 
     Attributes:

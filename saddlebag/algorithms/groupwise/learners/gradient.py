@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, check_positive, copied, joined
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, PredictsUnweighted, check_positive, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import LinearLossName, check_loss, predicted, slope
 from saddlebag.errors import ConfigError
 
@@ -40,7 +40,7 @@ class GradientState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Gradient(LearnerDefaults):
+class Gradient(PredictsUnweighted, LearnerDefaults):
     """Online gradient descent for each group.
 
     Attributes:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise.base import LearnerDefaults, check_positive, copied, joined
+from saddlebag.algorithms.groupwise.base import LearnerDefaults, PredictsUnweighted, check_positive, copied, joined
 from saddlebag.algorithms.groupwise.learners.linear import LinearLossName, check_loss, curvature, predicted, slope
 from saddlebag.errors import ConfigError
 
@@ -45,7 +45,7 @@ class NewtonState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Newton(LearnerDefaults):
+class Newton(PredictsUnweighted, LearnerDefaults):
     """Online Newton Step for each group.
 
     Attributes:
