@@ -56,6 +56,12 @@ def make_method(
         ConfigError: the name is unknown, a compressor is missing or of the wrong kind, or a parameter does not fit.
 
     Where the problem `HasLocalBlocks`, workers keep blocks of their own (`local_blocks.py`).
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> round(make_method("extragradient", game).step_size * game.constants.lipschitz, 3)  # the theory's 1/(2L)
+        0.5
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; known: {', '.join(sorted(METHODS))}")

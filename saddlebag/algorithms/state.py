@@ -60,6 +60,12 @@ def unpack(like: T, arrays: Mapping[str, npt.NDArray[Any]], prefix: str = "") ->
 
     Raises:
         StateError: a field is missing or unknown, has another type, or is not a finite vector of the example's length.
+
+    Example:
+        >>> import dataclasses
+        >>> State = dataclasses.make_dataclass("State", ["z_D", "iteration"])
+        >>> unpack(State(np.zeros(2), 0), pack(State(np.ones(2), 7))).iteration
+        7
     """
     state = _unpacked(like, arrays, prefix)
     known = pack(state, prefix)
@@ -115,6 +121,13 @@ def digest(state: Any) -> int:
     """The first 64 bits of the SHA-256 of a state, equal if and (but for collisions) only if every bit is.
 
     SHA-256 because processors compute it: 2 GB/s against 1.1 of BLAKE2b, on vectors that are digested in the middle of a round.
+
+    Example:
+        >>> import dataclasses
+        >>> State = dataclasses.make_dataclass("State", ["z_D"])
+        >>> one, same, near = (digest(State(np.array([z]))) for z in (1.0, 1.0, 1.0 + 1e-15))
+        >>> one == same, one == near
+        (True, False)
     """
     hasher = hashlib.sha256()
     for array in pack(state).values():

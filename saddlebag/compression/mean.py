@@ -72,6 +72,14 @@ class Sum:
     there; a quarter as many entries as coordinates at most, beside the last one given. The bits are those of adding at once.
 
     The sum is of `dtype`: float64, or float32 where the states are.
+
+    Example:
+        >>> from saddlebag.compression import Dense, Sparse
+        >>> total = Sum(3)
+        >>> total.add(Dense(np.array([1.0, 2.0, 3.0])))
+        >>> total.add(Sparse(3, np.array([2]), Dense(np.array([5.0]))))
+        >>> total.mean(2).dense().tolist()
+        [0.5, 1.0, 4.0]
     """
 
     def __init__(self, dimension: int, buffer_D: Vector | None = None, dtype: npt.DTypeLike = np.float64) -> None:

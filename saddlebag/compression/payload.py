@@ -112,6 +112,11 @@ class LowRank:
     Attributes:
         dimension: D, with (R - 1) C < D <= R C.
         p_RK, q_CK: float32 factors.
+
+    Example:
+        >>> p_RK, q_CK = np.array([[1.0], [2.0]], np.float32), np.array([[1.0], [10.0]], np.float32)
+        >>> LowRank(4, p_RK, q_CK).dense().tolist()  # 4 numbers travel here for 4; for R x C it is K (R + C)
+        [1.0, 10.0, 2.0, 20.0]
     """
 
     dimension: int
@@ -136,7 +141,12 @@ class LowRank:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Concat:
-    """Payloads of consecutive runs of coordinates; at least one."""
+    """Payloads of consecutive runs of coordinates; at least one.
+
+    Example:
+        >>> Concat((Dense(np.array([1.0, 2.0])), Sparse(2, np.array([1]), Dense(np.array([7.0]))))).dense().tolist()
+        [1.0, 2.0, 0.0, 7.0]
+    """
 
     parts: tuple[Payload, ...]
 
@@ -156,7 +166,12 @@ class Concat:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Total:
-    """The sum of payloads of one dimension, added from first to last; at least one."""
+    """The sum of payloads of one dimension, added from first to last; at least one.
+
+    Example:
+        >>> Total((Dense(np.array([1.0, 2.0])), Sparse(2, np.array([1]), Dense(np.array([7.0]))))).dense().tolist()
+        [1.0, 9.0]
+    """
 
     parts: tuple[Payload, ...]
 

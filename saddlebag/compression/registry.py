@@ -31,6 +31,10 @@ def make_compressor(name: str, **params: Any) -> Compressor:
 
     Raises:
         ConfigError: the name is unknown, or the parameters do not fit it.
+
+    Example:
+        >>> make_compressor("top_k", k=3)
+        TopK(k=3, fraction=None)
     """
     if name not in COMPRESSORS:
         raise unknown_compressor(name, COMPRESSORS)

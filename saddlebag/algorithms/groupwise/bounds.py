@@ -85,6 +85,10 @@ def table_bounds(x_ND: Array, declared: float, outside: Outside) -> FeatureBound
     """Bounds of a recorded table: what is declared, or (for 0) learned from the table itself.
 
     A median is moved by a few rows only a little, however large they are, so that it can judge them.
+
+    Example:
+        >>> table_bounds(np.array([[0.5, 20.0], [0.7, 40.0]]), 0.0, "refuse").limit
+        (1000.0, 30000.0)
     """
     if declared:
         return FeatureBounds(limit=(declared,), outside=outside)
@@ -99,7 +103,12 @@ def _median(size_N: Array) -> float:
 
 
 def service_bounds(x_ND: Array, declared: float, outside: Outside) -> FeatureBounds:
-    """Bounds of a service whose features are those of a table: what is declared, or (for 0) learned from the table."""
+    """Bounds of a service whose features are those of a table: what is declared, or (for 0) learned from the table.
+
+    Example:
+        >>> service_bounds(np.array([[0.5, 20.0], [0.7, -40.0]]), 0.0, "clip").limit
+        (7.0, 400.0)
+    """
     if declared:
         return FeatureBounds(limit=(declared,), outside=outside)
     largest_D = np.abs(x_ND).max(axis=0)

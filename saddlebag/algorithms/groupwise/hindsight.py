@@ -21,7 +21,14 @@ _GRAM_CUTOFF = 1e-12  # the same on the squares
 
 
 def best_linear_loss(x_ND: Array, y_N: Array) -> float:
-    """The least sum of (y - theta' x)^2 over theta, without a penalty; 0 for no rounds."""
+    """The least sum of (y - theta' x)^2 over theta, without a penalty; 0 for no rounds.
+
+    Example:
+        >>> x_ND = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])  # a bias, and one feature
+        >>> y_N = np.array([0.0, 1.0, 2.0])
+        >>> round(best_linear_loss(x_ND, y_N), 12), round(best_linear_loss(x_ND[:, :1], y_N), 12)
+        (0.0, 2.0)
+    """
     if not len(y_N):
         return 0.0
     theta_D = np.linalg.lstsq(x_ND, y_N, rcond=_CUTOFF)[0]
@@ -30,7 +37,12 @@ def best_linear_loss(x_ND: Array, y_N: Array) -> float:
 
 
 def best_linear_losses(x_ND: Array, y_N: Array) -> Array:
-    """The squared loss of each round under the model that minimises their sum, without a penalty; shape (N,)."""
+    """The squared loss of each round under the model that minimises their sum, without a penalty; shape (N,).
+
+    Example:
+        >>> best_linear_losses(np.ones((3, 1)), np.array([0.0, 1.0, 2.0])).round(12).tolist()  # the best constant is 1
+        [1.0, 0.0, 1.0]
+    """
     loss_N: Array = (y_N - x_ND @ np.linalg.lstsq(x_ND, y_N, rcond=_CUTOFF)[0]) ** 2
     return loss_N
 
@@ -40,6 +52,10 @@ def prefix_losses(x_ND: Array, y_N: Array, ends: list[int]) -> Array:
 
     Returns:
         float64, shape (len(ends),).
+
+    Example:
+        >>> prefix_losses(np.ones((3, 1)), np.array([0.0, 1.0, 2.0]), [1, 2, 3]).round(9).tolist()
+        [0.0, 0.5, 2.0]
     """
     D = x_ND.shape[1]
     gram_DD, moment_D, square, at, losses = np.zeros((D, D)), np.zeros(D), 0.0, 0, []
@@ -66,6 +82,11 @@ def best_logistic_losses(x_ND: Array, y_N: Array, weight_N: Array) -> Array:
 
     Returns:
         float64, shape (N,).
+
+    Example:
+        >>> losses_N = best_logistic_losses(np.ones((4, 1)), np.array([1.0, 1.0, 1.0, 0.0]), np.ones(4))
+        >>> losses_N.round(3).tolist()  # the best constant says 3/4
+        [0.288, 0.288, 0.288, 1.386]
     """
     theta_D = np.zeros(x_ND.shape[1])
 

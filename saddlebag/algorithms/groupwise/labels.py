@@ -24,6 +24,12 @@ def wrong_label(label_N: Any, interval: Interval | None) -> tuple[int, str] | No
     Args:
         label_N: labels, numbers or vectors.
         interval: where they lie; None for any finite number.
+
+    Example:
+        >>> wrong_label([0.2, 1.5], (0.0, 1.0))
+        (1, 'must be in [0, 1], got 1.5')
+        >>> wrong_label([0.2, 1.5], None) is None
+        True
     """
     label_N = np.asarray(label_N, np.float64)
     low, high = interval or (-np.inf, np.inf)
@@ -40,6 +46,12 @@ def check_labels(label_N: Any, interval: Interval | None, where: str) -> None:
 
     Raises:
         DataError: `where`, the row (from 1), the label, and what to do.
+
+    Example:
+        >>> check_labels([0.2, 1.5], (0.0, 1.0), "loans.csv")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        saddlebag.errors.DataError: loans.csv, row 2: the label must be in [0, 1], got 1.5; give label.interval, ...
     """
     found = wrong_label(label_N, interval)
     if found is not None:

@@ -51,7 +51,13 @@ def interval_width(interval: Interval) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class SquaredLoss:
-    """(z - y)^2."""
+    """(z - y)^2.
+
+    Example:
+        >>> loss = SquaredLoss()
+        >>> loss.value(np.array([0.5, 2.0]), 1.0).tolist(), loss.range((0.0, 2.0))
+        ([0.25, 1.0], 4.0)
+    """
 
     def value(self, z: Array, y: Array) -> Array:
         return (z - y) ** 2
@@ -68,7 +74,13 @@ class SquaredLoss:
 
 @dataclasses.dataclass(frozen=True)
 class AbsoluteLoss:
-    """|z - y|."""
+    """|z - y|.
+
+    Example:
+        >>> loss = AbsoluteLoss()
+        >>> loss.value(np.array([0.5, 2.0]), 1.0).tolist(), loss.slope(np.array([0.5, 2.0]), 1.0).tolist()
+        ([0.5, 1.0], [-1.0, 1.0])
+    """
 
     def value(self, z: Array, y: Array) -> Array:
         return np.abs(z - y)
@@ -89,6 +101,11 @@ class LogLoss:
     """-ln z for y = 1, -ln(1 - z) for y = 0; z is a probability.
 
     Probabilities are kept in [floor, 1 - floor], so that the loss has a range.
+
+    Example:
+        >>> loss = LogLoss(floor=0.01)
+        >>> loss.value(np.array([0.5, 0.0]), 1.0).round(2).tolist()  # a certain and wrong prediction costs -ln 0.01
+        [0.69, 4.61]
     """
 
     floor: float = 1e-3
@@ -116,7 +133,13 @@ class LogLoss:
 
 @dataclasses.dataclass(frozen=True)
 class LinearLoss:
-    """z . y over the last axis: a decision (or a mixture of decisions, a flow) against a vector of costs."""
+    """z . y over the last axis: a decision (or a mixture of decisions, a flow) against a vector of costs.
+
+    Example:
+        >>> flow_E, cost_E = np.array([0.5, 0.5, 1.0]), np.array([2.0, 4.0, 1.0])
+        >>> float(LinearLoss(largest=7.0).value(flow_E, cost_E))
+        4.0
+    """
 
     largest: float = 1.0
     """Largest |z . y| that occurs."""

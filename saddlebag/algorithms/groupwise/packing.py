@@ -25,6 +25,15 @@ def pack_state(state: GroupwiseState) -> dict[str, npt.NDArray[Any]]:
 
     Raises:
         ConfigError: a part holds something else (a model behind an adapter), so it cannot be written without pickle.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> sorted(name for name in pack_state(algorithm.init(2)) if name.startswith("mixer"))
+        ['mixer.absolute_E', 'mixer.prior_E', 'mixer.regret_E']
     """
     return {name: array for part in _PARTS for name, array in pack_part(getattr(state, part), part).items()}
 
@@ -38,6 +47,19 @@ def unpack_state(like: GroupwiseState, arrays: Mapping[str, npt.NDArray[Any]]) -
 
     Raises:
         StateError: an array is missing or of another kind.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> from saddlebag.compression import Draws
+        >>> start = algorithm.init(2)
+        >>> prediction = algorithm.predict(start, np.ones(1), np.ones(2), Draws(0, 0))
+        >>> state = algorithm.learn(start, np.ones(1), 1.0, prediction)
+        >>> unpack_state(start, pack_state(state)).ledger.rounds
+        1
     """
     try:
         return GroupwiseState(**{part: unpack_part(getattr(like, part), arrays, part) for part in _PARTS})

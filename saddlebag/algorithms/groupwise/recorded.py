@@ -79,6 +79,15 @@ def mix_recorded(
 
     Raises:
         NotFiniteError: a loss is not finite.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> z_NSE = np.tile([0.0, 1.0], (50, 1, 1))  # 50 rounds of one run: an expert that says 0, and one that says 1
+        >>> run = mix_recorded(
+        ...     sb.make_mixer("ada_normal_hedge"), np.full(2, 0.5), z_NSE, np.ones((50, 1)), np.ones((50, 1, 2)), SquaredLoss()
+        ... )
+        >>> float(run.value_NS[0, 0]), bool(run.value_NS[-1, 0] > 0.99)  # nothing is known, then who is right
+        (0.5, True)
     """
     N, S, E = z_NSE.shape
     long = loss == SquaredLoss() and z_NSE.size >= _LONG
@@ -152,6 +161,12 @@ def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt
     Raises:
         ConfigError: a membership is neither 0 nor 1, and the learner cannot count rounds in part.
         NotFiniteError: a round cannot be learned with finite numbers.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> x_ND, y_N, awake_NG = np.ones((3, 1)), np.array([1.0, 4.0, 1.0]), np.array([[1, 0], [1, 1], [1, 0]])
+        >>> replay_groups(sb.make_learner("ridge", 1), x_ND, y_N, awake_NG).round(2).tolist()  # each before its label
+        [[0.0, 0.0], [0.5, 0.0], [1.67, 0.0]]
     """
     N, G = awake_NG.shape
     z_NG = np.zeros((N, G))

@@ -29,7 +29,17 @@ __all__ = ["is_fast", "run_rounds"]
 
 
 def is_fast(algorithm: Groupwise) -> bool:
-    """Whether `run_rounds` has one compiled loop for this algorithm."""
+    """Whether `run_rounds` has one compiled loop for this algorithm.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> is_fast(sb.Groupwise(learner=algorithm.learner, mixer=sb.make_mixer("adapt_ml_prod"), loss=SquaredLoss()))
+        False
+    """
     return algorithm.has_loops
 
 
@@ -53,6 +63,18 @@ def run_rounds(
     Raises:
         ConfigError: the numbers of rounds or groups differ.
         NotFiniteError: a round cannot be learned with finite numbers; `state` is as it was.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> x_ND, y_N = np.ones((4, 1)), np.array([1.0, -1.0, 1.0, -1.0])
+        >>> awake_NG = np.array([[1, 1, 0], [1, 0, 1]] * 2)  # everybody, the even rounds, the odd ones
+        >>> state, value_N = run_rounds(algorithm, algorithm.init(3), x_ND, y_N, awake_NG)
+        >>> value_N.shape, state.ledger.count_E.tolist()
+        ((4,), [4.0, 2.0, 2.0])
     """
     awake_NG = np.asarray(awake_NG, np.float64)
     groups = algorithm.num_groups(state)

@@ -103,7 +103,16 @@ def vr_diana_sgda(
     step_size: float | None = None,
     probability: float | None = None,
 ) -> VrDianaSgda:
-    """VR-DIANA for a problem whose operators are finite sums; without a probability b/r, without a step the proven one."""
+    """VR-DIANA for a problem whose operators are finite sums; without a probability b/r, without a step the proven one.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("finite_bilinear", n=5, workers=2, num_samples=4, regularisation=0.5)
+        >>> method = sb.make_method("vr_diana_sgda", game, batch=2, up=sb.make_compressor("rand_k", k=5), down="identity")
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=200))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
     check_batch("batch", batch)
     sums = finite_sums(problem)
     if probability is None:

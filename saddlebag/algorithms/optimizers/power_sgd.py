@@ -235,6 +235,25 @@ def power_sgd(
 
     Raises:
         ConfigError: no step is given, the problem names no tensors or none worth compressing, or a parameter does not fit.
+
+    Example:
+        >>> import torch
+        >>> import saddlebag as sb
+        >>> def zeros():
+        ...     module = torch.nn.Linear(8, 8, bias=False)
+        ...     torch.nn.init.zeros_(module.weight)
+        ...     return {"map": module}
+        >>> x = torch.eye(8, dtype=torch.float64)
+        >>> game = sb.ModuleGame(
+        ...     build=zeros,
+        ...     loss=lambda players, batch, chance: (players["map"](batch[0]) - batch[0]).square().mean(),
+        ...     data=((x[:4],), (x[4:],)),
+        ...     precision="float64",
+        ... )
+        >>> method = sb.make_method("power_sgd", game, step_size=0.05, rank=1)
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=20))
+        >>> run.merits["operator_norm"] < game.merits(game.start())["operator_norm"]
+        True
     """
     if step_size is None:
         raise ConfigError("power_sgd is outside the theory and has no proven step; give method.step_size a number")

@@ -129,6 +129,13 @@ def fixed_point(
 
     Raises:
         ConfigError: a data set was given, or a parameter is out of range.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> problem = sb.make_problem("fixed_point", dimension=4, contraction=0.5, workers=2)
+        >>> run = sb.simulate(problem, sb.make_method("extragradient", problem))
+        >>> bool(abs(run.z - problem.solution).max() < 1e-5)
+        True
     """
     refuse_data("fixed_point", data)
     for field, value in (("num_workers", num_workers), ("dimension", dimension)):

@@ -42,6 +42,12 @@ class Rule:
         use: the compressor; `low_rank` without `columns` takes a tensor's first axis as rows and the others as columns.
         match: a pattern of names with * and ?, all by default.
         min_size, max_size: of a tensor, in coordinates.
+
+    Example:
+        >>> from saddlebag.compression import TopK
+        >>> rule = Rule(use=TopK(fraction=0.01), match="*.weight", min_size=1000)
+        >>> rule.fits(Tensor("encoder.weight", (64, 64))), rule.fits(Tensor("encoder.bias", (64,)))
+        (True, False)
     """
 
     use: Compressor

@@ -31,6 +31,16 @@ class ExpertAggregation:
 
     Attributes:
         mixer: weighs the clients; its `loss_range`, where it has one, is the largest possible difference of two losses.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> rule = ExpertAggregation(mixer=sb.make_mixer("ada_normal_hedge"))
+        >>> state = rule.init(3)
+        >>> awake_M, loss_M = np.array([1, 1, 0]), np.array([0.1, 0.9, 0.0])  # the third client is not there
+        >>> weight_M = rule.weights(state, awake_M)
+        >>> state = rule.update(state, weight_M, loss_M, awake_M, played=float(weight_M @ loss_M))
+        >>> weight_M.tolist(), bool(np.diff(rule.weights(state, awake_M))[0] < 0)
+        ([0.5, 0.5, 0.0], True)
     """
 
     mixer: AnyMixer
@@ -75,6 +85,10 @@ def mean_of_models(weight_M: Array, model_MD: Array) -> Array:
 
     Raises:
         ConfigError: nobody has weight.
+
+    Example:
+        >>> mean_of_models(np.array([0.25, 0.75]), np.array([[0.0, 4.0], [4.0, 0.0]])).tolist()
+        [3.0, 1.0]
     """
     if not weight_M.any():
         raise ConfigError("no client is awake, so there is nothing to aggregate")

@@ -69,6 +69,17 @@ def predict_block(
     Raises:
         ConfigError: the learner's predictions are no scalars.
         NotFiniteError: one of them is not finite.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> from saddlebag.compression import Draws
+        >>> block = predict_block(algorithm, algorithm.init(2), np.ones((3, 1)), np.eye(3, 2), lambda row: Draws(0, row))
+        >>> len(block), block.p_NE.tolist()  # in the third row nobody is awake
+        (3, [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     """
     if log_weight_E is None:
         log_weight_E = algorithm.mixer.log_weights(state.mixer)

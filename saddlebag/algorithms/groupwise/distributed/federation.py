@@ -49,7 +49,12 @@ class BlockSums:
 
 
 def block_length(seen: int, longest: int) -> int:
-    """Rounds of the next block after `seen` rounds: an eighth of these, at least 1 and at most `longest`."""
+    """Rounds of the next block after `seen` rounds: an eighth of these, at least 1 and at most `longest`.
+
+    Example:
+        >>> [block_length(seen, longest=100) for seen in (0, 80, 10_000)]
+        [1, 10, 100]
+    """
     return max(1, min(longest, seen // _GROWTH))
 
 
@@ -68,6 +73,18 @@ def block_sums(
     Raises:
         DataError: a label lies outside the algorithm's interval.
         NotFiniteError: a prediction is not finite.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> from saddlebag.compression import Draws
+        >>> state, x_ND, y_N, awake_NG = algorithm.init(2), np.ones((4, 1)), np.array([1.0, 0.0, 1.0, 1.0]), np.ones((4, 2))
+        >>> sums = block_sums(algorithm, state, x_ND, y_N, awake_NG, lambda row: Draws(0, row))
+        >>> sums.outcome.rounds, sums.outcome.played, sorted(sums.learner)  # all of a block that leaves a machine
+        (4, 3.0, ['count_G', 'gram_GDD', 'moment_GD'])
     """
     check_labels(y_N, algorithm.label_interval, "a block's rows")
     block = predict_block(algorithm, state, x_ND, awake_NG, draws)
@@ -95,12 +112,42 @@ def merge_block(algorithm: Groupwise, state: GroupwiseState, sums: BlockSums) ->
 
     Raises:
         NotFiniteError: it would not be finite; `state` is as it was.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> from saddlebag.compression import Draws
+        >>> state, x_ND, y_N, awake_NG = algorithm.init(2), np.ones((4, 1)), np.array([1.0, 0.0, 1.0, 1.0]), np.ones((4, 2))
+        >>> parts = [
+        ...     block_sums(algorithm, state, x_ND[own], y_N[own], awake_NG[own], lambda row: Draws(0, row))
+        ...     for own in ([0, 1], [2, 3])
+        ... ]
+        >>> merged = merge_block(algorithm, state, add_blocks(*parts))  # two machines, as one with all rows
+        >>> merged.ledger.rounds, float(merged.ledger.loss_E[0])
+        (4, 3.0)
     """
     return algorithm.merge(algorithm.settle(state, [sums.outcome]), sums.learner)
 
 
 def to_vector(sums: BlockSums) -> Array:
-    """All that adds up, as one vector: for an all-reduce or secure aggregation. The largest regret does not add up."""
+    """All that adds up, as one vector: for an all-reduce or secure aggregation. The largest regret does not add up.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> from saddlebag.compression import Draws
+        >>> state, x_ND, y_N, awake_NG = algorithm.init(2), np.ones((4, 1)), np.array([1.0, 0.0, 1.0, 1.0]), np.ones((4, 2))
+        >>> sums = block_sums(algorithm, state, x_ND, y_N, awake_NG, lambda row: Draws(0, row))
+        >>> vector = to_vector(sums)
+        >>> from_vector(2.0 * vector, sums, sums.outcome.largest).outcome.rounds  # two machines with equal rows
+        8
+    """
     parts = [np.asarray(getattr(sums.outcome, name), np.float64).ravel() for name in (*_EXPERTS, *_SCALARS)]
     parts += [np.asarray(part[name]).ravel() for part in (sums.learner, sums.intervals) for name in sorted(part)]
     return np.concatenate(parts)

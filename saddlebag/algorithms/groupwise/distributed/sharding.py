@@ -86,6 +86,12 @@ def partial_mix(log_weight_E: Array, prior_E: Array, awake_NE: Array, z_NE: Arra
         prior_E: q, the shard's share of a prior over all experts.
         awake_NE: confidences.
         z_NE: predictions.
+
+    Example:
+        >>> log_weight_E, prior_E, awake_NE, z_NE = np.zeros(2), np.full(2, 0.25), np.ones((1, 2)), np.array([[0.0, 1.0]])
+        >>> halves = [partial_mix(log_weight_E, prior_E, awake_NE, z_NE + shift) for shift in (0.0, 2.0)]
+        >>> halves[0].to_array().tolist()  # m, Z, N, and the prior's sums
+        [[0.0, 2.0, 1.0, 0.5, 0.25]]
     """
     masked_NE = np.where(awake_NE > 0, log_weight_E, -np.inf)
     top_N = masked_NE.max(axis=1, initial=-np.inf)
@@ -97,7 +103,14 @@ def partial_mix(log_weight_E: Array, prior_E: Array, awake_NE: Array, z_NE: Arra
 
 
 def join_mixes(parts: Sequence[PartialMix], default: float = 0.0) -> Joined:
-    """The mixture of all experts, from every shard's part; `default` where nobody is awake."""
+    """The mixture of all experts, from every shard's part; `default` where nobody is awake.
+
+    Example:
+        >>> log_weight_E, prior_E, awake_NE, z_NE = np.zeros(2), np.full(2, 0.25), np.ones((1, 2)), np.array([[0.0, 1.0]])
+        >>> halves = [partial_mix(log_weight_E, prior_E, awake_NE, z_NE + shift) for shift in (0.0, 2.0)]
+        >>> join_mixes(halves).value_N.tolist()  # the mean of all four
+        [1.5]
+    """
     top_N = np.maximum.reduce([part.top_N for part in parts])
     dead_N = np.isneginf(top_N)
     safe_N = np.where(dead_N, 0.0, top_N)

@@ -70,6 +70,16 @@ class PerturbedLeader(PredictsUnweighted, LearnerDefaults):
     Attributes:
         oracle: the offline minimiser.
         cost_bound: each entry of a cost vector lies in [0, cost_bound].
+
+    Example:
+        >>> from saddlebag.algorithms.groupwise import grid_graph
+        >>> from saddlebag.compression import Draws
+        >>> learner = PerturbedLeader(oracle=grid_graph(2, 2))
+        >>> state = learner.init(1)
+        >>> for _ in range(200):  # the way over the upper right corner, edges 0 and 2, costs nothing
+        ...     state = learner.update(state, None, np.array([0.0, 1.0, 0.0, 1.0]), np.array([0]))
+        >>> learner.predict(state, None, np.array([0]), Draws(0, 200)).tolist()
+        [[1.0, 0.0, 1.0, 0.0]]
     """
 
     oracle: Oracle

@@ -40,6 +40,15 @@ class ObjectLearner:
         make: a new, untrained model.
         answer: (model, x) -> prediction; must not change the model.
         step: (model, x, y) -> None; trains the model in place.
+
+    Example:
+        >>> from saddlebag.compression import Draws
+        >>> class Last:
+        ...     y = 0.0
+        >>> learner = ObjectLearner(make=Last, answer=lambda model, x: model.y, step=lambda model, x, y: setattr(model, "y", y))
+        >>> state = learner.update(learner.init(2), None, 3.0, np.array([1]))
+        >>> learner.predict(state, None, np.array([0, 1]), Draws(0, 1)).tolist()
+        [0.0, 3.0]
     """
 
     make: Callable[[], Any]
@@ -81,6 +90,21 @@ def one_by_one_learner(make: Callable[[], Any], *, names: tuple[str, ...] = ()) 
     Args:
         make: a new model, for example `lambda: river.linear_model.LinearRegression()`.
         names: of the features; rounds are vectors here and dictionaries there. Numbers from 0 by default.
+
+    Example:
+        >>> from saddlebag.compression import Draws
+        >>> class Mean:  # river's interface
+        ...     total = count = 0.0
+        ...
+        ...     def predict_one(self, x):
+        ...         return self.total / max(1.0, self.count)
+        ...
+        ...     def learn_one(self, x, y):
+        ...         self.total, self.count = self.total + y, self.count + 1.0
+        >>> learner = one_by_one_learner(Mean)
+        >>> state = learner.update(learner.init(2), np.ones(1), 3.0, np.array([0]))
+        >>> learner.predict(state, np.ones(1), np.array([0, 1]), Draws(0, 1)).tolist()
+        [3.0, 0.0]
     """
 
     def named(x_D: Array) -> dict[Any, float]:

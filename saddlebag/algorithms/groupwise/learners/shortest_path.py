@@ -23,6 +23,11 @@ class ShortestPath:
     Attributes:
         edges: (tail, head) with tail < head, so the numbers of the nodes are a topological order.
         num_nodes: nodes are 0 to num_nodes - 1; 0 is the source, the last one the sink.
+
+    Example:
+        >>> graph = ShortestPath(edges=((0, 1), (0, 2), (1, 3), (2, 3)), num_nodes=4)
+        >>> graph.best(np.array([[1.0, 1.0, 5.0, 1.0], [0.0, 9.0, 0.0, 9.0]])).tolist()
+        [[0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]]
     """
 
     edges: tuple[tuple[int, int], ...]
@@ -92,7 +97,13 @@ class ShortestPath:
 
 
 def grid_graph(rows: int, columns: int) -> ShortestPath:
-    """A grid whose edges lead right and down, from the upper left to the lower right corner."""
+    """A grid whose edges lead right and down, from the upper left to the lower right corner.
+
+    Example:
+        >>> graph = grid_graph(2, 3)
+        >>> graph.dimension, graph.longest
+        (7, 3)
+    """
     if rows < 1 or columns < 1 or rows * columns < 2:
         raise ConfigError(f"a grid needs two nodes at least, got {rows} x {columns}")
     edges = []

@@ -97,6 +97,15 @@ class GroupRobust:
 
         Raises:
             ConfigError: there is no data set, or a parameter is out of range.
+
+        Example:
+            >>> import numpy as np
+            >>> from saddlebag.algorithms.problems.data.rows import Dataset, DenseRows
+            >>> x_NF, sex_N = np.random.default_rng(0).standard_normal((60, 2)), np.array(["f", "m"] * 30)
+            >>> data = Dataset("people", DenseRows(x_NF), np.sign(x_NF[:, 0]), columns={"sex": sex_N})
+            >>> problem = GroupRobust.build(data, num_workers=2, groups=["sex"], min_rows=10)
+            >>> problem.groups.names, problem.dimension  # two features, a bias, and the weights of two groups
+            (('sex=f', 'sex=m'), 5)
         """
         if data is None:
             raise ConfigError("group_robust needs a data set with named columns: the path of a table")
