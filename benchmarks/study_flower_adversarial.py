@@ -30,7 +30,7 @@ from adversarial_digits.client_app import app as client_app
 from adversarial_digits.server_app import app as server_app
 from harness import Row, column, progress, show, spread
 
-from saddlebag.algorithms.networks.images.digits import Images
+from saddlebag.algorithms.networks.images.pictures import Images
 from saddlebag.flower import InProcessGrid
 
 CONFIG: dict[str, Any] = tomllib.loads((APP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]

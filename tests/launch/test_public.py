@@ -26,7 +26,7 @@ WITHOUT = {
     "__version__": "a text",
 }
 """Public names without an example, and why."""
-TAKES_LONG = {"albert_mlm", "albert_sst2", "digits_gan", "digits_transformer"}
+TAKES_LONG = {"albert_mlm", "albert_sst2", "digits_cnn", "digits_gan", "digits_transformer"}
 """Problems of networks on data that have to be read; docs/networks.md shows them."""
 OPTIMIZERS = {f"compressed_{rule}" for rule in ("adamw", "extra_adam", "lamb", "optimistic_adam", "sgd")}
 NEEDS_MORE = {"fixed_point", "group_robust", "vr_diana_sgda", "power_sgd", *OPTIMIZERS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saddlebag.algorithms.networks.images.digits import digits_transformer
+from saddlebag.algorithms.networks.images.digits_cnn import digits_cnn
 from saddlebag.algorithms.networks.images.digits_gan import digits_gan
 from saddlebag.algorithms.networks.pruning.game import pruning_game
 from saddlebag.algorithms.networks.texts.albert_mlm import albert_mlm
@@ -29,6 +30,7 @@ CATALOGUE: dict[str, Factory] = {
     "albert_mlm": albert_mlm,
     "albert_sst2": albert_sst2,
     "bilinear": BilinearGame.build,
+    "digits_cnn": digits_cnn,
     "digits_gan": digits_gan,
     "digits_transformer": digits_transformer,
     "finite_bilinear": FiniteBilinearGame.build,

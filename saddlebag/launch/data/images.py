@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.networks.images.digits import Images
+from saddlebag.algorithms.networks.images.pictures import Images
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.bundled import bundled
 from saddlebag.launch.data.decoding import opened

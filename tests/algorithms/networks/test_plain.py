@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from saddlebag.algorithms.networks.game import ModuleGame
-from saddlebag.algorithms.networks.images.digits import Images, digits_transformer
+from saddlebag.algorithms.networks.images.digits import digits_transformer
+from saddlebag.algorithms.networks.images.pictures import Images
 from saddlebag.algorithms.networks.plain import PlainTraining
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError

@@ -65,6 +65,7 @@ def test_every_problem_is_here() -> None:
     networks = {
         "albert_mlm",
         "albert_sst2",
+        "digits_cnn",
         "digits_gan",
         "digits_transformer",
         "pruning_game",

@@ -12,7 +12,8 @@ from torch import nn
 
 from saddlebag.algorithms import Verdict
 from saddlebag.algorithms.networks.game import ModuleGame
-from saddlebag.algorithms.networks.images.digits import Images, digits_transformer
+from saddlebag.algorithms.networks.images.digits import digits_transformer
+from saddlebag.algorithms.networks.images.pictures import Images
 from saddlebag.algorithms.networks.images.vision import SHAPES, VisionTransformer
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.launch.results.outputs import Outputs

@@ -12,7 +12,8 @@ import torch
 
 from saddlebag.algorithms import METHODS, Stop, simulate
 from saddlebag.algorithms.networks.adversary import ascend, climb
-from saddlebag.algorithms.networks.images.digits import Images, digits_transformer
+from saddlebag.algorithms.networks.images.digits import digits_transformer
+from saddlebag.algorithms.networks.images.pictures import Images
 from saddlebag.compression import Draws, Identity
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
@@ -164,7 +165,7 @@ def test_workers_hold_different_pictures_and_none_that_judges(images: Images) ->
     [
         ({"size": "huge"}, "size must be one of tiny, small, base, got 'huge'"),
         ({"attack": "cw"}, "attack must be one of none, fgsm, pgd, freelb, free, got 'cw'"),
-        ({"eps": 0.0}, "eps must be positive"),
+        ({"eps": 0.0}, "eps must be positive and finite, got 0.0"),
         ({"norm": "l1"}, "norm must be one of linf, l2, got 'l1'"),
         ({"patch": 3}, r"patch must divide the side of square pictures, got 3 for \(8, 8\)"),
         ({"batch_size": 41}, r"batch_size must lie in 1..40"),

@@ -1,0 +1,55 @@
+"""Adversarial training of a small convolutional network on pictures, see `adversarial.py`.
+
+Shapes: H x W = pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+from saddlebag.algorithms.networks.images.adversarial import AdversarialKeys, AdversarialTraining
+from saddlebag.errors import ConfigError, check_choice
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from saddlebag.algorithms.networks.game import ModuleGame
+    from saddlebag.algorithms.networks.images.pictures import Images
+
+__all__ = ["digits_cnn"]
+
+_LEAST = 4  # pixels a side: two convolutions halve them
+
+
+def digits_cnn(
+    data: Images | None, *, num_workers: int, size: str = "small", batch_size: int = 64, **keys: Unpack[AdversarialKeys]
+) -> ModuleGame:
+    """The problem; held-out pictures give its merits: robust_error (PGD), clean_error, loss.
+
+    Args:
+        data: pictures with labels.
+        num_workers: among whom those that do not judge are divided.
+        size: of the network, see `convolutional.SHAPES`.
+        batch_size: of a worker in a round, see `ModuleGame`.
+        **keys: see `AdversarialTraining`.
+
+    Raises:
+        ConfigError: there are no pictures, or a parameter is out of range.
+    """
+    from saddlebag.algorithms.networks.images.convolutional import SHAPES, convolutional
+
+    if data is None:
+        raise ConfigError("digits_cnn needs pictures; add a data section, for example source = 'digits'")
+    check_choice("size", size, SHAPES)
+    high, wide = data.images_NHW.shape[1:]
+    if min(high, wide) < _LEAST:
+        raise ConfigError(f"digits_cnn needs pictures of at least {_LEAST} x {_LEAST} pixels, got {high} x {wide}")
+    training = AdversarialTraining(**keys)
+
+    def model() -> nn.Module:
+        return convolutional(high, wide, shape=SHAPES[size], seed=training.seed)
+
+    return training.game("digits_cnn", model, data, num_workers=num_workers, batch_size=batch_size)
+
+
+digits_cnn.reads = "images"  # type: ignore[attr-defined]
