@@ -47,10 +47,10 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a problem": (
         "Problem",
         *("HasActiveSet", "HasSolution", "HasTensors", "HasLocalBlocks", "Divisible", "RunsOnDevice", "LinkedProgram"),
-        *("ShowsPictures", "HasTexts", "HasModules", "HasTokenizer", "WritesItself"),
+        *("ShowsPictures", "HasTexts", "HasModules", "HasTokenizer", "HasNotes", "WritesItself"),
     ),
     "an operator": ("FiniteSum", "LocalOperator", "OnDevice"),
-    "a factory": ("Reads", "Sends", "BringsCompressors"),
+    "a factory": ("Reads", "TakesWeights", "Sends", "BringsCompressors"),
     "a robust mean": ("RobustMean",),
     "a judge of runs": ("ForeseesVerdicts",),
     "a learner": (

@@ -1,12 +1,12 @@
-"""MNIST against perturbations of eps = 0.3: the recipe `mnist_cnn`, uncompressed and compressed; clean and robust accuracy, bytes.
+"""MNIST against perturbations of eps = 0.3: the recipe `mnist_cnn`, uncompressed and compressed; accuracies and bytes.
 
     python benchmarks/study_mnist.py PATH/mnist --out DIR                  # trains, judges by PGD-40 on all test pictures
     python benchmarks/study_mnist.py PATH/mnist --out DIR --judge 500      # AutoAttack of another library on the first 500
 
-PATH/mnist is the folder with the four idx files. Training takes about a quarter of an hour a run on one core; weights and figures
-lie in DIR, and a run that is there is not trained again. The second form needs `pip install adversarial-robustness-toolbox`:
-APGD on the cross-entropy and on the ratio of logits, DeepFool and the square attack, each on what the ones before left
-(Croce, Hein 2020); minutes a model.
+PATH/mnist is the folder with the four idx files. Training takes about a quarter of an hour a run on one core; weights and
+figures lie in DIR, and a run that is there is not trained again. The second form needs the package
+adversarial-robustness-toolbox: APGD on the cross-entropy and on the ratio of logits, DeepFool and the square attack, each on
+what the ones before left (Croce, Hein 2020); minutes a model.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def judge(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]
     model.load_state_dict(load_file(arguments.out / f"{name}-{seed}.safetensors"))
     model.eval()
     x, y = images.images_NHW.astype(np.float32), images.labels_N
-    eps, shape = recipe.problem["eps"], x.shape[1:]
+    eps, shape = problem.judge.ball.eps, x.shape[1:]
     classifier = PyTorchClassifier(model, torch.nn.CrossEntropyLoss(), shape, 10, clip_values=(0.0, 1.0), device_type="cpu")
-    np.random.seed(0)  # noqa: NPY002 (the library draws from it)
+    np.random.seed(0)
     worst = AutoAttack(classifier, eps=eps, eps_step=eps / 4, batch_size=250).generate(x, y)
     assert np.abs(worst - x).max() <= eps + 1e-5
     assert 0 <= worst.min() <= worst.max() <= 1
@@ -94,7 +94,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--judge", type=int, default=0, metavar="PICTURES", help="by AutoAttack, after training")
-    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key of every run")
+    parser.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key of every run"
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     heading = False

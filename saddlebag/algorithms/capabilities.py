@@ -25,6 +25,7 @@ __all__ = [
     "HasActiveSet",
     "HasLocalBlocks",
     "HasModules",
+    "HasNotes",
     "HasProbability",
     "HasSolution",
     "HasStepSize",
@@ -40,6 +41,7 @@ __all__ = [
     "Sends",
     "ShowsPictures",
     "TakesAnyMean",
+    "TakesWeights",
     "WritesItself",
 ]
 
@@ -125,6 +127,14 @@ class HasTokenizer(Protocol):
 
     @property
     def tokenizer(self) -> Any: ...
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """What the problem has to say of how it was made, for people; empty for nothing."""
+
+    @property
+    def notes(self) -> Sequence[str]: ...
 
 
 @runtime_checkable
@@ -233,6 +243,13 @@ class Reads(Protocol):
     """A problem's factory whose data are no labelled rows: a key of `saddlebag.launch.data.readers.READERS`."""
 
     reads: str
+
+
+@runtime_checkable
+class TakesWeights(Protocol):
+    """A problem's factory that begins where somebody's training ended: the key that is the path of a folder of weights."""
+
+    weights: str
 
 
 @runtime_checkable

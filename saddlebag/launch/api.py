@@ -16,6 +16,7 @@ from saddlebag.algorithms.simulate import simulate as _simulate
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import step_number
 from saddlebag.launch.data.arrays import from_memory
+from saddlebag.launch.data.pretrained import with_weights
 from saddlebag.launch.data.readers import read_data
 from saddlebag.launch.recipe.fields import fit
 from saddlebag.launch.recipe.plugins import REGISTRIES, find, load_plugins
@@ -91,7 +92,7 @@ def make_problem(
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     params |= {} if workers is None else {"num_workers": workers}
-    problem: Problem = factory(dataset, **fit(factory, params, name, given=("data",)))
+    problem: Problem = factory(dataset, **with_weights(factory, fit(factory, params, name, given=("data",))))
     return problem
 
 

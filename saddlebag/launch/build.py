@@ -11,7 +11,7 @@ import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.base import Message
-from saddlebag.algorithms.capabilities import Compresses, HasProbability, HasStepSize, HasTensors
+from saddlebag.algorithms.capabilities import Compresses, HasNotes, HasProbability, HasStepSize, HasTensors
 from saddlebag.algorithms.means import require_robust
 from saddlebag.algorithms.networks.texts.text import Sentences, Text
 from saddlebag.algorithms.problems.data.rows import Dataset
@@ -23,6 +23,7 @@ from saddlebag.compression import Dense, Draws, Grid
 from saddlebag.compression.base import Adaptive, jointly
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.launch.data.cache import CACHE, Cache
+from saddlebag.launch.data.pretrained import with_weights
 from saddlebag.launch.data.readers import read_data
 from saddlebag.launch.recipe.fields import at
 from saddlebag.launch.recipe.plugins import find
@@ -80,7 +81,10 @@ def build_problem(
         if "split" in parameters_of(factory):
             params["split"] = recipe.data.split
     with at("problem"):
-        problem: Problem = factory(data, **params)
+        problem: Problem = factory(data, **with_weights(factory, params))
+    if tell is not None and isinstance(problem, HasNotes):
+        for note in problem.notes:
+            tell(note)
     with at("ranks"):
         return problem if whole else divided(problem, recipe.ranks)
 

@@ -374,7 +374,15 @@ def test_version(saddlebag: Any) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_recipes_of_the_repository_load(path: Path) -> None:
-    needs_data = path.stem in ("a9a", "albert_sst2", "albert_wikitext2", "compare_a9a", "group_robust_adult", "mnist_cnn")
+    needs_data = path.stem in (
+        "a9a",
+        "albert_pretrained_sst2",
+        "albert_sst2",
+        "albert_wikitext2",
+        "compare_a9a",
+        "group_robust_adult",
+        "mnist_cnn",
+    )
     sets = ["data={source='breast_cancer'}"] if needs_data else []
     assert load_recipe(path, sets).title
 

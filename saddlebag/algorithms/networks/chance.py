@@ -26,11 +26,16 @@ def seed_of(draws: Draws) -> int:
 
 
 class Chance:
-    """The random numbers of one batch, a function of the round's key: each sample's own, whichever rank computes it."""
+    """The random numbers of one batch, a function of the round's key: each sample's own, whichever rank computes it.
 
-    def __init__(self, seed: int, batch_size: int, part: slice) -> None:
+    Attributes:
+        round: the round's number, for what changes with time, such as a radius that grows.
+    """
+
+    def __init__(self, seed: int, batch_size: int, part: slice, *, round_: int = 0) -> None:
         import torch
 
+        self.round = round_
         self._generator = torch.Generator().manual_seed(seed)
         self._batch_size, self._part = batch_size, part
 

@@ -159,7 +159,7 @@ class Evaluation:
             for part in parts:
                 here = slice(part, None, total)
                 batch = tuple(self.tensor(array[row_B[here]]) for array in self.data[worker])
-                chance = Chance(seed, len(row_B), here)
+                chance = Chance(seed, len(row_B), here, round_=draws.round % _STEP)
                 if block_N is None:
                     self._backward(flat, self.loss(flat.modules, batch, chance))
                 else:

@@ -52,4 +52,4 @@ class PlainTraining(nn.Module):
         row_B, seed = evaluation.rows(worker, draws), seed_of(draws)
         batch = tuple(evaluation.tensor(array[row_B]) for array in self.game.data[worker])
         with seeded(seed, self.game.device), evaluation.autocast():
-            return self.game.loss(dict(self.players.items()), batch, Chance(seed, len(row_B), slice(None)))
+            return self.game.loss(dict(self.players.items()), batch, Chance(seed, len(row_B), slice(None), round_=draws.round))

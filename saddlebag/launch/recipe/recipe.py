@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from saddlebag.algorithms.capabilities import TakesWeights
 from saddlebag.algorithms.registry import default_compressors, takes_compressors
 from saddlebag.algorithms.simulate import LIMITS, Stop
 from saddlebag.errors import ConfigError, DataError
@@ -24,6 +25,7 @@ from saddlebag.launch.recipe.sections import (
     ProblemSection,
     ServerSection,
     parse_step_size,
+    weights_fingerprint,
 )
 from saddlebag.launch.recipe.shipped import open_recipe
 from saddlebag.parameters import parameters_of
@@ -122,6 +124,9 @@ class Recipe:
         table = self.to_dict()
         facts = {key: table[key] for key in ("seed", "workers", "problem", "method", "stop", "checkpoint")}
         del facts["method"]["label"]
+        weights = _weights_key(self.problem.name)
+        if self.problem.parameters.get(weights):  # count by what lies there, as data do
+            facts["problem"][weights] = weights_fingerprint(self.problem.parameters[weights])
         if self.ranks != 1:  # another order of sums, and of dropout
             facts["ranks"] = self.ranks
         if self.server.rule is not None:
@@ -211,7 +216,7 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
     methods = [read_method(table["method"], "method")]
     methods += [read_method(baseline, f"baseline.{number}") for number, baseline in enumerate(baselines)]
     main, *rest = _label(methods)
-    return Recipe(problem=_read_problem(table["problem"]), method=main, baselines=tuple(rest), **plain, **sections)
+    return Recipe(problem=_read_problem(table["problem"], folder), method=main, baselines=tuple(rest), **plain, **sections)
 
 
 def _locate(data: DataSection, folder: Path | None) -> DataSection:
@@ -234,13 +239,23 @@ def _read_name(table: Mapping[str, Any], path: str, default: str | None = None) 
     return name
 
 
-def _read_problem(value: object) -> ProblemSection:
+def _read_problem(value: object, folder: Path | None) -> ProblemSection:
     table = read_table(value, "problem")
     name = _read_name(table, "problem")
     rest = {key: value for key, value in table.items() if key != "name"}
     given = ("data", "num_workers", "split")  # from the recipe's other tables
     parameters = fit(find("problems", name, "problem.name"), rest, "problem", given=given, also=("name",))
+    weights = _weights_key(name)
+    if isinstance(parameters.get(weights), str) and parameters[weights]:
+        tried = [base / parameters[weights] for base in (folder, Path.cwd()) if base is not None]
+        parameters[weights] = str(next((path.resolve() for path in tried if path.is_dir()), parameters[weights]))
     return ProblemSection(name=name, parameters=parameters)
+
+
+def _weights_key(name: str) -> str:
+    """The key that is a path of weights, of a problem that takes some."""
+    factory = find("problems", name, "problem.name")
+    return factory.weights if isinstance(factory, TakesWeights) else ""
 
 
 def _read_compressor(value: object, path: str) -> CompressorSection:

@@ -30,12 +30,14 @@ __all__ = [
     "ProblemSection",
     "ServerSection",
     "parse_step_size",
+    "weights_fingerprint",
 ]
 
 BUNDLED = ("breast_cancer", "diabetes", "digits")
 """The data sets that scikit-learn brings; any other source is a path."""
 
 _ALWAYS = ("source", "split", "num_features", "target", "drop")  # keys of data that are written out, also by default
+_OF_WEIGHTS = ("config.json", "model.safetensors.index.json", "tokenizer.json")
 _STEP = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)\s*/\s*L")
 _AUTO = re.compile(r"auto from (?=[^e]*[1-9])\d+\.?\d*(?:e[+-]?\d{1,2})?")
 _FILES = ("plot.png", "recipe.toml", "result.json")  # of a run, beside the folders of its methods
@@ -149,6 +151,17 @@ def _sha256(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def weights_fingerprint(folder: str) -> dict[str, str]:
+    """What identifies pretrained weights on any machine: of the folder, the names and digests of the files that are read.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    read = sorted(file for file in Path(folder).glob("*") if file.suffix == ".safetensors" or file.name in _OF_WEIGHTS)
+    names = "".join(f"{file.name}\0{_sha256(str(file))}\n" for file in read)
+    return {"name": Path(folder).name, "sha256": hashlib.sha256(names.encode()).hexdigest()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -132,6 +132,7 @@ def _loss(
     attack: Attack,
     ball: _Ball,
     steps: int,
+    warmup: int,
 ) -> torch.Tensor:
     """The mean loss at the worst perturbations found; for "freelb" its mean over the points on the way (Zhu et al. 2020)."""
     import torch
@@ -147,6 +148,7 @@ def _loss(
     if attack == "free":
         return loss(x + batch[2])
     start = chance.uniform(*x.shape[1:])
+    ball = dataclasses.replace(ball, eps=ball.eps * min(1.0, (chance.round + 1) / max(warmup, 1)))
     if attack == "fgsm":
         return loss(ascend(loss, x, **ball.attack(1, _FGSM_STRIDE, start)))
     keys = ball.attack(steps, _STRIDES / steps, start)
@@ -176,6 +178,8 @@ class AdversarialTraining(Training):
         eps: radius of the perturbation of a picture, pixels in [0, 1]; also of the attack that judges.
         norm: of the radius, "linf" (each pixel) or "l2" (the picture).
         attack_steps: of "pgd" and "freelb".
+        eps_warmup: rounds in which the radius of training grows to `eps`: from random weights a large one can end training at
+            scores that do not depend on the picture.
         replays: rounds that a batch is kept for (Shafahi et al. 2019, for "free").
         judge_steps: of PGD from a random start, which judges whatever training did.
         judged: held-out pictures that judge, at most.
@@ -185,6 +189,7 @@ class AdversarialTraining(Training):
     eps: float = 0.1
     norm: Norm = "linf"
     attack_steps: int = 5
+    eps_warmup: int = 0
     replays: int = 1
     judge_steps: int = 20
     judged: int = 1000
@@ -198,9 +203,12 @@ class AdversarialTraining(Training):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    def game(
-        self, name: str, model: Callable[[], nn.Module], data: Images, *, num_workers: int, batch_size: int
-    ) -> ModuleGame:
+        if self.eps_warmup < 0 or (self.eps_warmup and self.attack in ("none", "free")):
+            raise ConfigError(
+                f"eps_warmup must be at least 0, and is for attacks that begin anew in every round, got {self.eps_warmup}"
+            )
+
+    def game(self, name: str, model: Callable[[], nn.Module], data: Images, *, num_workers: int, batch_size: int) -> ModuleGame:
         """The problem; held-out pictures give its merits: robust_error, clean_error, loss.
 
         Args:
@@ -215,14 +223,12 @@ class AdversarialTraining(Training):
         judge = _Judge(judging, ball, self.judge_steps, self.dtype, self.device)
         return _Robust(
             build=lambda: {"model": model()},
-            loss=functools.partial(_loss, attack=self.attack, ball=ball, steps=self.attack_steps),
+            loss=functools.partial(_loss, attack=self.attack, ball=ball, steps=self.attack_steps, warmup=self.eps_warmup),
             data=tuple((data.images_NHW[index].astype(self.dtype), data.labels_N[index]) for index in rows),
             batch_size=batch_size,
             local=_kept(ball, _FREE_STRIDE) if self.attack == "free" else None,
             replays=self.replays,
-            accumulate=self.accumulate,
-            precision=self.precision,
-            device=self.device,
+            **self.computing,
             evaluate=judge,
             judge=judge,
             name=f"{name} on {data.name}",
@@ -236,6 +242,7 @@ class AdversarialKeys(TrainingKeys, total=False):
     eps: Annotated[float, AdversarialTraining]
     norm: Annotated[Norm, AdversarialTraining]
     attack_steps: Annotated[int, AdversarialTraining]
+    eps_warmup: Annotated[int, AdversarialTraining]
     replays: Annotated[int, AdversarialTraining]
     judge_steps: Annotated[int, AdversarialTraining]
     judged: Annotated[int, AdversarialTraining]

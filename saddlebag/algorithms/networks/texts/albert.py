@@ -129,11 +129,13 @@ class AlbertGame(ModuleGame):
         vocabulary: of its tokens.
         length: of its rows.
         samples: model -> the table that `texts` shows.
+        notes: see `HasNotes`.
     """
 
     vocabulary: Vocabulary
     length: int
     samples: Callable[[nn.Module], Sequence[tuple[str, ...]]]
+    notes: tuple[str, ...] = ()
 
     def texts(self, z_D: Vector) -> dict[str, Sequence[tuple[str, ...]]]:
         """What the model at z says of some held-out texts: a table by name, whose first row is its heading."""

@@ -219,8 +219,9 @@ def albert_mlm(
         tuple((rows_NT[shard],) for shard in shards),
         _Judge(held_NT[kept_N], disturbed, training.device),
         learned,
-        shape,
-        batch_size,
+        length=shape.length,
+        embedding=shape.embedding,
+        batch_size=batch_size,
     )
 
 

@@ -1,4 +1,4 @@
-"""Classification of sentences by an ALBERT from random weights, with or without perturbations of its embeddings.
+"""Classification of sentences by an ALBERT from random weights, or a model trained before; perturbations of its embeddings.
 
 Shapes: N = sentences, B = a batch, T = tokens of a row, E = coordinates of an embedding.
 """
@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.texts.albert import SAMPLES, make_albert
+from saddlebag.algorithms.networks.texts.pretrained import Pretrained  # noqa: TC001 (the keys' types are read at run time)
 from saddlebag.algorithms.networks.texts.training import AlbertKeys, AlbertTraining
-from saddlebag.algorithms.networks.texts.vocabulary import PAD, Tokens, Vocabulary
+from saddlebag.algorithms.networks.texts.vocabulary import Tokens, Vocabulary
 from saddlebag.algorithms.problems.data.shards import split_rows
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
     from torch import nn
@@ -50,7 +51,7 @@ class _Scores:
     @functools.cached_property
     def shown_BT(self) -> torch.Tensor:
         """Whether there is a token, cut."""
-        shown_BT = self.ids_BT != PAD
+        shown_BT: torch.Tensor = self.ids_BT != self.model.config.pad_token_id
         return shown_BT[:, : int(shown_BT.sum(1).max())]
 
     def embeddings(self) -> torch.Tensor:
@@ -66,7 +67,7 @@ class _Scores:
         """Where an ascent begins: nowhere at padding. Drawn for whole rows, so no sample's depends on its neighbours."""
         import torch
 
-        whole_BTE = chance.uniform(self.ids_BT.shape[1], self.model.config.embedding_size)
+        whole_BTE = chance.uniform(self.ids_BT.shape[1], self.model.get_input_embeddings().embedding_dim)
         cut_BTE = whole_BTE[:, : self.shown_BT.shape[1]].to(self.ids_BT.device)
         return torch.where(self.shown_BT.unsqueeze(-1), cut_BTE, 0.5)
 
@@ -155,10 +156,46 @@ class _Judge:
         return table
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Network:
+    """What sentences are read with, and by: the vocabulary, what makes the model, its rows' length, and E."""
+
+    vocabulary: Vocabulary
+    make: Callable[[], nn.Module]
+    length: int
+    embedding: int
+    notes: tuple[str, ...] = ()
+
+
+def _from_random(data: Sentences, training: AlbertTraining, length: int, dropout: float) -> _Network:
+    """An ALBERT of the size asked for, and pieces learned from the sentences."""
+    shape = training.shape(length)
+    learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_sst2", remember=data.remember)
+    keys: dict[str, Any] = {"pieces": learned.size, "dropout": dropout, "seed": training.seed, "classes": data.num_classes}
+    make = functools.partial(make_albert, "AlbertForSequenceClassification", shape, **keys)
+    return _Network(learned, make, shape.length, shape.embedding)
+
+
+def _from_weights(init: Pretrained, data: Sentences, training: AlbertTraining, length: int, dropout: float) -> _Network:
+    """The model and the tokenizer of a folder."""
+    if training.vocabulary or training.size != AlbertTraining.size:
+        raise ConfigError(f"size and vocabulary do not apply: the weights of {init.name!r} have their own")
+    keys: dict[str, Any] = {"dropout": dropout, "seed": training.seed, "classes": data.num_classes}
+    make, vocabulary = functools.partial(init.model, "AutoModelForSequenceClassification", **keys), init.vocabulary()
+    model, new = make()
+    longest = init.config.get("max_position_embeddings", length)
+    if not 4 <= length <= longest:
+        raise ConfigError(f"length must lie in 4..{longest} tokens, which the weights of {init.name!r} are for, got {length}")
+    note = f"weights of {init.name!r}; new are {', '.join(new)}" if new else f"weights of {init.name!r}, all of them"
+    embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+    return _Network(vocabulary, lambda: make()[0], length, embeddings.embedding_dim, (note,))
+
+
 def albert_sst2(
     data: Sentences | None,
     *,
     num_workers: int,
+    init: str | Pretrained = "",
     length: int = _LENGTH,
     batch_size: int = 16,
     dropout: float = 0.1,
@@ -170,6 +207,8 @@ def albert_sst2(
     Args:
         data: sentences with classes.
         num_workers: among whom they are divided.
+        init: path of a folder of weights that somebody trained before, of any model that transformers can classify texts with:
+            config.json, safetensors and tokenizer.json; random weights and pieces learned from the sentences without it.
         length: tokens of a row; longer sentences are cut.
         batch_size: sentences of a worker in a round, see `ModuleGame`.
         dropout: everywhere, probability.
@@ -182,26 +221,33 @@ def albert_sst2(
     if data is None:
         raise ConfigError("albert_sst2 needs sentences; add a data section whose source is the path of SST-2's folder or file")
     training = AlbertTraining(**keys)
-    shape, disturbed = training.shape(length), training.disturbance
     training.check(dropout=dropout, judged=judged)
-    learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_sst2", remember=data.remember)
+    if isinstance(init, str):
+        if init:
+            raise ConfigError(f"init must be what `read_pretrained` gives, got the path {init!r}")
+        network = _from_random(data, training, length, dropout)
+    else:
+        network = _from_weights(init, data, training, length, dropout)
+    learned = network.vocabulary
     labels_N, dev_labels_N = np.array(data.train_labels, np.int64), np.array(data.dev_labels, np.int64)
-    rows_NT = learned.remembered("rows", data.train, shape.length, data.remember)
+    rows_NT = learned.remembered("rows", data.train, network.length, data.remember)
     shards = split_rows(labels_N.astype(np.float64), num_workers, split=training.split, seed=training.seed)
     kept_N = np.linspace(0, len(dev_labels_N) - 1, min(judged, len(dev_labels_N))).astype(np.int64)  # spread over the file
-    dev_NT = learned.rows([data.dev[row] for row in kept_N], shape.length)
-    by_length_N = np.argsort((dev_NT != PAD).sum(1), kind="stable")  # batches of equals carry little padding
-    of_model: dict[str, Any] = {"pieces": learned.size, "dropout": dropout, "seed": training.seed, "classes": data.num_classes}
+    dev_NT = learned.rows([data.dev[row] for row in kept_N], network.length)
+    by_length_N = np.argsort((dev_NT != learned.pad).sum(1), kind="stable")  # batches of equals carry little padding
     return training.game(
         f"albert_sst2 on {data.name}",
-        lambda: make_albert("AlbertForSequenceClassification", shape, **of_model),
+        network.make,
         _loss,
         tuple((rows_NT[shard], labels_N[shard]) for shard in shards),
-        _Judge(dev_NT[by_length_N], dev_labels_N[kept_N][by_length_N], disturbed, training.device),
+        _Judge(dev_NT[by_length_N], dev_labels_N[kept_N][by_length_N], training.disturbance, training.device),
         learned,
-        shape,
-        batch_size,
+        length=network.length,
+        embedding=network.embedding,
+        batch_size=batch_size,
+        notes=network.notes,
     )
 
 
 albert_sst2.reads = "sentences"  # type: ignore[attr-defined]
+albert_sst2.weights = "init"  # type: ignore[attr-defined]

@@ -44,6 +44,7 @@ class EmbeddingAttack:
         norm: of the radius: "l2" of all embeddings of a text together, or "linf".
         steps: of the ascent.
         strides: radii that they go together.
+        pad: the number of padding in rows.
     """
 
     attack: TextAttack = "none"
@@ -51,6 +52,7 @@ class EmbeddingAttack:
     norm: Norm = "l2"
     steps: int = 3
     strides: float = _STRIDES
+    pad: int = PAD
 
     def __post_init__(self) -> None:
         check_choice("attack", self.attack, get_args(TextAttack))
@@ -70,7 +72,7 @@ class EmbeddingAttack:
             return None
 
         def move(delta: torch.Tensor, slope: torch.Tensor, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-            shown = (batch[0] != PAD).unsqueeze(-1)  # what a longer text left behind would fill the radius with nothing
+            shown = (batch[0] != self.pad).unsqueeze(-1)  # what a longer text left behind would fill the radius with nothing
             return advance(delta * shown, slope, eps=self.eps, step_size=_FREE_STRIDE * self.eps, norm=self.norm)
 
         return LocalBlock(shape=lambda arrays: (length, embedding), move=move, by_place=True)

@@ -90,8 +90,11 @@ class AlbertTraining(Training):
         data: Sequence[Any],
         judge: TextJudge,
         vocabulary: Vocabulary,
-        shape: AlbertShape,
+        *,
+        length: int,
+        embedding: int,
         batch_size: int,
+        notes: tuple[str, ...] = (),
     ) -> AlbertGame:
         """The problem of training one model.
 
@@ -102,21 +105,25 @@ class AlbertTraining(Training):
             data: for each worker arrays with one row a sample.
             judge: gives the merits.
             vocabulary: of the rows.
-            shape: of the model.
+            length: of the rows, T.
+            embedding: coordinates of one, E.
             batch_size: rows of a worker in a round.
+            notes: for people, see `HasNotes`.
         """
+        attack = dataclasses.replace(self.disturbance, pad=vocabulary.pad)
         return AlbertGame(
             build=lambda: {"model": model()},
-            loss=functools.partial(loss, attack=self.disturbance),
+            loss=functools.partial(loss, attack=attack),
             data=data,
             batch_size=batch_size,
-            local=self.disturbance.local(shape.length, shape.embedding),
+            local=attack.local(length, embedding),
             replays=self.replays,
             **self.computing,
             evaluate=judge,
             samples=functools.partial(judge.samples, vocabulary=vocabulary),
             vocabulary=vocabulary,
-            length=shape.length,
+            length=length,
+            notes=notes,
             name=name,
         )
 

@@ -62,6 +62,11 @@ class Vocabulary:
 
     tokenizer: Any
 
+    @property
+    def pad(self) -> int:
+        """The number of padding."""
+        return PAD
+
     @classmethod
     def of(cls, lines: Sequence[str], size: int, *, user: str = "a vocabulary", remember: Remember = forget) -> Vocabulary:
         """What `learn` gives, perhaps remembered."""

@@ -1,4 +1,4 @@
-"""The convolutional network against perturbations: a function in parts, judged by PGD, and a recipe that trains it on idx files."""
+"""The convolutional network against perturbations: a function in parts, judged by PGD, and its recipe on idx files."""
 
 from __future__ import annotations
 
@@ -81,6 +81,18 @@ def test_more_steps_judge_harder_and_pictures_in_parts_judge_alike(images: Image
     assert many.merits(z_D) == pytest.approx(whole, rel=1e-12)
 
 
+def test_the_radius_of_training_grows_with_the_rounds(images: Images) -> None:
+    """At a round before the end of the warm-up the operator is that of the smaller radius, and the judge's radius stays."""
+    keys: dict[str, Any] = {"num_workers": 2, "size": "tiny", "batch_size": 8, "attack_steps": 2, "precision": "float64"}
+    grown: Any = digits_cnn(images, eps=0.2, eps_warmup=10, **keys)
+    z_D = grown.start()
+    for round_, eps in ((0, 0.02), (4, 0.1), (9, 0.2), (30, 0.2)):
+        for number in (round_, round_ + 3 * 2**48):  # a step of a worker's own within the round
+            plain = digits_cnn(images, eps=eps, **keys).operator(1)(z_D, Draws(0, number, 1))
+            assert np.allclose(grown.operator(1)(z_D, Draws(0, number, 1)), plain, rtol=1e-9, atol=1e-14)
+    assert grown.judge.ball.eps == 0.2
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -88,6 +100,8 @@ def test_more_steps_judge_harder_and_pictures_in_parts_judge_alike(images: Image
         ({"judge_steps": 0}, "judge_steps must be at least 1, got 0"),
         ({"judged": 0}, "judged must be at least 1, got 0"),
         ({"attack_steps": 0}, "attack_steps must be at least 1, got 0"),
+        ({"eps_warmup": -1}, "eps_warmup must be at least 0, .* got -1"),
+        ({"eps_warmup": 5, "attack": "free"}, "is for attacks that begin anew in every round, got 5"),
         ({"eps": float("inf")}, "eps must be positive and finite, got inf"),
     ],
 )
@@ -121,7 +135,7 @@ def write_idx(folder: Path, images: Images, held_out: int) -> None:
 def test_the_recipe_learns_to_resist_from_files_by_path(images: Images, tmp_path: Path) -> None:
     """Compressed both ways: after 100 rounds four of five pictures are right under PGD, of which a start has a tenth."""
     write_idx(tmp_path, images, 20)
-    small = ("problem.size=tiny", "problem.batch_size=12", "problem.attack_steps=2", "workers=2")
+    small = ("problem.size=tiny", "problem.batch_size=12", "problem.attack_steps=2", "problem.eps_warmup=20", "workers=2")
     short = ("method.warmup=10", "method.total=100", "stop.max_iterations=100", "stop.every=100", "problem.eps=0.2")
     recipe = load_recipe(RECIPE, [f"data.source={tmp_path}", *small, *short])
     problem: Any = build_problem(recipe)

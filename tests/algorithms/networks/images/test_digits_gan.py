@@ -10,8 +10,8 @@ import torch
 
 from saddlebag.algorithms import Stop, make_method, simulate
 from saddlebag.algorithms.networks.chance import Chance
-from saddlebag.algorithms.networks.images.pictures import Images
 from saddlebag.algorithms.networks.images.digits_gan import digits_gan
+from saddlebag.algorithms.networks.images.pictures import Images
 from saddlebag.compression import Draws, Identity
 from saddlebag.compression.draws import uniform_subset
 from saddlebag.compression.stream import Purpose
