@@ -27,7 +27,7 @@ from saddlebag.launch.data.images import read_images
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from saddlebag.algorithms.networks.images.digits import Images
+    from saddlebag.algorithms.networks.images.pictures import Images
 
 WORKERS, BATCH = 2, 64
 GRID = {"name": "grid", "step": 0.25, "block": 128}

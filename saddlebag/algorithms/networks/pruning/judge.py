@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from saddlebag.algorithms.networks.images.digits import Images
+    from saddlebag.algorithms.networks.images.pictures import Images
     from saddlebag.compression.payload import Vector
 
 __all__ = ["Judge", "Owners", "check_hidden"]
