@@ -120,7 +120,13 @@ class Problem(Protocol):
 
 
 def known_constants(problem: Problem, method: str) -> Constants:
-    """The problem's constants, or an error that says what to give instead."""
+    """The problem's constants, or an error that says what to give instead.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> known_constants(sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2), "mine").strong_monotonicity
+        0.2
+    """
     if problem.constants is None:
         raise ConfigError(f"{method}: {problem.name} has no known constants; give method.step_size a number")
     return problem.constants
@@ -139,7 +145,13 @@ def square(x_D: Vector) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """An uplink or a downlink: payloads, in an order that the method fixes."""
+    """An uplink or a downlink: payloads, in an order that the method fixes.
+
+    Example:
+        >>> from saddlebag.compression import Dense
+        >>> [part.dimension for part in Message((Dense(np.zeros(3)), Dense(np.zeros(1)))).parts]
+        [3, 1]
+    """
 
     parts: tuple[Payload, ...]
 
@@ -204,5 +216,15 @@ class Restartable(Protocol):
 
 
 def restarted(method: AnyMethod, replica: Any) -> Any:
-    """The replica with which an epoch begins: all memories are new, on workers and server; see `Restartable`."""
+    """The replica with which an epoch begins: all memories are new, on workers and server; see `Restartable`.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=2, workers=2)
+        >>> method = sb.make_method("extragradient", game, step_size=0.1)
+        >>> run = sb.simulate(game, method, stop=sb.Stop(max_rounds=10))
+        >>> again = restarted(method, run.replica)
+        >>> again.iteration, bool((again.z_D == run.z).all())
+        (0, True)
+    """
     return method.restart(replica) if isinstance(method, Restartable) else method.init_replica(replica.z_D)

@@ -57,7 +57,14 @@ def as_finite_sum(operator: Operator) -> FiniteSum:
 
 
 def finite_sums(problem: Problem) -> list[FiniteSum]:
-    """The operators of all workers as finite sums; errors as `as_finite_sum`."""
+    """The operators of all workers as finite sums; errors as `as_finite_sum`.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("finite_bilinear", n=2, workers=2, num_samples=8)
+        >>> [part.num_samples for part in finite_sums(game)]
+        [8, 8]
+    """
     return [as_finite_sum(problem.operator(worker)) for worker in range(problem.num_workers)]
 
 
@@ -74,7 +81,16 @@ def lipschitz_samples(sums: list[FiniteSum]) -> float:
 
 
 def batch_index(operator: FiniteSum, size: int, draws: Draws, *, skip: int = 0) -> Index:
-    """`size` indices, independent and uniform, int64 (B,): those after the first `skip` of this worker and round."""
+    """`size` indices, independent and uniform, int64 (B,): those after the first `skip` of this worker and round.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("finite_bilinear", n=2, workers=2, num_samples=8)
+        >>> from saddlebag.compression import Draws
+        >>> index_B = batch_index(game.operator(1), 3, Draws(0, 7, 1))  # a function of seed, round and worker
+        >>> index_B.shape, bool((index_B == batch_index(game.operator(1), 3, Draws(0, 7, 1))).all())
+        ((3,), True)
+    """
     stream = draws.own(Purpose.BATCH)
     if skip:
         stream.below(operator.num_samples, skip)

@@ -97,11 +97,21 @@ class Mergeable(Protocol):
         """Why these parameters do not allow it; empty where they do."""
 
     def late_weight(self, age: int) -> float:
-        """s(age) in (0, 1], 1 at age 0."""
+        """s(age) in (0, 1], 1 at age 0.
+
+        Example:
+            >>> late_weight(0), late_weight(3)
+            (1.0, 0.5)
+        """
 
 
 def late_weight(age: int) -> float:
-    """1 / sqrt(1 + age): FedBuff's discount, for changes and gradients that were made at an older point."""
+    """1 / sqrt(1 + age): FedBuff's discount, for changes and gradients that were made at an older point.
+
+    Example:
+        >>> late_weight(0), late_weight(3)
+        (1.0, 0.5)
+    """
     return float((1 + age) ** -0.5)
 
 

@@ -40,7 +40,17 @@ class Selective(Protocol):
 
 
 def participants(method: AnyMethod, replica: Any, draws: Draws, members: tuple[int, ...]) -> tuple[int, ...]:
-    """Who takes part in this round."""
+    """Who takes part in this round.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import Draws
+        >>> game = sb.make_problem("bilinear", n=2, workers=4)
+        >>> method = sb.make_method("masha1", game, participants=2, up="identity", down="identity", step_size=0.1)
+        >>> replica = method.init_replica(game.start())
+        >>> participants(method, replica, Draws(0, 0), (0, 1, 2, 3))  # the first round synchronises: all of them
+        (0, 1, 2, 3)
+    """
     return method.select(replica, draws, members) if isinstance(method, Selective) else members
 
 

@@ -67,7 +67,15 @@ class Wrapped:
 
 
 def unwrapped(method: AnyMethod) -> AnyMethod:
-    """The method inside: what knows compressors, a step size, a probability."""
+    """The method inside: what knows compressors, a step size, a probability.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=2, workers=2)
+        >>> steered = sb.make_method("extragradient", game, step_size="auto")
+        >>> type(steered).__name__, type(unwrapped(steered)).__name__
+        ('AutoStep', 'Extragradient')
+    """
     while isinstance(method, Wrapped):
         method = method.method
     return method

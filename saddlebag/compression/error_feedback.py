@@ -47,6 +47,13 @@ def feed_back_in_place(compressor: Compressor, owed_D: Vector, draws: Draws) -> 
 
     Raises:
         NotFiniteError: the vector is not finite, or overflows the type it travels in.
+
+    Example:
+        >>> from saddlebag.compression import Draws, TopK
+        >>> memory_D = np.array([3.0, 1.0], np.float32)
+        >>> payload = feed_back_in_place(TopK(k=1), memory_D, Draws(0, 0))
+        >>> payload.dense().tolist(), memory_D.tolist()
+        ([3.0, 0.0], [0.0, 1.0])
     """
     payload = compressor.encode(owed_D, draws)
     if isinstance(payload, Sparse | Seeded):

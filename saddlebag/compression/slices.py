@@ -24,7 +24,12 @@ _RUN = 1 << 14  # coordinates: a float32 run and its float64 values stay in the 
 
 
 def runs_of(d: int, size: int = _RUN) -> Iterator[slice]:
-    """Consecutive runs of at most `size` coordinates."""
+    """Consecutive runs of at most `size` coordinates.
+
+    Example:
+        >>> [(here.start, here.stop) for here in runs_of(10, 4)]
+        [(0, 4), (4, 8), (8, 10)]
+    """
     return (slice(start, min(start + size, d)) for start in range(0, d, size))
 
 

@@ -169,6 +169,10 @@ def add_sums(first: Sums, second: Sums) -> dict[str, Array]:
 
     Raises:
         ConfigError: they name different arrays, or arrays of different shapes.
+
+    Example:
+        >>> add_sums({"count_G": np.array([1.0, 2.0])}, {"count_G": np.array([0.0, 5.0])})
+        {'count_G': array([1., 7.])}
     """
     if first.keys() != second.keys() or any(first[name].shape != second[name].shape for name in first):
         raise ConfigError(f"sums of different learners cannot be added: {_shapes(first)} and {_shapes(second)}")

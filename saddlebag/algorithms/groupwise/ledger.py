@@ -141,6 +141,14 @@ def alarms(ledger: Ledger, mixer: AnyMixer, state: object) -> tuple[Alarm, ...]:
     * "range": a regret of one round exceeded the mixer's declared range;
     * "invariant": the mixer's potential exceeded its budget (Phi <= B / q for AdaNormalHedge);
     * "bound": a regret exceeded its proven bound.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> mixer = sb.make_mixer("ada_normal_hedge")
+        >>> zero_E, nine_E = np.zeros(2), np.full(2, 9.0)  # a round that cost 9, and both experts nothing
+        >>> outcome = Outcome(np.ones(2), zero_E, nine_E, nine_E, 9.0, 0.0, 1, 9.0, 0, 0)
+        >>> [alarm.what for alarm in alarms(record(open_ledger(2), outcome), mixer, mixer.init(np.full(2, 0.5)))]
+        ['range', 'bound']
     """
     return judge(
         declared=declared_range(mixer),

@@ -50,6 +50,10 @@ def are_whole(weight: Any) -> bool:
 
     Raises:
         ConfigError: one is NaN, negative or more than 1.
+
+    Example:
+        >>> are_whole([0.0, 1.0]), are_whole([0.0, 0.5])
+        (True, False)
     """
     weight = np.asarray(weight)
     if weight.dtype == np.bool_ or np.logical_and.reduce(weight == 1.0, axis=None):  # `all` would ask Python first

@@ -52,17 +52,37 @@ def check_wire_type(dtype: str) -> None:
 
 
 def blocks(dimension: int) -> Iterator[slice]:
-    """Slices of consecutive coordinates, a few of whose float64 values fit the cache."""
+    """Slices of consecutive coordinates, a few of whose float64 values fit the cache.
+
+    Example:
+        >>> [(here.start, here.stop) for here in blocks(100_000)]
+        [(0, 65536), (65536, 100000)]
+    """
     return (slice(start, min(start + _BLOCK, dimension)) for start in range(0, dimension, _BLOCK))
 
 
 def difference(x_D: Vector, known_D: Vector, dtype: WireType) -> Dense:
-    """The payload that takes an accumulator from `known_D` to (nearly) `x_D`."""
+    """The payload that takes an accumulator from `known_D` to (nearly) `x_D`.
+
+    Example:
+        >>> difference(np.array([3.0, 1.0]), np.array([1.0, 1.0]), "float32").value_D
+        array([2., 0.], dtype=float32)
+    """
     return Dense(cast(x_D - known_D, _DTYPES[dtype]))
 
 
 def increment(x_D: Vector, known_D: Vector, dtype: WireType) -> tuple[Dense, Vector]:
-    """The payload that takes the accumulator from `known_D` to (nearly) `x_D`, and the accumulator after it."""
+    """The payload that takes the accumulator from `known_D` to (nearly) `x_D`, and the accumulator after it.
+
+    Example:
+        >>> x_D, known_D = np.array([1.0, 0.1]), np.zeros(2)
+        >>> payload, known_D = increment(x_D, known_D, "float32")
+        >>> float(abs(x_D - known_D).max()) < 1e-8  # 0.1 is rounded to float32
+        True
+        >>> payload, known_D = increment(x_D, known_D, "float32")
+        >>> float(abs(x_D - known_D).max()) < 1e-16  # its rounding error is sent next
+        True
+    """
     value_D, next_D, square = np.empty(len(x_D), _DTYPES[dtype]), np.empty(len(x_D)), 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for here in blocks(len(x_D)):
@@ -90,7 +110,13 @@ def moved_difference(x_D: Vector, change_D: Vector, known_D: Vector, dtype: Wire
 
 
 def advanced(known_D: Vector, payload: Payload) -> Vector:
-    """The accumulator after a payload: one new vector, where a sum would widen the payload into another first."""
+    """The accumulator after a payload: one new vector, where a sum would widen the payload into another first.
+
+    Example:
+        >>> from saddlebag.compression import Sparse
+        >>> advanced(np.ones(3), Sparse(3, np.array([1]), Dense(np.array([5.0])))).tolist()
+        [1.0, 6.0, 1.0]
+    """
     next_D = known_D.copy()
     payload.add_to(next_D)
     return next_D

@@ -25,7 +25,16 @@ class Stateless:
 
 
 def require_unbiased(method: str, up: Compressor, down: Compressor) -> None:
-    """Raise `ConfigError` unless both compressors are unbiased."""
+    """Raise `ConfigError` unless both compressors are unbiased.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> try:
+        ...     require_unbiased("qsgda", sb.make_compressor("top_k", k=1), sb.make_compressor("identity"))
+        ... except sb.ConfigError as error:
+        ...     print(str(error).partition(",")[0])
+        qsgda needs an unbiased compressor up
+    """
     for name, compressor in (("up", up), ("down", down)):
         if not isinstance(compressor, Unbiased):
             raise ConfigError(
@@ -44,7 +53,14 @@ def refuse_joint(method: str, up: Compressor, down: Compressor, *, whole: bool =
 
 
 def variance(problem: Problem, up: Compressor) -> float:
-    """A with E|mean Q_m(x_m) - mean x_m|^2 <= A mean|x_m|^2: omega/M where errors average, omega on a common support."""
+    """A with E|mean Q_m(x_m) - mean x_m|^2 <= A mean|x_m|^2: omega/M where errors average, omega on a common support.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=5)  # ten coordinates
+        >>> [variance(game, sb.make_compressor("rand_k", k=5, support=support)) for support in ("own", "common")]
+        [0.2, 1.0]
+    """
     assert isinstance(up, Unbiased)
     a, b = mean_noise(up, problem.dimension, problem.num_workers)
     return a + max(-b, 0.0)

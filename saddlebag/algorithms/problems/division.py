@@ -31,6 +31,16 @@ def part_of(problem: Problem, worker: int, rank: int, ranks: int) -> Operator:
 
     Raises:
         ConfigError: the operator cannot be divided, or not among so many.
+
+    Example:
+        >>> import numpy as np
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import Draws
+        >>> game = sb.make_problem("finite_bilinear", n=2, workers=1, num_samples=4)
+        >>> z_D, draws = np.ones(4), Draws(0, 0)
+        >>> parts = [part_of(game, 0, rank, 2)(z_D, draws) for rank in range(2)]
+        >>> bool(np.allclose(np.mean(parts, axis=0), game.operator(0)(z_D, draws)))
+        True
     """
     if not 0 <= rank < ranks:
         raise ConfigError(f"rank must lie in [0, {ranks}), got {rank}")
@@ -77,7 +87,12 @@ def tree_partners(rank: int, ranks: int) -> tuple[list[int], int | None]:
 
 
 def tree_mean(parts: Sequence[Vector]) -> Vector:
-    """The mean of vectors, float64 (D,) each, added as a node of `len(parts)` ranks adds them; one alone is itself."""
+    """The mean of vectors, float64 (D,) each, added as a node of `len(parts)` ranks adds them; one alone is itself.
+
+    Example:
+        >>> tree_mean([np.array([1.0]), np.array([2.0]), np.array([6.0])]).tolist()
+        [3.0]
+    """
     sums = list(parts)
     for rank in reversed(range(len(sums))):  # a rank's sources have higher numbers, and are complete
         for source in tree_partners(rank, len(sums))[0]:

@@ -41,6 +41,10 @@ def distribution(log_weight_E: Array, prior_E: Array, awake_E: Array) -> Distrib
         log_weight_E: logarithms of unnormalised weights, -inf for 0; shape (..., E).
         prior_E: q, positive.
         awake_E: I in [0, 1]: confidence, or 1 and 0.
+
+    Example:
+        >>> distribution(np.log([0.5, 0.25, 0.25]), np.full(3, 1 / 3), np.array([1.0, 1.0, 0.0])).p_E.round(3).tolist()
+        [0.667, 0.333, 0.0]
     """
     masked_E = np.where(awake_E > 0, log_weight_E, -np.inf)
     top = np.maximum.reduce(masked_E, axis=-1, keepdims=True)
