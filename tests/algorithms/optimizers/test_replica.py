@@ -96,3 +96,31 @@ def test_the_least_and_the_most_local_steps_are_taken(game: BilinearGame, steps:
 def test_fewer_and_more_local_steps_are_refused(game: BilinearGame, steps: int) -> None:
     with pytest.raises(ConfigError, match=rf"local_steps must lie in \[1, 2\^16\), got {steps}"):
         METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=0.02, local_steps=steps, local_step_size=0.1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"schedule": "linear"}, "schedule 'linear' needs total above warmup = 0, got total = 0"),
+        ({"schedule": "cosine", "warmup": 5, "total": 5}, "schedule 'cosine' needs total above warmup = 5, got total = 5"),
+        ({"warmup": -1}, "warmup and total must be at least 0, got -1 and 0"),
+        ({"total": -1}, "warmup and total must be at least 0, got 0 and -1"),
+        ({"clip_norm": 0.0}, "clip_norm must be positive, got 0.0"),
+        ({"local_steps": 2}, "local_steps = 2 of sgd needs a positive local_step_size, got 0.0"),
+        (
+            {"local_steps": 2, "local_step_size": float("inf")},
+            "local_steps = 2 of sgd needs a positive local_step_size, got inf",
+        ),
+        ({"local_rule": "adamw"}, "local_steps = 1 of adamw needs a positive local_step_size, got 0.0"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(game: BilinearGame, keys: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{complaint}$"):
+        METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=0.02, **keys)
+
+
+def test_keys_at_the_edge_of_their_range_are_taken(game: BilinearGame) -> None:
+    build = functools.partial(METHODS["compressed_sgd"], game, up=EXACT, down=EXACT, step_size=0.02)
+    assert build(schedule="linear", total=1)._pace(0) == 0.02
+    assert build(schedule="linear", warmup=1, total=2)._pace(1) == 0.02
+    assert build(warmup=0, total=0)._pace(0) == 0.02

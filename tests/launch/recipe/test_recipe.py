@@ -55,6 +55,7 @@ def file(tmp_path: Path) -> Path:
 def test_reads_what_is_written(file: Path) -> None:
     recipe = load_recipe(file)
     assert (recipe.title, recipe.workers, recipe.seed, recipe.driver) == ('A "small" game', 3, 0, "simulate")
+    assert recipe.ranks == 1
     assert (recipe.problem.name, recipe.problem.parameters) == ("bilinear", {"n": 5})
     assert (recipe.method.step_size, recipe.method.probability) == ("0.35/L", 1.0)
     assert recipe.method.up is not None
