@@ -46,7 +46,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a replica": ("ReplicaState",),
     "a problem": (
         "Problem",
-        *("HasActiveSet", "HasSolution", "HasTensors", "HasLocalBlocks", "Divisible", "RunsOnDevice", "LinkedProgram"),
+        *("HasActiveSet", "HasMask", "HasSolution", "HasTensors", "HasLocalBlocks", "Divisible", "RunsOnDevice"),
+        "LinkedProgram",
         *("ShowsPictures", "HasTexts", "HasModules", "HasTokenizer", "HasNotes", "WritesItself"),
     ),
     "an operator": ("FiniteSum", "LocalOperator", "OnDevice"),

@@ -4,8 +4,13 @@
     python benchmarks/study_pruning.py PATH --only game
 
 "game": `pruning_game` under `active_set` by its price, beside the same network trained dense and as compressed, and beside
-magnitude pruning and iterative magnitude pruning of neurons and of weights to the same sparsity, in as many steps on as many
-samples (plain torch, AdamW, cosine in each phase). Errors are on all pictures that judge.
+magnitude pruning and iterative magnitude pruning of neurons and weights to the same sparsity, in as many steps on as many
+samples (plain torch, AdamW, cosine in each phase).
+
+"masks": `masked_network` under `mask_average`, beside a network with weights of its own under `local_average` with signs and
+with grids, in as many rounds of as many local steps. Bits are those of a worker both ways, for each weight.
+
+Errors are on all pictures that judge.
 """
 
 from __future__ import annotations
@@ -142,12 +147,46 @@ def of_game(data: Images, args: argparse.Namespace) -> None:
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def of_masks(data: Images, args: argparse.Namespace) -> None:
+    fine, coarse = {"name": "grid", "step": 0.25, "block": 128}, {"name": "grid", "block": 128}
+    walk = {"local_steps": 10, "local_rule": "adamw", "local_step_size": args.step_size}
+    ways: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "masks": ("masked_network", "mask_average", {}),
+        "signs": ("pruning_game", "local_average", {"up": {"name": "scaled_sign"}, "down": {"name": "scaled_sign"}, **walk}),
+        "grid, step 1": ("pruning_game", "local_average", {"up": coarse, "down": coarse, **walk}),
+        "grid, step 0.25": ("pruning_game", "local_average", {"up": fine, "down": fine, **walk}),
+    }
+    points = sorted({max(1, args.rounds // 6), max(1, args.rounds // 2), args.rounds})
+    heads = [f"{what} at {rounds}" for rounds in points for what in ("error", "bits a weight")]
+    print("| | " + " | ".join(heads) + " |\n" + "|---" * (1 + len(heads)) + "|")
+    for label, (problem_name, method_name, keys) in ways.items():
+        cells = [label]
+        for rounds in points:
+            runs = [_mask_run(data, args, seed, problem_name, method_name, keys, rounds) for seed in range(args.seeds)]
+            cells += [_spread([error for error, _ in runs]), f"{statistics.mean(bits for _, bits in runs):.1f}"]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _mask_run(
+    data: Images, args: argparse.Namespace, seed: int, problem_name: str, method_name: str, keys: dict[str, Any], rounds: int
+) -> tuple[float, float]:
+    """Error in per cent, and bits of a worker both ways for each weight."""
+    more: dict[str, Any] = {"price": 0.0, "speed": 1e-9} if problem_name == "pruning_game" else {}  # everybody stays, for good
+    ways: dict[str, Any] = {"hidden": args.hidden, "batch_size": BATCH, "seed": seed}
+    problem: Any = sb.make_problem(problem_name, data=data, workers=WORKERS, **ways, **more)
+    method = sb.make_method(method_name, problem, **keys)
+    run = sb.simulate(problem, method, seed=seed, stop=sb.Stop(max_iterations=rounds, every=rounds))
+    players = problem.module(run.z)
+    error = error_of(lambda x: problem.evaluate.scores(players, x), data)
+    return error, 8.0 * (run.up_bytes + run.down_bytes) / WORKERS / problem.dimension
+
+
 def _spread(values: list[float]) -> str:
     """The mean, and how far it reaches."""
     return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else f"{values[0]:.2f}"
 
 
-STUDIES: dict[str, Callable[[Images, argparse.Namespace], None]] = {"game": of_game}
+STUDIES: dict[str, Callable[[Images, argparse.Namespace], None]] = {"game": of_game, "masks": of_masks}
 
 
 def main() -> None:
@@ -158,11 +197,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--step-size", type=float, default=3e-3)
     parser.add_argument("--prices", type=float, nargs="+", default=[1.0, 3.0, 6.0])
+    parser.add_argument("--rounds", type=int, default=60, help="of masks")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()
     if args.smoke:
-        args.hidden, args.steps, args.prices, args.seeds = [8, 8], 20, [3.0], 1
+        args.hidden, args.steps, args.prices, args.rounds, args.seeds = [8, 8], 20, [3.0], 2, 1
     torch.set_num_threads(1)
     data = read_images(args.data)
     for name in args.only:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     import numpy.typing as npt
     import torch
     from torch import nn
@@ -24,6 +25,7 @@ __all__ = [
     "Foresees",
     "HasActiveSet",
     "HasLocalBlocks",
+    "HasMask",
     "HasModules",
     "HasNotes",
     "HasProbability",
@@ -63,6 +65,14 @@ class HasActiveSet(Protocol):
 
     def active(self, z_D: Vector) -> Index:
         """Ascending, int64 (A,)."""
+
+
+@runtime_checkable
+class HasMask(Protocol):
+    """z are the log-odds of a mask's bits (`mask_average`)."""
+
+    def mask(self, z_D: Vector) -> npt.NDArray[np.bool_]:
+        """The bits that are likelier than not, (D,)."""
 
 
 @runtime_checkable

@@ -36,6 +36,7 @@ from saddlebag.algorithms.optimizers.muloco import muloco
 from saddlebag.algorithms.optimizers.power_sgd import power_sgd
 from saddlebag.algorithms.optimizers.sparse_loco import sparse_loco
 from saddlebag.algorithms.supports.active_set import active_set
+from saddlebag.algorithms.supports.mask_average import mask_average
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,7 @@ CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
     "local_sgda": local_sgda,
     "masha1": masha1,
     "masha2": masha2,
+    "mask_average": mask_average,
     "muloco": muloco,
     "ogda": ogda,
     "optimistic_masha": optimistic_masha,

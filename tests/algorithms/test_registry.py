@@ -39,6 +39,7 @@ from saddlebag.algorithms.methods.local.prox_skip_vip import ProxSkipVip
 from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.algorithms.supports.active_set import ActiveSet
+from saddlebag.algorithms.supports.mask_average import MaskAverage
 from saddlebag.compression import Identity, RandK, TopK
 from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.errors import ConfigError
@@ -65,6 +66,7 @@ KINDS = {
     "innovations": Innovations,
     "local_average": LocalRounds,
     "local_sgda": LocalSgda,
+    "mask_average": MaskAverage,
     "masha1": Masha1,
     "masha2": Masha2,
     "muloco": LocalRounds,
@@ -80,10 +82,13 @@ KINDS = {
 
 
 class TensorGame(FiniteBilinearGame):
-    """A game whose players are the rows of a matrix, and of whose coordinates the first two move."""
+    """A game whose players are the rows of a matrix, and of whose coordinates the first two move, or which are log-odds."""
 
     def active(self, z_D: np.ndarray) -> np.ndarray:
         return np.arange(len(z_D))[:2]
+
+    def mask(self, z_D: np.ndarray) -> np.ndarray:
+        return np.asarray(z_D > 0.0)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -105,7 +110,7 @@ def test_every_name_makes_its_kind() -> None:
 
 def test_which_methods_compress() -> None:
     full = {"anchored_extragradient", "extragradient", "fed_gda_gt", "forward_backward_forward", "golden_ratio", "local_sgda"}
-    full |= {"bandit", "ogda", "power_sgd", "prox_skip_vip"}
+    full |= {"bandit", "mask_average", "ogda", "power_sgd", "prox_skip_vip"}
     assert {name for name in METHODS if not takes_compressors(name)} == full
 
 

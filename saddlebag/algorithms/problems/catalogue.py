@@ -8,6 +8,7 @@ from saddlebag.algorithms.networks.images.digits import digits_transformer
 from saddlebag.algorithms.networks.images.digits_cnn import digits_cnn
 from saddlebag.algorithms.networks.images.digits_gan import digits_gan
 from saddlebag.algorithms.networks.pruning.game import pruning_game
+from saddlebag.algorithms.networks.pruning.masked import masked_network
 from saddlebag.algorithms.networks.texts.albert_mlm import albert_mlm
 from saddlebag.algorithms.networks.texts.albert_sst2 import albert_sst2
 from saddlebag.algorithms.problems.fixed_point import fixed_point
@@ -37,6 +38,7 @@ CATALOGUE: dict[str, Factory] = {
     "fixed_point": fixed_point,
     "group_robust": GroupRobust.build,
     "logistic_regression": LogisticRegression.build,
+    "masked_network": masked_network,
     "matrix_game": MatrixGame.build,
     "pruning_game": pruning_game,
     "quadratic": quadratic,

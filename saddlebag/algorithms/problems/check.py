@@ -24,6 +24,7 @@ PROBLEM_CAPABILITIES = (
     kinds.HasSolution,
     kinds.HasTensors,
     kinds.HasLocalBlocks,
+    kinds.HasMask,
     kinds.Divisible,
     kinds.RunsOnDevice,
     kinds.ShowsPictures,

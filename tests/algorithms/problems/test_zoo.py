@@ -67,6 +67,7 @@ def test_every_problem_is_here() -> None:
         "albert_sst2",
         "digits_cnn",
         "digits_gan",
+        "masked_network",
         "digits_transformer",
         "pruning_game",
     }  # no constants; tests/algorithms/networks

@@ -1,4 +1,4 @@
-"""A perceptron on pictures, with a factor for each hidden neuron.
+"""Perceptrons on pictures: with a factor for each hidden neuron, and with a mask over frozen weights.
 
 Shapes: B = a batch, P = pixels, F = features, N = hidden neurons of all layers.
 """
@@ -15,7 +15,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Perceptron"]
+__all__ = ["MaskedPerceptron", "Perceptron"]
 
 
 class Perceptron(nn.Module):
@@ -54,3 +54,30 @@ class Perceptron(nn.Module):
     def rows(self) -> list[torch.Tensor]:
         """The incoming weights of the hidden layers, (width, fan-in) each."""
         return [layer.weight for layer in self.layers[:-1]]
+
+
+class MaskedPerceptron(nn.Module):
+    """Layers without biases, whose weights are frozen; its parameters are the log-odds.
+
+    Args:
+        widths: of the pictures, the hidden layers, the number of classes.
+        seed: of the weights.
+    """
+
+    def __init__(self, widths: Sequence[int], *, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.odds = nn.ParameterList(nn.Parameter(torch.zeros(b, a)) for a, b in itertools.pairwise(widths))
+        for number, (a, b) in enumerate(itertools.pairwise(widths)):
+            sign = torch.randint(0, 2, (b, a), generator=generator) * 2.0 - 1.0
+            self.register_buffer(f"weight{number}", sign * (4.0 / a) ** 0.5)
+
+    def forward(self, x_BHW: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+        """Scores, under a mask that is drawn from torch's global generator, or under the one that is likelier than not."""
+        x_BF = x_BHW.flatten(1)
+        for number, odds in enumerate(self.odds):
+            chance = odds.sigmoid()
+            bit = (torch.rand_like(chance) < chance if drawn else chance > 0.5).to(chance)
+            kept = self.get_buffer(f"weight{number}") * (bit + chance - chance.detach())
+            x_BF = functional.linear(x_BF if number == 0 else functional.relu(x_BF), kept)
+        return x_BF
