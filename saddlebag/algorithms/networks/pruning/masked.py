@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from saddlebag.algorithms.networks.chance import Chance
-    from saddlebag.algorithms.networks.images.digits import Images
+    from saddlebag.algorithms.networks.images.pictures import Images
     from saddlebag.compression.payload import Vector
 
 __all__ = ["MaskedNetwork", "masked_network"]
