@@ -59,7 +59,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         *("WeightedLearner", "Careful", "MayNotAdd", "PredictsBlocks", "Replays", "ReplaysWeighted"),
         *("BoundsRegret", "BoundsRegretByRounds"),
     ),
-    "a mixer": ("Mixer", "DeclaresRange"),
+    "a mixer": ("Mixer", "DeclaresRange", "SeparateExperts"),
     "a loss": ("Loss",),
 }
 """Who has which; the contract first, where there is one."""

@@ -39,6 +39,7 @@ from saddlebag.algorithms.groupwise.learners.ridge import Ridge, replay_ridge, v
 from saddlebag.algorithms.groupwise.learners.shortest_path import ShortestPath, grid_graph
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
+from saddlebag.algorithms.groupwise.members import Members
 from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge
 from saddlebag.algorithms.groupwise.mixers.adapt_ml_prod import AdaptMlProd
 from saddlebag.algorithms.groupwise.mixers.doubling import Doubling
@@ -46,7 +47,7 @@ from saddlebag.algorithms.groupwise.mixers.mixing import Distribution, distribut
 from saddlebag.algorithms.groupwise.mixers.solo import Solo
 from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
 from saddlebag.algorithms.groupwise.packing import pack_state, unpack_state
-from saddlebag.algorithms.groupwise.recorded import Mixed, mix_recorded, replay_groups
+from saddlebag.algorithms.groupwise.recorded import Mixed, mix_members, mix_recorded, replay_groups, replay_members
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.rounds import is_fast, run_rounds
 from saddlebag.algorithms.groupwise.watch.watch import Seen, Watch, WatchState, cell_edges
@@ -85,6 +86,7 @@ __all__ = [
     "LinearLoss",
     "LogLoss",
     "Loss",
+    "Members",
     "Mixed",
     "Mixer",
     "Newton",
@@ -133,6 +135,7 @@ __all__ = [
     "logistic",
     "mean_of_models",
     "merge_block",
+    "mix_members",
     "mix_recorded",
     "note_ends",
     "note_width",
@@ -143,6 +146,7 @@ __all__ = [
     "prefix_losses",
     "recorded_frames",
     "replay_groups",
+    "replay_members",
     "replay_ridge",
     "run_rounds",
     "service_bounds",

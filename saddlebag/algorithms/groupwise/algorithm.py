@@ -106,6 +106,11 @@ class Groupwise:
         """The state before the first round; the prior is uniform unless given. Shadows share their group's prior."""
         if self.always_on is not None and not 0 <= self.always_on < num_groups:
             raise ConfigError(f"always_on must lie in 0..{num_groups - 1}, got {self.always_on}")
+        mixer = self.mixer.init(self.prior(num_groups, prior_G))
+        return GroupwiseState(self.learner.init(num_groups), mixer, accounts.open_ledger(self.num_experts(num_groups)))
+
+    def prior(self, num_groups: int, prior_G: Array | None = None) -> Array:
+        """The experts' prior; errors as `init`."""
         prior_G = np.full(num_groups, 1.0 / num_groups) if prior_G is None else np.asarray(prior_G, np.float64)
         if prior_G.shape != (num_groups,):
             raise ConfigError(f"a prior needs {num_groups} entries, got shape {prior_G.shape}")
@@ -113,8 +118,7 @@ class Groupwise:
         if self.shadows:
             prior_E = np.concatenate((prior_G, np.delete(prior_G, self.always_on or 0))) / 2.0
             prior_E[self.always_on or 0] *= 2.0
-        mixer = self.mixer.init(prior_E)
-        return GroupwiseState(self.learner.init(num_groups), mixer, accounts.open_ledger(len(prior_E)))
+        return prior_E
 
     @property
     def label_interval(self) -> tuple[float, float] | None:

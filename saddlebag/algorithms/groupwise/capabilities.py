@@ -18,6 +18,7 @@ __all__ = [
     "PredictsBlocks",
     "Replays",
     "ReplaysWeighted",
+    "SeparateExperts",
 ]
 
 
@@ -66,6 +67,14 @@ class BoundsRegretByRounds(Protocol):
     """A randomised learner with a proven bound on a group's expected regret, from the number of its rounds."""
 
     def expected_regret_bound(self, rounds: int) -> float: ...
+
+
+@runtime_checkable
+class SeparateExperts(Protocol):
+    """A mixer whose experts have nothing in common: a round costs what the awake cost, whatever their number."""
+
+    def among(self, state: Any, expert_K: Any) -> Any:
+        """The state of some experts by themselves; its `log_weights` and `absorb` are these experts' part of the whole's."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Experts in a new order: groups that come while shadows are on stand after the groups, and their shadows after the shadows."""
+"""Experts by themselves, and in a new order: groups that come while shadows are on, after the groups, then all the shadows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["grown_order", "reordered", "widened"]
+__all__ = ["Separate", "grown_order", "reordered", "widened"]
 
 S = TypeVar("S")
 
@@ -34,6 +34,14 @@ def reordered(state: S, order_E: Any) -> S:
     values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}  # type: ignore[arg-type]
     moved = {name: value[..., order_E] for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim}
     return type(state)(**{**values, **moved})
+
+
+class Separate:
+    """`SeparateExperts`, for mixers whose states hold numbers of each expert alone."""
+
+    def among(self, state: S, expert_K: Any) -> S:
+        """The state of some experts by themselves."""
+        return reordered(state, expert_K)
 
 
 def widened(value_E: Array, num_groups: int, num_experts: int, *, shadows: bool) -> Array:

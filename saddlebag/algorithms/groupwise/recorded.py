@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from saddlebag.algorithms.groupwise import guard, weights
-from saddlebag.algorithms.groupwise.capabilities import Replays, ReplaysWeighted
+from saddlebag.algorithms.groupwise.capabilities import Replays, ReplaysWeighted, SeparateExperts
 from saddlebag.algorithms.groupwise.kernels.loader import compiled
 from saddlebag.algorithms.groupwise.losses import SquaredLoss
+from saddlebag.algorithms.groupwise.members import Members
 from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge, HedgeState
 from saddlebag.algorithms.groupwise.mixers.mixing import distribution
 from saddlebag.compression import Draws
+from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 _LONG = 1 << 17  # numbers from which the loop is compiled; importing numba takes half a second
 
-__all__ = ["Mixed", "mix_recorded", "replay_groups"]
+__all__ = ["Mixed", "mix_members", "mix_recorded", "replay_groups", "replay_members"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,31 +122,120 @@ def _mix_compiled(
     mixer: AdaNormalHedge, prior_E: Array, z_NSE: Array, y_NS: Array, awake_NSE: Array, charge_played: bool
 ) -> Mixed:
     """The same, one run after the other."""
-    N, S, E = z_NSE.shape
-    played_NS, expected_NS, value_NS = np.empty((N, S)), np.empty((N, S)), np.empty((N, S))
-    regret_SE, absolute_SE, fell_back_S, largest_S = np.zeros((S, E)), np.zeros((S, E)), np.zeros(S), np.zeros(S)
-    for s in range(S):
-        round_M, expert_M = np.nonzero(awake_NSE[:, s])
-        confidence_M, z_M, p_M = awake_NSE[round_M, s, expert_M], z_NSE[round_M, s, expert_M], np.empty(len(round_M))
-        start_N = np.concatenate(([0], np.cumsum(np.bincount(round_M, minlength=N))))
-        charged_N, value_N, fell_back_N = np.empty(N), np.empty(N), np.zeros(N, np.bool_)
-        y_N = np.ascontiguousarray(y_NS[:, s])
-        fixed = (np.asarray(prior_E, np.float64), float(mixer.loss_range), charge_played, 0.0)
-        rows = (y_N, start_N, expert_M, confidence_M, z_M)
-        compiled().hedge_rounds(regret_SE[s], absolute_SE[s], *fixed, *rows, p_M, charged_N, value_N, fell_back_N)
-        with np.errstate(over="ignore"):
-            loss_M = (z_M - y_N[round_M]) ** 2
-        guard.check_losses(loss_M)
-        value_NS[:, s], played_NS[:, s] = value_N, (value_N - y_N) ** 2
-        expected_NS[:, s] = np.bincount(round_M, weights=p_M * loss_M, minlength=N)
-        largest_S[s] = np.abs(confidence_M * (charged_N[round_M] - loss_M)).max(initial=0.0)
-        fell_back_S[s] = fell_back_N.sum()
-    state = HedgeState(regret_SE, absolute_SE, np.broadcast_to(np.asarray(prior_E, np.float64), (S, E)))
-    return Mixed(played_NS, expected_NS, value_NS, mixer.loss_range * absolute_SE, largest_S, fell_back_S, state)
+    runs = []
+    for s in range(z_NSE.shape[1]):
+        members = Members.of(awake_NSE[:, s])
+        z_M = z_NSE[members.round_M, s, members.group_M]
+        runs.append(_mix_hedge(mixer, prior_E, members, z_M, np.ascontiguousarray(y_NS[:, s]), charge_played))
+    rounds, experts = ("played_NS", "expected_NS", "value_NS"), ("absolute_SE", "largest_S", "fell_back_S")
+    joined = {name: np.concatenate([getattr(run, name) for run in runs], axis=1) for name in rounds}
+    joined |= {name: np.concatenate([getattr(run, name) for run in runs]) for name in experts}
+    parts = ("regret_E", "absolute_E", "prior_E")
+    return Mixed(**joined, state=HedgeState(*(np.concatenate([getattr(run.state, part) for run in runs]) for part in parts)))
+
+
+def mix_members(
+    mixer: AnyMixer,
+    prior_E: Array,
+    members: Members,
+    z_M: Array,
+    y_N: Array,
+    loss: Loss,
+    *,
+    charge: Literal["played", "expected"] = "played",
+) -> Mixed:
+    """`mix_recorded` of one run (S = 1) at the cost of the awake: the same up to rounding, whatever the number of experts.
+
+    Args:
+        mixer: the rule, with `SeparateExperts`.
+        prior_E: its prior; shape (E,).
+        members: who is awake when; in each round somebody is.
+        z_M: predictions of the awake.
+        y_N: labels.
+        loss: of a prediction and a label.
+        charge: what experts are compared with.
+
+    Raises:
+        ConfigError: the mixer's rule needs every expert in every round.
+        NotFiniteError: a loss is not finite.
+    """
+    if not isinstance(mixer, SeparateExperts):
+        raise ConfigError(f"{type(mixer).__name__} looks at all experts in every round; for so many take another mixer")
+    if loss == SquaredLoss() and z_M.size >= _LONG and isinstance(mixer, AdaNormalHedge) and compiled() is not None:
+        return _mix_hedge(mixer, prior_E, members, z_M, y_N, charge == "played")
+    N, start = len(y_N), members.start_N.tolist()
+    with np.errstate(over="ignore"):
+        loss_M = np.asarray(loss.value(z_M, y_N[members.round_M]))
+    guard.check_losses(loss_M)
+    state: Any = _apart(mixer.init(np.asarray(prior_E, np.float64)))
+    played_N, expected_N, value_N, gap_M = np.empty(N), np.empty(N), np.empty(N), np.empty(len(z_M))
+    fell_back = 0
+    for t in range(N):
+        place = slice(start[t], start[t + 1])
+        expert_K, weight_K, z_K, loss_K = members.group_M[place], members.weight_M[place], z_M[place], loss_M[place]
+        awake = mixer.among(state, expert_K)
+        chosen = distribution(mixer.log_weights(awake), awake.prior_E, weight_K)
+        value_N[t], expected_N[t] = chosen.p_E @ z_K, chosen.p_E @ loss_K
+        played_N[t] = loss.value(value_N[t], y_N[t])
+        charged = played_N[t] if charge == "played" else expected_N[t]
+        after = mixer.absorb(awake, weight_K * (mixer.reference(chosen.p_E, loss_K, charged) - loss_K))
+        for name in _fields(state):
+            getattr(state, name)[expert_K] = getattr(after, name)
+        gap_M[place] = np.abs(weight_K * (charged - loss_K))
+        fell_back += bool(chosen.fell_back)
+    single = _apart(state, new_axis=True)
+    largest_S, fell_back_S = np.array([gap_M.max(initial=0.0)]), np.array([float(fell_back)])
+    totals = (members.sums(gap_M)[None], largest_S, fell_back_S)
+    return Mixed(played_N[:, None], expected_N[:, None], value_N[:, None], *totals, single)
+
+
+def _fields(state: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(state)]
+
+
+def _apart(state: Any, *, new_axis: bool = False) -> Any:
+    """A state whose arrays have memory of their own each; or, with an axis for the run before that of experts."""
+    return type(state)(*(np.array(getattr(state, name))[None if new_axis else ...] for name in _fields(state)))
+
+
+def _mix_hedge(mixer: AdaNormalHedge, prior_E: Array, members: Members, z_M: Array, y_N: Array, charge_played: bool) -> Mixed:
+    """One run, compiled."""
+    N, E = len(y_N), members.num_groups
+    regret_SE, absolute_SE, p_M = np.zeros((1, E)), np.zeros((1, E)), np.empty(len(z_M))
+    charged_N, value_N, fell_back_N = np.empty(N), np.empty(N), np.zeros(N, np.bool_)
+    fixed = (np.asarray(prior_E, np.float64), float(mixer.loss_range), charge_played, 0.0)
+    rows = (y_N, members.start_N, members.group_M, members.weight_M, z_M)
+    compiled().hedge_rounds(regret_SE[0], absolute_SE[0], *fixed, *rows, p_M, charged_N, value_N, fell_back_N)
+    with np.errstate(over="ignore"):
+        loss_M = (z_M - y_N[members.round_M]) ** 2
+    guard.check_losses(loss_M)
+    expected_N = np.bincount(members.round_M, weights=p_M * loss_M, minlength=N).astype(np.float64)
+    largest = np.abs(members.weight_M * (charged_N[members.round_M] - loss_M)).max(initial=0.0)
+    state = HedgeState(regret_SE, absolute_SE, np.asarray(prior_E, np.float64)[None])
+    return Mixed(
+        played_NS=((value_N - y_N) ** 2)[:, None],
+        expected_NS=expected_N[:, None],
+        value_NS=value_N[:, None],
+        absolute_SE=mixer.loss_range * absolute_SE,
+        largest_S=np.array([largest]),
+        fell_back_S=np.array([float(fell_back_N.sum())]),
+        state=state,
+    )
 
 
 def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt.NDArray[np.bool_], *, seed: int = 0) -> Array:
     """The predictions of every group's learner on its rounds, each before its label; 0 where the group sleeps.
+
+    As `replay_members`, of a table: `awake_NG` holds memberships in [0, 1], and the predictions have the shape (N, G).
+    """
+    members = Members.of(awake_NG)
+    z_NG = np.zeros(awake_NG.shape)
+    z_NG[members.round_M, members.group_M] = replay_members(learner, x_N, y_N, members, seed=seed)
+    return z_NG
+
+
+def replay_members(learner: AnyLearner, x_N: Any, y_N: Any, members: Members, *, seed: int = 0) -> Array:
+    """The predictions of every group's learner on its rounds, each before its label.
 
     A learner that `Replays` is asked for one group's rounds after the other; others go round by round.
 
@@ -152,11 +243,11 @@ def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt
         learner: as configured.
         x_N: contexts.
         y_N: labels.
-        awake_NG: memberships in [0, 1]: rounds count in part for the group's learner, too.
+        members: who is awake when; rounds count in part for the group's learner, too.
         seed: of the rounds' draws.
 
     Returns:
-        float64, shape (N, G).
+        float64, one for each membership, shape (M,).
 
     Raises:
         ConfigError: a membership is neither 0 nor 1, and the learner cannot count rounds in part.
@@ -168,26 +259,24 @@ def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt
         >>> replay_groups(sb.make_learner("ridge", 1), x_ND, y_N, awake_NG).round(2).tolist()  # each before its label
         [[0.0, 0.0], [0.5, 0.0], [1.67, 0.0]]
     """
-    N, G = awake_NG.shape
-    z_NG = np.zeros((N, G))
-    whole, told = weights.are_whole(awake_NG), cast("object", learner)
+    z_M, weight_M = np.zeros(len(members.group_M)), members.weight_M
+    whole, told = weights.are_whole(weight_M), cast("object", learner)
     if not whole:
         weights.weighted(learner)
     if isinstance(told, Replays) and (whole or isinstance(told, ReplaysWeighted)):
-        for g in range(G):
-            member_N = awake_NG[:, g] > 0
-            x_K, y_K, weight_K = x_N[member_N], y_N[member_N], awake_NG[member_N, g]
+        for _, place_K, round_K in members.by_group():
+            x_K, y_K, weight_K = x_N[round_K], y_N[round_K], weight_M[place_K]
             if isinstance(told, ReplaysWeighted) and not weights.are_whole(weight_K):
-                z_NG[member_N, g] = told.replay_weighted(x_K, y_K, weight_K)
+                z_M[place_K] = told.replay_weighted(x_K, y_K, weight_K)
             else:
-                z_NG[member_N, g] = told.replay(x_K, y_K)
-        guard.check_predictions(learner, z_NG)
-        return z_NG
-    state = learner.init(G)
-    for t in range(N):
-        group_K = np.flatnonzero(awake_NG[t])
-        weight_K = awake_NG[t, group_K]
-        z_NG[t, group_K] = weights.predict(learner, state, x_N[t], group_K, weight_K, Draws(seed, t))
+                z_M[place_K] = told.replay(x_K, y_K)
+        guard.check_predictions(learner, z_M)
+        return z_M
+    state, start = learner.init(members.num_groups), members.start_N.tolist()
+    for t in range(len(members)):
+        place = slice(start[t], start[t + 1])
+        group_K, weight_K = members.group_M[place], weight_M[place]
+        z_M[place] = weights.predict(learner, state, x_N[t], group_K, weight_K, Draws(seed, t))
         guard.advance(learner, state, x_N[t], y_N[t], group_K, weight_K)
-    guard.check_predictions(learner, z_NG)
-    return z_NG
+    guard.check_predictions(learner, z_M)
+    return z_M

@@ -163,7 +163,9 @@ def blocks(recipe: Path, sets: list[str], block: int, as_json: bool) -> None:
 
 def _show(values: dict[str, object], as_json: bool) -> None:
     if as_json:
-        print_json(values)
+        from saddlebag.launch.groupwise.reports.shown import shown
+
+        print_json(shown(values))
     else:
         from saddlebag.launch.groupwise.reports.report import print_report
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import wrong_label
+from saddlebag.algorithms.groupwise import Members, wrong_label
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.data.decoding import lines
 from saddlebag.launch.groupwise.data.stream import RoundStream, bounded
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_rounds", "replay_file"]
 
-MAX_GROUPS = 10_000
+MAX_GROUPS = 100_000
 """Different names of groups in a file; each costs a model."""
 _TABLES = ("learner", "mixer", "mixing", "comparator", "label", "features", "intervals", "calibration", "alarms")
 _KEYS = {"label": ("interval",), "features": ("bound", "outside"), "intervals": ("targets", "score", "form", "step")}
@@ -74,13 +74,13 @@ def read_rounds(path: Path, interval: Interval | None = None) -> RoundStream:
         memberships.append(groups)
     if not rows:
         raise DataError(f"{path}: no rounds")
-    awake_NG = np.zeros((len(rows), len(names) + 1))
-    awake_NG[:, -1] = 1.0
-    for t, groups in enumerate(memberships):
-        for name, confidence in groups.items():
-            awake_NG[t, names[name]] = confidence
+    in_round = [sorted((names[name], weight) for name, weight in groups.items()) for groups in memberships]
+    place_N = np.cumsum([0, *(len(each) + 1 for each in in_round)])
+    group_M = np.array([number for each in in_round for number in (*(group for group, _ in each), len(names))])
+    weight_M = np.array([weight for each in in_round for weight in (*(weight for _, weight in each), 1.0)])
+    members = Members(len(names) + 1, place_N, group_M, weight_M)
     features = tuple(f"x{j}" for j in range(len(rows[0])))
-    return RoundStream(features, (*names, ALWAYS_ON), np.array(rows), np.array(labels), awake_NG)
+    return RoundStream(features, (*names, ALWAYS_ON), np.array(rows), np.array(labels), members)
 
 
 def _parse(line: str, width: int | None) -> tuple[list[float], dict[str, float], float]:

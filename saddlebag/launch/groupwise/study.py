@@ -17,21 +17,18 @@ import numpy as np
 
 from saddlebag.algorithms.groupwise import (
     Groupwise,
-    SquaredLoss,
-    best_linear_loss,
-    best_logistic_losses,
     mix_recorded,
-    prefix_losses,
     replay_groups,
 )
-from saddlebag.algorithms.groupwise.capabilities import BoundsRegret
 from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.alarms import AlarmStudy, study_alarms, watch_of
 from saddlebag.launch.groupwise.calibration import CalibrationStudy, study_calibration
 from saddlebag.launch.groupwise.data.stream import RoundStream, build_stream
 from saddlebag.launch.groupwise.intervals import IntervalStudy, study_intervals
+from saddlebag.launch.groupwise.per_group import POINTS, group_values
 from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
+from saddlebag.launch.groupwise.wide import drawn_groups, is_wide, wide_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,8 +41,6 @@ __all__ = ["POINTS", "Study", "run_study", "stream_study", "study_orders"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PARTS = ("intervals", "calibration", "alarms")
-POINTS = 40
-"""Points of a regret curve."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,8 +60,9 @@ class Study:
         slack: largest logarithm of the mixer's invariant, at most 0.
         declared: the mixer's range; infinite where it needs none.
         learner_excess_SG: own - best over all rounds, less the learner's proven bound: at most 0; NaN where there is none.
-        clock_SGP: rounds of the group at the points of its curves.
+        clock_SGP: rounds of the group at the points of its curves; of the groups that have them, as the next two.
         single_curve_SGP, ours_curve_SGP: regret to the best model for the group's rounds so far.
+        drawn_G: the groups that have curves; None for all (in studies of very many they have not: `wide.py`).
         intervals, calibration, alarms: what came of them; None where the recipe has none.
     """
 
@@ -88,6 +84,7 @@ class Study:
     clock_SGP: Array
     single_curve_SGP: Array
     ours_curve_SGP: Array
+    drawn_G: npt.NDArray[np.bool_] | None = None
     intervals: IntervalStudy | None = None
     calibration: CalibrationStudy | None = None
     alarms: AlarmStudy | None = None
@@ -127,6 +124,7 @@ def stream_study(
     calibrated = [study.calibration for study in done if study.calibration is not None]
     return stream, Study(
         **_joined(done, order),
+        drawn_G=done[0].drawn_G,
         intervals=IntervalStudy(**_joined(covered, order)) if covered else None,
         calibration=CalibrationStudy(**_joined(calibrated, order)) if calibrated else None,
         alarms=AlarmStudy(**_joined(watched, order)) if watched else None,
@@ -138,7 +136,7 @@ def _joined(
     order: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
     """The arrays of several parts as those of all orders."""
-    names = [field.name for field in dataclasses.fields(parts[0]) if field.name not in _PARTS]
+    names = [field.name for field in dataclasses.fields(parts[0]) if field.name not in (*_PARTS, "drawn_G")]
     return {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}
 
 
@@ -169,6 +167,8 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
     """The study of some orders, in this process."""
     N, G, S = len(stream.y_N), len(stream.groups), len(seeds)
     algorithm = make_algorithm(recipe, stream.x_ND.shape[1], G)
+    if is_wide(recipe, stream):
+        return _wide(recipe, algorithm, stream, seeds)
     streams = [stream.reordered(order_of(seed, N)) for seed in seeds]
     z_NSG = np.empty((N, S, G))
     for s, each in enumerate(streams):
@@ -178,14 +178,14 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
     y_NS = np.column_stack([each.y_N for each in streams])
     awake_NSG = np.stack([each.awake_NG for each in streams], axis=1)
     z_NSE, awake_NSE = _experts(algorithm, z_NSG, awake_NSG)
-    prior_E = algorithm.init(G, _prior(recipe, stream.groups)).mixer.prior_E
+    prior_E = algorithm.prior(G, _prior(recipe, stream.groups))
     mixed = mix_recorded(algorithm.mixer, prior_E, z_NSE, y_NS, awake_NSE, algorithm.loss, charge=algorithm.charge)
     ours_NS = mixed.played_NS if algorithm.charge == "played" else mixed.expected_NS
     own_NSG = awake_NSG * algorithm.loss.value(z_NSG, y_NS[..., None])
     per_order = [
         _per_group(recipe, algorithm, each, ours_NS[:, s], own_NSG[:, s], z_NSG[:, s]) for s, each in enumerate(streams)
     ]
-    stacked = {name: np.stack([row[name] for row in per_order]) for name in per_order[0]}
+    stacked: dict[str, Any] = {name: np.stack([row[name] for row in per_order]) for name in per_order[0]}
     intervals, alarms = _covered_and_watched(recipe, algorithm, streams, mixed.value_NS, ours_NS - own_NSG[..., -1])
     return Study(
         absolute_SG=mixed.absolute_SE[:, :G],
@@ -203,6 +203,16 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
         else study_calibration(recipe.calibration, streams, z_NSG[..., -1], mixed.value_NS, algorithm.loss),
         **stacked,
     )
+
+
+def _wide(recipe: GroupwiseRecipe, algorithm: Groupwise, stream: RoundStream, seeds: Sequence[int | None]) -> Study:
+    """The same, of very many groups."""
+    prior_E = algorithm.prior(len(stream.groups), _prior(recipe, stream.groups))
+    orders = [stream.reordered(order_of(seed, len(stream.y_N))) for seed in seeds]
+    found = [wide_order(recipe, algorithm, each, prior_E) for each in orders]
+    joined: dict[str, Any] = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    joined["drawn_G"] = drawn_groups(stream.members)
+    return Study(**joined)
 
 
 def _covered_and_watched(
@@ -240,64 +250,11 @@ def _per_group(
 ) -> dict[str, Array]:
     """Totals, bounds and curves of one order, group by group."""
     single_N = own_NG[:, -1]
-    rows: dict[str, list[Any]] = {name: [] for name in _NAMES}
+    rows = []
     for g in range(len(stream.groups)):
         awake_N = stream.awake_NG[:, g]
         member_N = awake_N > 0
-        x_KD, y_K, weight_K = stream.x_ND[member_N], stream.y_N[member_N], awake_N[member_N]
-        fitted = slice(None, -1) if recipe.comparator == "all_but_last" else slice(None)
-        single_K, ours_K = np.cumsum((awake_N * single_N)[member_N]), np.cumsum((awake_N * ours_N)[member_N])
-        clock_P = np.unique(np.linspace(1, len(y_K), POINTS).round().astype(int))
-        clock_P = np.concatenate((clock_P, np.full(POINTS - len(clock_P), len(y_K))))
-        best_P, best = _comparator(recipe, x_KD, y_K, weight_K, clock_P, fitted)
-        learner_bound = _learner_bound(algorithm, x_KD, y_K, z_NG[member_N, g], weight_K)
-        values = {
-            "rounds_SG": weight_K.sum(),
-            "single_SG": single_K[-1],
-            "ours_SG": ours_K[-1],
-            "own_SG": own_NG[:, g].sum(),
-            "best_SG": best,
-            "learner_bound_SG": learner_bound,
-            "learner_excess_SG": own_NG[:, g].sum() - best_P[-1] - learner_bound,
-            "clock_SGP": clock_P.astype(np.float64),
-            "single_curve_SGP": single_K[clock_P - 1] - best_P,
-            "ours_curve_SGP": ours_K[clock_P - 1] - best_P,
-        }
-        for name, value in values.items():
-            rows[name].append(value)
-    return {name: np.array(values) for name, values in rows.items()}
-
-
-_NAMES = (
-    *("rounds_SG", "single_SG", "ours_SG", "own_SG", "best_SG", "learner_bound_SG", "learner_excess_SG"),
-    *("clock_SGP", "single_curve_SGP", "ours_curve_SGP"),
-)
-
-
-def _comparator(
-    recipe: GroupwiseRecipe, x_KD: Array, y_K: Array, weight_K: Array, clock_P: npt.NDArray[np.int64], fitted: slice
-) -> tuple[Array, float]:
-    """Losses of the best models at the points of a curve, and of the best one on the rounds that the recipe scores.
-
-    For squared loss a curve's comparator is the best model for the rounds so far, for log loss the best one for all of them.
-    """
-    if recipe.mixing.loss == "log":
-        all_K = best_logistic_losses(x_KD, y_K, weight_K)
-        return np.cumsum(all_K)[clock_P - 1], float(best_logistic_losses(x_KD[fitted], y_K[fitted], weight_K[fitted]).sum())
-    root_K = np.sqrt(weight_K)  # weighted least squares, for soft groups
-    row_KD, label_K = x_KD * root_K[:, None], y_K * root_K
-    return prefix_losses(row_KD, label_K, clock_P.tolist()), best_linear_loss(row_KD[fitted], label_K[fitted])
-
-
-def _clips_towards_labels(algorithm: Groupwise) -> bool:
-    """Whether clipping only brings predictions nearer to labels: a learner's bound is then one on clipped predictions, too."""
-    clip, labels = algorithm.interval, algorithm.label_interval
-    return clip is None or (labels is not None and clip[0] <= labels[0] and labels[1] <= clip[1])
-
-
-def _learner_bound(algorithm: Groupwise, x_KD: Array, y_K: Array, z_K: Array, weight_K: Array) -> float:
-    learner: object = algorithm.learner
-    if not isinstance(learner, BoundsRegret) or algorithm.loss != SquaredLoss() or not _clips_towards_labels(algorithm):
-        return float("nan")
-    root_K = np.sqrt(weight_K)  # 1 for whole members
-    return float(learner.regret_bound(x_KD * root_K[:, None], y_K * root_K, z_K * root_K))
+        rounds = (stream.x_ND[member_N], stream.y_N[member_N], awake_N[member_N])
+        losses = (single_N[member_N], ours_N[member_N], float(own_NG[:, g].sum()))
+        rows.append(group_values(recipe, algorithm, rounds, z_NG[member_N, g], losses))
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}

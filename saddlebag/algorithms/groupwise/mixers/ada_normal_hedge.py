@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.groupwise.base import MixerDefaults, check_positive, joined
+from saddlebag.algorithms.groupwise.growth import Separate
 from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, safe_log
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class HedgeState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdaNormalHedge(MixerDefaults):
+class AdaNormalHedge(MixerDefaults, Separate):
     """The rule.
 
     Attributes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms.groupwise.base import MixerDefaults, joined
+from saddlebag.algorithms.groupwise.growth import Separate
 from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, safe_log
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class SoloState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Solo(MixerDefaults):
+class Solo(MixerDefaults, Separate):
     """The rule; it has no parameters.
 
     Example:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.groupwise.base import check_positive, joined
+from saddlebag.algorithms.groupwise.growth import Separate
 from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class SpecialistsState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Specialists:
+class Specialists(Separate):
     """The rule.
 
     Attributes:

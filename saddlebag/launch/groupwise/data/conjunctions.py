@@ -45,7 +45,7 @@ def conjunctions(table: ConjunctionTable, columns: Columns) -> dict[str, str]:
     seen: set[bytes] = {np.packbits(np.ones(len(columns), np.bool_)).tobytes()}  # the group of all rounds
     # what is below a conjunction too small is smaller still
     whole: list[tuple[int, str, str, npt.NDArray[np.bool_]]] = [(-1, "", "", np.ones(len(columns), np.bool_))]
-    for _ in range(table.depth):
+    for depth in range(1, table.depth + 1):
         deeper = []
         for place, name, text, member_N in whole:
             for number, column in itertools.islice(enumerate(table.columns), place + 1, None):
@@ -54,7 +54,8 @@ def conjunctions(table: ConjunctionTable, columns: Columns) -> dict[str, str]:
                     if np.count_nonzero(both_N) < table.at_least:
                         continue
                     joined = (f"{name}, {label}" if name else label, f"{text} and {expression}" if text else expression)
-                    deeper.append((number, *joined, both_N))
+                    if depth < table.depth:
+                        deeper.append((number, *joined, both_N))
                     key = np.packbits(both_N).tobytes()
                     if key not in seen:
                         seen.add(key)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import check_labels, table_bounds
+from saddlebag.algorithms.groupwise import Members, check_labels, table_bounds
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.groupwise.data.columns import Columns, read_columns
 from saddlebag.launch.groupwise.data.conjunctions import conjunctions
@@ -20,9 +22,9 @@ from saddlebag.launch.groupwise.recipe import ALWAYS_ON, SYNTHETIC, label_interv
 from saddlebag.launch.recipe.table_options import TableOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
-    from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.algorithms.groupwise.base import Array, Index
     from saddlebag.launch.groupwise.data.encoding import LabelCoder
     from saddlebag.launch.groupwise.data.expressions import Expression
     from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe
@@ -38,7 +40,7 @@ class RoundStream:
         features: names of the D features.
         groups: names of the G groups, the always-on group last.
         x_ND, y_N: features and labels.
-        awake_NG: memberships in [0, 1].
+        members: who is awake when.
         given_N: the user's own predictions, scaled as the labels are; None for none.
         meaning: what features, groups and labels are, as JSON values: see `saddlebag.server.groupwise.meaning`.
         notes: what the reader of the table has to say.
@@ -49,17 +51,22 @@ class RoundStream:
     groups: tuple[str, ...]
     x_ND: Array
     y_N: Array
-    awake_NG: Array
+    members: Members
     given_N: Array | None = None
     meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     encoder: RowEncoder | None = None
 
+    @functools.cached_property
+    def awake_NG(self) -> Array:
+        """Memberships in [0, 1] as a table, for few groups."""
+        return self.members.table()
+
     def reordered(self, order_N: Any) -> RoundStream:
         """The rounds in another order."""
-        rows = {name: getattr(self, name)[order_N] for name in ("x_ND", "y_N", "awake_NG")}
+        rows = {name: getattr(self, name)[order_N] for name in ("x_ND", "y_N")}
         given_N = None if self.given_N is None else self.given_N[order_N]
-        return dataclasses.replace(self, **rows, given_N=given_N)
+        return dataclasses.replace(self, **rows, members=self.members.reordered(order_N), given_N=given_N)
 
 
 def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
@@ -73,33 +80,59 @@ def build_stream(recipe: GroupwiseRecipe) -> RoundStream:
     expressions = _expressions(recipe, columns)
     for name, each in expressions.items():
         check_compared(recipe.features, columns, each, f"groups.{name}")
-    awake = {name: each.members(columns, f"groups.{name}").astype(np.float64) for name, each in expressions.items()}
-    awake |= _matrix(recipe.data, len(columns), recipe)
-    for name, awake_N in awake.items():
-        if not awake_N.any():
-            raise ConfigError(f"groups.{name} is empty: no row of {columns.name} belongs to it")
+    names, members = _members(expressions, _matrix(recipe.data, len(columns), recipe), columns)
+    awake = _Memberships(names, members)
     facts, label = fit_features(recipe.features, columns, awake), fit_label(recipe.label, columns)
     x_ND = encode_features(facts, columns, awake, recipe.features)
     y_N = label.encode(columns.column(recipe.label.column, "label.column"), f"label.column: {recipe.label.column!r}")
-    awake_NG = np.column_stack([*awake.values(), np.ones(len(columns))])
     rules = {name: each.rule for name, each in expressions.items()} | {ALWAYS_ON: "all"}
-    groups = [{"name": name, "rule": rules.get(name, "a column of the membership file")} for name in (*awake, ALWAYS_ON)]
+    groups = [{"name": name, "rule": rules.get(name, "a column of the membership file")} for name in names]
     meaning = {"features": facts, "groups": groups, "label": dict(label.facts)}
     check_labels(y_N, label_interval(recipe), columns.name)
-    names = tuple(each["name"] for each in facts)
-    x_ND = bounded(recipe.features, names, x_ND, columns.name)
+    features = tuple(each["name"] for each in facts)
+    x_ND = bounded(recipe.features, features, x_ND, columns.name)
     encoder = RowEncoder(
         facts=facts,
         table=recipe.features,
         kinds={name: "numbers" if values.dtype.kind == "f" else "text" for name, values in columns.values.items()},
-        groups={name: expressions.get(name) for name in awake} | {ALWAYS_ON: parse("all", "groups")},
+        groups={name: expressions.get(name) for name in names[:-1]} | {ALWAYS_ON: parse("all", "groups")},
         label=label,
         marks=tuple(recipe.data.missing or ()),
         prediction="" if recipe.intervals is None else recipe.intervals.prediction,
     )
-    return RoundStream(
-        names, (*awake, ALWAYS_ON), x_ND, y_N, awake_NG, _given(recipe, columns, label), meaning, columns.notes, encoder
-    )
+    return RoundStream(features, names, x_ND, y_N, members, _given(recipe, columns, label), meaning, columns.notes, encoder)
+
+
+def _members(expressions: dict[str, Expression], matrix: dict[str, Array], columns: Columns) -> tuple[tuple[str, ...], Members]:
+    """Names and memberships of all groups, the always-on group last."""
+    row_GK: list[Index] = []
+    weight_GK: list[Array] = []
+    names = (*expressions, *(name for name in matrix if name not in expressions))
+    for name in names:
+        awake_N = matrix[name] if name in matrix else expressions[name].members(columns, f"groups.{name}")
+        row_GK.append(awake_N.nonzero()[0])
+        weight_GK.append(awake_N[row_GK[-1]].astype(np.float64))
+        if not len(row_GK[-1]):
+            raise ConfigError(f"groups.{name} is empty: no row of {columns.name} belongs to it")
+    row_GK.append(np.arange(len(columns)))
+    weight_GK.append(np.ones(len(columns)))
+    return (*names, ALWAYS_ON), Members.of_groups(len(columns), row_GK, weight_GK)
+
+
+class _Memberships(Mapping[str, "Array"]):
+    """Each group's memberships by name, for those that are features: a column of a table that is not made."""
+
+    def __init__(self, names: tuple[str, ...], members: Members) -> None:
+        self._numbers, self._members = {name: number for number, name in enumerate(names[:-1])}, members
+
+    def __getitem__(self, name: str) -> Array:
+        return self._members.column(self._numbers[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
 def _given(recipe: GroupwiseRecipe, columns: Columns, label: LabelCoder) -> Array | None:

@@ -66,10 +66,10 @@ def page_of(values: Mapping[str, Any], curves: Mapping[str, Mapping[str, Array]]
 
 
 def _facts(values: Mapping[str, Any]) -> str:
-    whole = values["groups"][-1]
-    orders = values["orders"]
+    whole, orders = values["groups"][-1], values["orders"]
+    count = values.get("of", len(values["groups"]) - 1)
     return (
-        f"{whole['rounds']:,.0f} rounds, {len(values['groups']) - 1} groups, {orders} order{'s' if orders > 1 else ''} "
+        f"{whole['rounds']:,.0f} rounds, {count:,} groups, {orders} order{'s' if orders > 1 else ''} "
         f"of the rows. Charged: {escape(str(values['charge']))}. Regret is to the best fixed model for the group."
     )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_regret", "read_curves"]
 
 _COLUMNS, _MANY = 4, 16  # one column more for many groups
+_MOST = 100  # panels
 _SINGLE, _OURS = PALETTE[1], PALETTE[0]
 _DPI = 150
 _OURS_LABEL = "groupwise"
@@ -45,13 +46,12 @@ def read_curves(path: Path) -> Curves:
             rows = list(csv.DictReader(file))
         orders = 1 + max(int(row["order"]) for row in rows)
         columns = ("round_of_group", "single_regret", "regret")
-        groups = dict.fromkeys(row["group"] for row in rows)
+        groups: dict[str, list[dict[str, str]]] = {}
+        for row in rows:
+            groups.setdefault(row["group"], []).append(row)
         return {
-            group: {
-                name: np.array([float(row[name]) for row in rows if row["group"] == group]).reshape(orders, -1)
-                for name in columns
-            }
-            for group in groups
+            group: {name: np.array([float(row[name]) for row in its]).reshape(orders, -1) for name in columns}
+            for group, its in groups.items()
         }
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
@@ -66,13 +66,15 @@ def plot_regret(folder: Path, out: Path) -> None:
         DataError: there is no result, or the picture cannot be written.
     """
     values, curves = read_result(folder), read_curves(folder / CURVES)
+    panels_of = [row for row in values["groups"] if row["group"] in curves][-_MOST:]
+    curves = {row["group"]: curves[row["group"]] for row in panels_of}
     rows = math.ceil(len(curves) / (_COLUMNS if len(curves) <= _MANY else _COLUMNS + 1))
     columns = math.ceil(len(curves) / rows)
     settings: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9.5}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(3.1 * columns, 2.35 * rows + 0.8), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-        for number, (ax, row) in enumerate(zip(panels, values["groups"], strict=False)):
+        for number, (ax, row) in enumerate(zip(panels, panels_of, strict=False)):
             _panel(ax, row, curves[row["group"]])
             if number + columns >= len(curves):
                 ax.set_xlabel("rounds of the group")

@@ -24,6 +24,7 @@ from saddlebag.launch.groupwise.calibration import calibration_values, print_cal
 from saddlebag.launch.groupwise.intervals import interval_values, print_intervals
 from saddlebag.launch.groupwise.recipe import make_algorithm
 from saddlebag.launch.groupwise.reports.rivals import plain_words, print_rivals, rivals_of
+from saddlebag.launch.groupwise.reports.shown import listed, shown
 from saddlebag.launch.ownership import holds_service
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -160,14 +161,14 @@ def _alarms(groups: tuple[str, ...], study: Study) -> list[str]:
 def _named(alarm: Alarm, groups: tuple[str, ...]) -> str:
     """An alarm whose experts are groups, order after order; those of the invariant are orders."""
     names = dict.fromkeys(groups[e % len(groups)] for e in alarm.experts) if alarm.what != "invariant" else ()
-    return f"{', '.join(names)}: {alarm.message}" if names else alarm.message
+    return f"{listed(list(names))}: {alarm.message}" if names else alarm.message
 
 
 def write_result(folder: Path, values: dict[str, Any], groups: tuple[str, ...], study: Study) -> None:
-    """Write result.json, groups.csv and curves.csv."""
+    """Write result.json (what is shown), groups.csv (all groups) and curves.csv (of groups that have some)."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / RESULT, (json.dumps(values, indent=1) + "\n").encode())
+        write_atomically(folder / RESULT, (json.dumps(shown(values), indent=1) + "\n").encode())
         write_atomically(folder / GROUPS, _groups_csv(values).encode())
         write_atomically(folder / CURVES, _curves_csv(groups, study).encode())
     except OSError as error:
@@ -190,12 +191,13 @@ def _curves_csv(groups: tuple[str, ...], study: Study) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["group", "order", "round_of_group", "single_regret", "regret"])
-    S, G, P = study.clock_SGP.shape
-    for g in range(G):
+    S, _, P = study.clock_SGP.shape
+    drawn = groups if study.drawn_G is None else [name for name, kept in zip(groups, study.drawn_G, strict=True) if kept]
+    for g, name in enumerate(drawn):
         for s in range(S):
             for p in range(P):
                 values = (study.clock_SGP[s, g, p], study.single_curve_SGP[s, g, p], study.ours_curve_SGP[s, g, p])
-                writer.writerow([groups[g], s, *(f"{value:.9g}" for value in values)])
+                writer.writerow([name, s, *(f"{value:.9g}" for value in values)])
     return out.getvalue()
 
 
@@ -227,6 +229,7 @@ def print_report(values: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if console.width < _WIDTH:
         console = Console(highlight=False, width=_WIDTH)
+    values = shown(values)
     table = _empty(values["title"] or None)
     styles = {"better": "green", "worse": "red", "not a number": "red"}
     for row in values["groups"]:
@@ -243,7 +246,9 @@ def print_report(values: dict[str, Any]) -> None:
         f"(charged: {values['charge']}); {values['orders']} order{'s' if values['orders'] > 1 else ''}"
     )
     worse = [row["group"] for row in values["groups"] if row["verdict"] == "worse"]
-    console.print(f"worse off than under the single model: {', '.join(worse) or 'no group'}")
+    console.print(f"worse off than under the single model: {listed(worse) or 'no group'}")
+    if "of" in values:
+        console.print(f"shown: the worst and best off and the largest of {values['of']:,} groups; all are in {GROUPS}")
     if "plain_words" in values:
         print_rivals(console, values)
     rounds = {row["group"]: row["rounds"] for row in values["groups"]}

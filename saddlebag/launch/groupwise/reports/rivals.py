@@ -12,6 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from saddlebag.algorithms.groupwise import best_linear_losses, best_logistic_losses
+from saddlebag.launch.groupwise.reports.shown import listed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,7 @@ def rivals_of(stream: RoundStream, loss: Loss, *, is_log: bool) -> Rivals:
         if is_log
         else best_linear_losses(stream.x_ND, stream.y_N)
     )
-    return Rivals(constant_N @ stream.awake_NG, fixed_N @ stream.awake_NG)
+    return Rivals(stream.members.totals(constant_N), stream.members.totals(fixed_N))
 
 
 def plain_words(values: dict[str, Any]) -> list[str]:
@@ -62,12 +63,12 @@ def plain_words(values: dict[str, Any]) -> list[str]:
     others = len(groups) - len(counts["better"]) - len(counts["worse"])
     said.append(
         f"Of {len(groups)} groups {len(counts['better'])} are better off than under the single model, "
-        f"{len(counts['worse'])} worse ({', '.join(counts['worse']) or 'none'})"
+        f"{len(counts['worse'])} worse ({listed(counts['worse']) or 'none'})"
         + (f"; for {others} it depends on the order of the rows." if others else ".")
     )
     beaten = [row["group"] for row in rows if row["loss"]["mean"] > row["constant_loss"]["mean"] * (1.0 + _CLEAR)]
     if beaten:
-        said.append(f"Guessing the average would have been better in: {', '.join(beaten)}. Do not use these predictions there.")
+        said.append(f"Guessing the average would have been better in: {listed(beaten)}. Do not use these predictions there.")
     said.append(
         "The best fixed model for all rounds, which nobody knows beforehand, would have lost "
         f"{_compared(whole['fixed_loss'], whole['loss'])} ours."
@@ -97,5 +98,5 @@ def print_rivals(console: Console, values: dict[str, Any]) -> None:
         cells = [f"{loss / max(row['rounds'], 1e-300):.5g}" for loss in losses]
         table.add_row(row["group"], *cells[:-1], f"[bold]{cells[-1]}[/]" if losses[-1] <= min(losses) else cells[-1])
     console.print(table)
-    for sentence in plain_words(values):
+    for sentence in values["plain_words"]:
         console.print(sentence)

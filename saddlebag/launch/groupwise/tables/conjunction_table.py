@@ -8,8 +8,8 @@ from saddlebag.errors import ConfigError
 
 __all__ = ["MOST", "ConjunctionTable"]
 
-MOST = 10_000
-"""Groups; a study holds a number for each row, order and group."""
+MOST = 100_000
+"""Groups; each costs a model, and names and numbers in reports."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def test_missing_numbers_belong_to_no_part() -> None:
         ({"depth": 3}, "conjunctions: depth must be 1 to 2, the number of columns, got 3"),
         ({"at_least": 0}, "conjunctions: at_least must be at least 1, got 0"),
         ({"bins": 1}, "conjunctions: bins must be at least 2 and at most 100, got 1"),
-        ({"most": 20_000}, "conjunctions: most must be at least 1 and at most 10000, got 20000"),
+        ({"most": 200_000}, "conjunctions: most must be at least 1 and at most 100000, got 200000"),
         ({"columns": ["sex", "town"]}, r"conjunctions\.columns: rows\.csv has no column 'town'"),
         ({"columns": ["sex", "y"]}, "depends on the label 'y'"),
         ({"most": 2}, "conjunctions: more than 2 groups of at least 20 rows; raise at_least or most"),
