@@ -163,11 +163,7 @@ class WorkerShell:
                         raise
                     return True
                 stepped_s = time.perf_counter()
-                if (
-                    step is not None
-                    and self._core.round >= reply.round
-                    and not (self._core.merging and self._core.made <= sent)
-                ):
+                if step is not None and self._core.round >= reply.round and self._core.made > sent:
                     await self._send(call, *step)
                     sent = self._core.made
                     self._core.look_ahead()
@@ -264,7 +260,7 @@ class WorkerShell:
                 beat = pb.HeartbeatRequest(frames=pace.sent)
                 reply = await calls.ask("Heartbeat", beat, pb.HeartbeatReply, every_s)
                 pace.hear(reply.frames)
-                alone = 0 if reply.stream or not pace.waits else alone + 1
+                alone = alone + 1 if (pace.waits or pace.sends) and not reply.stream else 0
             if alone == 2:  # the first may have crossed the stream's beginning or end
                 raise BrokenStream("the server has no stream of this worker")
 
@@ -295,10 +291,12 @@ class WorkerShell:
         about: dict[str, Any] = {"sender": core.worker + 1, "attempt": attempt, "samples": samples, "steps": steps}
         for frame in frames_of(buffers, epoch=core.epoch, round_=core.made, digest=digest, **about):
             self._pace.sent += 1
+            self._pace.sends = True
             try:
                 await call.write(frame)
             except asyncio.InvalidStateError:  # the server has ended the stream
                 raise EOFError from None
+            self._pace.sends = False
             self.ledger.up += len(frame)
 
     async def _receive(self) -> tuple[bool, float]:

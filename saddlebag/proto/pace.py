@@ -42,12 +42,13 @@ class Pace:
     Attributes:
         sent: frames that this end has begun to send.
         waits: whether this end is reading; while it is not, the other may be blocked.
+        sends: whether this end is writing, and perhaps waits for room.
     """
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self.sent = self._came = self._told = 0
-        self.waits = False
+        self.waits = self.sends = False
         self._idle_s = 0.0
 
     def hear(self, begun: int) -> None:

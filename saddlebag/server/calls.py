@@ -11,7 +11,6 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from saddlebag.errors import BrokenStream, PeerLost, RemoteProtocolError, SaddlebagError, explained
-from saddlebag.proto.endpoint import SERVICE
 from saddlebag.proto.handshake import PROTOCOL, other_version
 from saddlebag.proto.seal import TEXT_SEAL, is_sealed, opened, seal_of_text, sealed
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
@@ -65,8 +64,8 @@ async def refuse(context: Any, code: grpc.StatusCode, text: str) -> None:
     await context.abort(code, text, ((TEXT_SEAL, seal_of_text(code.name, text)),))
 
 
-def handlers(shell: Calls) -> grpc.GenericRpcHandler:
-    """The service for a gRPC server. Frames pass as raw bytes; other messages are checked, parsed and sealed here."""
+def handlers(shell: Calls) -> dict[str, grpc.RpcMethodHandler]:
+    """The methods of the service, by name. Frames pass as raw bytes; other messages are checked, parsed and sealed here."""
     unary = functools.partial(_unary, shell)
 
     async def exchange(requests: Any, context: Any) -> None:
@@ -79,16 +78,13 @@ def handlers(shell: Calls) -> grpc.GenericRpcHandler:
             async for chunk in shell.snapshot(request, context):
                 yield sealed(chunk.SerializeToString())
 
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            "Join": unary(shell.join, pb.JoinRequest),
-            "Exchange": grpc.stream_stream_rpc_method_handler(exchange),
-            "Snapshot": grpc.unary_stream_rpc_method_handler(snapshot),
-            "Heartbeat": unary(shell.heartbeat, pb.HeartbeatRequest),
-            "Leave": unary(shell.leave, pb.LeaveRequest),
-        },
-    )
+    return {
+        "Join": unary(shell.join, pb.JoinRequest),
+        "Exchange": grpc.stream_stream_rpc_method_handler(exchange),
+        "Snapshot": grpc.unary_stream_rpc_method_handler(snapshot),
+        "Heartbeat": unary(shell.heartbeat, pb.HeartbeatRequest),
+        "Leave": unary(shell.leave, pb.LeaveRequest),
+    }
 
 
 @contextlib.asynccontextmanager

@@ -87,7 +87,15 @@ class ServerCore(RunState):
             resume = self.epoch_start
         self.deliveries.credit(ask.worker, resume, self.ledger.down)
         self.roster.set_resume(ask.worker, self.epoch, resume)
-        return answer(self, session, resume, fresh=fresh, heal=heal), effects
+        counted = self.round + 1 if self._holds(ask.worker) else 0
+        return answer(self, session, resume, fresh=fresh, heal=heal, counted=counted), effects
+
+    def _holds(self, worker: int) -> bool:
+        """Whether a worker's uplink of the round under way is here, whole.
+
+        It is not to be sent again: nobody would read it, and where a downlink comes meanwhile, both ends would write for ever.
+        """
+        return self._gather.expects(worker) and self._gather.has(worker)
 
     def _seat(self, ask: JoinAsk, session: str, now: float) -> list[Effect]:
         """Give a worker its rank; whoever held it has lost it."""

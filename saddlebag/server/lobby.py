@@ -21,7 +21,7 @@ from saddlebag.proto.handshake import PROTOCOL, other_version, require_same_reci
 from saddlebag.proto.seal import opened, sealed
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server.calls import names_of, refuse, status_of
-from saddlebag.server.port import open_port
+from saddlebag.server.port import open_port, serve_until
 from saddlebag.server.roster import recognise
 
 if TYPE_CHECKING:
@@ -55,20 +55,18 @@ class Lobby:
 
         Raises:
             ConfigError: the port is in use, or the address is not loopback and the server not secured.
+            StateError: gRPC has closed the port by itself.
         """
-        handler = grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Offer": grpc.stream_stream_rpc_method_handler(self._offer),
-                "Join": grpc.unary_unary_rpc_method_handler(_come_again),
-            },
-        )
+        methods = {
+            "Offer": grpc.stream_stream_rpc_method_handler(self._offer),
+            "Join": grpc.unary_unary_rpc_method_handler(_come_again),
+        }
         given: dict[str, Any] = {"has_token": bool(self._token), "warn": self._note}
-        server, port = await open_port(SERVICE, handler, address, security, **given)
+        server, port = await open_port(SERVICE, methods, address, security, **given)
         bound = str(parse_address(address, listening=True).at(port))
         listening(bound)
         try:
-            await self._there.wait()
+            await serve_until(server, self._there)
         finally:
             await server.stop(grace=1.0)
         assert self._taken is not None

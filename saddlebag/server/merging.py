@@ -27,7 +27,7 @@ from saddlebag.server.pool import Pace, Pool
 from saddlebag.server.roster import admit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from saddlebag.algorithms import AnyMethod, Spent, Verdict
     from saddlebag.compression import Vector
@@ -67,6 +67,9 @@ class MergingCore(ServerCore):
         self._closed: list[Arrivals] = []  # of the round that is being finished
         self._advanced: dict[int, float] = {}
         self._shared: list[float] = [0] * settings.num_workers  # by worker: its boundaries up to here are of this history
+        self._begun = [
+            0
+        ] * settings.num_workers  # by worker: where it last began anew; the log has no place for what it held before
         self._repeated = threading.Lock()  # the end of a round, in a thread, and frames, which still come, both count
         super().__init__(method, judge, start_D, settings, now)
 
@@ -80,7 +83,7 @@ class MergingCore(ServerCore):
         if ask.worker not in self.members:
             self.deliveries.arrears.receive([ask.worker], self.round, 0)
             effects += self._change(tuple(sorted({*self.members, ask.worker})), now)
-        held = tuple(round_ for round_ in ask.rounds if round_ <= self._shared[ask.worker])
+        held = tuple(each for each in ask.rounds if self._begun[ask.worker] <= each <= self._shared[ask.worker])
         resume = common_round(self, dataclasses.replace(ask, rounds=held))
         if self.roster.take_diverged(ask.worker):
             resume = None
@@ -98,6 +101,7 @@ class MergingCore(ServerCore):
 
     def _begin_anew(self, worker: int, now: float) -> list[Effect]:
         self.pool.begins(worker, self.round, now)
+        self._begun[worker] = self.round
         return [ef.Counts(Arrivals(round=self.round, counted=(), joined=(worker,)))]
 
     def snapshot(self, worker: int, now: float) -> tuple[int, int, Any, list[Effect]]:
@@ -107,15 +111,21 @@ class MergingCore(ServerCore):
         return self.epoch, self.round, self.replica, effects
 
     def facts(self) -> dict[str, Any]:
-        return {"counted": self.pool.last, "shared": [min(self.round, shared) for shared in self._shared]}
+        shared = [min(self.round, each) for each in self._shared]
+        return {"counted": self.pool.last, "shared": shared, "begun": self._begun}
 
     def take_facts(self, meta: Mapping[str, Any]) -> None:
         """Who has not been seen since may hold boundaries that this server has lost; others of their numbers will follow."""
-        for name, mine in (("counted", self.pool.last), ("shared", self._shared)):
-            rounds = meta[name]
+        for name, mine in (("counted", self.pool.last), ("shared", self._shared), ("begun", self._begun)):
+            rounds = meta.get(name, mine) if name == "begun" else meta[name]  # an earlier release wrote none
             if len(rounds) != self.settings.num_workers or not all(type(round_) is int and round_ >= 0 for round_ in rounds):
                 raise ValueError(f"{name} must hold a round for each worker, got {rounds!r}")
             mine[:] = rounds
+
+    def recall(self, joined: Sequence[int]) -> None:
+        """These workers began anew at the present boundary after its checkpoint was taken: the log has it, and stays."""
+        for worker in joined:
+            self._begun[worker] = self.round
 
     def opened(self, worker: int, session: str) -> None:
         super().opened(worker, session)

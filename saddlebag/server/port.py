@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, StateError
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.endpoint import LEASE_S, MESSAGE_OPTIONS, SERVER_OPTIONS, ServerSecurity, pings
+from saddlebag.server.stranger import hardened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["open_port", "require_free"]
+__all__ = ["open_port", "require_free", "serve_until", "stays_open"]
 
 _REFUSED = "the port is in use or the address is not of this machine"
 
@@ -67,7 +69,7 @@ def _why(error: OSError) -> str:
 
 async def open_port(
     service: str,
-    handler: grpc.GenericRpcHandler,
+    methods: Mapping[str, grpc.RpcMethodHandler],
     address: str,
     security: ServerSecurity,
     *,
@@ -80,7 +82,7 @@ async def open_port(
 
     Args:
         service: its name.
-        handler: its calls.
+        methods: its calls, by name.
         address: HOST:PORT.
         security: how.
         has_token: whether the calls ask for a secret.
@@ -93,8 +95,9 @@ async def open_port(
     """
     place = parse_address(address, listening=True)
     security.require_safe(place.name, has_token, warn)
-    server = grpc.aio.server(options=[*MESSAGE_OPTIONS, *SERVER_OPTIONS, *pings(lease_s)])
-    server.add_generic_rpc_handlers((handler,))
+    with hardened():
+        server = grpc.aio.server(options=[*MESSAGE_OPTIONS, *SERVER_OPTIONS, *pings(lease_s)])
+    server.add_registered_method_handlers(service, dict(methods))
     servicer = servicer or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -110,3 +113,30 @@ async def open_port(
         raise ConfigError(f"cannot listen on {place}: {_REFUSED}")
     await server.start()
     return server, port
+
+
+async def stays_open(server: grpc.aio.Server) -> NoReturn:
+    """As long as the port is open: for ever, until it is cancelled.
+
+    Raises:
+        StateError: gRPC has closed the port by itself; whoever comes would find nobody.
+    """
+    ended = asyncio.ensure_future(server.wait_for_termination())
+    ended.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may have stopped to listen
+    try:
+        await asyncio.shield(ended)  # who cancels gRPC's own waiting breaks its stopping
+    except Exception as error:
+        raise StateError(f"gRPC has closed the port after an error of its own: {error}") from error
+    raise StateError("gRPC has closed the port by itself")
+
+
+async def serve_until(server: grpc.aio.Server, over: asyncio.Event) -> None:
+    """Until the event; errors as `stays_open`."""
+    tasks = asyncio.create_task(over.wait()), asyncio.create_task(stays_open(server))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[1].done():
+            await tasks[1]
+    finally:
+        for task in tasks:
+            task.cancel()

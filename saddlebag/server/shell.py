@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -29,14 +29,15 @@ from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
 from saddlebag.server.calls import handlers, names_of, refuse, status_of
 from saddlebag.server.ending import Ending
-from saddlebag.server.port import open_port
+from saddlebag.server.port import open_port, stays_open
 from saddlebag.server.streams import Doorbell, Gate, Streams
 from saddlebag.server.vigil import Vigil
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from saddlebag.algorithms.merging import Arrivals
+    from saddlebag.proto.handshake import JoinAnswer
     from saddlebag.server.core import ServerCore
 
 __all__ = ["ServerShell"]
@@ -46,6 +47,7 @@ _THREAD_ABOVE = 1 << 18  # dimension from which a round is finished in a thread,
 _TICK_S = 0.5
 _DRAIN_S = 30.0  # for workers to take the last downlink
 
+T = TypeVar("T")
 Context: TypeAlias = Any
 """A grpc.aio.ServicerContext; gRPC ships no types."""
 
@@ -101,7 +103,8 @@ class ServerShell:
         assert self._server is not None, "start first"
         if self._core.finished:
             self.ending.come()
-        ticker = self.ending.beside(self._tick)
+        server = self._server
+        beside = self.ending.beside(self._tick), self.ending.beside(lambda: stays_open(server))
         try:
             await self.ending.wait()
             await self._settle()
@@ -110,8 +113,9 @@ class ServerShell:
                     await self._drained()
             await self._settle()
         finally:
-            ticker.cancel()
-            await self._server.stop(grace=0.5)
+            for task in beside:
+                task.cancel()
+            await server.stop(grace=0.5)
 
     def stop(self) -> None:
         """End `run` now; the run itself can be resumed from its last checkpoint."""
@@ -157,6 +161,24 @@ class ServerShell:
         if effects:
             await asyncio.shield(self.ending.beside(all_of_them))
             self.ending.check()
+
+    async def _alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do something between two rounds, to its end, with nobody else in between.
+
+        Who asked for it may go away meanwhile. Then the next one still waits: else it would be told of an epoch that is not
+        on disk yet, and be left with it by a server that dies.
+        """
+        await self._busy.acquire()
+
+        async def all_of_it() -> T:
+            try:
+                return await work()
+            finally:
+                self._busy.release()
+
+        task = asyncio.create_task(all_of_it())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to be told
+        return await asyncio.shield(task)
 
     async def _carry_out(self, effect: events.Effect) -> None:
         match effect:
@@ -225,11 +247,15 @@ class ServerShell:
         if self._core.cut_short:
             self._final_taken.add(request.worker)
             await refuse(context, RUN_OVER, f"the run is over: {self._core.finished}")
-        async with self._busy:
-            if request.protocol != PROTOCOL:
-                raise other_version(request.protocol)
+        if request.protocol != PROTOCOL:
+            raise other_version(request.protocol)
+
+        async def admitted() -> JoinAnswer:
             answer, effects = self._core.join(ask, secrets.token_hex(16), time.monotonic())
             await self._apply(effects)
+            return answer
+
+        answer = await self._alone(admitted)
         reply = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))
         self._core.ledger.count_control(down=reply.ByteSize() + SEAL_BYTES)
         return reply
@@ -256,8 +282,7 @@ class ServerShell:
         """End a worker's membership."""
         worker = await self._member(context)
         self._core.ledger.count_control(up=request.ByteSize())
-        async with self._busy:
-            await self._apply(self._core.leave(worker, request.reason, time.monotonic()))
+        await self._alone(lambda: self._apply(self._core.leave(worker, request.reason, time.monotonic())))
         self._final_taken.add(worker)
         return pb.LeaveReply()
 
@@ -265,14 +290,18 @@ class ServerShell:
         """Send the replica at the present boundary, in chunks."""
         worker = await self._member(context)
         self._core.ledger.count_control(up=len(request))
-        async with self._busy:
+
+        async def taken() -> tuple[int, int, asyncio.Task[bytes]]:
             epoch, round_, replica, effects = self._core.snapshot(worker, time.monotonic())
             await self._apply(effects)
-            written = asyncio.to_thread(arrays_to_bytes, pack(replica), {"epoch": epoch, "round": round_})
+            about = {"epoch": epoch, "round": round_}
+            written = asyncio.create_task(asyncio.to_thread(arrays_to_bytes, pack(replica), about))
             if self._core.changes_states:
-                data = await written  # before the next round changes them
-        if not self._core.changes_states:
-            data = await written
+                await asyncio.wait([written])  # before the next round changes them
+            return epoch, round_, written
+
+        epoch, round_, written = await self._alone(taken)
+        data = await written
         for at in range(0, len(data), FRAME_BYTES):
             chunk = pb.SnapshotChunk(epoch=epoch, round=round_, total=len(data), data=data[at : at + FRAME_BYTES])
             self._core.ledger.count_control(down=chunk.ByteSize() + SEAL_BYTES)

@@ -23,7 +23,7 @@ from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
 from saddlebag.compression import Identity, RandK
-from saddlebag.errors import ConfigError, PeerLost, StateError
+from saddlebag.errors import BrokenStream, ConfigError, PeerLost, StateError
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import SERVICE, ClientSecurity, ServerSecurity
 from saddlebag.proto.frames import frames_of, read_frame
@@ -597,3 +597,112 @@ def test_nobody_joins_an_epoch_that_is_not_on_disk(game: BilinearGame, game_meth
         await asyncio.wait_for(begun, 10)
 
     asyncio.run(main())
+
+
+class Caller:
+    """The context of a call that nobody made."""
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    def auth_context(self) -> dict[str, Any]:
+        return {}
+
+
+class SlowStore:
+    """A disk that is busy until it is told."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def save(self, round_: int, arrays: Any, meta: Any) -> None:
+        self.begun.set()
+        assert self.go_on.wait(60)
+
+
+def test_a_join_whose_caller_has_gone_still_keeps_the_next_one_waiting(
+    game: BilinearGame, game_method: AnyMethod, network: Callable[..., Any]
+) -> None:
+    """Else it would be told of an epoch that no disk has: a server that died then would begin another one of its number."""
+    net = network(game, game_method, Stop(max_rounds=9), rng=random.Random(0), on_lost="drop", checkpoint_every=5)
+    while net.server.round < 4:
+        if net.server.round == 2 and net.server.epoch == 0:  # in later epochs, nobody can begin at the start
+            net.apply(net.server.leave(3, "gone", 0.0))
+        for rank in net.server.members:
+            net.turn(rank)
+    store: Any = SlowStore()
+    shell = ServerShell(net.server, store=store)
+
+    def asks(rank: int) -> Any:
+        request = pb.JoinRequest(protocol=PROTOCOL, worker=rank, recipe="{}", dimension=len(game.start()))
+        return asyncio.create_task(shell.join(request, Caller()))
+
+    async def main() -> int:
+        first = asks(0)
+        await asyncio.to_thread(store.begun.wait, 60)
+        first.cancel()
+        second = asks(1)
+        await asyncio.wait([second], timeout=0.1)
+        early = second.done()
+        store.go_on.set()
+        reply = await second
+        assert not early
+        return int(reply.epoch)
+
+    assert asyncio.run(main()) == 2
+
+
+def test_an_uplink_that_is_there_whole_is_not_sent_again(
+    game: BilinearGame, game_method: AnyMethod, network: Callable[..., Any], reference: Callable[..., Outcome]
+) -> None:
+    """Nobody would read it; with a downlink longer than gRPC's windows both ends would write, and wait, for ever."""
+    stop = Stop(max_rounds=5)
+    net = network(game, game_method, stop, rng=random.Random(0))
+    net.join(0)
+    buffers, _ = net.workers[0].step()
+    for frame in frames_of(buffers, epoch=0, round_=0, sender=1):
+        net.server.frame(0, frame, 0.0)
+    core = net.server
+
+    async def main() -> None:
+        shell = ServerShell(core)
+        port = await shell.start("127.0.0.1:0", ServerSecurity())
+        serving = asyncio.create_task(shell.run())
+        for rank in range(game.num_workers):
+            worker = WorkerCore(game_method, game.operator(rank), game.start(), worker=rank, seed=7)
+            workers.append(WorkerShell(worker, recipe="{}"))
+        await asyncio.gather(*(each.run(f"127.0.0.1:{port}", ClientSecurity()) for each in workers))
+        await serving
+
+    workers: list[WorkerShell] = []
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert digest(core.replica) == digest(reference(game, game_method, stop).replica)
+    assert (core.ledger.up.repeated, core.ledger.stale_frames) == (0, 0)
+
+
+@pytest.mark.parametrize("busy", ["waits", "sends", ""])
+def test_a_worker_on_a_stream_that_the_server_does_not_have_joins_again(
+    busy: str, game: BilinearGame, game_method: AnyMethod
+) -> None:
+    """A flipped bit can hide a call's beginning from the server: nothing comes, and gRPC makes no room for what is sent."""
+    asked = 0
+
+    async def ask(*given: Any) -> pb.HeartbeatReply:
+        nonlocal asked
+        asked += 1
+        return pb.HeartbeatReply(stream=False)
+
+    async def main() -> None:
+        shell, pace, calls = Cluster(game, game_method).worker(0), Pace(Patience(10.0)), types.SimpleNamespace(ask=ask)
+        if busy:
+            setattr(pace, busy, True)
+        beating = asyncio.create_task(shell._beat(calls, pace, 0.01, asyncio.Event()))  # type: ignore[arg-type]
+        while asked < 4 and not beating.done():
+            await asyncio.sleep(0.01)
+        beating.cancel()
+        if busy:
+            with pytest.raises(BrokenStream, match="the server has no stream of this worker"):
+                await beating
+
+    asyncio.run(main())
+    assert (asked == 2) == bool(busy), "a worker that computes has nothing to lose"

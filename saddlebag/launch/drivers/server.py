@@ -22,6 +22,7 @@ from saddlebag.launch.results.results import RESULT
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ServerSecurity
+from saddlebag.server.merging import MergingCore
 from saddlebag.server.port import require_free
 from saddlebag.server.shell import ServerShell
 
@@ -169,6 +170,8 @@ class _Kept:
         self.store.forget_after(self._core.round if self._resume else -1)
         self.arrivals = ArrivalLog(self.out / ARRIVALS, upto_round=self._core.round if self._resume else -1)
         self._stack.enter_context(self.arrivals)
+        if isinstance(self._core, MergingCore):
+            self._core.recall(self.arrivals.joined)
         tell = throttled(functools.partial(write_progress, self.out / PROGRESS))
         upto = self._core.round if self._resume else 0
         self.outputs = self._stack.enter_context(

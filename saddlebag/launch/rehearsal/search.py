@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from saddlebag.errors import SaddlebagError
 from saddlebag.launch.rehearsal.faults import Fault, run_with
 from saddlebag.launch.rehearsal.promises import PromiseBroken, Promises
 from saddlebag.launch.rehearsal.scenarios import Scenario, scenario_of
@@ -47,6 +48,8 @@ def replay(scenario: Scenario, seed: int, faults: Sequence[Fault]) -> Trial:
         run_with(world, faults, happened)
     except PromiseBroken as error:
         failure = str(error)
+    except SaddlebagError as error:  # out of a check, such as that of a log
+        failure = f"{type(error).__name__}: {error}"
     return Trial(failure, happened, world.states, world.clock.passed, world.rounds, world.clock.now)
 
 

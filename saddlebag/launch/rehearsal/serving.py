@@ -146,6 +146,26 @@ class Server:
                 yield done.end
             self.check()
 
+    def _alone(self, work: Callable[[], Work]) -> Work:
+        yield from self._busy.acquire()
+        result: list[Any] = []
+        failure: list[Exception] = []
+
+        def all_of_it() -> Work:
+            try:
+                result.append((yield from work()))
+            except Exception as error:
+                failure.append(error)
+            finally:
+                self._busy.release()
+
+        task = self.host.spawn(all_of_it())
+        while not task.ended:
+            yield task.end
+        if failure:
+            raise failure[0]
+        return result[0]
+
     def _carry_out(self, effect: Effect) -> Work:
         match effect:
             case events.RoundReady():
@@ -240,14 +260,15 @@ class Server:
         if core.cut_short:
             self.final_taken.add(ask.worker)
             raise Answered(RUN_OVER, f"the run is over: {core.finished}")
-        yield from self._busy.acquire()
-        try:
+
+        def admitted() -> Work:
             self._sessions += 1
             answer, effects = core.join(ask, f"{self.host.name}/{self._sessions}", self._now())
             self._watch("join")
             yield from self._apply(effects)
-        finally:
-            self._busy.release()
+            return answer
+
+        answer = yield from self._alone(admitted)
         size = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer)).ByteSize() + SEAL_BYTES
         core.ledger.count_control(down=size)
         return answer, size
@@ -269,22 +290,19 @@ class Server:
 
     def leave(self, session: str, reason: str) -> Work:
         worker = self._member(session)
-        yield from self._busy.acquire()
-        try:
-            yield from self._apply(self.core.leave(worker, reason, self._now()))
-        finally:
-            self._busy.release()
+        yield from self._alone(lambda: self._apply(self.core.leave(worker, reason, self._now())))
         self.final_taken.add(worker)
         return None, 0
 
     def snapshot(self, session: str) -> Work:
         worker = self._member(session)
-        yield from self._busy.acquire()
-        try:
+
+        def taken() -> Work:
             epoch, round_, replica, effects = self.core.snapshot(worker, self._now())
             yield from self._apply(effects)
-        finally:
-            self._busy.release()
+            return epoch, round_, replica
+
+        epoch, round_, replica = yield from self._alone(taken)
         data = arrays_to_bytes(pack(replica), {"epoch": epoch, "round": round_})
         self.core.ledger.count_control(down=len(data))
         return (epoch, round_, data), len(data)

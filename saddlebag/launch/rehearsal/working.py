@@ -144,7 +144,7 @@ class Worker:
                     LEAVE_S,
                 )
                 return True
-            if step is not None and core.round >= answer.round and not (core.merging and core.made <= sent):
+            if step is not None and core.round >= answer.round and core.made > sent:
                 self.where = "send"
                 yield from self._send(connection, *step)
                 sent = core.made
@@ -225,7 +225,7 @@ class Worker:
                     functools.partial(self._ask_heartbeat, server, connection, session, sent), SEAL_BYTES, every_s
                 )
                 pace.hear(frames)
-                alone = 0 if stream or not pace.waits else alone + 1
+                alone = alone + 1 if (pace.waits or pace.sends) and not stream else 0
             if alone == 2:  # the first may have crossed the stream's beginning or end
                 connection.give_up("the server has no stream of this worker")
                 return
@@ -262,7 +262,9 @@ class Worker:
         about |= {"attempt": attempt, "digest": digest, "frame_bytes": self._frame_bytes}
         for frame in frames_of(buffers, **about):
             self._pace.sent += 1
+            self._pace.sends = True
             yield from connection.up.send(frame)
+            self._pace.sends = False
 
     def _receive(self, connection: Connection) -> Generator[Signal | float, None, bool | None]:
         """Whether the downlink, or catch-up, that was taken ends the run; None at the end of the stream."""

@@ -14,9 +14,10 @@ from saddlebag.launch.rehearsal.network import Answered, Code, Connection, Link
 from saddlebag.launch.rehearsal.promises import PromiseBroken
 from saddlebag.launch.rehearsal.serving import Server
 from saddlebag.launch.rehearsal.working import Worker
-from saddlebag.launch.results.arrivals import stays
+from saddlebag.launch.results.arrivals import joined_at, stays
 from saddlebag.proto.checkpoint import WORKER_KEEPS
 from saddlebag.proto.frames import FRAME_BYTES
+from saddlebag.server.merging import MergingCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,8 @@ class World:
         self.came_back_at_end |= core.finished is not None
         given = self.settings
         self.arrivals[:] = [entry for entry in self.arrivals if stays(entry, core.round if disk is not None else -1)]
-        if core.settings.merging:
+        if isinstance(core, MergingCore):
+            core.recall(joined_at(self.arrivals, core.round))
             self.promises.goes_on_from(core.round)
         ways: dict[str, Any] = {"backlog_bytes": given.backlog_bytes, "threaded_s": given.threaded_s, "arrivals": self.arrivals}
         self.server = Server(host, core, disk, now=self.now, watch=self._server_watch, sent=self._sent, **ways)
@@ -246,8 +248,10 @@ class World:
         self._check(lambda: self.promises.published(epoch, delivery))
 
     def _worker_watch(self, name: str, event: str) -> None:
-        core = self.workers[name].core
-        self._check(lambda: self.promises.stands(f"worker {name}", core.epoch, core.round, core.replica))
+        core, connection = self.workers[name].core, self.workers[name].connection
+        apart = connection is None or not connection.open
+        if not (apart and core.merging):  # else it may hold what a server has lost that has died
+            self._check(lambda: self.promises.stands(f"worker {name}", core.epoch, core.round, core.replica))
         server = self.server
         if event == "took" and server is not None and server.core.finished and core.round == server.core.round:
             self.took_final.add(name)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["ARRIVALS", "ArrivalLog", "by_round", "read_arrivals", "stays"]
+__all__ = ["ARRIVALS", "ArrivalLog", "by_round", "joined_at", "read_arrivals", "stays"]
 
 ARRIVALS = "arrivals.jsonl"
 """Its name in a run's folder; there is none where rounds wait for everybody."""
@@ -28,15 +28,19 @@ class ArrivalLog:
         path: of the file, which appears with its first line.
         upto_round: the round from which a resumed run goes on, what the file says of later ones will be done again; -1 for a
             run that begins.
+
+    Attributes:
+        joined: workers that began anew at that round, as far as the file says.
     """
 
     def __init__(self, path: Path, *, upto_round: int) -> None:
+        self.joined: tuple[int, ...] = ()
         self._path, self._file = path, self._cut(path, upto_round) if path.exists() else None
 
-    @staticmethod
-    def _cut(path: Path, upto_round: int) -> TextIO | None:
-        lines = path.read_text().splitlines()
-        kept = [line for line in lines if (entry := _parsed(line)) is not None and stays(entry, upto_round)]
+    def _cut(self, path: Path, upto_round: int) -> TextIO | None:
+        entries = {line: entry for line in path.read_text().splitlines() if (entry := _parsed(line)) is not None}
+        kept = [line for line, entry in entries.items() if stays(entry, upto_round)]
+        self.joined = joined_at(map(entries.__getitem__, kept), upto_round)
         path.unlink()
         if not kept:
             return None
@@ -78,6 +82,11 @@ def _parsed(line: str) -> Arrivals | None:
 def stays(entry: Arrivals, upto_round: int) -> bool:
     """Whether a line still holds when a server goes on from a round: who began there anew has done so."""
     return entry.round < upto_round or (entry.round == upto_round and not entry.counted)
+
+
+def joined_at(entries: Iterable[Arrivals], round_: int) -> tuple[int, ...]:
+    """The workers that began anew at this boundary."""
+    return tuple(sorted({worker for entry in entries if entry.round == round_ for worker in entry.joined}))
 
 
 def by_round(entries: Iterable[Arrivals]) -> list[Arrivals]:

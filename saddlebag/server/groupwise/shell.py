@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2
 from saddlebag.errors import SaddlebagError, StateError, explained
 from saddlebag.proto.groupwise import CLIENT_KEY, GROUPWISE_SERVICE, TOKEN_KEY
 from saddlebag.server.calls import status_of
-from saddlebag.server.port import open_port
+from saddlebag.server.port import open_port, serve_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -43,10 +43,9 @@ class GroupwiseShell:
         Raises:
             ConfigError: the port is in use, or the address is not loopback and the server not secured.
         """
-        handler = self._handler()
         self._server, port = await open_port(
             GROUPWISE_SERVICE,
-            handler,
+            self._methods(),
             address,
             security,
             has_token=bool(self._token),
@@ -63,32 +62,29 @@ class GroupwiseShell:
         """Serve until `stop`, then write a last checkpoint.
 
         Raises:
-            StateError: the journal or a checkpoint could not be written.
+            StateError: the journal or a checkpoint could not be written, or gRPC has closed the port by itself.
             SaddlebagError: a call failed in a way that no peer can cause; the journal has it, or it was not applied.
         """
         assert self._server is not None, "start first"
         try:
-            await self._over.wait()
+            await serve_until(self._server, self._over)
         finally:
             await self._server.stop(_GRACE_S)
         if self._failure is not None:
             raise self._failure
         self._service.checkpoint()
 
-    def _handler(self) -> grpc.GenericRpcHandler:
+    def _methods(self) -> dict[str, grpc.RpcMethodHandler]:
         service = self._service
         unary = grpc.unary_unary_rpc_method_handler
-        return grpc.method_handlers_generic_handler(
-            GROUPWISE_SERVICE,
-            {
-                "Describe": unary(self._unary(lambda raw, owner: service.describe()), None, _serialised),
-                "Predict": unary(self._unary(service.predict), None, _serialised),
-                "Feedback": unary(self._unary(service.feedback), None, _serialised),
-                "Partial": unary(self._unary(service.partial), None, _serialised),
-                "Report": unary(self._unary(lambda raw, owner: service.report()), None, _serialised),
-                "Stream": grpc.stream_stream_rpc_method_handler(self._stream, None, _serialised),
-            },
-        )
+        return {
+            "Describe": unary(self._unary(lambda raw, owner: service.describe()), None, _serialised),
+            "Predict": unary(self._unary(service.predict), None, _serialised),
+            "Feedback": unary(self._unary(service.feedback), None, _serialised),
+            "Partial": unary(self._unary(service.partial), None, _serialised),
+            "Report": unary(self._unary(lambda raw, owner: service.report()), None, _serialised),
+            "Stream": grpc.stream_stream_rpc_method_handler(self._stream, None, _serialised),
+        }
 
     def _unary(self, answer: Callable[[bytes, int], Any]) -> Any:
         async def call(raw: bytes, context: Any) -> Any:

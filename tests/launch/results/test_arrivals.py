@@ -42,6 +42,7 @@ def test_a_server_that_goes_on_from_a_round_forgets_what_follows(tmp_path: Path)
     with path.open("a") as file:
         file.write('{"round": 4, "coun')  # it was killed
     with ArrivalLog(path, upto_round=2) as log:
+        assert log.joined == (3,)
         log.add(ROUNDS[2])
     found = read_arrivals(path)
     assert [(entry.round, entry.joined) for entry in found] == [(0, ()), (1, ()), (2, (3,))], "who began there has begun"
