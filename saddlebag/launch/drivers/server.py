@@ -116,7 +116,7 @@ def serve_job(
         asyncio.run(_serve(shell, address, security, kept, listening))
     times = {
         "elapsed_s": time.monotonic() - begin,
-        "start_s": (shell.first_end_s or begin) - begin,
+        "start_s": max(0.0, (shell.first_end_s or kept.begun) - kept.begun),
         "server_s": shell.work_s - judge.seconds,
         "evaluate_s": judge.seconds,
     }
@@ -149,6 +149,8 @@ class _Kept:
 
     outputs: Outputs
     arrivals: ArrivalLog
+    begun: float
+    """When the port was open, by the monotonic clock: from then on the history's seconds count."""
 
     def __init__(self, job: Job, core: ServerCore, out: Path, *, resume: bool, note: Callable[[str], None]) -> None:
         self._job, self._core, self.out, self._resume = job, core, out, resume
@@ -177,6 +179,7 @@ class _Kept:
         self.outputs = self._stack.enter_context(
             Outputs(self._job.recipe, self._job.problem, self.out, upto_round=upto, progress=tell)
         )
+        self.begun = time.monotonic()
         write_atomically(self.out / ADDRESS_FILE, json.dumps({"address": address, "pid": os.getpid()}).encode())
 
 
