@@ -61,7 +61,7 @@ class GroupwiseClient:
         token: the server's secret, or empty.
         identity: whose the tickets are. By default a new random one for each client; give it, or keep `identity`, where labels
             come from another process than predictions, or after a restart. A certificate goes before it.
-        timeout_s: of each call.
+        timeout_s: of each call, and of each reply on a stream.
 
     Raises:
         PeerLost: nobody answers at the address.
@@ -188,7 +188,7 @@ class GroupwiseClient:
     @contextlib.contextmanager
     def stream(self) -> Iterator[PredictionStream]:
         """Both calls on one stream, several under way at once; for programs that predict all the time."""
-        call = PredictionStream(self._channel, self._metadata, self._address, self.about)
+        call = PredictionStream(self._channel, self._metadata, self._address, self.about, self._timeout_s)
         try:
             yield call
         finally:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["offer"]
 
 _PAUSE_S = 0.2
+_SILENT_S = 60.0  # without an answer, or room for another frame, after which an offer is made again on another connection
+_TIMES = 2  # in a row that a server must not know of offers: a flipped bit in the call's name looks the same
 
 
 async def offer(
@@ -49,12 +51,14 @@ async def offer(
         PeerLost: there is no server within `give_up_s`.
     """
     deadline, place = time.monotonic() + give_up_s, parse_address(address, "the server's address")
-    refusals = Refusals()
+    refusals, unknown = Refusals(), 0
     while True:
         try:
             async with open_aio_channel(place, security) as channel:
                 await _offer(channel, terms, start_D, worker, token, ledger)
                 return
+        except TimeoutError:  # another program's start may be on its way; a silent machine is another error, by pings
+            reason, deadline = f"no answer for {_SILENT_S:g} s", time.monotonic() + give_up_s
         except BrokenStream as error:
             reason = str(error)
         except asyncio.InvalidStateError:  # the server has ended the stream
@@ -62,7 +66,10 @@ async def offer(
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:  # the run has begun
-                return
+                unknown += 1
+                if unknown == _TIMES:
+                    return
+                continue
             if refusals.believes(error):
                 raise ConfigError(f"the server at {address} refused these terms: {reason}") from error
         if time.monotonic() > deadline:
@@ -78,16 +85,22 @@ async def _offer(channel: grpc.aio.Channel, terms: str, start_D: Vector, worker:
     async def say(piece: pb.OfferPiece) -> None:
         raw = sealed(piece.SerializeToString())
         ledger.up += len(raw)
-        await call.write(raw)
+        async with asyncio.timeout(_SILENT_S):
+            await call.write(raw)
+
+    async def hear() -> bytes | None:
+        async with asyncio.timeout(_SILENT_S):
+            answer = await call.read()
+        return None if answer is grpc.aio.EOF else answer
 
     await say(pb.OfferPiece(protocol=PROTOCOL, terms=terms, worker=worker, token=token, total=len(data)))
-    if (raw := await call.read()) is not grpc.aio.EOF:
+    if (raw := await hear()) is not None:
         opened(raw, "an OfferReply")
         if pb.OfferReply.FromString(raw).wanted:
             for at in range(0, len(data), FRAME_BYTES):
                 await say(pb.OfferPiece(data=data[at : at + FRAME_BYTES]))
     await call.done_writing()
-    while await call.read() is not grpc.aio.EOF:
+    while await hear() is not None:
         pass
     if (code := await call.code()) != grpc.StatusCode.OK:
         metadata = (await call.initial_metadata(), await call.trailing_metadata())

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from saddlebag.client.groupwise.client import GroupwiseClient, Predicted
+from saddlebag.client.groupwise.stream import PredictionStream
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError, SaddlebagError, StateError
 from saddlebag.proto.endpoint import ServerSecurity
 from saddlebag.proto.groupwise import GROUPWISE_SERVICE, join_rows
@@ -218,3 +219,12 @@ def test_a_service_that_cannot_record_says_that_it_does_not_serve(make_core: Any
 def test_a_client_is_known_by_its_certificate_before_what_it_says() -> None:
     assert owner_of([b"alice", b"a.example"], "x") == owner_of([b"a.example", b"alice"], "")
     assert len({owner_of([b"alice"], ""), owner_of([b"bob"], ""), owner_of((), "alice"), owner_of((), "")}) == 4
+
+
+def test_a_reply_that_does_not_come_is_waited_for_as_long_as_that_of_a_call(running: Any) -> None:
+    with GroupwiseClient(running().address) as client:
+        given = client._channel, client._metadata, client._address, client.about
+        stream = PredictionStream(*given, timeout_s=0.2)
+        with pytest.raises(PeerLost, match=r"has not replied for 0\.2 s"):
+            stream.receive()  # nothing was asked: the call might as well be hidden from the server
+        stream.close()
