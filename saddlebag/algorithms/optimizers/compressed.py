@@ -15,6 +15,9 @@ Fatkhullin 2021; both ways EF21-BC, Fatkhullin et al. 2021): g is an estimate of
 always late. With noisy gradients it follows the noise of single batches, so workers may send a moving mean instead
 (`momentum_up`: EF21-SGDM, Fatkhullin, Tyurin, Richtarik 2023), v_m <- (1 - a) v_m + a F_m(z) in place of x_m.
 
+With `common_range` all workers round to one grid (`common_grid.py`), so that a server that sees nothing but the sum of their
+levels can go on, see docs/secure.md.
+
 With `late` the workers answer for the point of the round before, x_m = F_m(z_{t-1}), which they know while an exchange goes on:
 a client computes the next value meanwhile (Pipe-SGD: Li, Yu, Li, Avestimehr, Kim, Schwing 2018).
 
@@ -31,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from saddlebag.algorithms.base import Message, Operator
+from saddlebag.algorithms.common_grid import CommonGrid, next_scale, require_common
 from saddlebag.algorithms.merging import late_weight
 from saddlebag.algorithms.methods.one_part import OnePart, refuse_joint
 from saddlebag.algorithms.optimizers.memories import MEMORIES
@@ -54,11 +58,15 @@ MemoryKind = Literal["feedback", "innovations"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OptimizerReplica(Ruled):
-    """What every replica knows of the mean of the workers' values, g, with innovations; the rule's state; narrow: z's rests."""
+    """What every replica knows of the mean of the workers' values, g, with innovations; the rule's state; narrow: z's rests.
+
+    `scale` is that of the workers' grid, with `common_range`.
+    """
 
     known_D: Vector | None
     rule: Any
     rest_D: Any = None
+    scale: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,6 +118,8 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             share of nearly everything: clip there before compression (`clip_norm`).
         late: workers ask at the point of the round before, so that computing and exchanging overlap; without local steps.
         precision: of the states: "float64", or "float32" for networks (`narrow.py`).
+        common_range: how far the grid of all workers reaches in the first round, in the units of the operator's values; later
+            ones follow. 0 for scales of each worker's own. `up` must be nearest_int4 or nearest_int8, whose levels it has.
     """
 
     memory: MemoryKind = "feedback"
@@ -117,6 +127,7 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
     clip_estimate: float = math.inf
     late: bool = False
     precision: Precision = "float64"
+    common_range: float = 0.0
 
     narrow = False
 
@@ -138,6 +149,8 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             raise ConfigError("clip_estimate needs memory = 'innovations': with feedback what arrives is paid; use clip_norm")
         if self.late and self._walks:
             raise ConfigError(f"late needs local_steps = 1 of the rule sgd, got {self.local_steps} of {self.local_rule}")
+        if self.common_range:
+            require_common(self.up, self.common_range, self.memory)
 
     @property
     def unmergeable(self) -> str:
@@ -156,11 +169,24 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         return known if self.memory == "innovations" else ""
 
     def init_replica(self, z_D: Vector) -> OptimizerReplica:
-        return OptimizerReplica(MEMORIES[self.memory].known(len(z_D)), self.rule.init(z_D))
+        scale = CommonGrid.reaching(self.common_range, self.up).scale if self.common_range else None
+        return OptimizerReplica(MEMORIES[self.memory].known(len(z_D)), self.rule.init(z_D), scale=scale)
 
     def restart(self, replica: OptimizerReplica) -> OptimizerReplica:
-        """The replica from which new memories start: z, the rule's moving means and the schedule stay."""
-        return OptimizerReplica(MEMORIES[self.memory].known(len(replica.z_D)), replica.rule)
+        """The replica from which new memories start: z, the rule's moving means, the schedule and the grid stay."""
+        return OptimizerReplica(MEMORIES[self.memory].known(len(replica.z_D)), replica.rule, scale=replica.scale)
+
+    def common_grid(self, replica: OptimizerReplica) -> CommonGrid | None:
+        """The grid that all workers round to in this round; None for scales of their own."""
+        return None if replica.scale is None else CommonGrid.of(self.up, replica.scale)
+
+    def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
+        del draws
+        return (len(replica.z_D),) if replica.scale is None else (len(replica.z_D), 2)
+
+    def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
+        del draws
+        return (len(replica.z_D),) if replica.scale is None else (len(replica.z_D), 1)
 
     def init_worker(self, replica: OptimizerReplica) -> OptimizerWorker:
         d = len(replica.z_D)
@@ -182,17 +208,21 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         value_D, local = self._gradient(asked_D, own.local, operator, draws)
         average = None if own.average is None else own.average.with_value(value_D, self.momentum_up)
         value_D = value_D if average is None else average.mean_D
-        payload, memory_D = MEMORIES[self.memory].send(self.up, value_D, own.memory_D, draws)
-        return OptimizerWorker(memory_D, average, local, None if own.asked_D is None else point_D), Message((payload,))
+        grid = self.common_grid(replica)
+        payload, memory_D = MEMORIES[self.memory].send(grid or self.up, value_D, own.memory_D, draws)
+        parts = (payload,) if grid is None else (payload, grid.fits(own.memory_D + value_D))
+        return OptimizerWorker(memory_D, average, local, None if own.asked_D is None else point_D), Message(parts)
 
     def server_step(
         self, replica: OptimizerReplica, own: Memory, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[Memory, Message]:
         memory = MEMORIES[self.memory]
         payload, memory_D = memory.answer(self.down, own.memory_D, means[0].dense(), replica.known_D, draws)
-        return Memory(memory_D), Message((payload,))
+        parts = (payload,) if replica.scale is None else (payload, CommonGrid.move(means[1].dense()))
+        return Memory(memory_D), Message(parts)
 
     def replay(self, replica: OptimizerReplica, down: Message, draws: Draws) -> OptimizerReplica:
         del draws
         gradient_D, known_D = MEMORIES[self.memory].heard(replica.known_D, down.parts[0])
-        return OptimizerReplica(known_D, self._moved(replica, clipped(gradient_D, self.clip_estimate)))
+        scale = None if replica.scale is None else next_scale(replica.scale, down.parts[1])
+        return OptimizerReplica(known_D, self._moved(replica, clipped(gradient_D, self.clip_estimate)), scale=scale)

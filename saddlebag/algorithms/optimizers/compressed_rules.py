@@ -35,6 +35,7 @@ class ExchangeKeys(ReplicaKeys, total=False):
     clip_estimate: Annotated[float, CompressedOptimizer]
     late: Annotated[bool, CompressedOptimizer]
     precision: Annotated[Precision, CompressedOptimizer]
+    common_range: Annotated[float, CompressedOptimizer]
 
 
 class AdamExchange(AdamKeys, ExchangeKeys, total=False):

@@ -36,6 +36,7 @@ class NarrowOptimizer(CompressedOptimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         wanted = {"memory": "feedback", "momentum_up": 1.0, "late": False, "local_steps": 1, "local_rule": "sgd"}
+        wanted["common_range"] = 0.0
         for name, value in wanted.items():
             if (given := getattr(self, name)) != value:
                 raise ConfigError(f"precision 'float32' needs {name} = {value!r}, got {given!r}; leave precision at 'float64'")

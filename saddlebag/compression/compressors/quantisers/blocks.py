@@ -31,6 +31,11 @@ class _Blocks:
     def __post_init__(self) -> None:
         check_block(self.block, type(self).__name__)
 
+    @property
+    def largest_level(self) -> int:
+        """The level of the largest entry of a block."""
+        return self._levels
+
     def bits(self, d: int) -> float:
         return level_bits(d, self._levels, self.block)
 

@@ -1,0 +1,100 @@
+"""One grid for all workers: sums of levels say what sums of values say, and optimizers converge on it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import saddlebag as sb
+from saddlebag.algorithms.common_grid import CommonGrid, SharesGrid, next_scale
+from saddlebag.compression import Draws, Levels, NearestInt4, NearestInt8, feed_back
+from saddlebag.errors import ConfigError
+
+_DRAWS = Draws(0, 0)
+_RANGES = st.floats(2.0**-90, 2.0**90)
+
+
+@settings(deadline=None)
+@given(range_=_RANGES, wide=st.booleans(), seed=st.integers(0, 2**32), workers=st.integers(1, 12))
+def test_the_sum_of_the_levels_is_the_sum_of_the_values_in_any_order(range_, wide, seed, workers):
+    grid = CommonGrid.reaching(range_, NearestInt8() if wide else NearestInt4())
+    rng = np.random.default_rng(seed)
+    payloads = [grid.encode(range_ * rng.normal(size=9), _DRAWS) for _ in range(workers)]
+    total_D = sum(payload.level_D.astype(np.int64) for payload in payloads) * np.float64(grid.scale)
+    for order in (payloads, payloads[::-1]):
+        sum_D = np.zeros(9)
+        for payload in order:
+            payload.add_to(sum_D)
+        assert np.array_equal(sum_D, total_D)
+
+
+@given(range_=_RANGES)
+def test_a_grid_reaches_its_range_and_not_twice_as_far(range_):
+    for up in (NearestInt4(), NearestInt8()):
+        grid = CommonGrid.reaching(range_, up)
+        assert range_ <= grid.largest_level * grid.scale < 2.0 * range_ * (1 + 1e-15)
+        assert np.log2(grid.scale) == np.rint(np.log2(grid.scale))
+
+
+def test_what_the_grid_cuts_off_is_owed():
+    grid = CommonGrid.reaching(1.0, NearestInt4())
+    payload, owed_D = feed_back(grid, np.array([9.0, 0.1, 0.5]), np.zeros(3), _DRAWS)
+    assert (payload.dense() + owed_D).tolist() == [9.0, 0.1, 0.5]
+    assert payload.dense().tolist() == [1.75, 0.0, 0.5]
+
+
+def test_the_grid_grows_where_anybody_lies_beyond_and_shrinks_where_everybody_lies_within():
+    grid = CommonGrid(largest_level=7, scale=1.0)
+    beyond, inside, within = (grid.fits(np.array([0.0, x])) for x in (-7.6, 7.4, 1.7))
+    assert [said.dense().tolist() for said in (beyond, inside, within)] == [[1, 0], [0, 0], [0, 1]]
+    for said, scale in (([beyond, within], 2.0), ([inside, within], 1.0), ([within, within], 0.5)):
+        mean = sum(one.dense() for one in said) / 2
+        assert next_scale(1.0, grid.move(mean)) == scale
+    assert grid.fits(np.zeros(0)).dense().tolist() == [0, 1]
+
+
+def test_a_scale_stays_a_normal_number_whatever_a_downlink_says():
+    for move in (-128, 127):
+        scale = 1.0
+        for _ in range(300):
+            scale = next_scale(scale, Levels(np.array([move], np.int8), np.ones(1, np.float32), 1))
+        assert scale in (2.0**-100, 2.0**100)
+
+
+@pytest.mark.parametrize("up", ["nearest_int4", "nearest_int8"])
+def test_an_optimizer_on_a_common_grid_is_as_good_as_with_scales_of_each_worker_whatever_the_first_range(up):
+    """The workers' vectors do not vanish at the solution, and their mean does: a grid that followed it would cut them off."""
+    game = sb.make_problem("quadratic", n=6, workers=5, seed=3)
+
+    def error(start):
+        keys = {"step_size": 0.05, "up": up, "down": up, "momentum": 0.0, "common_range": start}
+        return sb.simulate(game, sb.make_method("compressed_sgd", game, **keys), stop=sb.Stop(max_rounds=300)).merits
+
+    own = error(0.0)["relative_error"]
+    for start in (1e-3, 1.0, 1e3):
+        assert error(start)["relative_error"] == pytest.approx(own, rel=0.02)
+
+
+def test_optimizers_share_a_grid_only_where_they_are_told_to():
+    game = sb.make_problem("quadratic", n=3, workers=2)
+    method = sb.make_method("compressed_adamw", game, step_size=0.1, up="nearest_int8", down="nearest_int8")
+    assert isinstance(method, SharesGrid)
+    assert method.common_grid(method.init_replica(game.start())) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"up": "top_k"}, "needs up = 'nearest_int4' or 'nearest_int8'"),
+        ({"memory": "innovations"}, "needs memory = 'feedback'"),
+        ({"common_range": -1.0}, r"must lie in \[2\^-100, 2\^100\]"),
+        ({"common_range": float("nan")}, r"must lie in \[2\^-100, 2\^100\]"),
+    ],
+)
+def test_what_cannot_share_a_grid_is_refused(keys, words):
+    game = sb.make_problem("quadratic", n=3, workers=2)
+    given_keys = {"step_size": 0.1, "up": "nearest_int8", "down": "nearest_int8", "common_range": 1.0, **keys}
+    if keys.get("up") == "top_k":
+        given_keys["up"] = {"name": "top_k", "k": 1}
+    with pytest.raises(ConfigError, match=words):
+        sb.make_method("compressed_sgd", game, **given_keys)
