@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         *(
             "Selective",
             "Mergeable",
+            "SharesGrid",
             "Restartable",
             "Steerable",
             "Compresses",

@@ -20,6 +20,7 @@ from saddlebag.algorithms.capabilities import (
     Narrow,
     TakesAnyMean,
 )
+from saddlebag.algorithms.common_grid import SharesGrid
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.merging import Mergeable
 from saddlebag.algorithms.participation import Selective, catch_up, catch_up_sizes, caught_up, participants
@@ -39,6 +40,7 @@ CAPABILITIES: tuple[type, ...] = (
     HasStepSize,
     IsLate,
     Mergeable,
+    SharesGrid,
     Narrow,
     Restartable,
     Selective,

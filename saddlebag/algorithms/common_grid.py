@@ -1,6 +1,6 @@
 """One grid for all workers of a round, agreed beforehand from what all know: their levels are whole numbers that add up.
 
-A quantiser's scale follows the vector that it rounds, so every worker has its own, and only sums of decoded values mean anything.
+A quantiser's scale follows the vector that it rounds: every worker has its own, and only sums of decoded values say something.
 Here all workers of a round have one scale, a power of 2, that everybody knows at the end of the round before. The downlink does
 not tell how large the workers' vectors are (they may cancel in the mean), so each adds two whole numbers to its uplink: whether
 an entry lay beyond the grid, and whether all lay within its inner quarter. Where anybody's lay beyond, the scale doubles; where
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression import Levels, NearestInt4, NearestInt8
 from saddlebag.compression.payload import require_finite
 from saddlebag.errors import ConfigError
@@ -29,9 +30,10 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from typing import Any
 
+    from saddlebag.algorithms.base import AnyMethod
     from saddlebag.compression import Compressor, Draws, Payload, Vector
 
-__all__ = ["CommonGrid", "SharesGrid", "next_scale", "require_common"]
+__all__ = ["CommonGrid", "SharesGrid", "next_scale", "require_common", "require_shared"]
 
 _LEAST, _MOST = 2.0**-100, 2.0**100  # scales that are normal numbers of float32, and so are their multiples
 _INNER = 0.25
@@ -116,6 +118,18 @@ def require_common(up: Compressor, range_: float, memory: str) -> None:
         raise ConfigError(f"common_range needs up = 'nearest_int4' or 'nearest_int8', whose levels it rounds to, got {up}")
     if memory != "feedback":
         raise ConfigError(f"common_range needs memory = 'feedback', which owes what the grid cuts off, got {memory!r}")
+
+
+def require_shared(method: AnyMethod, replica: Any) -> CommonGrid:
+    """The grid of the round that begins at a replica; raises `ConfigError` where the method has none."""
+    inner: object = unwrapped(method)
+    grid = inner.common_grid(replica) if isinstance(inner, SharesGrid) else None
+    if grid is None:
+        raise ConfigError(
+            f"server.secure cannot be kept by {type(inner).__name__}: its workers' uplinks are no whole numbers on one grid; "
+            "use compressed_sgd, compressed_adamw or a like one, up = 'nearest_int8' or 'nearest_int4', and common_range"
+        )
+    return grid
 
 
 def _whole(*numbers: int) -> Levels:

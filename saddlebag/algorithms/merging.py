@@ -189,6 +189,7 @@ def replayed(
     seed: int,
     weights: Weights,
     wire: Wire,
+    keeps_uplinks: bool = True,
 ) -> Any:
     """The replica after a recorded run, to the bits of that run: who came when is taken from the log, all else follows.
 
@@ -199,6 +200,7 @@ def replayed(
         seed: of the run.
         weights: of the run.
         wire: that messages pass through.
+        keeps_uplinks: whether an uplink that was not counted is sent again later; else its step is undone (docs/secure.md).
 
     Raises:
         StateError: the log does not add up.
@@ -228,6 +230,9 @@ def replayed(
         server, down = method.server_step(replica, server, means, draws)
         down, _ = wire.carry(down, method.downlink_sizes(replica, draws), draws)
         replica = method.replay(replica, down, draws)
+        if not keeps_uplinks:
+            for worker in workers:
+                worker.replica, worker.round = replica, number + 1
         for entry in arrivals.counted:
             workers[entry.worker].replica, workers[entry.worker].round = replica, number + 1
     return replica

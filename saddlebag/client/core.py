@@ -66,6 +66,7 @@ class WorkerCore:
         self.ahead: Callable[[Vector, Draws], None] | None = None
         self.starts_alike = True  # as the server; else a run's start comes from it, too
         self.merging = False  # whether rounds count what has come, in place of waiting for all
+        self.keeps_uplinks = True  # where rounds are merged: what a round has not counted is sent again, or its step is undone
         self.share = 1.0  # of the steps between exchanges that this worker is to make
         self.measured: Callable[[int], tuple[int, int]] = lambda made: (1, 1)  # samples and steps behind an uplink
         self.placed = True  # whether the present boundary is one of the run's, not just where this worker would begin
@@ -183,6 +184,8 @@ class WorkerCore:
         if mine is not None and self._kept is not None and self.round - mine.age == self._kept.made:
             self._own, self._next, self._kept = self._next, None, None
             self.share = mine.share / WHOLE
+        elif not self.keeps_uplinks:
+            self._next = self._kept = None
         self.round += 1
 
     def awaits(self, round_: int) -> tuple[int, tuple[int, ...]]:

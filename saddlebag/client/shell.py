@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms import Message
     from saddlebag.client.core import WorkerCore
+    from saddlebag.client.securing import Securing
     from saddlebag.proto.address import Address
     from saddlebag.proto.reader import Buffer
 
@@ -69,13 +70,15 @@ class WorkerShell:
         phases: Phases | None = None,
         leaving: Callable[[], bool] = lambda: False,
         apart: bool = False,
+        securing: Securing | None = None,
     ) -> None:
         self._core, self._recipe, self._token, self._store = core, recipe, token, store
         self._keeper = Keeper(core, store)
         self._give_up_s, self._lease_s, self._configure, self._note = give_up_s, lease_s, configure, note
         self._refusals, self._patience, self._calls = Refusals(), Patience(progress_s), Patience(progress_s)
         self._pace = Pace(self._patience)  # of the stream that is open
-        self._leaving, self._apart = leaving, apart
+        self._leaving, self._apart, self._securing = leaving, apart, securing
+        core.keeps_uplinks = securing is None
         self._known: Any = None  # the session of the last join
         self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
@@ -164,7 +167,10 @@ class WorkerShell:
                     return True
                 stepped_s = time.perf_counter()
                 if step is not None and self._core.round >= reply.round and self._core.made > sent:
-                    await self._send(call, *step)
+                    if self._securing is None:
+                        await self._send(call, *step)
+                    else:
+                        await self._send_masked(call, calls, over, self._securing, step)
                     sent = self._core.made
                     self._core.look_ahead()
                 final, received_s = await self._receive()
@@ -284,10 +290,13 @@ class WorkerShell:
         return result
 
     async def _send(self, call: Any, buffers: list[Buffer], digest: int | None) -> None:
-        core = self._core
-        here, (samples, steps) = (core.epoch, core.made), core.measures
+        here = (self._core.epoch, self._core.made)
         attempt = self._attempts[2] + 1 if self._attempts[:2] == here else 0
         self._attempts = (*here, attempt)
+        await self._write(call, buffers, digest, attempt)
+
+    async def _write(self, call: Any, buffers: list[Buffer], digest: int | None, attempt: int) -> None:
+        core, (samples, steps) = self._core, self._core.measures
         about: dict[str, Any] = {"sender": core.worker + 1, "attempt": attempt, "samples": samples, "steps": steps}
         for frame in frames_of(buffers, epoch=core.epoch, round_=core.made, digest=digest, **about):
             self._pace.sent += 1
@@ -298,6 +307,28 @@ class WorkerShell:
                 raise EOFError from None
             self._pace.sends = False
             self.ledger.up += len(frame)
+
+    async def _send_masked(
+        self, call: Any, calls: Calls, over: asyncio.Event, securing: Securing, step: tuple[list[Buffer], int | None]
+    ) -> None:
+        """Take the steps of secure aggregation with the uplink of a step; ends with the stream."""
+
+        async def ask(request: pb.SecureRequest) -> pb.SecureReply:
+            asked: asyncio.Future[pb.SecureReply] = asyncio.ensure_future(calls.ask("Secure", request, pb.SecureReply, None))
+            ended = asyncio.ensure_future(over.wait())
+            try:
+                await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
+                if not asked.done():
+                    raise EOFError
+                return asked.result()
+            finally:
+                asked.cancel()
+                ended.cancel()
+
+        async def send(data: bytes, attempt: int) -> None:
+            await self._write(call, [data], step[1], attempt)
+
+        await securing.exchange(self._core, step[0], ask, send)
 
     async def _receive(self) -> tuple[bool, float]:
         """Take the downlink of the round, or a catch-up to a later one; whether it ends the run, and when it was there."""

@@ -12,6 +12,7 @@ import numpy as np
 from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import Compresses, HasNotes, HasProbability, HasStepSize, HasTensors
+from saddlebag.algorithms.common_grid import require_shared
 from saddlebag.algorithms.means import require_robust
 from saddlebag.algorithms.networks.texts.text import Sentences, Text
 from saddlebag.algorithms.problems.data.rows import Dataset
@@ -96,14 +97,16 @@ def build_method(recipe: Recipe, problem: Problem) -> AnyMethod:
         ConfigError: a method and a compressor do not fit each other, the problem or its dimension.
     """
     method: AnyMethod = _build(recipe.method, problem, "method")
-    _require_served(method, recipe, "method")
+    _require_served(method, problem, recipe, "method")
     return method
 
 
-def _require_served(method: AnyMethod, recipe: Recipe, path: str) -> None:
+def _require_served(method: AnyMethod, problem: Problem, recipe: Recipe, path: str) -> None:
     """Refuse a method that the recipe's server cannot serve."""
     inner = unwrapped(method)
     require_robust(method, recipe.server.rule)
+    if recipe.server.secure:
+        require_shared(method, method.init_replica(problem.start()))
     if recipe.server.on_lost == "drop" and isinstance(inner, Compresses) and jointly(inner.up):
         raise ConfigError(f"{path}.up: {inner.up} needs all its workers in every round; set server.on_lost to 'pause'")
 
@@ -212,7 +215,7 @@ def resolve(recipe: Recipe, problem: Problem) -> Recipe:
     for number, section in enumerate(recipe.methods):
         path = f"baseline.{number - 1}" if number else "method"
         method = _build(section, problem, path)
-        _require_served(method, recipe, path)
+        _require_served(method, problem, recipe, path)
         numbers: dict[str, Any] = numbers_of(method)
         if isinstance(method, AutoStep):
             numbers["step_size"] = f"auto from {method.first_step!r}"

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.algorithms import AnyMethod, FiniteSum, Judge, Operator, Problem, Spent, digest
 from saddlebag.algorithms.capabilities import LinkedProgram
 from saddlebag.client.core import WorkerCore
+from saddlebag.client.securing import Securing
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.settings import require_kept
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
 from saddlebag.server.merging import MergingCore
+from saddlebag.server.secure.core import SecureCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,13 +119,16 @@ class Job:
             "balance": server.balance,
             "mean": server.rule,
             "contributions": server.contributions,
+            "secure": server.unmasking(recipe.workers),
         }
         chosen = ServerSettings(**{**given, **settings})
         if chosen.balance and not isinstance(self.problem, LinkedProgram):
             raise ConfigError(
                 "server.balance is for programs with steps of their own; those of a recipe are the same everywhere"
             )
-        kind = MergingCore if chosen.merging else ServerCore
+        if chosen.secure and isinstance(self.problem, LinkedProgram):
+            raise ConfigError("server.secure is for the workers of a recipe; linked programs send no whole numbers on one grid")
+        kind = SecureCore if chosen.secure else MergingCore if chosen.merging else ServerCore
         return kind(self.method, judge or self.judge(), self.problem.start(), chosen, now)
 
     def operator(self, rank: int) -> Operator:
@@ -144,6 +149,15 @@ class Job:
             samples = _samples(self.problem, rank)
             core.measured = lambda made: (samples, 1)
         return core
+
+    @property
+    def securing(self) -> Securing | None:
+        """How a worker masks what it sends; None where it does not."""
+        recipe = self.recipe
+        if not recipe.server.secure:
+            return None
+        threshold = recipe.server.unmasking(recipe.workers)
+        return Securing(threshold=threshold, num_workers=recipe.workers, recipe=recipe.canonical())
 
     def result(
         self,

@@ -29,16 +29,21 @@ _MERGING = {
     "server.weights": "only a server of processes of its own weighs its workers",
     "server.balance": "its workers make the steps of the recipe, all of them the same",
 }
+_SECURE = {"server.secure": "only driver 'grpc' masks uplinks; in the clear the bits are the same"}
 _UNSEEN = "only the drivers 'simulate' and 'grpc' keep them"
 _DEFAULT_FOLDER = re.compile(r"runs/[^/]+")  # what a recipe without output.directory has
 
 DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "simulate": ("driver 'simulate'", _MERGING),  # nobody can be lost in one process, so every other policy holds
+    "simulate": (
+        "driver 'simulate'",
+        {**_MERGING, **_SECURE},
+    ),  # nobody can be lost in one process, so every other policy holds
     "grpc": ("driver 'grpc'", {}),
     "collective": (
         "driver 'collective'",
         {
             **_MERGING,
+            **_SECURE,
             "server.contributions": _UNSEEN,
             "server.lease_s": "its ranks have no leases, torchrun notices who is gone",
             "server.round_deadline_s": "its ranks are waited for as long as --timeout says",
@@ -51,6 +56,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "a run by Flower's messages",
         {
             **_MERGING,
+            **_SECURE,
             "server.contributions": _UNSEEN,
             "server.lease_s": "Flower says which clients are alive",
             "server.progress_s": "Flower carries messages whole",
@@ -66,6 +72,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "a session inside Flower",
         {
             **_MERGING,
+            **_SECURE,
             "server.contributions": _UNSEEN,
             "checkpoint.every": _NO_CHECKPOINTS,
             "output.directory": _NO_FILES,

@@ -37,6 +37,8 @@ class Calls(Protocol):
 
     async def heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatReply: ...
 
+    async def secure(self, request: pb.SecureRequest, context: Any) -> pb.SecureReply: ...
+
     async def leave(self, request: pb.LeaveRequest, context: Any) -> pb.LeaveReply: ...
 
     def snapshot(self, request: bytes, context: Any) -> AsyncIterator[pb.SnapshotChunk]: ...
@@ -83,6 +85,7 @@ def handlers(shell: Calls) -> dict[str, grpc.RpcMethodHandler]:
         "Exchange": grpc.stream_stream_rpc_method_handler(exchange),
         "Snapshot": grpc.unary_stream_rpc_method_handler(snapshot),
         "Heartbeat": unary(shell.heartbeat, pb.HeartbeatRequest),
+        "Secure": unary(shell.secure, pb.SecureRequest),
         "Leave": unary(shell.leave, pb.LeaveRequest),
     }
 

@@ -32,6 +32,7 @@ __all__ = [
     "RoundReady",
     "Save",
     "ServerSettings",
+    "Wake",
 ]
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -59,6 +60,7 @@ class ServerSettings:
         grace_s: how long a round waits for the others once its quorum is there.
         weights: what a worker's word weighs.
         balance: whether slower workers are told to make fewer steps.
+        secure: t of secure aggregation, how many workers it takes to unmask a sum; 0 for uplinks that the server sees.
     """
 
     num_workers: int
@@ -79,6 +81,7 @@ class ServerSettings:
     balance: bool = False
     mean: RobustMean | None = None
     contributions: bool = False
+    secure: int = 0
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -96,6 +99,8 @@ class ServerSettings:
         check_choice("weights", self.weights, get_args(Weights))
         if self.checkpoint_every < 0:
             raise ConfigError(f"checkpoint.every must be 0 or more, got {self.checkpoint_every}")
+        if self.secure:
+            self._check_secure()
         if self.contributions and self.merging:
             raise ConfigError("server.contributions are of rounds that wait for all; leave quorum, weights and balance out")
         if self.mean is not None and self.merging:
@@ -104,10 +109,24 @@ class ServerSettings:
                 "leave quorum = 0, weights = 'equal' and balance = false"
             )
 
+    def _check_secure(self) -> None:
+        if self.num_workers < 3:
+            raise ConfigError(
+                f"server.secure needs at least 3 workers, for each of 2 knows the other's, got {self.num_workers}"
+            )
+        if not 2 <= self.secure <= self.num_workers:
+            raise ConfigError(
+                f"server.secure must be true, false or a number of workers from 2 to {self.num_workers}, got {self.secure}"
+            )
+        blind = "the server sees no single uplink"
+        for name, usual in (("quorum", 0), ("weights", "equal"), ("balance", False), ("mean", None), ("contributions", False)):
+            if (given := getattr(self, name)) != usual:
+                raise ConfigError(f"server.{name} = {given} cannot be kept with server.secure: {blind}; leave it out")
+
     @property
     def merging(self) -> bool:
-        """Whether rounds count what has come, in place of waiting for all."""
-        return bool(self.quorum) or self.weights != "equal" or self.balance
+        """Whether rounds say whom they count, for they need not wait for all."""
+        return bool(self.quorum) or self.weights != "equal" or self.balance or bool(self.secure)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,10 +200,15 @@ class Finished:
 
 
 @dataclasses.dataclass(frozen=True)
+class Wake:
+    """Whoever waits for an answer is to look again."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Note:
     """Something a person should know."""
 
     text: str
 
 
-Effect: TypeAlias = RoundReady | Broadcast | Save | Observe | Counts | Later | NewEpoch | Close | Finished | Note
+Effect: TypeAlias = RoundReady | Broadcast | Save | Observe | Counts | Later | NewEpoch | Close | Finished | Wake | Note

@@ -53,6 +53,18 @@ class MergingCore(ServerCore):
         settings: ServerSettings,
         now: float,
     ) -> None:
+        self.pool = self._new_pool(method, start_D, settings)
+        self._closed: list[Arrivals] = []  # of the round that is being finished
+        self._advanced: dict[int, float] = {}
+        self._shared: list[float] = [0] * settings.num_workers  # by worker: its boundaries up to here are of this history
+        self._begun = [
+            0
+        ] * settings.num_workers  # by worker: where it last began anew; the log has no place for what it held before
+        self._repeated = threading.Lock()  # the end of a round, in a thread, and frames, which still come, both count
+        super().__init__(method, judge, start_D, settings, now)
+
+    def _new_pool(self, method: AnyMethod, start_D: Vector, settings: ServerSettings) -> Pool:
+        """Where uplinks wait."""
         asked = next(name for name in ("quorum", "weights", "balance") if getattr(settings, name) not in (0, "equal", False))
         mergeable = require_mergeable(method, f"server.{asked} = {getattr(settings, asked)!r}")
         draws = Draws(settings.seed, 0, SERVER)
@@ -63,15 +75,7 @@ class MergingCore(ServerCore):
             weights=settings.weights,
             balance=settings.balance,
         )
-        self.pool = Pool(mergeable, sizes, draws, pace, settings.num_workers, lambda worker: self.roster.gone(worker))
-        self._closed: list[Arrivals] = []  # of the round that is being finished
-        self._advanced: dict[int, float] = {}
-        self._shared: list[float] = [0] * settings.num_workers  # by worker: its boundaries up to here are of this history
-        self._begun = [
-            0
-        ] * settings.num_workers  # by worker: where it last began anew; the log has no place for what it held before
-        self._repeated = threading.Lock()  # the end of a round, in a thread, and frames, which still come, both count
-        super().__init__(method, judge, start_D, settings, now)
+        return Pool(mergeable, sizes, draws, pace, settings.num_workers, lambda worker: self.roster.gone(worker))
 
     # -- joining ---------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import grpc
 import grpc.aio
 
 from saddlebag.algorithms import Record, pack
-from saddlebag.errors import BrokenStream, SaddlebagError
+from saddlebag.errors import BrokenStream, RemoteProtocolError, SaddlebagError
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
 from saddlebag.proto.endpoint import RUN_OVER, SERVICE, ServerSecurity
 from saddlebag.proto.frames import FRAME_BYTES, THANKS
@@ -30,6 +30,7 @@ from saddlebag.server import effects as events
 from saddlebag.server.calls import handlers, names_of, refuse, status_of
 from saddlebag.server.ending import Ending
 from saddlebag.server.port import open_port, stays_open
+from saddlebag.server.secure.core import SecureCore
 from saddlebag.server.streams import Doorbell, Gate, Streams
 from saddlebag.server.vigil import Vigil
 
@@ -197,6 +198,8 @@ class ServerShell:
                 self.ending.beside(lambda: self._later(seconds))
             case events.Broadcast():
                 self._turn.open(self._core.round)
+            case events.Wake():
+                self._turn.ring()
             case events.NewEpoch(reason):
                 self._streams.end_all(grpc.StatusCode.ABORTED, reason)
                 self._turn.ring()
@@ -276,6 +279,22 @@ class ServerShell:
             pace.hear(request.frames)
             reply.frames, reply.stream = pace.sent, True
         self._core.ledger.count_control(up=request.ByteSize(), down=reply.ByteSize() + SEAL_BYTES)
+        return reply
+
+    async def secure(self, request: pb.SecureRequest, context: Context) -> pb.SecureReply:
+        """Take a worker's step of secure aggregation; answer when the step is over."""
+        worker, core = await self._member(context), self._core
+        self._core.ledger.count_control(up=request.ByteSize())
+        if not isinstance(core, SecureCore):
+            raise RemoteProtocolError("this run has no secure aggregation")
+        where, told = (request.epoch, request.round), (request.step, request.attempt)
+        async with self._busy:  # not around the effects: the last step of a round ends it
+            effects = core.secure(worker, where, *told, request.data, time.monotonic())
+        await self._apply(effects)
+        while (answer := core.secure_answer(worker, where, *told)) is None:
+            await self._turn.wait()
+        reply = pb.SecureReply(**dataclasses.asdict(answer))
+        core.ledger.count_control(down=reply.ByteSize() + SEAL_BYTES)
         return reply
 
     async def leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveReply:

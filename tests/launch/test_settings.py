@@ -24,6 +24,7 @@ OTHER: dict[str, Any] = {
     "server.grace_s": 0.5,
     "server.weights": "samples",
     "server.balance": True,
+    "server.secure": 2,
     "server.mean": {"name": "trimmed_mean", "fraction": 0.3},
     "server.address": "127.0.0.1:7070",
     "checkpoint.every": 3,
@@ -87,6 +88,10 @@ def test_a_driver_keeps_a_key_or_refuses_it_by_name(driver: str, key: str) -> No
         with pytest.raises(ConfigError, match=r"^server.balance is for programs with steps of their own"):
             Job.lead(recipe, driver).server_core(0.0)
         return
+    if key == "server.secure":
+        with pytest.raises(ConfigError, match=r"^server.secure cannot be kept by CompressedOptimizer: .* and common_range$"):
+            Job.lead(recipe, driver)
+        return
     core = Job.lead(recipe, driver).server_core(0.0)
     if key in OF_THE_CORE:
         assert getattr(core.settings, OF_THE_CORE[key]) == OTHER[key]
@@ -115,6 +120,58 @@ def test_rounds_that_weigh_their_workers_take_no_rule_in_place_of_the_mean(other
     recipe = recipe_with(**{"server.mean": "coordinate_median", other: OTHER[other]})
     with pytest.raises(ConfigError, match=r"^server.mean = CoordinateMedian.* takes all workers of a round alike; leave"):
         Job.lead(recipe, "grpc").server_core(0.0)
+
+
+SECURE: dict[str, Any] = {
+    "workers": 4,
+    "problem": {"name": "bilinear", "n": 4, "regularisation": 0.2},
+    "method": {
+        "name": "compressed_sgd",
+        "step_size": 0.1,
+        "common_range": 1.0,
+        "up": {"name": "nearest_int8"},
+        "down": {"name": "nearest_int8"},
+    },
+    "stop": {"max_rounds": 8},
+}
+
+
+@pytest.mark.parametrize(("said", "threshold"), [(True, 3), (2, 2), (4, 4), (False, 0), (0, 0)])
+def test_secure_aggregation_takes_more_than_half_of_the_workers_or_as_many_as_said(said: bool | int, threshold: int) -> None:
+    job = Job.lead(recipe_from_dict({**SECURE, "server": {"secure": said}}), "grpc")
+    assert job.server_core(0.0).settings.secure == threshold
+    assert (job.securing is not None) == bool(threshold)
+    assert ("secure" in job.recipe.canonical()) == bool(threshold)
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        ({"secure": 5}, r"^server.secure must be true, false or a number of workers from 2 to 4, got 5$"),
+        ({"secure": -1}, r"^server.secure must be .* from 2 to 4, got -1$"),
+        (
+            {"secure": True, "mean": "coordinate_median"},
+            r"^server.mean = .* cannot be kept with server.secure: the server sees no",
+        ),
+        ({"secure": True, "contributions": True}, r"^server.contributions = True cannot be kept with server.secure"),
+        ({"secure": True, "quorum": 2}, r"^server.quorum = 2 cannot be kept with server.secure"),
+        ({"secure": True, "weights": "samples"}, r"^server.weights = samples cannot be kept with server.secure"),
+    ],
+)
+def test_what_needs_a_single_uplink_is_refused_with_secure_aggregation(server: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Job.lead(recipe_from_dict({**SECURE, "server": server}), "grpc").server_core(0.0)
+
+
+def test_secure_aggregation_needs_three_workers_and_uplinks_on_one_grid() -> None:
+    with pytest.raises(ConfigError, match=r"^server.secure needs at least 3 workers, for each of 2 knows the other's, got 2$"):
+        Job.lead(recipe_from_dict({**SECURE, "workers": 2, "server": {"secure": True}}), "grpc").server_core(0.0)
+    for name in ("qsgda", "innovations", "masha1"):
+        plain = {**SECURE, "method": {"name": name, "step_size": 0.1}, "server": {"secure": True}}
+        with pytest.raises(
+            ConfigError, match=r"^server.secure cannot be kept by .*: its workers' uplinks are no whole numbers"
+        ):
+            Job.lead(recipe_from_dict(plain), "grpc")
 
 
 def test_what_is_left_out_is_refused_by_nobody() -> None:

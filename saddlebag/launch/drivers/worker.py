@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms import Operator, Problem
     from saddlebag.client.core import WorkerCore
+    from saddlebag.client.securing import Securing
     from saddlebag.launch.recipe.recipe import Recipe
 
 __all__ = ["run_worker"]
@@ -56,7 +57,7 @@ def run_worker(
         if out is not None:
             stack.enter_context(owned(out, f"worker {rank}", name=f"worker-{rank}"))
         tune_process()
-        core, phases, configure = _core(Job.join(recipe, problem=problem, out=out), rank, operator)
+        core, phases, configure, masks = _core(Job.join(recipe, problem=problem, out=out), rank, operator)
         store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
         if store is not None and (saved := store.newest(note)) is not None:
             arrays, meta = saved
@@ -70,6 +71,7 @@ def run_worker(
             "configure": configure,
             "note": note,
             "phases": phases,
+            "securing": masks,
         }
         shell = WorkerShell(core, recipe=recipe.canonical(), token=token, **ways)
         asyncio.run(shell.run(address, security or ClientSecurity()))
@@ -79,8 +81,8 @@ def run_worker(
             write_atomically(out / PHASES.format(rank), (json.dumps(facts, indent=2) + "\n").encode())
 
 
-def _core(job: Job, rank: int, operator: Operator | None) -> tuple[WorkerCore, Phases, Callable[[str], None]]:
-    """A worker, where its time goes, and what gives it the numbers that the server has worked out."""
+def _core(job: Job, rank: int, operator: Operator | None) -> tuple[WorkerCore, Phases, Callable[[str], None], Securing | None]:
+    """A worker, where its time goes, what gives it the numbers that the server has worked out, and how it masks its uplinks."""
     phases = Phases()
     asked = looking_ahead(job.method, operator or job.operator(rank))
     core = job.worker_core(rank, phases.watched(asked))
@@ -91,4 +93,4 @@ def _core(job: Job, rank: int, operator: Operator | None) -> tuple[WorkerCore, P
         if (core.epoch, core.round) == (0, 0):  # the first step of an automatic rule is part of the replica
             core.begin_run(0)
 
-    return core, phases, configure
+    return core, phases, configure, job.securing

@@ -131,6 +131,8 @@ class Recipe:
             facts["ranks"] = self.ranks
         if self.server.rule is not None:
             facts["mean"] = self.server.mean
+        if self.server.secure:
+            facts["secure"] = self.server.unmasking(self.workers)
         if self.data is not None:
             facts["data"] = self.data.fingerprint()
         return json.dumps(facts, sort_keys=True, separators=(",", ":"))

@@ -237,6 +237,8 @@ class ServerSection:
         grace_s: seconds that a round waits for the others once its quorum is there.
         weights: "equal", or "samples" for means by the samples behind each uplink.
         balance: whether slower linked programs are told to make fewer steps, so that all end together.
+        secure: whether the server is to see nothing but sums of the workers' uplinks, see docs/secure.md; or the number of
+            workers that it takes to unmask such a sum, by default more than half of them.
     """
 
     lease_s: float = 10.0
@@ -250,6 +252,7 @@ class ServerSection:
     grace_s: float = 0.0
     weights: Literal["equal", "samples"] = "equal"
     balance: bool = False
+    secure: bool | int = False
 
     def __post_init__(self) -> None:
         if self.quorum < 0:
@@ -268,6 +271,12 @@ class ServerSection:
         with at("server.mean"):
             _ = self.rule
         parse_address(self.address, "server.address", listening=True)
+
+    def unmasking(self, workers: int) -> int:
+        """How many of the workers it takes to unmask a sum; 0 where nothing is masked."""
+        if isinstance(self.secure, bool):
+            return workers // 2 + 1 if self.secure else 0
+        return self.secure
 
     @property
     def rule(self) -> RobustMean | None:

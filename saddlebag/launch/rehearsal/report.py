@@ -51,6 +51,8 @@ def report(
         ConfigError: the recipe does not fit together, or so many workers or rounds.
     """
     recipe = load_recipe(path, [*sets])
+    if recipe.server.secure:
+        raise ConfigError("server.secure cannot be rehearsed: the steps of its rounds have no model here; leave it out")
     count, length = workers or recipe.workers, rounds or recipe.stop.max_rounds or _ROUNDS
     if exact and count * length > _MOST_EXACT:
         raise ConfigError(f"--exact computes {count} x {length} steps, {_MOST_EXACT:,} at most; leave it out, or take fewer")

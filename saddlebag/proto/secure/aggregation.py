@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.proto.reader import Buffer
     from saddlebag.proto.secure.ring import Masked, Ring
 
-__all__ = ["Aggregation"]
+__all__ = ["Aggregation", "check_keys"]
 
 
 class Aggregation:
@@ -74,6 +74,15 @@ class Aggregation:
         """Whether this step could be closed."""
         return self.step is not None and len(self._said[self.step]) >= self._threshold
 
+    def drop(self, worker: int) -> None:
+        """Go on without a member that has not spoken in this step."""
+        if self.step is not None and worker not in self._said[self.step]:
+            self._expected = tuple(rank for rank in self._expected if rank != worker)
+
+    def has(self, step: Step, worker: int) -> bool:
+        """Whether this member has spoken in this step."""
+        return worker in self._said[step]
+
     def take(self, step: Step, worker: int, data: Buffer) -> None:
         """A message; one that comes a second time, or to a step that is closed, is left aside.
 
@@ -99,10 +108,7 @@ class Aggregation:
     def _check(self, step: Step, worker: int, raw: bytes) -> None:
         match step:
             case Step.KEYS:
-                sliced(raw, (), 0, KEYS_BYTES)
-                probe = KeyPair(bytes(range(KEY_BYTES)))  # a key that leads everybody to one secret shows with any partner
-                for at in (0, KEY_BYTES):
-                    probe.shared(raw[at : at + KEY_BYTES], b"")
+                check_keys(raw)
             case Step.SHARES:
                 others = [rank for rank in self._expected if rank != worker]
                 self._commitments[worker], self._parcels[worker] = sliced(raw, others, SEALED_BYTES, KEY_BYTES)
@@ -190,6 +196,14 @@ class Aggregation:
         raise RemoteProtocolError(
             f"the shares of worker {owner}'s secret do not fit: its own, or those of several workers, are wrong"
         )
+
+
+def check_keys(raw: bytes) -> None:
+    """Raise `RemoteProtocolError` unless these are two public keys."""
+    sliced(raw, (), 0, KEYS_BYTES)
+    probe = KeyPair(bytes(range(KEY_BYTES)))  # a key that leads everybody to one secret shows with any partner
+    for at in (0, KEY_BYTES):
+        probe.shared(raw[at : at + KEY_BYTES], b"")
 
 
 def _commits(commitment: bytes, context: bytes, secret: bytes) -> bool:

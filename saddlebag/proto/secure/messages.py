@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import RemoteProtocolError
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
 
     from saddlebag.proto.reader import Buffer
 
-__all__ = ["KEYS_BYTES", "SEALED_BYTES", "Step", "encode_ranks", "encode_table", "read_ranks", "read_table", "seals", "sliced"]
+__all__ = [
+    "KEYS_BYTES",
+    "SEALED_BYTES",
+    "Step",
+    "encode_ranks",
+    "encode_table",
+    "read_ranks",
+    "read_table",
+    "round_context",
+    "seals",
+    "sliced",
+]
 
 KEYS_BYTES = 2 * KEY_BYTES
 """For sealing, and for masks."""
@@ -82,6 +94,11 @@ def sliced(data: Buffer, ranks: Iterable[int], row_bytes: int, head_bytes: int =
         raise RemoteProtocolError(f"it must have {head_bytes + row_bytes * len(ordered)} bytes, got {reader.left}")
     head = bytes(reader.take(head_bytes))
     return head, {rank: bytes(reader.take(row_bytes)) for rank in ordered}
+
+
+def round_context(recipe: str, epoch: int, round_: int) -> bytes:
+    """What all keys of a round are bound to: the run's recipe, as canonical JSON, and the round."""
+    return hashlib.sha256(f"saddlebag secure round 1\n{epoch}\n{round_}\n{recipe}".encode()).digest()
 
 
 def seals(context: bytes, sender: int, receiver: int) -> bytes:

@@ -134,6 +134,34 @@ class HeartbeatReply(_message.Message):
     checksum: int
     def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., frames: _Optional[int] = ..., stream: _Optional[bool] = ..., checksum: _Optional[int] = ...) -> None: ...
 
+class SecureRequest(_message.Message):
+    __slots__ = ("epoch", "round", "step", "attempt", "data", "checksum")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    round: int
+    step: int
+    attempt: int
+    data: bytes
+    checksum: int
+    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., data: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
+
+class SecureReply(_message.Message):
+    __slots__ = ("outcome", "attempt", "data", "checksum")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    outcome: int
+    attempt: int
+    data: bytes
+    checksum: int
+    def __init__(self, outcome: _Optional[int] = ..., attempt: _Optional[int] = ..., data: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
+
 class LeaveRequest(_message.Message):
     __slots__ = ("reason", "checksum")
     REASON_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,105 @@
+"""A worker's steps of secure aggregation: its uplink goes to the server masked, see docs/secure.md."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saddlebag.algorithms.common_grid import require_shared
+from saddlebag.compression import SERVER, Levels
+from saddlebag.errors import LocalProtocolError, RemoteProtocolError
+from saddlebag.proto.codec import decode
+from saddlebag.proto.secure.member import Member
+from saddlebag.proto.secure.messages import Step, round_context
+from saddlebag.proto.secure.primitives import require_cryptography
+from saddlebag.proto.secure.ring import Ring
+from saddlebag.proto.v1 import parameter_server_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import numpy.typing as npt
+
+    from saddlebag.client.core import WorkerCore
+    from saddlebag.proto.reader import Buffer
+
+__all__ = ["Securing"]
+
+_GO, _AGAIN, _OVER = range(3)  # as in the schema's SecureReply
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Securing:
+    """How the workers of a run mask what they send.
+
+    Attributes:
+        threshold: t, how many workers it takes to unmask a sum.
+        num_workers: of the run.
+        recipe: canonical JSON.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+
+    threshold: int
+    num_workers: int
+    recipe: str
+
+    def __post_init__(self) -> None:
+        require_cryptography()
+
+    async def exchange(
+        self,
+        core: WorkerCore,
+        buffers: list[Buffer],
+        ask: Callable[[pb.SecureRequest], Awaitable[pb.SecureReply]],
+        send: Callable[[bytes, int], Awaitable[None]],
+    ) -> None:
+        """Send the uplink of the present round; returns when the server has what it needs, or goes on without this worker.
+
+        Args:
+            core: the worker's.
+            buffers: its uplink, as it would go to a server that may see it.
+            ask: the server's answer to a step.
+            send: sends a masked vector, of an attempt by its number.
+
+        Raises:
+            RemoteProtocolError: what came of the server or of another member is wrong, and whose it was.
+        """
+        ring, level_D = self._ring(core), self._levels(core, buffers)
+        while True:
+            outcome = await self._attempt(core, ring, level_D, ask, send)
+            if outcome == _OVER:
+                return
+            if outcome != _AGAIN:
+                raise RemoteProtocolError(f"the server's answer to a step of secure aggregation has the outcome {outcome}")
+
+    async def _attempt(self, core: WorkerCore, ring: Ring, level_D: npt.NDArray[Any], ask: Any, send: Any) -> int:
+        member = Member(core.worker, threshold=self.threshold, ring=ring)
+        about: dict[str, Any] = {"epoch": core.epoch, "round": core.round}
+        reply = await ask(pb.SecureRequest(**about, step=Step.KEYS, data=member.keys()))
+        about["attempt"] = reply.attempt
+        if reply.outcome == _GO:
+            reply = await ask(pb.SecureRequest(**about, step=Step.SHARES, data=member.shares(reply.data)))
+        if reply.outcome == _GO:
+            await send(member.masked(reply.data, level_D), about["attempt"])
+            reply = await ask(pb.SecureRequest(**about, step=Step.MASKED))
+        if reply.outcome == _GO:
+            reply = await ask(pb.SecureRequest(**about, step=Step.UNMASK, data=member.unmask(reply.data)))
+        return int(reply.outcome)
+
+    def _ring(self, core: WorkerCore) -> Ring:
+        grid = require_shared(core.method, core.replica)
+        size = sum(core.method.uplink_sizes(core.replica, core.draws.of(SERVER)))
+        return Ring(size, grid.largest_level, self.num_workers, round_context(self.recipe, core.epoch, core.round))
+
+    def _levels(self, core: WorkerCore, buffers: list[Buffer]) -> npt.NDArray[Any]:
+        """The whole numbers of an uplink, one part after the other."""
+        sizes = core.method.uplink_sizes(core.replica, core.draws.of(SERVER))
+        parts = decode(b"".join(buffers), sizes, core.draws).parts
+        levels = [part.level_D for part in parts if isinstance(part, Levels)]
+        if len(levels) != len(parts):
+            raise LocalProtocolError("an uplink that is to be masked must be of levels")
+        return np.concatenate(levels)

@@ -1,0 +1,3 @@
+import pytest
+
+pytest.importorskip("cryptography", reason="secure aggregation needs the extra 'secure'")

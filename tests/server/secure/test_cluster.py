@@ -1,0 +1,227 @@
+"""Secure aggregation over real gRPC on loopback, in one process: the bits of the clear run, whoever drops out or lies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import saddlebag as sb
+from saddlebag.algorithms import Judge, Stop, digest
+from saddlebag.algorithms.merging import Arrivals, replayed
+from saddlebag.client import securing
+from saddlebag.client.core import WorkerCore
+from saddlebag.client.securing import Securing
+from saddlebag.client.shell import WorkerShell
+from saddlebag.errors import ConfigError, SaddlebagError
+from saddlebag.proto.codec import LoopbackWire
+from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
+from saddlebag.proto.secure.member import Member
+from saddlebag.proto.secure.messages import Step
+from saddlebag.server.effects import ServerSettings
+from saddlebag.server.secure.core import SecureCore
+from saddlebag.server.shell import ServerShell
+
+WORKERS, ROUNDS = 5, 8
+
+
+class Dies(Exception):
+    """A process is gone."""
+
+
+class Fleet:
+    """A server and its workers on loopback; `evil` (rank, round, step, data) may change what a member says, or kill it."""
+
+    def __init__(self, monkeypatch: Any, *, up: str = "nearest_int8", evil: Any = None, **settings: Any) -> None:
+        self.problem = sb.make_problem("quadratic", n=20, workers=WORKERS, seed=3)
+        self.method = sb.make_method(
+            "compressed_sgd", self.problem, step_size=0.05, up=up, down=up, common_range=0.5, momentum=0.9
+        )
+        self.notes: list[str] = []
+        self.log: list[Arrivals] = []
+        self.seen: list[bytes] = []
+        stop = Stop(max_rounds=ROUNDS)
+        given = {"num_workers": WORKERS, "seed": 7, "secure": 3, "lease_s": 3.0, **settings}
+        self.core = SecureCore(
+            self.method, Judge(self.problem, stop), self.problem.start(), ServerSettings(**given), time.monotonic()
+        )
+        self.server = ServerShell(self.core, note=self.notes.append, counts=self.log.append)
+        self._evil = evil
+        monkeypatch.setattr(securing, "Member", self._member)
+
+    def _member(self, worker: int, **ways: Any) -> Member:
+        member = Member(worker, **ways)
+        if self._evil is not None:
+            for step in Step:
+                self._hook(member, worker, step)
+        return member
+
+    def _hook(self, member: Any, worker: int, step: Step) -> None:
+        says = getattr(member, step.name.lower())
+
+        def changed(*told: Any) -> bytes:
+            return self._evil(worker, self.core.round, step, says(*told))
+
+        setattr(member, step.name.lower(), changed)
+
+    def worker(self, rank: int, core: WorkerCore | None = None) -> WorkerShell:
+        core = core or WorkerCore(self.method, self.problem.operator(rank), self.problem.start(), worker=rank, seed=7)
+        masks = Securing(threshold=self.core.settings.secure, num_workers=WORKERS, recipe="{}")
+        return WorkerShell(core, recipe="{}", give_up_s=10.0, securing=masks)
+
+    async def _life(self, rank: int, *, returns: bool) -> WorkerShell | None:
+        shell = self.worker(rank)
+        try:
+            await shell.run(self.address, ClientSecurity())
+        except Dies:
+            if not returns:
+                self.server._final_taken.add(rank)  # the dead will not come for it
+                return None
+            shell = self.worker(rank, shell._core)
+            await shell.run(self.address, ClientSecurity())
+        return shell
+
+    async def _main(self, *, returns: bool) -> list[WorkerShell | None]:
+        port = await self.server.start("127.0.0.1:0", ServerSecurity())
+        self.address = f"127.0.0.1:{port}"
+        serving = asyncio.create_task(self.server.run())
+        lives = [asyncio.create_task(self._life(rank, returns=returns)) for rank in range(WORKERS)]
+        try:
+            await asyncio.wait([serving, *lives], return_when=asyncio.FIRST_EXCEPTION)
+            if serving.done():
+                serving.result()
+            shells = await asyncio.gather(*lives)
+            await serving
+            return shells
+        finally:
+            for task in (serving, *lives):
+                task.cancel()
+            await asyncio.gather(serving, *lives, return_exceptions=True)
+
+    def run(self, *, returns: bool = False) -> list[WorkerShell | None]:
+        return asyncio.run(asyncio.wait_for(self._main(returns=returns), 60))
+
+    def in_the_clear(self) -> int:
+        """The digest of the run of the same workers whose uplinks the server sees."""
+        ways: dict[str, Any] = {"seed": 7, "weights": "equal", "wire": LoopbackWire(), "keeps_uplinks": False}
+        return digest(replayed(self.problem, self.method, self.log, **ways))
+
+
+def kills(rank: int, round_: int, when: Step) -> Any:
+    """Kills a worker as it is about to take a step of a round, once."""
+    done = []
+
+    def evil(worker: int, here: int, step: Step, data: bytes) -> bytes:
+        if (worker, here, step) == (rank, round_, when) and not done:
+            done.append(True)
+            raise Dies
+        return data
+
+    return evil
+
+
+@pytest.mark.parametrize("up", ["nearest_int4", "nearest_int8"])
+def test_the_run_is_that_of_simulate_to_the_last_bit(monkeypatch: Any, up: str) -> None:
+    fleet = Fleet(monkeypatch, up=up)
+    shells = fleet.run()
+    clear = sb.simulate(fleet.problem, fleet.method, seed=7, stop=Stop(max_rounds=ROUNDS))
+    assert digest(fleet.core.replica) == digest(clear.replica) == fleet.in_the_clear()
+    assert {digest(shell._core.replica) for shell in shells if shell} == {digest(clear.replica)}
+    assert [len(entry.counted) for entry in fleet.log] == [WORKERS] * ROUNDS
+
+
+@pytest.mark.parametrize("step", Step)
+def test_a_fifth_of_the_workers_drops_out_at_a_step_and_the_bits_are_those_of_who_stayed(monkeypatch: Any, step: Step) -> None:
+    fleet = Fleet(monkeypatch, evil=kills(1, 3, step), on_lost="drop")
+    shells = fleet.run()
+    stayed = [len(entry.counted) for entry in fleet.log]
+    late = step is Step.UNMASK  # its vector has come
+    assert stayed == [WORKERS] * (4 if late else 3) + [WORKERS - 1] * (ROUNDS - (4 if late else 3))
+    assert digest(fleet.core.replica) == fleet.in_the_clear()
+    assert {digest(shell._core.replica) for shell in shells if shell} == {digest(fleet.core.replica)}
+
+
+@pytest.mark.parametrize("step", [Step.SHARES, Step.MASKED])
+def test_a_run_that_pauses_for_a_lost_worker_has_the_bits_of_the_undisturbed_one(monkeypatch: Any, step: Step) -> None:
+    fleet = Fleet(monkeypatch, evil=kills(2, 3, step))
+    fleet.run(returns=True)
+    clear = sb.simulate(fleet.problem, fleet.method, seed=7, stop=Stop(max_rounds=ROUNDS))
+    assert digest(fleet.core.replica) == digest(clear.replica)
+
+
+def test_a_worker_that_comes_back_is_counted_again(monkeypatch: Any) -> None:
+    fleet = Fleet(monkeypatch, evil=kills(2, 2, Step.MASKED), on_lost="drop")
+    fleet.run(returns=True)
+    assert len(fleet.log[-1].counted) == WORKERS
+    assert digest(fleet.core.replica) == fleet.in_the_clear()
+
+
+def test_a_mask_that_does_not_cancel_ends_the_run_and_says_so(monkeypatch: Any) -> None:
+    def evil(worker: int, round_: int, step: Step, data: bytes) -> bytes:
+        return bytes((data[0] ^ 1,)) + data[1:] if (worker, round_, step) == (1, 2, Step.MASKED) else data
+
+    with pytest.raises(SaddlebagError, match="the masks do not cancel: one of workers 0, 1, 2, 3, 4"):
+        Fleet(monkeypatch, evil=evil).run()
+
+
+def test_a_worker_with_a_wrong_key_is_refused_by_name_and_the_run_goes_on(monkeypatch: Any) -> None:
+    def evil(worker: int, round_: int, step: Step, data: bytes) -> bytes:
+        return bytes(64) if (worker, round_, step) == (4, 2, Step.KEYS) else data
+
+    fleet = Fleet(monkeypatch, evil=evil, on_lost="drop")
+    life = fleet._life
+
+    async def refused(rank: int, *, returns: bool) -> Any:
+        if rank != 4:
+            return await life(rank, returns=returns)
+        with pytest.raises(ConfigError, match="worker 4's keys: it is no public key of X25519"):
+            await life(rank, returns=returns)
+        fleet.server._final_taken.add(rank)
+        return None
+
+    fleet._life = refused  # type: ignore[method-assign]
+    fleet.run()
+    assert len(fleet.log[-1].counted) == WORKERS - 1
+    assert digest(fleet.core.replica) == fleet.in_the_clear()
+
+
+def test_a_wrong_share_is_named_and_the_round_survives(monkeypatch: Any) -> None:
+    def evil(worker: int, round_: int, step: Step, data: bytes) -> bytes:
+        return bytes(33) + data[33:] if (worker, round_, step) == (0, 2, Step.UNMASK) else data
+
+    fleet = Fleet(monkeypatch, evil=evil)
+    fleet.run()
+    assert "round 2: worker 0's share of worker 0's secret is wrong" in fleet.notes
+    assert digest(fleet.core.replica) == fleet.in_the_clear()
+
+
+def test_a_run_that_cannot_be_unmasked_ends_and_says_why(monkeypatch: Any) -> None:
+    def evil(worker: int, round_: int, step: Step, data: bytes) -> bytes:
+        if worker < 3 and (round_, step) == (2, Step.UNMASK):
+            raise Dies
+        return data
+
+    with pytest.raises(SaddlebagError, match="needs 3 workers, and 2 have sent unmask"):
+        Fleet(monkeypatch, evil=evil, on_lost="drop").run()
+
+
+def test_what_the_server_is_sent_of_a_worker_does_not_tell_its_levels(monkeypatch: Any) -> None:
+    """The same uplink, of zeros only, in two runs: all bytes of the masked vectors differ but by chance."""
+    seen = []
+    for _ in range(2):
+        fleet = Fleet(monkeypatch)
+        fleet.problem = sb.make_problem("quadratic", n=20, workers=WORKERS, seed=3)
+        vectors: list[bytes] = []
+
+        def keep(worker: int, round_: int, step: Step, data: bytes, vectors: list[bytes] = vectors) -> bytes:
+            if (worker, round_, step) == (0, 0, Step.MASKED):
+                vectors.append(data)
+            return data
+
+        fleet._evil = keep
+        fleet.run()
+        seen.append(np.frombuffer(vectors[0], np.uint8))
+    assert (seen[0] == seen[1]).mean() < 0.2
