@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.merging import Counted
+from saddlebag.algorithms.merging import WHOLE, Counted
 from saddlebag.compression import Mean
 from saddlebag.errors import BrokenStream, PeerLost, RemoteProtocolError
 from saddlebag.proto.secure.aggregation import Aggregation, check_keys
@@ -246,9 +246,9 @@ class Attempts(Pool):
         self._vectors.clear()
         return 0
 
-    def first_share(self, worker: int, now: float) -> float:
+    def first_share(self, worker: int, now: float) -> int:
         del worker, now
-        return 1.0
+        return WHOLE
 
     def close(self, round_: int, now: float) -> Said:
         """The means of a round that is `due`, over those whose vectors have arrived.
