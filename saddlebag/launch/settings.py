@@ -9,7 +9,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError
-from saddlebag.launch.recipe.sections import CheckpointSection, OutputSection, ServerSection
+from saddlebag.launch.recipe.sections import CheckpointSection, OutputSection
+from saddlebag.launch.recipe.server_section import ServerSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,7 +25,7 @@ from saddlebag.launch.build import apply_resolved, build_method, build_problem, 
 from saddlebag.launch.data.readers import READERS
 from saddlebag.launch.recipe import plugins
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
-from saddlebag.launch.recipe.sections import ServerSection
+from saddlebag.launch.recipe.server_section import ServerSection
 from saddlebag.launch.results.table import Board
 
 if TYPE_CHECKING:

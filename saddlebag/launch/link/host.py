@@ -13,7 +13,8 @@ from saddlebag.launch.drivers.server import serve_job
 from saddlebag.launch.link.joining import facts_text
 from saddlebag.launch.link.terms import Terms
 from saddlebag.launch.ownership import owned, require_no_run
-from saddlebag.launch.recipe.sections import CheckpointSection, ServerSection
+from saddlebag.launch.recipe.sections import CheckpointSection
+from saddlebag.launch.recipe.server_section import ServerSection
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import ServerSecurity
 from saddlebag.server.lobby import Lobby

@@ -14,7 +14,8 @@ from saddlebag.compression import Tensor
 from saddlebag.errors import ConfigError
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import Recipe, method_table, read_method
-from saddlebag.launch.recipe.sections import CheckpointSection, ProblemSection, ServerSection
+from saddlebag.launch.recipe.sections import CheckpointSection, ProblemSection
+from saddlebag.launch.recipe.server_section import ServerSection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

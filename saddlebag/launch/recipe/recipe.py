@@ -23,10 +23,10 @@ from saddlebag.launch.recipe.sections import (
     MethodSection,
     OutputSection,
     ProblemSection,
-    ServerSection,
     parse_step_size,
     weights_fingerprint,
 )
+from saddlebag.launch.recipe.server_section import ServerSection
 from saddlebag.launch.recipe.shipped import open_recipe
 from saddlebag.parameters import parameters_of
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.errors import ConfigError, DataError, check_choice
-from saddlebag.launch.recipe.fields import at
 from saddlebag.launch.recipe.table_options import TableOptions, default_of
-from saddlebag.proto.address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from saddlebag.algorithms.robust import RobustMean
 
 __all__ = [
     "BUNDLED",
@@ -28,7 +24,6 @@ __all__ = [
     "MethodSection",
     "OutputSection",
     "ProblemSection",
-    "ServerSection",
     "parse_step_size",
     "weights_fingerprint",
 ]
@@ -218,74 +213,6 @@ class CheckpointSection:
     def __post_init__(self) -> None:
         if self.every < 0:
             raise ConfigError(f"checkpoint.every must be 0 or more, got {self.every}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ServerSection:
-    """How the server deals with workers; see `ServerSettings`.
-
-    Attributes:
-        lease_s: seconds without a word after which a worker counts as lost.
-        round_deadline_s: seconds after which a worker that is late with its uplink counts as lost, even if it is alive.
-        progress_s: seconds in which a message that was begun must go on; else its stream ends, and its worker sends it again.
-        on_lost: "pause" waits for a lost worker, "drop" goes on without it and takes it back when it returns.
-        mean: what a round makes of its uplinks: "mean", or a rule that some bad workers cannot move at will, such as
-            "geometric_median" or { name = "trimmed_mean", fraction = 0.3 }; see docs/robust.md.
-        contributions: whether result.json is to say how much each worker's uplinks have helped, see docs/robust.md.
-        address: HOST:PORT where the server listens; port 0 takes a free one.
-        quorum: workers whose uplinks close a round; 0 for all. Who comes later counts in a later round, for less.
-        grace_s: seconds that a round waits for the others once its quorum is there.
-        weights: "equal", or "samples" for means by the samples behind each uplink.
-        balance: whether slower linked programs are told to make fewer steps, so that all end together.
-        secure: whether the server is to see nothing but sums of the workers' uplinks, see docs/secure.md; or the number of
-            workers that it takes to unmask such a sum, by default more than half of them.
-    """
-
-    lease_s: float = 10.0
-    round_deadline_s: float = 3600.0
-    progress_s: float = 10.0
-    on_lost: Literal["pause", "drop"] = "pause"
-    mean: str | dict[str, Any] = "mean"
-    contributions: bool = False
-    address: str = "127.0.0.1:0"
-    quorum: int = 0
-    grace_s: float = 0.0
-    weights: Literal["equal", "samples"] = "equal"
-    balance: bool = False
-    secure: bool | int = False
-
-    def __post_init__(self) -> None:
-        if self.quorum < 0:
-            raise ConfigError(f"server.quorum must be 0 or more, got {self.quorum}")
-        if not 0 <= self.grace_s < math.inf:
-            raise ConfigError(f"server.grace_s must be 0 or more, got {self.grace_s}")
-        check_choice("server.weights", self.weights, ("equal", "samples"))
-        if not self.lease_s > 0:
-            raise ConfigError(f"server.lease_s must be positive, got {self.lease_s}")
-        if self.round_deadline_s < self.lease_s:
-            raise ConfigError(f"server.round_deadline_s must be at least lease_s = {self.lease_s}, got {self.round_deadline_s}")
-        if not self.progress_s > 0:
-            raise ConfigError(f"server.progress_s must be positive, got {self.progress_s}")
-        if self.on_lost not in ("pause", "drop"):
-            raise ConfigError(f"server.on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
-        with at("server.mean"):
-            _ = self.rule
-        parse_address(self.address, "server.address", listening=True)
-
-    def unmasking(self, workers: int) -> int:
-        """How many of the workers it takes to unmask a sum; 0 where nothing is masked."""
-        if isinstance(self.secure, bool):
-            return workers // 2 + 1 if self.secure else 0
-        return self.secure
-
-    @property
-    def rule(self) -> RobustMean | None:
-        """What takes the place of the mean; None for the mean."""
-        if self.mean == ServerSection.mean:
-            return None
-        from saddlebag.algorithms.means import make_mean  # here, for it imports all of the mathematics
-
-        return make_mean(self.mean)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

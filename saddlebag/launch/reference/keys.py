@@ -24,8 +24,8 @@ from saddlebag.launch.recipe.sections import (
     DataSection,
     MethodSection,
     OutputSection,
-    ServerSection,
 )
+from saddlebag.launch.recipe.server_section import ServerSection
 from saddlebag.launch.recipe.shipped import FOLDER
 from saddlebag.parameters import owners_of, parameters_of
 

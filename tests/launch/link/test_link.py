@@ -16,7 +16,7 @@ import saddlebag as sb
 from saddlebag.errors import ConfigError, LocalProtocolError, NotFiniteError, StateError
 from saddlebag.launch.link.host import host
 from saddlebag.launch.link.terms import Terms
-from saddlebag.launch.recipe.sections import ServerSection
+from saddlebag.launch.recipe.server_section import ServerSection
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.job import Job
 from saddlebag.launch.link.host import host
 from saddlebag.launch.link.terms import Terms
-from saddlebag.launch.recipe.sections import ServerSection
+from saddlebag.launch.recipe.server_section import ServerSection
 from saddlebag.launch.results.arrivals import ARRIVALS, read_arrivals
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.codec import LoopbackWire

@@ -67,7 +67,7 @@ def host(
     """
     from saddlebag.launch.commands.fleet.server import printer
     from saddlebag.launch.link.host import host as serve
-    from saddlebag.launch.recipe.sections import ServerSection
+    from saddlebag.launch.recipe.server_section import ServerSection
 
     result = serve(
         out,
