@@ -14,7 +14,6 @@ from saddlebag.launch.link.joining import facts_text
 from saddlebag.launch.link.terms import Terms
 from saddlebag.launch.ownership import owned, require_no_run
 from saddlebag.launch.recipe.sections import CheckpointSection
-from saddlebag.launch.recipe.server_section import ServerSection
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import ServerSecurity
 from saddlebag.server.lobby import Lobby
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.simulate import Record
     from saddlebag.compression import Vector
+    from saddlebag.launch.recipe.server_section import ServerSection
 
 __all__ = ["host"]
 
