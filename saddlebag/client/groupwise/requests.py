@@ -36,6 +36,7 @@ class Predicted:
         weight_NE: float64 if asked for, else None.
         low_NM, high_NM: the ends of the intervals, a column for each of the service's `about.targets`; an interval whose low
             end is the higher one holds no label.
+        calibrated_N: the predictions corrected for every group and level; None where `about.levels` is 0.
     """
 
     ticket_N: npt.NDArray[np.uint64]
@@ -43,6 +44,7 @@ class Predicted:
     weight_NE: Vector | None
     low_NM: Vector
     high_NM: Vector
+    calibrated_N: Vector | None = None
 
 
 def predict_request(
@@ -88,7 +90,8 @@ def predicted(reply: pb.PredictReply) -> Predicted:
     low_NM = high_NM = np.empty((len(value_N), 0))
     if reply.low or reply.high:
         low_NM, high_NM = (numbers(end).reshape(len(value_N), -1) for end in (reply.low, reply.high))
-    return Predicted(tickets(reply.first_ticket, len(value_N)), value_N, weight_NE, low_NM, high_NM)
+    calibrated_N = numbers(reply.calibrated) if reply.calibrated else None
+    return Predicted(tickets(reply.first_ticket, len(value_N)), value_N, weight_NE, low_NM, high_NM, calibrated_N)
 
 
 def tickets(first: int, count: int) -> npt.NDArray[np.uint64]:

@@ -48,23 +48,44 @@ def run(recipe: Path, sets: list[str], as_json: bool, **given: Any) -> None:
 
 
 @groupwise.command()
-@click.argument("result", type=FILE)
+@click.argument("result", metavar="FOLDER|HOST:PORT")
 @click.option("--plot", "picture", type=FILE, help="Draw the curves into this PNG, PDF or SVG file, too.")
-@click.option("--html", is_flag=True, help="Write the report as one page, report.html, into the folder, too.")
+@click.option("--html", is_flag=True, help="Write one page, report.html, into the folder (of a service: here), too.")
 @json_option
-def report(result: Path, picture: Path | None, html: bool, as_json: bool) -> None:
-    """Show the report of a run from its folder RESULT."""
+@token_option
+@tls_options("CA (PEM) that must have signed the service's certificate.")
+def report(result: str, picture: Path | None, html: bool, as_json: bool, token: str, tls: Tls) -> None:
+    """Show the report of a run from its folder, or of the service that answers at HOST:PORT."""
+    if not Path(result).exists() and ":" in result:
+        if picture is not None:
+            raise ConfigError("--plot draws the curves of a run; a service keeps none")
+        _report_service(result, tls, token, as_json=as_json, html=html)
+        return
     from saddlebag.launch.groupwise.reports.report import read_result
 
-    _show(read_result(result), as_json)
+    folder = Path(result)
+    _show(read_result(folder), as_json)
     if picture is not None:
         from saddlebag.launch.groupwise.reports.plot import plot_regret
 
-        plot_regret(result, picture)
+        plot_regret(folder, picture)
     if html:
         from saddlebag.launch.groupwise.reports.page import write_page
 
-        click.echo(f"page in {write_page(result)}", err=as_json)
+        click.echo(f"page in {write_page(folder)}", err=as_json)
+
+
+def _report_service(address: str, tls: Tls, token: str, *, as_json: bool, html: bool) -> None:
+    from saddlebag.launch.groupwise.reports.service import ask_report, print_service, service_values, write_service_page
+
+    found = ask_report(address, tls.client(), token)
+    if as_json:
+        print_json(service_values(found))
+    else:
+        print_service(address, found)
+    if html:
+        write_service_page(found, Path("report.html"))
+        click.echo("page in report.html", err=as_json)
 
 
 @groupwise.command()

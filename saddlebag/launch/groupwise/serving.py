@@ -113,6 +113,7 @@ def make_parts(
         meaning={**stream.meaning, "groups": rules[share]},
         bounds=service_bounds(stream.x_ND, recipe.features.bound, recipe.features.outside),
         intervals=intervals_of(recipe, stream),
+        calibration=None if recipe.calibration is None else recipe.calibration.rule(),
         watch=watch_of(recipe, algorithm, stream),
         given=stream.given_N is not None,
         shard=shard,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"saddlebag/proto/v1/groupwise.proto\x12\x12saddlebag.proto.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xd9\x02\n\rDescribeReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\x0f\n\x07\x62ounded\x18\x04 \x01(\x08\x12\x0b\n\x03low\x18\x05 \x01(\x01\x12\x0c\n\x04high\x18\x06 \x01(\x01\x12\x10\n\x08max_rows\x18\x07 \x01(\r\x12\x13\n\x0bmax_pending\x18\x08 \x01(\x04\x12\r\n\x05shard\x18\t \x01(\r\x12\x0e\n\x06shards\x18\n \x01(\r\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x0b \x01(\x01\x12\x0f\n\x07meaning\x18\x0c \x01(\t\x12\x30\n\x07\x63olumns\x18\r \x03(\x0b\x32\x1f.saddlebag.proto.v1.ColumnAbout\x12.\n\x05label\x18\x0e \x01(\x0b\x32\x1f.saddlebag.proto.v1.ColumnAbout\x12\x0f\n\x07targets\x18\x0f \x03(\x01\x12\r\n\x05given\x18\x10 \x01(\x08\")\n\x0b\x43olumnAbout\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\x08\"6\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07numbers\x18\x02 \x01(\x0c\x12\r\n\x05texts\x18\x03 \x03(\t\"\xb7\x01\n\x0ePredictRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0c\x12\x0e\n\x06groups\x18\x02 \x01(\x0c\x12\x0f\n\x07weights\x18\x03 \x01(\x08\x12\x0c\n\x04rows\x18\x04 \x01(\r\x12\x14\n\x0cnum_features\x18\x05 \x01(\r\x12\x12\n\nnum_groups\x18\x06 \x01(\r\x12+\n\x07\x63olumns\x18\x07 \x03(\x0b\x32\x1a.saddlebag.proto.v1.Column\x12\r\n\x05given\x18\x08 \x01(\x0c\"e\n\x0cPredictReply\x12\x14\n\x0c\x66irst_ticket\x18\x01 \x01(\x04\x12\x13\n\x0bpredictions\x18\x02 \x01(\x0c\x12\x0f\n\x07weights\x18\x03 \x01(\x0c\x12\x0b\n\x03low\x18\x04 \x01(\x0c\x12\x0c\n\x04high\x18\x05 \x01(\x0c\"A\n\x0cPartialReply\x12\x14\n\x0c\x66irst_ticket\x18\x01 \x01(\x04\x12\x0c\n\x04sums\x18\x02 \x01(\x0c\x12\r\n\x05notes\x18\x03 \x01(\x0c\"|\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12\x0f\n\x07tickets\x18\x01 \x01(\x0c\x12\x0e\n\x06labels\x18\x02 \x01(\x0c\x12\x0e\n\x06played\x18\x03 \x01(\x0c\x12)\n\x05label\x18\x04 \x01(\x0b\x32\x1a.saddlebag.proto.v1.Column\x12\r\n\x05notes\x18\x05 \x01(\x0c\"!\n\rFeedbackReply\x12\x10\n\x08outcomes\x18\x01 \x01(\x0c\"\x8a\x01\n\rStreamRequest\x12\x35\n\x07predict\x18\x01 \x01(\x0b\x32\".saddlebag.proto.v1.PredictRequestH\x00\x12\x37\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x02 \x01(\x0b\x32#.saddlebag.proto.v1.FeedbackRequestH\x00\x42\t\n\x07request\"\x82\x01\n\x0bStreamReply\x12\x33\n\x07predict\x18\x01 \x01(\x0b\x32 .saddlebag.proto.v1.PredictReplyH\x00\x12\x35\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x02 \x01(\x0b\x32!.saddlebag.proto.v1.FeedbackReplyH\x00\x42\x07\n\x05reply\"\x0f\n\rReportRequest\"\xcf\x02\n\x0bReportReply\x12\x32\n\x07\x65xperts\x18\x01 \x03(\x0b\x32!.saddlebag.proto.v1.ExpertAccount\x12\x11\n\tpredicted\x18\x02 \x01(\x04\x12\x0f\n\x07learned\x18\x03 \x01(\x04\x12\x10\n\x08repeated\x18\x04 \x01(\x04\x12\x0f\n\x07unknown\x18\x05 \x01(\x04\x12\x0f\n\x07pending\x18\x06 \x01(\x04\x12\x11\n\tforgotten\x18\x07 \x01(\x04\x12\x11\n\tfell_back\x18\x08 \x01(\x04\x12\x0f\n\x07orphans\x18\t \x01(\x04\x12\x0c\n\x04loss\x18\n \x01(\x01\x12\x0e\n\x06\x61larms\x18\x0b \x03(\t\x12.\n\x08\x63overage\x18\x0c \x03(\x0b\x32\x1c.saddlebag.proto.v1.Coverage\x12/\n\x07watched\x18\r \x03(\x0b\x32\x1e.saddlebag.proto.v1.FirstAlarm\"8\n\nFirstAlarm\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x04\"e\n\x08\x43overage\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\x01\x12\x0e\n\x06rounds\x18\x03 \x01(\x01\x12\x0c\n\x04held\x18\x04 \x01(\x01\x12\r\n\x05\x62ound\x18\x05 \x01(\x01\x12\r\n\x05width\x18\x06 \x01(\x01\"|\n\rExpertAccount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\x01\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x10\n\x08own_loss\x18\x04 \x01(\x01\x12\x0e\n\x06regret\x18\x05 \x01(\x01\x12\r\n\x05\x62ound\x18\x06 \x01(\x01\x12\x0e\n\x06weight\x18\x07 \x01(\x01\x32\xf5\x03\n\tGroupwise\x12R\n\x08\x44\x65scribe\x12#.saddlebag.proto.v1.DescribeRequest\x1a!.saddlebag.proto.v1.DescribeReply\x12O\n\x07Predict\x12\".saddlebag.proto.v1.PredictRequest\x1a .saddlebag.proto.v1.PredictReply\x12R\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12#.saddlebag.proto.v1.FeedbackRequest\x1a!.saddlebag.proto.v1.FeedbackReply\x12P\n\x06Stream\x12!.saddlebag.proto.v1.StreamRequest\x1a\x1f.saddlebag.proto.v1.StreamReply(\x01\x30\x01\x12O\n\x07Partial\x12\".saddlebag.proto.v1.PredictRequest\x1a .saddlebag.proto.v1.PartialReply\x12L\n\x06Report\x12!.saddlebag.proto.v1.ReportRequest\x1a\x1f.saddlebag.proto.v1.ReportReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"saddlebag/proto/v1/groupwise.proto\x12\x12saddlebag.proto.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xe9\x02\n\rDescribeReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\x0f\n\x07\x62ounded\x18\x04 \x01(\x08\x12\x0b\n\x03low\x18\x05 \x01(\x01\x12\x0c\n\x04high\x18\x06 \x01(\x01\x12\x10\n\x08max_rows\x18\x07 \x01(\r\x12\x13\n\x0bmax_pending\x18\x08 \x01(\x04\x12\r\n\x05shard\x18\t \x01(\r\x12\x0e\n\x06shards\x18\n \x01(\r\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x0b \x01(\x01\x12\x0f\n\x07meaning\x18\x0c \x01(\t\x12\x30\n\x07\x63olumns\x18\r \x03(\x0b\x32\x1f.saddlebag.proto.v1.ColumnAbout\x12.\n\x05label\x18\x0e \x01(\x0b\x32\x1f.saddlebag.proto.v1.ColumnAbout\x12\x0f\n\x07targets\x18\x0f \x03(\x01\x12\r\n\x05given\x18\x10 \x01(\x08\x12\x0e\n\x06levels\x18\x11 \x01(\r\")\n\x0b\x43olumnAbout\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\x08\"6\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07numbers\x18\x02 \x01(\x0c\x12\r\n\x05texts\x18\x03 \x03(\t\"\xb7\x01\n\x0ePredictRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0c\x12\x0e\n\x06groups\x18\x02 \x01(\x0c\x12\x0f\n\x07weights\x18\x03 \x01(\x08\x12\x0c\n\x04rows\x18\x04 \x01(\r\x12\x14\n\x0cnum_features\x18\x05 \x01(\r\x12\x12\n\nnum_groups\x18\x06 \x01(\r\x12+\n\x07\x63olumns\x18\x07 \x03(\x0b\x32\x1a.saddlebag.proto.v1.Column\x12\r\n\x05given\x18\x08 \x01(\x0c\"y\n\x0cPredictReply\x12\x14\n\x0c\x66irst_ticket\x18\x01 \x01(\x04\x12\x13\n\x0bpredictions\x18\x02 \x01(\x0c\x12\x0f\n\x07weights\x18\x03 \x01(\x0c\x12\x0b\n\x03low\x18\x04 \x01(\x0c\x12\x0c\n\x04high\x18\x05 \x01(\x0c\x12\x12\n\ncalibrated\x18\x06 \x01(\x0c\"A\n\x0cPartialReply\x12\x14\n\x0c\x66irst_ticket\x18\x01 \x01(\x04\x12\x0c\n\x04sums\x18\x02 \x01(\x0c\x12\r\n\x05notes\x18\x03 \x01(\x0c\"|\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12\x0f\n\x07tickets\x18\x01 \x01(\x0c\x12\x0e\n\x06labels\x18\x02 \x01(\x0c\x12\x0e\n\x06played\x18\x03 \x01(\x0c\x12)\n\x05label\x18\x04 \x01(\x0b\x32\x1a.saddlebag.proto.v1.Column\x12\r\n\x05notes\x18\x05 \x01(\x0c\"!\n\rFeedbackReply\x12\x10\n\x08outcomes\x18\x01 \x01(\x0c\"\x8a\x01\n\rStreamRequest\x12\x35\n\x07predict\x18\x01 \x01(\x0b\x32\".saddlebag.proto.v1.PredictRequestH\x00\x12\x37\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x02 \x01(\x0b\x32#.saddlebag.proto.v1.FeedbackRequestH\x00\x42\t\n\x07request\"\x82\x01\n\x0bStreamReply\x12\x33\n\x07predict\x18\x01 \x01(\x0b\x32 .saddlebag.proto.v1.PredictReplyH\x00\x12\x35\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x02 \x01(\x0b\x32!.saddlebag.proto.v1.FeedbackReplyH\x00\x42\x07\n\x05reply\"\x0f\n\rReportRequest\"\x83\x03\n\x0bReportReply\x12\x32\n\x07\x65xperts\x18\x01 \x03(\x0b\x32!.saddlebag.proto.v1.ExpertAccount\x12\x11\n\tpredicted\x18\x02 \x01(\x04\x12\x0f\n\x07learned\x18\x03 \x01(\x04\x12\x10\n\x08repeated\x18\x04 \x01(\x04\x12\x0f\n\x07unknown\x18\x05 \x01(\x04\x12\x0f\n\x07pending\x18\x06 \x01(\x04\x12\x11\n\tforgotten\x18\x07 \x01(\x04\x12\x11\n\tfell_back\x18\x08 \x01(\x04\x12\x0f\n\x07orphans\x18\t \x01(\x04\x12\x0c\n\x04loss\x18\n \x01(\x01\x12\x0e\n\x06\x61larms\x18\x0b \x03(\t\x12.\n\x08\x63overage\x18\x0c \x03(\x0b\x32\x1c.saddlebag.proto.v1.Coverage\x12/\n\x07watched\x18\r \x03(\x0b\x32\x1e.saddlebag.proto.v1.FirstAlarm\x12\x32\n\ncalibrated\x18\x0e \x03(\x0b\x32\x1e.saddlebag.proto.v1.Calibrated\"I\n\nCalibrated\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x03(\x01\x12\r\n\x05\x65rror\x18\x03 \x03(\x01\x12\r\n\x05\x62ound\x18\x04 \x03(\x01\"8\n\nFirstAlarm\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x04\"e\n\x08\x43overage\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\x01\x12\x0e\n\x06rounds\x18\x03 \x01(\x01\x12\x0c\n\x04held\x18\x04 \x01(\x01\x12\r\n\x05\x62ound\x18\x05 \x01(\x01\x12\r\n\x05width\x18\x06 \x01(\x01\"|\n\rExpertAccount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\x01\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x10\n\x08own_loss\x18\x04 \x01(\x01\x12\x0e\n\x06regret\x18\x05 \x01(\x01\x12\r\n\x05\x62ound\x18\x06 \x01(\x01\x12\x0e\n\x06weight\x18\x07 \x01(\x01\x32\xf5\x03\n\tGroupwise\x12R\n\x08\x44\x65scribe\x12#.saddlebag.proto.v1.DescribeRequest\x1a!.saddlebag.proto.v1.DescribeReply\x12O\n\x07Predict\x12\".saddlebag.proto.v1.PredictRequest\x1a .saddlebag.proto.v1.PredictReply\x12R\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12#.saddlebag.proto.v1.FeedbackRequest\x1a!.saddlebag.proto.v1.FeedbackReply\x12P\n\x06Stream\x12!.saddlebag.proto.v1.StreamRequest\x1a\x1f.saddlebag.proto.v1.StreamReply(\x01\x30\x01\x12O\n\x07Partial\x12\".saddlebag.proto.v1.PredictRequest\x1a .saddlebag.proto.v1.PartialReply\x12L\n\x06Report\x12!.saddlebag.proto.v1.ReportRequest\x1a\x1f.saddlebag.proto.v1.ReportReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,35 +34,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEREQUEST']._serialized_start=58
   _globals['_DESCRIBEREQUEST']._serialized_end=75
   _globals['_DESCRIBEREPLY']._serialized_start=78
-  _globals['_DESCRIBEREPLY']._serialized_end=423
-  _globals['_COLUMNABOUT']._serialized_start=425
-  _globals['_COLUMNABOUT']._serialized_end=466
-  _globals['_COLUMN']._serialized_start=468
-  _globals['_COLUMN']._serialized_end=522
-  _globals['_PREDICTREQUEST']._serialized_start=525
-  _globals['_PREDICTREQUEST']._serialized_end=708
-  _globals['_PREDICTREPLY']._serialized_start=710
-  _globals['_PREDICTREPLY']._serialized_end=811
-  _globals['_PARTIALREPLY']._serialized_start=813
-  _globals['_PARTIALREPLY']._serialized_end=878
-  _globals['_FEEDBACKREQUEST']._serialized_start=880
-  _globals['_FEEDBACKREQUEST']._serialized_end=1004
-  _globals['_FEEDBACKREPLY']._serialized_start=1006
-  _globals['_FEEDBACKREPLY']._serialized_end=1039
-  _globals['_STREAMREQUEST']._serialized_start=1042
-  _globals['_STREAMREQUEST']._serialized_end=1180
-  _globals['_STREAMREPLY']._serialized_start=1183
-  _globals['_STREAMREPLY']._serialized_end=1313
-  _globals['_REPORTREQUEST']._serialized_start=1315
-  _globals['_REPORTREQUEST']._serialized_end=1330
-  _globals['_REPORTREPLY']._serialized_start=1333
-  _globals['_REPORTREPLY']._serialized_end=1668
-  _globals['_FIRSTALARM']._serialized_start=1670
-  _globals['_FIRSTALARM']._serialized_end=1726
-  _globals['_COVERAGE']._serialized_start=1728
-  _globals['_COVERAGE']._serialized_end=1829
-  _globals['_EXPERTACCOUNT']._serialized_start=1831
-  _globals['_EXPERTACCOUNT']._serialized_end=1955
-  _globals['_GROUPWISE']._serialized_start=1958
-  _globals['_GROUPWISE']._serialized_end=2459
+  _globals['_DESCRIBEREPLY']._serialized_end=439
+  _globals['_COLUMNABOUT']._serialized_start=441
+  _globals['_COLUMNABOUT']._serialized_end=482
+  _globals['_COLUMN']._serialized_start=484
+  _globals['_COLUMN']._serialized_end=538
+  _globals['_PREDICTREQUEST']._serialized_start=541
+  _globals['_PREDICTREQUEST']._serialized_end=724
+  _globals['_PREDICTREPLY']._serialized_start=726
+  _globals['_PREDICTREPLY']._serialized_end=847
+  _globals['_PARTIALREPLY']._serialized_start=849
+  _globals['_PARTIALREPLY']._serialized_end=914
+  _globals['_FEEDBACKREQUEST']._serialized_start=916
+  _globals['_FEEDBACKREQUEST']._serialized_end=1040
+  _globals['_FEEDBACKREPLY']._serialized_start=1042
+  _globals['_FEEDBACKREPLY']._serialized_end=1075
+  _globals['_STREAMREQUEST']._serialized_start=1078
+  _globals['_STREAMREQUEST']._serialized_end=1216
+  _globals['_STREAMREPLY']._serialized_start=1219
+  _globals['_STREAMREPLY']._serialized_end=1349
+  _globals['_REPORTREQUEST']._serialized_start=1351
+  _globals['_REPORTREQUEST']._serialized_end=1366
+  _globals['_REPORTREPLY']._serialized_start=1369
+  _globals['_REPORTREPLY']._serialized_end=1756
+  _globals['_CALIBRATED']._serialized_start=1758
+  _globals['_CALIBRATED']._serialized_end=1831
+  _globals['_FIRSTALARM']._serialized_start=1833
+  _globals['_FIRSTALARM']._serialized_end=1889
+  _globals['_COVERAGE']._serialized_start=1891
+  _globals['_COVERAGE']._serialized_end=1992
+  _globals['_EXPERTACCOUNT']._serialized_start=1994
+  _globals['_EXPERTACCOUNT']._serialized_end=2118
+  _globals['_GROUPWISE']._serialized_start=2121
+  _globals['_GROUPWISE']._serialized_end=2622
 # @@protoc_insertion_point(module_scope)

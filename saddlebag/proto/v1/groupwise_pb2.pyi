@@ -11,7 +11,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending", "shard", "shards", "default", "meaning", "columns", "label", "targets", "given")
+    __slots__ = ("protocol", "features", "groups", "bounded", "low", "high", "max_rows", "max_pending", "shard", "shards", "default", "meaning", "columns", "label", "targets", "given", "levels")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class DescribeReply(_message.Message):
     LABEL_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
+    LEVELS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     features: _containers.RepeatedScalarFieldContainer[str]
     groups: _containers.RepeatedScalarFieldContainer[str]
@@ -44,7 +45,8 @@ class DescribeReply(_message.Message):
     label: ColumnAbout
     targets: _containers.RepeatedScalarFieldContainer[float]
     given: bool
-    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ..., shard: _Optional[int] = ..., shards: _Optional[int] = ..., default: _Optional[float] = ..., meaning: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[ColumnAbout, _Mapping]]] = ..., label: _Optional[_Union[ColumnAbout, _Mapping]] = ..., targets: _Optional[_Iterable[float]] = ..., given: _Optional[bool] = ...) -> None: ...
+    levels: int
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., bounded: _Optional[bool] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., max_rows: _Optional[int] = ..., max_pending: _Optional[int] = ..., shard: _Optional[int] = ..., shards: _Optional[int] = ..., default: _Optional[float] = ..., meaning: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[ColumnAbout, _Mapping]]] = ..., label: _Optional[_Union[ColumnAbout, _Mapping]] = ..., targets: _Optional[_Iterable[float]] = ..., given: _Optional[bool] = ..., levels: _Optional[int] = ...) -> None: ...
 
 class ColumnAbout(_message.Message):
     __slots__ = ("name", "text")
@@ -85,18 +87,20 @@ class PredictRequest(_message.Message):
     def __init__(self, features: _Optional[bytes] = ..., groups: _Optional[bytes] = ..., weights: _Optional[bool] = ..., rows: _Optional[int] = ..., num_features: _Optional[int] = ..., num_groups: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., given: _Optional[bytes] = ...) -> None: ...
 
 class PredictReply(_message.Message):
-    __slots__ = ("first_ticket", "predictions", "weights", "low", "high")
+    __slots__ = ("first_ticket", "predictions", "weights", "low", "high", "calibrated")
     FIRST_TICKET_FIELD_NUMBER: _ClassVar[int]
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     LOW_FIELD_NUMBER: _ClassVar[int]
     HIGH_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_FIELD_NUMBER: _ClassVar[int]
     first_ticket: int
     predictions: bytes
     weights: bytes
     low: bytes
     high: bytes
-    def __init__(self, first_ticket: _Optional[int] = ..., predictions: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., low: _Optional[bytes] = ..., high: _Optional[bytes] = ...) -> None: ...
+    calibrated: bytes
+    def __init__(self, first_ticket: _Optional[int] = ..., predictions: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., low: _Optional[bytes] = ..., high: _Optional[bytes] = ..., calibrated: _Optional[bytes] = ...) -> None: ...
 
 class PartialReply(_message.Message):
     __slots__ = ("first_ticket", "sums", "notes")
@@ -149,7 +153,7 @@ class ReportRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ReportReply(_message.Message):
-    __slots__ = ("experts", "predicted", "learned", "repeated", "unknown", "pending", "forgotten", "fell_back", "orphans", "loss", "alarms", "coverage", "watched")
+    __slots__ = ("experts", "predicted", "learned", "repeated", "unknown", "pending", "forgotten", "fell_back", "orphans", "loss", "alarms", "coverage", "watched", "calibrated")
     EXPERTS_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_FIELD_NUMBER: _ClassVar[int]
     LEARNED_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +167,7 @@ class ReportReply(_message.Message):
     ALARMS_FIELD_NUMBER: _ClassVar[int]
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
     WATCHED_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_FIELD_NUMBER: _ClassVar[int]
     experts: _containers.RepeatedCompositeFieldContainer[ExpertAccount]
     predicted: int
     learned: int
@@ -176,7 +181,20 @@ class ReportReply(_message.Message):
     alarms: _containers.RepeatedScalarFieldContainer[str]
     coverage: _containers.RepeatedCompositeFieldContainer[Coverage]
     watched: _containers.RepeatedCompositeFieldContainer[FirstAlarm]
-    def __init__(self, experts: _Optional[_Iterable[_Union[ExpertAccount, _Mapping]]] = ..., predicted: _Optional[int] = ..., learned: _Optional[int] = ..., repeated: _Optional[int] = ..., unknown: _Optional[int] = ..., pending: _Optional[int] = ..., forgotten: _Optional[int] = ..., fell_back: _Optional[int] = ..., orphans: _Optional[int] = ..., loss: _Optional[float] = ..., alarms: _Optional[_Iterable[str]] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ..., watched: _Optional[_Iterable[_Union[FirstAlarm, _Mapping]]] = ...) -> None: ...
+    calibrated: _containers.RepeatedCompositeFieldContainer[Calibrated]
+    def __init__(self, experts: _Optional[_Iterable[_Union[ExpertAccount, _Mapping]]] = ..., predicted: _Optional[int] = ..., learned: _Optional[int] = ..., repeated: _Optional[int] = ..., unknown: _Optional[int] = ..., pending: _Optional[int] = ..., forgotten: _Optional[int] = ..., fell_back: _Optional[int] = ..., orphans: _Optional[int] = ..., loss: _Optional[float] = ..., alarms: _Optional[_Iterable[str]] = ..., coverage: _Optional[_Iterable[_Union[Coverage, _Mapping]]] = ..., watched: _Optional[_Iterable[_Union[FirstAlarm, _Mapping]]] = ..., calibrated: _Optional[_Iterable[_Union[Calibrated, _Mapping]]] = ...) -> None: ...
+
+class Calibrated(_message.Message):
+    __slots__ = ("group", "rounds", "error", "bound")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    rounds: _containers.RepeatedScalarFieldContainer[float]
+    error: _containers.RepeatedScalarFieldContainer[float]
+    bound: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, group: _Optional[str] = ..., rounds: _Optional[_Iterable[float]] = ..., error: _Optional[_Iterable[float]] = ..., bound: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class FirstAlarm(_message.Message):
     __slots__ = ("kind", "group", "round")

@@ -18,6 +18,7 @@ import numpy as np
 from saddlebag.algorithms.groupwise import (
     Alarm,
     Block,
+    Calibration,
     FeatureBounds,
     Groupwise,
     GroupwiseState,
@@ -35,6 +36,7 @@ from saddlebag.algorithms.groupwise import (
     wrong_label,
 )
 from saddlebag.algorithms.groupwise.guard import LARGEST, checked
+from saddlebag.algorithms.groupwise.packing import pack_part, unpack_part
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError, StateError
 from saddlebag.server.groupwise.meaning import changes, describe
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise import Prediction
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Account", "Covering", "GroupwiseCore", "ServiceSettings"]
+__all__ = ["Account", "Covering", "GroupwiseCore", "Levels", "Offer", "ServiceSettings"]
 
 
 _SHOWN = 5  # changes that a refusal names
@@ -67,6 +69,7 @@ class ServiceSettings:
         meaning: what features, groups and labels are, as JSON values (`meaning.py`); names alone where it is empty. A
             checkpoint of another meaning is refused.
         intervals: to give out with every prediction; None for none.
+        calibration: of probabilities, given out beside every prediction; None for none.
         watch: alarms that hold at all times; None for none.
         given: intervals go around the user's own predictions, which come with the rows.
         shard, shards: which share of the groups this is, of how many. The prior of a share's groups sums to less than 1.
@@ -80,6 +83,7 @@ class ServiceSettings:
     bounds: FeatureBounds = dataclasses.field(default_factory=FeatureBounds)
     meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     intervals: Intervals | None = None
+    calibration: Calibration | None = None
     watch: Watch | None = None
     given: bool = False
     shard: int = 0
@@ -122,6 +126,34 @@ class Covering:
     width: float
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Offer:
+    """What is given out for some rows.
+
+    Attributes:
+        first: the first row's ticket.
+        block: the predictions.
+        low_NM, high_NM: the ends of the intervals, a column for each target.
+        calibrated_N: probabilities corrected for every group and level; None for none.
+    """
+
+    first: int
+    block: Block
+    low_NM: Array
+    high_NM: Array
+    calibrated_N: Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Levels:
+    """What came of a group's calibrated probabilities, level by level: rounds, the mean of label - p, and its proven bound."""
+
+    group: str
+    rounds: tuple[float, ...]
+    error: tuple[float, ...]
+    bound: tuple[float, ...]
+
+
 def _nothing() -> None:
     """No journal."""
 
@@ -141,6 +173,10 @@ class GroupwiseCore:
         self.state: GroupwiseState = algorithm.init(len(settings.groups), prior_G)
         self.intervals = settings.intervals
         self.intervals_state = None if self.intervals is None else self.intervals.init(len(settings.groups))
+        self.calibration = settings.calibration
+        self.calibration_state = None if self.calibration is None else self.calibration.init(len(settings.groups))
+        if self.calibration is not None and settings.shards > 1:
+            raise ConfigError("calibration: a share of the groups does not know the prediction's level; serve without shards")
         self.watch = settings.watch
         if self.watch is not None and settings.shards > 1:
             raise ConfigError("alarms: a share of the groups does not know the single model's loss; serve without shards")
@@ -166,6 +202,7 @@ class GroupwiseCore:
             **share,
             "seed": settings.seed,
             "algorithm": describe(self.algorithm),
+            **({} if self.calibration is None else {"calibration": describe(self.calibration)}),
         }
 
     @property
@@ -189,7 +226,8 @@ class GroupwiseCore:
             RemoteProtocolError: a feature is not finite or beyond its bound, or there are too many rows or columns.
             NotFiniteError: a prediction is not finite. Nothing is on record then.
         """
-        return self.offer(x_ND, member_NG, record, owner=owner)[:2]
+        offer = self.offer(x_ND, member_NG, record, owner=owner)
+        return offer.first, offer.block
 
     def offer(
         self,
@@ -199,16 +237,17 @@ class GroupwiseCore:
         *,
         given_N: Array | None = None,
         owner: int = 0,
-    ) -> tuple[int, Block, Array, Array]:
-        """As `predict`, with the ends of the intervals, (N, targets), around `given_N`, the user's predictions, if given."""
+    ) -> Offer:
+        """As `predict`, with all that goes with it; intervals go around `given_N`, the user's own predictions, if given."""
         if self.settings.shards > 1:
             raise RemoteProtocolError(
                 f"this server holds shard {self.settings.shard} of {self.settings.shards}: ask for Partial"
             )
-        first, block, note_NK = self._open(self._check_table(x_ND, member_NG), member_NG, record, given_N, owner)
-        if self.intervals is None:
-            return first, block, np.empty((len(x_ND), 0)), np.empty((len(x_ND), 0))
-        return first, block, *self.intervals.ends(note_NK)
+        first, block, note_NK, calibrated_N = self._open(self._check_table(x_ND, member_NG), member_NG, record, given_N, owner)
+        low_NM = high_NM = np.empty((len(x_ND), 0))
+        if self.intervals is not None:
+            low_NM, high_NM = self.intervals.ends(note_NK)
+        return Offer(first, block, low_NM, high_NM, calibrated_N)
 
     def partial(
         self,
@@ -223,7 +262,7 @@ class GroupwiseCore:
 
         Its tickets want what was played beside the label, and the notes of all shares, joined.
         """
-        first, block, note_NK = self._open(self._check_table(x_ND, member_NG), member_NG, record, given_N, owner)
+        first, block, note_NK, _ = self._open(self._check_table(x_ND, member_NG), member_NG, record, given_N, owner)
         mixer = self.state.mixer
         return first, partial_mix(self._log_weight_E(), mixer.prior_E, block.awake_NE, block.z_NE), note_NK
 
@@ -234,21 +273,24 @@ class GroupwiseCore:
         record: Callable[[], None],
         given_N: Array | None,
         owner: int,
-    ) -> tuple[int, Block, Array]:
-        """What a ticket keeps of a row are its features and, beside them, the interval's note."""
+    ) -> tuple[int, Block, Array, Array | None]:
+        """What a ticket keeps of a row: its features and, beside them, the interval's note and the calibrated probability."""
         first = self.tickets.next
         seed = self.settings.seed
         block = predict_block(
             self.algorithm, self.state, x_ND, member_NG, lambda row: Draws(seed, first + row), self._log_weight_E()
         )
-        note_NK = np.empty((len(x_ND), 0))
+        note_NK, calibrated_N = np.empty((len(x_ND), 0)), None
         if self.intervals is not None and self.intervals_state is not None:
             whole = self.settings.shards == 1
             centre_N = given_N if given_N is not None else block.value_N if whole else np.zeros(len(x_ND))
             note_NK = self.intervals.notes(self.intervals_state, x_ND, centre_N, member_NG)
             x_ND = np.hstack((x_ND, note_NK))
+        if self.calibration is not None and self.calibration_state is not None:
+            calibrated_N = self.calibration.play_rows(self.calibration_state, np.clip(block.value_N, 0.0, 1.0), member_NG)
+            x_ND = np.column_stack((x_ND, calibrated_N))
         record()  # last: what is on record is answered
-        return self.tickets.open(x_ND, block, owner), block, note_NK
+        return self.tickets.open(x_ND, block, owner), block, note_NK, calibrated_N
 
     def _log_weight_E(self) -> Array:
         """The mixer's weights, which change with labels only."""
@@ -335,13 +377,16 @@ class GroupwiseCore:
 
     def _learn(self, x_D: Array, y: float, prediction: Prediction, joined_K: Array | None) -> None:
         """Learn a label: intervals judge it as they were given out, and are changed only if everything can be learned."""
-        after, row_D, note_K = self.intervals_state, x_D, None
+        D, G = len(self.settings.features), len(self.settings.groups)
+        after, row_D, note_K = self.intervals_state, x_D[:D], None
         if self.intervals is not None and after is not None:
-            D = len(self.settings.features)
-            row_D, note_K = x_D[:D], x_D[D:] if joined_K is None else joined_K
-            after = self.intervals.learn(after, row_D, y, prediction.awake_E[: len(self.settings.groups)], note_K)
+            note_K = x_D[D : D + self.intervals.width] if joined_K is None else joined_K
+            after = self.intervals.learn(after, row_D, y, prediction.awake_E[:G], note_K)
         self.state = self.algorithm.learn(self.state, row_D, y, prediction, owned=True)
         self.intervals_state = after
+        if self.calibration is not None and self.calibration_state is not None:
+            told = (min(max(float(prediction.value), 0.0), 1.0), float(x_D[-1]), y)
+            self.calibration_state = self.calibration.learn(self.calibration_state, *told, prediction.awake_E[:G])
         if self.watch is not None and self.watch_state is not None:
             self.watch.see(self.watch_state, self._seen(row_D, y, prediction, note_K))
 
@@ -416,6 +461,15 @@ class GroupwiseCore:
             if rounds_G[g] > 0
         ]
 
+    def levels(self) -> list[Levels]:
+        """What came of calibrated probabilities, group by group."""
+        if self.calibration is None or self.calibration_state is None:
+            return []
+        state = self.calibration_state
+        parts = (state.count_GB, self.calibration.error(state), self.calibration.bound(state))
+        rows = zip(self.settings.groups, *(part.tolist() for part in parts), strict=True)
+        return [Levels(name, *map(tuple, numbers)) for name, *numbers in rows if any(numbers[0])]
+
     # -- saving ----------------------------------------------------------------------------------------------------------
 
     def capture(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -424,6 +478,8 @@ class GroupwiseCore:
         arrays |= pack_state(self.state)
         if self.intervals is not None and self.intervals_state is not None:
             arrays |= self.intervals.pack(self.intervals_state)
+        if self.calibration_state is not None:
+            arrays |= pack_part(self.calibration_state, "calibration")
         if self.watch is not None and self.watch_state is not None:
             arrays |= self.watch.pack(self.watch_state)
         counts = {"learned": self.learned, "repeated": self.repeated, "unknown": self.unknown, "refused": self.refused}
@@ -457,6 +513,8 @@ class GroupwiseCore:
         if self.intervals is not None and self.intervals_state is not None:
             self.intervals_state = self.intervals.unpack(self.intervals_state, arrays)
         try:
+            if self.calibration_state is not None:
+                self.calibration_state = unpack_part(self.calibration_state, arrays, "calibration")
             if self.watch is not None and self.watch_state is not None:
                 edges = tuple(tuple(map(float, edge_C)) for edge_C in facts["edges"])
                 self.watch = dataclasses.replace(self.watch, edges=edges)

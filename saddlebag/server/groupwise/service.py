@@ -106,7 +106,7 @@ class GroupwiseService:
         told = raw if plain is request else plain
         reply = self._predict(plain, functools.partial(self._record, PREDICT, told, owner), owner)
         if plain is not request and self.encoder is not None:
-            for name in ("predictions", "low", "high"):
+            for name in ("predictions", "low", "high", "calibrated"):
                 setattr(reply, name, self.encoder.decode_labels(numbers(getattr(reply, name))).tobytes())
         return reply
 
@@ -136,6 +136,7 @@ class GroupwiseService:
             meaning=json.dumps(self.core.meaning),
             targets=settings.intervals.rule.targets if settings.intervals is not None else (),
             given=settings.given,
+            levels=settings.calibration.bins if settings.calibration is not None else 0,
             **self._about_columns(),
         )
 
@@ -168,6 +169,7 @@ class GroupwiseService:
         return pb.ReportReply(
             experts=accounts,
             coverage=coverage,
+            calibrated=[pb.Calibrated(**dataclasses.asdict(each)) for each in core.levels()],
             watched=[pb.FirstAlarm(kind=kind, group=group, round=first) for kind, group, first in core.watched()],
             predicted=core.tickets.next,
             learned=core.learned,
@@ -189,10 +191,15 @@ class GroupwiseService:
     def _predict(self, request: pb.PredictRequest, record: Callable[[], None], owner: int) -> pb.PredictReply:
         rows = self._rows(request)
         given_N = self._given(request, len(rows[0]))
-        first, block, low_NM, high_NM = self.core.offer(*rows, record, given_N=given_N, owner=owner)
-        weights = block.p_NE.tobytes() if request.weights else b""
-        ends = {"low": low_NM.tobytes(), "high": high_NM.tobytes()}
-        return pb.PredictReply(first_ticket=first, predictions=block.value_N.tobytes(), weights=weights, **ends)
+        offer = self.core.offer(*rows, record, given_N=given_N, owner=owner)
+        return pb.PredictReply(
+            first_ticket=offer.first,
+            predictions=offer.block.value_N.tobytes(),
+            weights=offer.block.p_NE.tobytes() if request.weights else b"",
+            low=offer.low_NM.tobytes(),
+            high=offer.high_NM.tobytes(),
+            calibrated=b"" if offer.calibrated_N is None else offer.calibrated_N.tobytes(),
+        )
 
     def _given(self, request: pb.PredictRequest, rows: int) -> Doubles | None:
         """The user's own predictions, which a service asks for or does not know what to do with."""

@@ -68,7 +68,8 @@ def test_shards_over_grpc_are_one_server(addresses: list[str]) -> None:
         for _ in range(25):
             x_ND, member_NG = rng.random((6, D)), rng.random((6, G)) < 0.4
             label_N = np.clip(x_ND.mean(axis=1) + 0.3 * member_NG[:, 4], 0, 1)
-            first, block, low_NM, high_NM = whole.offer(x_ND, member_NG)
+            offer = whole.offer(x_ND, member_NG)
+            first, block, low_NM, high_NM = offer.first, offer.block, offer.low_NM, offer.high_NM
             predicted = client.predict(x_ND, member_NG)
             np.testing.assert_allclose(predicted.value_N, block.value_N, rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(predicted.low_NM, low_NM, rtol=1e-9, atol=1e-9)

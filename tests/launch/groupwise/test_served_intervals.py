@@ -142,7 +142,8 @@ def test_shares_of_the_groups_cover_as_one_server_does(recipe: Path, score: str)
     rows = rows_of(recipe)
     for start in range(0, 120, 6):
         request = table_request(whole.describe(), rows[start : start + 6], False)
-        first, block, *_ = whole.core.offer(*whole._rows(whole._encoded(request)))
+        offer = whole.core.offer(*whole._rows(whole._encoded(request)))
+        first, block = offer.first, offer.block
         partial = [share.partial(request.SerializeToString()) for share in shares]
         joined_NK = join_notes(np.stack([numbers(part.notes).reshape(6, -1) for part in partial]), block.value_N)
         pay_N = np.array([row["y"] for row in rows[start : start + 6]])[::-1]

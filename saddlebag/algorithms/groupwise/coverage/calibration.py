@@ -22,7 +22,7 @@ Shapes: G = groups, B = bins; N = rounds.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -91,6 +91,12 @@ class Calibration:
         """The probability that is given out for a base prediction."""
         moved = self.step * float(np.asarray(awake_G, np.float64) @ state.excess_GB[:, self.level(base)])
         return min(max(base + moved, 0.0), 1.0)
+
+    def play_rows(self, state: CalibrationState, base_N: Array, awake_NG: Any) -> Array:
+        """`play` for rows with the same state, up to rounding."""
+        excess_GN = state.excess_GB[:, [self.level(base) for base in base_N.tolist()]]
+        moved_N = self.step * np.einsum("ng,gn->n", np.asarray(awake_NG, np.float64), excess_GN)
+        return np.clip(base_N + moved_N, 0.0, 1.0)
 
     def learn(self, state: CalibrationState, base: float, p: float, y: float, awake_G: Array) -> CalibrationState:
         """The state after the label of a prediction, from the numbers as they were given out."""

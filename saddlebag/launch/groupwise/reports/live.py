@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from saddlebag.proto.v1 import groupwise_pb2 as pb
 
-__all__ = ["live_page", "serve_page"]
+__all__ = ["alarms_of", "facts_of", "live_page", "numbers_of", "serve_page"]
 
 _RENEWED_S = 5
 _TIMEOUT_S = 5.0
 
 
-def live_page(report: pb.ReportReply) -> str:
+def live_page(report: pb.ReportReply, *, renewed: bool = True) -> str:
     """The page of a service's report; losses as labels are scaled.
 
     Example:
@@ -32,12 +32,8 @@ def live_page(report: pb.ReportReply) -> str:
         >>> "12 labels" in live_page(pb.ReportReply(learned=12))
         True
     """
-    warned = [*report.alarms, *(f"{a.group}: {SAID[a.kind]}, first alarm after label {a.round:,}" for a in report.watched)]
-    alarms = "".join(f"<li>{escape(alarm)}</li>" for alarm in warned)
-    facts = (
-        f"{report.predicted:,} predictions, {report.learned:,} labels; {report.pending:,} wait for theirs, "
-        f"{report.forgotten:,} were forgotten. Renewed every {_RENEWED_S} seconds."
-    )
+    alarms = "".join(f"<li>{escape(alarm)}</li>" for alarm in alarms_of(report))
+    facts = facts_of(report) + (f" Renewed every {_RENEWED_S} seconds." if renewed else "")
     parts = [
         f"<header><h1>Predictions for every group</h1><p class=facts>{facts}</p></header><main>",
         f'<section class="alarms"><h2>Alarms</h2><ul>{alarms}</ul></section>' if alarms else "<p class=calm>No alarms.</p>",
@@ -47,12 +43,28 @@ def live_page(report: pb.ReportReply) -> str:
     return page("saddlebag groupwise serve", "\n".join(parts))
 
 
-def _table(report: pb.ReportReply) -> str:
+def alarms_of(report: pb.ReportReply) -> list[str]:
+    """All alarms in words."""
+    return [*report.alarms, *(f"{a.group}: {SAID[a.kind]}, first alarm after label {a.round:,}" for a in report.watched)]
+
+
+def facts_of(report: pb.ReportReply) -> str:
+    """How much there was, in a sentence."""
+    return (
+        f"{report.predicted:,} predictions, {report.learned:,} labels; {report.pending:,} wait for theirs, "
+        f"{report.forgotten:,} were forgotten."
+    )
+
+
+def numbers_of(report: pb.ReportReply) -> tuple[list[str], list[tuple[str, list[tuple[float | None, str]]]]]:
+    """Heads of the columns after the name, and for each expert its name, and its numbers with how they are shown."""
     targets = sorted({each.target for each in report.coverage})
     held = {(each.group, each.target): each for each in report.coverage}
-    heads = ["group", "rounds", "mean loss, ours", "mean loss, own model", "regret to own model", "its bound"]
+    levels = {each.group: each for each in report.calibrated}
+    heads = ["rounds", "mean loss, ours", "mean loss, own model", "regret to own model", "its bound"]
     for target in targets:
         heads += [f"label held, {target:.4g} asked for", "bound on the error", "mean width"]
+    heads += ["calibration error"] if levels else []
     rows = []
     for expert in report.experts:
         count = max(expert.rounds, 1e-300)
@@ -60,10 +72,26 @@ def _table(report: pb.ReportReply) -> str:
         for target in targets:
             each = held.get((expert.name, target))
             numbers += [each.held, each.bound, each.width] if each is not None else [float("nan")] * 3
-        cells = [number_cell(head, *_shown(value)) for head, value in zip(heads[1:], numbers, strict=True)]
-        rows.append(f'<tr><th scope="row">{escape(expert.name)}</th>{"".join(cells)}</tr>')
-    body = f"<thead><tr>{head_cells(heads)}</tr></thead><tbody>{''.join(rows)}</tbody>"
+        if levels:
+            numbers.append(_distance(levels[expert.name]) if expert.name in levels else float("nan"))
+        rows.append((expert.name, [_shown(value) for value in numbers]))
+    return heads, rows
+
+
+def _table(report: pb.ReportReply) -> str:
+    heads, rows = numbers_of(report)
+    lines = []
+    for name, shown in rows:
+        cells = [number_cell(head, *each) for head, each in zip(heads, shown, strict=True)]
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
+    body = f"<thead><tr>{head_cells(['group', *heads])}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return f'<section><h2>All groups</h2><div class="wide"><table>{body}</table></div></section>'
+
+
+def _distance(levels: pb.Calibrated) -> float:
+    """The mean distance of labels from calibrated probabilities, over the levels by their rounds."""
+    lost = sum(rounds * abs(error) for rounds, error in zip(levels.rounds, levels.error, strict=True))
+    return lost / sum(levels.rounds)
 
 
 def _shown(value: float) -> tuple[float | None, str]:
