@@ -167,7 +167,7 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
     """The study of some orders, in this process."""
     N, G, S = len(stream.y_N), len(stream.groups), len(seeds)
     algorithm = make_algorithm(recipe, stream.x_ND.shape[1], G)
-    if is_wide(recipe, stream):
+    if is_wide(recipe, algorithm, stream):
         return _wide(recipe, algorithm, stream, seeds)
     streams = [stream.reordered(order_of(seed, N)) for seed in seeds]
     z_NSG = np.empty((N, S, G))

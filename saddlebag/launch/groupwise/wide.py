@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.groupwise import Members, mix_members, replay_members
+from saddlebag.algorithms.groupwise.capabilities import SeparateExperts
 from saddlebag.algorithms.groupwise.ledger import declared_range
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.per_group import POINTS, group_values
@@ -26,25 +27,27 @@ __all__ = ["DRAWN", "drawn_groups", "is_wide", "wide_order"]
 
 DRAWN = 200
 """Groups whose curves are kept."""
-_TABLE = 1 << 25  # numbers of a table of rounds and groups, 256 MiB; a study needs a few such tables for each order
+_TABLE = 1 << 23  # numbers of a table of rounds and groups, 64 MiB; a study needs a few such tables for each order
+_LARGEST = 1 << 28
 _DENSE = ("intervals", "calibration", "alarms")
 
 
-def is_wide(recipe: GroupwiseRecipe, stream: RoundStream) -> bool:
-    """Whether a study goes without tables of rounds and groups.
+def is_wide(recipe: GroupwiseRecipe, algorithm: Groupwise, stream: RoundStream) -> bool:
+    """Whether a study goes without tables of rounds and groups: where they would be large, and nothing needs them.
 
     Raises:
-        ConfigError: it must, but a part of the recipe needs them.
+        ConfigError: something needs a table that is too large.
     """
-    if len(stream.y_N) * len(stream.groups) <= _TABLE:
-        return False
-    for name in _DENSE:
-        if getattr(recipe, name) is not None:
-            raise ConfigError(
-                f"{name}: {len(stream.groups)} groups in {len(stream.y_N)} rounds are too many, for it holds a number for each "
-                f"round and group, at most {_TABLE:,}; leave [{name}] out, or take fewer groups"
-            )
-    return True
+    size = len(stream.y_N) * len(stream.groups)
+    needed = [f"[{name}]" for name in _DENSE if getattr(recipe, name) is not None]
+    if not isinstance(algorithm.mixer, SeparateExperts):
+        needed.append(f"the mixer {type(algorithm.mixer).__name__}")
+    if needed and size > _LARGEST:
+        raise ConfigError(
+            f"{needed[0]} needs a number for each of {len(stream.y_N):,} rounds and {len(stream.groups):,} groups, at most "
+            f"{_LARGEST:,}; leave it out, or take fewer groups"
+        )
+    return size > _TABLE and not needed
 
 
 def wide_order(recipe: GroupwiseRecipe, algorithm: Groupwise, stream: RoundStream, prior_E: Array) -> dict[str, Array]:

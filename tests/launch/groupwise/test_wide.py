@@ -66,16 +66,17 @@ def test_a_wide_study_is_the_study(tmp_path: Path, mixer: str, shadows: bool, mo
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"intervals": {}}, r"intervals: \d+ groups in 150 rounds are too many, for it holds a number for each"),
-        ({"alarms": {}}, r"alarms: \d+ groups in 150 rounds are too many"),
-        ({"calibration": {}}, r"calibration: \d+ groups in 150 rounds are too many"),
-        ({"mixer": {"name": "adapt_ml_prod"}}, "AdaptMlProd looks at all experts in every round"),
+        ({"intervals": {}}, r"\[intervals\] needs a number for each of 150 rounds and \d+ groups, at most 10;"),
+        ({"alarms": {}}, r"\[alarms\] needs a number"),
+        ({"calibration": {}}, r"\[calibration\] needs a number"),
+        ({"mixer": {"name": "adapt_ml_prod"}}, "the mixer AdaptMlProd needs a number"),
     ],
 )
 def test_what_needs_the_table_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wide, "_TABLE", 0)
+    monkeypatch.setattr(wide, "_LARGEST", 10)
     with pytest.raises(ConfigError, match=message):
         stream_study(groupwise_from_dict(table_of(tmp_path, **changes)))
 
