@@ -96,7 +96,8 @@ class Calibration:
         """`play` for rows with the same state, up to rounding."""
         excess_GN = state.excess_GB[:, [self.level(base) for base in base_N.tolist()]]
         moved_N = self.step * np.einsum("ng,gn->n", np.asarray(awake_NG, np.float64), excess_GN)
-        return np.clip(base_N + moved_N, 0.0, 1.0)
+        p_N: Array = np.clip(base_N + moved_N, 0.0, 1.0)
+        return p_N
 
     def learn(self, state: CalibrationState, base: float, p: float, y: float, awake_G: Array) -> CalibrationState:
         """The state after the label of a prediction, from the numbers as they were given out."""

@@ -91,7 +91,7 @@ def _table(report: pb.ReportReply) -> str:
 def _distance(levels: pb.Calibrated) -> float:
     """The mean distance of labels from calibrated probabilities, over the levels by their rounds."""
     lost = sum(rounds * abs(error) for rounds, error in zip(levels.rounds, levels.error, strict=True))
-    return lost / sum(levels.rounds)
+    return float(lost / sum(levels.rounds))
 
 
 def _shown(value: float) -> tuple[float | None, str]:
