@@ -78,3 +78,27 @@ def test_lines_are_counted_without_the_docstring() -> None:
 
 def test_launch_folder_holds_job_files_only() -> None:
     assert not list((ROOT / "launch").rglob("*.py")), "Python that launches runs lives in saddlebag/launch"
+
+
+def unfrozen(text: str) -> list[str]:
+    """The dataclasses that can be changed in place."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+            keys = {key.arg: ast.unparse(key.value) for key in decorator.keywords} if isinstance(decorator, ast.Call) else {}
+            called = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if ast.unparse(called).endswith("dataclass") and keys.get("frozen") != "True":
+                found.append(node.name)
+    return found
+
+
+def test_states_and_parameters_of_the_mathematics_are_frozen() -> None:
+    """What outlives a round is passed and returned, so that it can be saved, compared and replayed."""
+    pure = [path for path in SOURCES if {"algorithms", "compression"} & set(path.relative_to(ROOT).parts[1:2])]
+    assert len(pure) > 100
+    assert {str(path.relative_to(ROOT)): found for path in pure if (found := unfrozen(path.read_text(encoding="utf-8")))} == {}
+
+
+def test_a_dataclass_that_is_not_frozen_is_found() -> None:
+    assert unfrozen("@dataclass\nclass A: ...\n@dataclasses.dataclass(frozen=False)\nclass B: ...\n") == ["A", "B"]
+    assert unfrozen("@dataclasses.dataclass(frozen=True, eq=False)\nclass A: ...\n") == []
