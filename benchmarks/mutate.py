@@ -20,6 +20,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = (
@@ -67,8 +71,11 @@ def mutants(path: str, text: str) -> list[Mutant]:
     ['a < b or b + 1 > 0', 'a <= b', 'b + 1 >= 0', 'b - 1', '1', '2']
     """
     tree = ast.parse(text)
+    types = {id(part) for node in ast.walk(tree) for part in _types(node)}
     found = []
     for node in ast.walk(tree):
+        if id(node) in types:
+            continue
         before = {name: list(value) if isinstance(value, list) else value for name, value in vars(node).items()}
         for change in range(len(node.ops) if isinstance(node, ast.Compare) else 1):
             if _change(node, change):
@@ -83,7 +90,7 @@ def _change(node: ast.AST, which: int) -> bool:
     match node:
         case ast.Compare(ops=ops) if type(ops[which]) in COMPARED:
             ops[which] = COMPARED[type(ops[which])]()
-        case ast.BinOp(op=op) if type(op) in COMPUTED and not _annotation(node):
+        case ast.BinOp(op=op) if type(op) in COMPUTED and not _alternative(node):
             node.op = COMPUTED[type(op)]()
         case ast.BoolOp(op=op):
             node.op = ast.Or() if isinstance(op, ast.And) else ast.And()
@@ -96,7 +103,16 @@ def _change(node: ast.AST, which: int) -> bool:
     return True
 
 
-def _annotation(node: ast.BinOp) -> bool:
+def _types(node: ast.AST) -> Iterator[ast.AST]:
+    """What is said of types alone, which no test runs: annotations, and which keys a TypedDict may lack."""
+    match node:
+        case ast.arg(annotation=hint) | ast.AnnAssign(annotation=hint) | ast.FunctionDef(returns=hint) if hint is not None:
+            yield from ast.walk(hint)
+        case ast.ClassDef(keywords=keywords):
+            yield from (part for keyword in keywords if keyword.arg == "total" for part in ast.walk(keyword))
+
+
+def _alternative(node: ast.BinOp) -> bool:
     """`int | None` is no arithmetic."""
     return isinstance(node.op, ast.BitOr) and any(isinstance(part, ast.Constant) for part in (node.left, node.right))
 

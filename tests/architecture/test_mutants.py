@@ -47,3 +47,8 @@ def test_the_core_has_tests_of_its_own(mutate: Any) -> None:
     names = mutate.sources([])
     assert len(names) > 40
     assert "saddlebag/compression/compressors/sparsifiers/top_k.py" in names
+
+
+def test_types_are_not_changed(mutate: Any) -> None:
+    text = "class Keys(TypedDict, total=False):\n    a: Annotated[int, 3]\ndef f(x: str | Path, y: list[str]) -> A | B: ...\n"
+    assert mutate.mutants("f.py", text) == []
