@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from saddlebag.algorithms.networks.images.adversarial import AdversarialKeys, AdversarialTraining
+from saddlebag.algorithms.problems.data.given import require_pictures
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def digits_transformer(
     """
     from saddlebag.algorithms.networks.images.vision import SHAPES, VisionTransformer
 
-    if data is None:
-        raise ConfigError("digits_transformer needs pictures; add a data section, for example source = 'digits'")
+    data = require_pictures("digits_transformer", data)
     check_choice("size", size, SHAPES)
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout must lie in [0, 1), got {dropout}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from saddlebag.algorithms.networks.images.adversarial import AdversarialKeys, AdversarialTraining
+from saddlebag.algorithms.problems.data.given import require_pictures
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def digits_cnn(
     """
     from saddlebag.algorithms.networks.images.convolutional import SHAPES, convolutional
 
-    if data is None:
-        raise ConfigError("digits_cnn needs pictures; add a data section, for example source = 'digits'")
+    data = require_pictures("digits_cnn", data)
     check_choice("size", size, SHAPES)
     high, wide = data.images_NHW.shape[1:]
     if min(high, wide) < _LEAST:

@@ -21,6 +21,7 @@ from saddlebag.algorithms.networks.chance import Chance
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.images.frechet import Frechet
 from saddlebag.algorithms.networks.training import Training, TrainingKeys
+from saddlebag.algorithms.problems.data.given import require_pictures
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError, NotFiniteError, check_choice
 
@@ -156,8 +157,7 @@ def digits_gan(
     """
     from saddlebag.algorithms.networks.images.gan import SHAPES, players
 
-    if data is None:
-        raise ConfigError("digits_gan needs pictures; add a data section, for example source = 'digits'")
+    data = require_pictures("digits_gan", data)
     check_choice("size", size, SHAPES)
     check_choice("loss", loss, get_args(Loss))
     if not 0 <= penalty < np.inf:

@@ -31,6 +31,7 @@ import numpy as np
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.pruning.judge import Judge, Owners, check_hidden
 from saddlebag.algorithms.networks.training import Training, TrainingKeys
+from saddlebag.algorithms.problems.data.given import require_pictures
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -158,8 +159,7 @@ def pruning_game(
         >>> game.merits(game.start())["neurons"]
         24.0
     """
-    if data is None:
-        raise ConfigError("pruning_game needs pictures; add a data section, for example source = 'digits'")
+    data = require_pictures("pruning_game", data)
     for name, value in (("price", price), ("redundancy", redundancy)):
         if not 0 <= value < np.inf:
             raise ConfigError(f"{name} must be finite and at least 0, got {value}")

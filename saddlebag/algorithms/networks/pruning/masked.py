@@ -21,7 +21,7 @@ import numpy as np
 from saddlebag.algorithms.networks.game import ModuleGame
 from saddlebag.algorithms.networks.pruning.judge import Judge, check_hidden
 from saddlebag.algorithms.networks.training import Training, TrainingKeys
-from saddlebag.errors import ConfigError
+from saddlebag.algorithms.problems.data.given import require_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,8 +91,7 @@ def masked_network(
         >>> sb.make_problem("masked_network", data="digits", workers=2, hidden=[16]).dimension
         1184
     """
-    if data is None:
-        raise ConfigError("masked_network needs pictures; add a data section, for example source = 'digits'")
+    data = require_pictures("masked_network", data)
     check_hidden(hidden)
     training: Any = Training(**keys)
     judging, rows = data.shares(num_workers, split=training.split, seed=training.seed)

@@ -1,15 +1,17 @@
-"""Whether a problem is given data: some need labelled rows, others make their own."""
+"""Whether a problem is given data: some need labelled rows or pictures, others make their own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.problems.data.rows import Dataset
 
-__all__ = ["refuse_data", "require_data"]
+__all__ = ["refuse_data", "require_data", "require_pictures"]
+
+T = TypeVar("T")
 
 
 def require_data(name: str, data: Dataset | None, such_as: str) -> Dataset:
@@ -20,6 +22,17 @@ def require_data(name: str, data: Dataset | None, such_as: str) -> Dataset:
     """
     if data is None:
         raise ConfigError(f"{name} needs data: a bundled set such as {such_as!r}, a file, or arrays (X, y)")
+    return data
+
+
+def require_pictures(name: str, data: T | None) -> T:
+    """The pictures of a problem of that name.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if data is None:
+        raise ConfigError(f"{name} needs pictures; add a data section, for example source = 'digits'")
     return data
 
 
