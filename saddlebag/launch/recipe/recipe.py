@@ -124,7 +124,7 @@ class Recipe:
         table = self.to_dict()
         facts = {key: table[key] for key in ("seed", "workers", "problem", "method", "stop", "checkpoint")}
         del facts["method"]["label"]
-        weights = _weights_key(self.problem.name)
+        weights = _weights_key(self.problem.name) if self.problem.parameters else ""  # linked programs are no factory's
         if self.problem.parameters.get(weights):  # count by what lies there, as data do
             facts["problem"][weights] = weights_fingerprint(self.problem.parameters[weights])
         if self.ranks != 1:  # another order of sums, and of dropout

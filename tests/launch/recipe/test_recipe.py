@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from saddlebag.algorithms.simulate import Stop
-from saddlebag.compression import COMPRESSORS, Unbiased, make_compressor
+from saddlebag.compression import COMPRESSORS, Tensor, Unbiased, make_compressor
 from saddlebag.errors import ConfigError, DataError
+from saddlebag.launch.link.terms import Terms
 from saddlebag.launch.recipe import toml
 from saddlebag.launch.recipe.recipe import Recipe, load_recipe, recipe_from_dict
 
@@ -362,3 +363,8 @@ def test_a_recipe_of_an_editor_that_marks_utf8_is_read(tmp_path: Path, file: Pat
 def test_a_recipe_is_not_read_for_ever() -> None:
     with pytest.raises(ConfigError, match="no recipe: it has more than 16 MiB"):
         load_recipe(Path("/dev/zero"))
+
+
+def test_linked_programs_have_an_identity_though_no_factory_makes_their_problem() -> None:
+    recipe = Terms.of("local_average", 1, (Tensor("w", (2,)),), ()).recipe(workers=2, seed=0)
+    assert json.loads(recipe.canonical())["problem"] == {"name": "linked programs"}
