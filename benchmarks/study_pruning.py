@@ -10,6 +10,9 @@ samples (plain torch, AdamW, cosine in each phase).
 "masks": `masked_network` under `mask_average`, beside a network with weights of its own under `local_average` with signs and
 with grids, in as many rounds of as many local steps. Bits are those of a worker both ways, for each weight.
 
+"bilevel": `bilevel_pruning` of the small network of `digits_cnn` at three sparsities, beside iterative magnitude pruning, a
+fifth of the weights at a time with `--cycle` steps between cuts, and a single cut. Steps and time count.
+
 Errors are on all pictures that judge.
 """
 
@@ -26,6 +29,7 @@ import torch
 from torch.nn import functional
 
 import saddlebag as sb
+from saddlebag.algorithms.networks.images.convolutional import SHAPES, convolutional
 from saddlebag.algorithms.networks.pruning.perceptron import Perceptron
 from saddlebag.launch.data.images import read_images
 
@@ -181,12 +185,75 @@ def _mask_run(
     return error, 8.0 * (run.up_bytes + run.down_bytes) / WORKERS / problem.dimension
 
 
+def of_bilevel(data: Images, args: argparse.Namespace) -> None:
+    print("| sparsity | bi-level | steps | s | MB a worker | IMP | steps | s | cut once | dense |\n" + "|---" * 10 + "|")
+    cut_s = 0.8
+    for sparsity in (0.8, 0.9, 0.95):
+        cuts = max(1, round(np.log(1.0 - sparsity) / np.log(cut_s)))
+        both = [_bilevel(data, args, seed, sparsity) for seed in range(args.seeds)]
+        rivals = [_iterative(data, args, seed, sparsity, cuts) for seed in range(args.seeds)]
+        once = [_iterative(data, args, seed, sparsity, 1, args.cycle * 2) for seed in range(args.seeds)]
+        dense = [_iterative(data, args, seed, 0.0, 0, args.cycle * 4) for seed in range(args.seeds)]
+        cells = [f"{sparsity:g}", _spread([each["error"] for each in both]), f"{4 * args.cycle}"]
+        cells += [f"{statistics.mean(each['seconds'] for each in both):.0f}", f"{both[0]['MB']:.2f}"]
+        cells += [_spread([each["error"] for each in rivals]), f"{(cuts + 1) * args.cycle}"]
+        cells += [f"{statistics.mean(each['seconds'] for each in rivals):.0f}"]
+        cells += [_spread([each["error"] for each in once]), _spread([each["error"] for each in dense])]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _bilevel(data: Images, args: argparse.Namespace, seed: int, sparsity: float) -> dict[str, float]:
+    problem: Any = sb.make_problem("digits_cnn", data=data, workers=WORKERS, size="tiny", attack="none", seed=seed)
+    steps = 4 * args.cycle
+    of = {"name": "compressed_adamw", "warmup": 10, "total": steps, "schedule": "cosine"}
+    keys: dict[str, Any] = {"of": of, "step_size": args.step_size, "up": GRID, "down": GRID}
+    method = sb.make_method("bilevel_pruning", problem, sparsity=sparsity, dense=2 * args.cycle, every=9, **keys)
+    begin = time.perf_counter()
+    run = sb.simulate(problem, method, seed=seed, stop=sb.Stop(max_iterations=steps, every=steps))
+    took = time.perf_counter() - begin
+    error = error_of(problem.module(run.z)["model"], data)
+    return {"error": error, "seconds": took, "MB": (run.up_bytes + run.down_bytes) / WORKERS / 1e6}
+
+
+def _iterative(
+    data: Images, args: argparse.Namespace, seed: int, sparsity: float, cuts: int, each: int = 0
+) -> dict[str, float]:
+    """Train, cut the smallest weights, train on, in plain torch; `each` steps before, between and after cuts."""
+    x, y, *_ = halves(data)
+    network = convolutional(x.shape[1], x.shape[2], shape=SHAPES["tiny"], seed=seed)
+    parameters, generator = list(network.parameters()), torch.Generator().manual_seed(seed)
+    masks = [torch.ones_like(parameter) for parameter in parameters]
+    begin = time.perf_counter()
+    for phase in range(cuts + 1):
+        steps = each or args.cycle
+        optimizer = torch.optim.AdamW(parameters, lr=args.step_size, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(steps):
+            rows = torch.randint(len(x), (WORKERS * BATCH,), generator=generator)
+            optimizer.zero_grad()
+            torch.autograd.backward(functional.cross_entropy(network(x[rows]), y[rows]))
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                for parameter, mask in zip(parameters, masks, strict=True):
+                    parameter.mul_(mask)
+        if phase < cuts:
+            size = torch.cat([parameter.detach().abs().flatten() for parameter in parameters])
+            goal = 1.0 - (1.0 - sparsity) ** ((phase + 1) / cuts)
+            least = size.kthvalue(max(1, int(goal * len(size)))).values
+            with torch.no_grad():
+                for parameter, mask in zip(parameters, masks, strict=True):
+                    mask.mul_((parameter.abs() > least).float())
+                    parameter.mul_(mask)
+    return {"error": error_of(network, data), "seconds": time.perf_counter() - begin}
+
+
 def _spread(values: list[float]) -> str:
     """The mean, and how far it reaches."""
     return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else f"{values[0]:.2f}"
 
 
-STUDIES: dict[str, Callable[[Images, argparse.Namespace], None]] = {"game": of_game, "masks": of_masks}
+STUDIES: dict[str, Callable[[Images, argparse.Namespace], None]] = {"game": of_game, "masks": of_masks, "bilevel": of_bilevel}
 
 
 def main() -> None:
@@ -198,11 +265,14 @@ def main() -> None:
     parser.add_argument("--step-size", type=float, default=3e-3)
     parser.add_argument("--prices", type=float, nargs="+", default=[1.0, 3.0, 6.0])
     parser.add_argument("--rounds", type=int, default=60, help="of masks")
+    parser.add_argument(
+        "--cycle", type=int, default=150, help="steps between cuts of iterative pruning; bi-level has four times"
+    )
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()
     if args.smoke:
-        args.hidden, args.steps, args.prices, args.rounds, args.seeds = [8, 8], 20, [3.0], 2, 1
+        args.hidden, args.steps, args.prices, args.rounds, args.seeds, args.cycle = [8, 8], 20, [3.0], 2, 1, 4
     torch.set_num_threads(1)
     data = read_images(args.data)
     for name in args.only:

@@ -36,6 +36,8 @@ from saddlebag.algorithms.optimizers.muloco import muloco
 from saddlebag.algorithms.optimizers.power_sgd import power_sgd
 from saddlebag.algorithms.optimizers.sparse_loco import sparse_loco
 from saddlebag.algorithms.supports.active_set import active_set
+from saddlebag.algorithms.supports.bilevel_pruning import bilevel_pruning
+from saddlebag.algorithms.supports.block_descent import block_descent
 from saddlebag.algorithms.supports.mask_average import mask_average
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
     "active_set": active_set,
     "anchored_extragradient": anchored_extragradient,
     "bandit": bandit,
+    "bilevel_pruning": bilevel_pruning,
+    "block_descent": block_descent,
     "compressed_adamw": compressed_adamw,
     "compressed_extra_adam": compressed_extra_adam,
     "compressed_extragradient": compressed_extragradient,

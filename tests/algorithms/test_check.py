@@ -60,7 +60,14 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "three_pillars": [(RAND, FULL), (COMMON, FULL)],
     "vr_diana_sgda": [(RAND, FULL), (COMMON, Natural())],
 }
-NEEDS_MORE = ("active_set", "mask_average", "muloco", "power_sgd")  # their own tests have problems that fit: masks, matrices
+NEEDS_MORE = (
+    "active_set",
+    "bilevel_pruning",
+    "block_descent",
+    "mask_average",
+    "muloco",
+    "power_sgd",
+)  # their own tests have problems that fit: masks, matrices
 WITHOUT_PROX = ("anchored_extragradient", "masha2", "extragradient_feedback", "fed_gda_gt", "prox_skip_vip")
 
 

@@ -39,6 +39,8 @@ from saddlebag.algorithms.methods.local.prox_skip_vip import ProxSkipVip
 from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.algorithms.supports.active_set import ActiveSet
+from saddlebag.algorithms.supports.bilevel_pruning import BilevelPruning
+from saddlebag.algorithms.supports.block_descent import BlockDescent
 from saddlebag.algorithms.supports.mask_average import MaskAverage
 from saddlebag.compression import Identity, RandK, TopK
 from saddlebag.compression.combinators.per_tensor import Tensor
@@ -54,6 +56,8 @@ KINDS = {
     "active_set": ActiveSet,
     "anchored_extragradient": AnchoredExtragradient,
     "bandit": Bandit,
+    "bilevel_pruning": BilevelPruning,
+    "block_descent": BlockDescent,
     "compressed_extragradient": CompressedExtragradient,
     **dict.fromkeys(NAMES, CompressedOptimizer),
     "diana_sgda": DianaSgda,
@@ -110,7 +114,7 @@ def test_every_name_makes_its_kind() -> None:
 
 def test_which_methods_compress() -> None:
     full = {"anchored_extragradient", "extragradient", "fed_gda_gt", "forward_backward_forward", "golden_ratio", "local_sgda"}
-    full |= {"bandit", "mask_average", "ogda", "power_sgd", "prox_skip_vip"}
+    full |= {"bandit", "block_descent", "mask_average", "ogda", "power_sgd", "prox_skip_vip"}
     assert {name for name in METHODS if not takes_compressors(name)} == full
 
 

@@ -16,6 +16,7 @@ from saddlebag.algorithms.problems.games.bilinear import BilinearGame
 from saddlebag.algorithms.problems.games.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.problems.games.matrix_game import MatrixGame
 from saddlebag.algorithms.problems.games.quadratic import quadratic
+from saddlebag.algorithms.problems.lasso import Lasso
 from saddlebag.algorithms.problems.logistic_regression import LogisticRegression
 from saddlebag.algorithms.problems.robust.group_robust import GroupRobust
 from saddlebag.algorithms.problems.robust.robust_least_squares import RobustLeastSquares
@@ -37,6 +38,7 @@ CATALOGUE: dict[str, Factory] = {
     "finite_bilinear": FiniteBilinearGame.build,
     "fixed_point": fixed_point,
     "group_robust": GroupRobust.build,
+    "lasso": Lasso.build,
     "logistic_regression": LogisticRegression.build,
     "masked_network": masked_network,
     "matrix_game": MatrixGame.build,

@@ -17,33 +17,27 @@ Shapes: D = coordinates of z, A = those that move.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.base import identity_prox
 from saddlebag.algorithms.capabilities import HasActiveSet
-from saddlebag.algorithms.optimizers.replica import ReplicaOptimizer
-from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
-from saddlebag.algorithms.wrapped import Wrapped, is_narrow, unwrapped
+from saddlebag.algorithms.supports.narrowing import OfTable, inner_of, put, taken
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem, Prox
+    from saddlebag.algorithms.base import Message, Operator, Problem, Prox
     from saddlebag.compression import Compressor, Draws, Index, Mean, Vector
 
 __all__ = ["ActiveSet", "active_set"]
 
-T = TypeVar("T")
 _OF = MappingProxyType({"name": "innovations"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ActiveSet(Wrapped):
+class ActiveSet(OfTable):
     """An inner method on the coordinates that still move; itself a method, with the inner one's states.
 
     Attributes:
@@ -60,12 +54,6 @@ class ActiveSet(Wrapped):
     def __post_init__(self) -> None:
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 0:
             raise ConfigError(f"active_set.every must be a whole number of at least 0, got {self.every!r}")
-
-    @property
-    def step_size(self) -> float:
-        """The inner method's."""
-        inner: Any = unwrapped(self.method)  # a dataclass with this field, for which Python has no type
-        return float(inner.step_size)
 
     def _index(self, replica: Any) -> Index | None:
         """The coordinates of this round; None for all."""
@@ -84,7 +72,7 @@ class ActiveSet(Wrapped):
             moved_A: Vector = self.prox(whole_D, step_size)[index_A]
             return moved_A
 
-        return _taken(self.method, index_A, d, prox), _taken(replica, index_A, d)
+        return taken(self.method, index_A, d, prox), taken(replica, index_A, d)
 
     def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
         index_A = self._index(replica)
@@ -106,50 +94,23 @@ class ActiveSet(Wrapped):
             value_A: Vector = operator(point_D, key)[index_A]
             return value_A
 
-        after, up = method.worker_step(small, _taken(own, index_A, d), asked, draws)
-        return _put(own, after, index_A, d), up
+        after, up = method.worker_step(small, taken(own, index_A, d), asked, draws)
+        return put(own, after, index_A, d), up
 
     def server_step(self, replica: Any, own: Any, means: tuple[Mean, ...], draws: Draws) -> tuple[Any, Message]:
         index_A = self._index(replica)
         if index_A is None:
             return self.method.server_step(replica, own, means, draws)
         (method, small), d = self._small(replica, index_A), len(replica.z_D)
-        after, down = method.server_step(small, _taken(own, index_A, d), means, draws)
-        return _put(own, after, index_A, d), down
+        after, down = method.server_step(small, taken(own, index_A, d), means, draws)
+        return put(own, after, index_A, d), down
 
     def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
         index_A = self._index(replica)
         if index_A is None:
             return self.method.replay(replica, down, draws)
         method, small = self._small(replica, index_A)
-        return _put(replica, method.replay(small, down, draws), index_A, len(replica.z_D))
-
-
-def _taken(state: T, index_A: Index, d: int, prox: Prox | None = None) -> T:
-    """A state, or a method, with its vectors of d coordinates on A alone; a method's prox at every depth is `prox`."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(state):  # type: ignore[arg-type]  # a state is a dataclass, which T cannot say
-        value = getattr(state, field.name)
-        if isinstance(value, np.ndarray) and value.shape == (d,):
-            values[field.name] = value[index_A]
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            values[field.name] = _taken(value, index_A, d, prox)
-        elif field.name == "prox" and prox is not None and value is not identity_prox:
-            values[field.name] = prox
-    return dataclasses.replace(state, **values) if values else state  # type: ignore[type-var]
-
-
-def _put(old: T, new: T, index_A: Index, d: int) -> T:
-    """The state after a step on A: new there, and as it was elsewhere."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(old):  # type: ignore[arg-type]
-        before, after = getattr(old, field.name), getattr(new, field.name)
-        if isinstance(before, np.ndarray) and before.shape == (d,):
-            values[field.name] = before.copy()
-            values[field.name][index_A] = after
-        else:
-            values[field.name] = _put(before, after, index_A, d) if dataclasses.is_dataclass(before) else after
-    return dataclasses.replace(old, **values)  # type: ignore[type-var]
+        return put(replica, method.replay(small, down, draws), index_A, len(replica.z_D))
 
 
 def active_set(
@@ -187,24 +148,5 @@ def active_set(
         raise ConfigError(
             f"active_set needs a problem that says which coordinates move, such as pruning_game; got {problem.name}"
         )
-    method = _inner(problem, of, up, down, step_size)
-    inner = unwrapped(method)
-    if isinstance(inner, ReplicaOptimizer) and not inner.rule.blockwise:
-        raise ConfigError(f"active_set.of: {of['name']} looks at whole tensors, from which no coordinate can be left out")
-    if is_narrow(method):
-        raise ConfigError(f"active_set.of: {of['name']} has narrow states, changed in place; set its precision to float64")
+    method = inner_of("active_set", problem, of, up, down, step_size)
     return ActiveSet(method=method, active=problem.active, prox=problem.prox, every=every)
-
-
-def _inner(problem: Problem, of: object, up: Compressor, down: Compressor, step_size: float | None) -> AnyMethod:
-    if not isinstance(of, Mapping) or not isinstance(of.get("name"), str):
-        raise ConfigError(f"active_set.of must be a table with the name of a method, got {of!r}")
-    name = of["name"]
-    if name not in METHODS or name == "active_set" or not takes_compressors(name):
-        known = ", ".join(sorted(each for each in METHODS if each != "active_set" and takes_compressors(each)))
-        raise ConfigError(f"active_set.of.name must be a method with compressors, got {name!r}; known: {known}")
-    for key in ("up", "down", "step_size"):
-        if key in of:
-            raise ConfigError(f"active_set.of takes no {key}; write it beside the table, as method.{key}")
-    keys = {key: value for key, value in of.items() if key != "name"}
-    return make_method(name, problem, up=up, down=down, **keys, **({} if step_size is None else {"step_size": step_size}))
