@@ -5,7 +5,7 @@
                down their steps  -g_b / L_b, and no others
     replicas   z <- z + step
 
-The first step moves all blocks, by -gamma g; each later one moves k of them. L_b begins as |dg_b| / |dz_b| over that first step,
+The first step moves all blocks, by -gamma g; each later one moves k of them. L_b begins as |dg_b| / |dz_b| over the first,
 and after a step on a set S
 
     rho^2 = (sum over S of |dg_b|^2 / L_b) / (sum over S of L_b |dz_b|^2),      L_b <- max(rho, forget) L_b  for b in S:
