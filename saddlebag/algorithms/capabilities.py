@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BringsCompressors",
+    "Clips",
     "Compresses",
     "Divisible",
     "Foresees",
@@ -42,6 +43,7 @@ __all__ = [
     "RunsOnDevice",
     "Sends",
     "ShowsPictures",
+    "Sliceable",
     "TakesAnyMean",
     "TakesWeights",
     "WritesItself",
@@ -243,6 +245,28 @@ class TakesAnyMean(Protocol):
 
     @property
     def needs_plain_mean(self) -> str: ...
+
+
+@runtime_checkable
+class Sliceable(Protocol):
+    """Works coordinate by coordinate, but for compressors: its halves on slices are those of the whole (`slicing.py`).
+
+    `unsliceable` says why these parameters do not allow it, and is empty where they do.
+    """
+
+    @property
+    def unsliceable(self) -> str: ...
+
+
+@runtime_checkable
+class Clips(Protocol):
+    """Workers scale the operator's values to a largest norm, of all coordinates: it can be done once for all slices."""
+
+    def clip(self, value_D: Vector) -> Vector:
+        """The value as the method's steps scale it."""
+
+    def unclipped(self) -> Any:
+        """The method without that."""
 
 
 # -- factories -----------------------------------------------------------------------------------------------------------

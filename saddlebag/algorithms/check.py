@@ -12,12 +12,14 @@ import numpy as np
 from saddlebag.algorithms.auto_step import Steerable
 from saddlebag.algorithms.base import AnyMethod, Message, Method, Operator, Problem, Restartable, restarted
 from saddlebag.algorithms.capabilities import (
+    Clips,
     Compresses,
     Foresees,
     HasProbability,
     HasStepSize,
     IsLate,
     Narrow,
+    Sliceable,
     TakesAnyMean,
 )
 from saddlebag.algorithms.common_grid import SharesGrid
@@ -34,6 +36,7 @@ from saddlebag.errors import StateError
 __all__ = ["CAPABILITIES", "check_method"]
 
 CAPABILITIES: tuple[type, ...] = (
+    Clips,
     Compresses,
     Foresees,
     HasProbability,
@@ -44,6 +47,7 @@ CAPABILITIES: tuple[type, ...] = (
     Narrow,
     Restartable,
     Selective,
+    Sliceable,
     Steerable,
     TakesAnyMean,
 )

@@ -23,6 +23,7 @@ __all__ = [
     "HasMeanNoise",
     "HasReference",
     "Joint",
+    "Separable",
     "SharesDraws",
     "Sparsifier",
     "Unbiased",
@@ -134,6 +135,14 @@ class Sparsifier(Compressor, Protocol):
         """How many coordinates travel in dimension d: (in the mean, at most)."""
 
 
+@runtime_checkable
+class Separable(Protocol):
+    """Works piece by piece: on some runs of coordinates there is a compressor that gives them what the whole one does."""
+
+    def part(self, here: slice, d: int) -> Compressor | None:
+        """That of the run `here` of `d` coordinates; None where the run cuts a piece."""
+
+
 CAPABILITIES = (
     Compressor,
     Unbiased,
@@ -146,6 +155,7 @@ CAPABILITIES = (
     HasMeanNoise,
     Adaptive,
     Sparsifier,
+    Separable,
 )
 """All that a compressor may have."""
 

@@ -28,7 +28,7 @@ from saddlebag.proto.handshake import DONE
 from saddlebag.proto.pace import Patience
 from saddlebag.server import effects as ef
 from saddlebag.server.gather import Gather, Said, Uplinks
-from saddlebag.server.joining import answer, can_start_fresh, common_round
+from saddlebag.server.joining import answer, can_start_fresh, common_round, require_one_epoch
 from saddlebag.server.roster import BROKEN, Roster, admit
 from saddlebag.server.saved import capture, restore
 from saddlebag.server.state import RunState
@@ -82,6 +82,7 @@ class ServerCore(RunState):
         fresh = resume is None
         if resume is None:
             if not can_start_fresh(self, ask.worker):
+                require_one_epoch(self, ask)
                 members = tuple(sorted({*self.members, ask.worker}))
                 effects.extend(self._new_epoch(members, f"worker {ask.worker} joined without the state of this epoch", now))
             resume = self.epoch_start
@@ -305,6 +306,8 @@ class ServerCore(RunState):
         self.roster.leave(worker)
         if reason == DIVERGED:
             return self._diverge()
+        if reason == DONE and self.settings.shards > 1:  # the others leave the other shards
+            return [] if self.finished else self._end_here(DONE)
         if reason == DONE and not self.finished:
             left = tuple(member for member in self.members if member != worker)
             if left and worker in self.members:

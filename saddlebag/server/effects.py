@@ -55,6 +55,7 @@ class ServerSettings:
         log_bytes: memory for downlinks kept for workers that come back.
         mean: the rule that takes the place of the mean of uplinks; None for the mean.
         contributions: whether it keeps how much each worker has helped, see `saddlebag.algorithms.contribution`.
+        shards: how many servers carry the run, each a slice of the coordinates: it has one epoch, and ends where a worker ends.
         repeatable: whether a worker without state can compute the rounds since the start again; somebody's program cannot.
         quorum: workers that a round needs; 0 for all. Who comes later counts later, see `saddlebag.algorithms.merging`.
         grace_s: how long a round waits for the others once its quorum is there.
@@ -82,6 +83,7 @@ class ServerSettings:
     mean: RobustMean | None = None
     contributions: bool = False
     secure: int = 0
+    shards: int = 1
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -101,6 +103,10 @@ class ServerSettings:
             raise ConfigError(f"checkpoint.every must be 0 or more, got {self.checkpoint_every}")
         if self.secure:
             self._check_secure()
+        if self.shards < 1:
+            raise ConfigError(f"server.shards must be at least 1, got {self.shards}")
+        if self.shards > 1:
+            self._require_alike()
         if self.contributions and self.merging:
             raise ConfigError("server.contributions are of rounds that wait for all; leave quorum, weights and balance out")
         if self.mean is not None and self.merging:
@@ -122,6 +128,20 @@ class ServerSettings:
         for name, usual in (("quorum", 0), ("weights", "equal"), ("balance", False), ("mean", None), ("contributions", False)):
             if (given := getattr(self, name)) != usual:
                 raise ConfigError(f"server.{name} = {given} cannot be kept with server.secure: {blind}; leave it out")
+
+    def _require_alike(self) -> None:
+        """Refuse what shards would decide each by itself."""
+        if self.on_lost != "pause":
+            raise ConfigError(f"server.shards = {self.shards} needs server.on_lost = 'pause', got {self.on_lost!r}")
+        if self.merging:
+            raise ConfigError(
+                f"server.shards = {self.shards}: each would close rounds on its own; "
+                "leave quorum = 0, weights = 'equal' and balance = false"
+            )
+        if self.contributions:
+            raise ConfigError(f"server.contributions are of whole uplinks, server.shards = {self.shards} knows slices of them")
+        if self.mean is not None and not self.mean.by_coordinate:
+            raise ConfigError(f"server.mean = {self.mean} looks at whole uplinks, server.shards = {self.shards} at slices of them")
 
     @property
     def merging(self) -> bool:

@@ -10,7 +10,7 @@ from saddlebag.proto.handshake import JoinAnswer, JoinAsk
 if TYPE_CHECKING:
     from saddlebag.server.state import RunState
 
-__all__ = ["answer", "can_start_fresh", "common_round"]
+__all__ = ["answer", "can_start_fresh", "common_round", "require_one_epoch"]
 
 
 def common_round(run: RunState, ask: JoinAsk) -> int | None:
@@ -28,6 +28,21 @@ def can_start_fresh(run: RunState, worker: int) -> bool:
         return False
     begins = run.round == run.epoch_start
     return begins or (run.settings.repeatable and run.epoch == 0 and run.log.start(run.round) == 0)
+
+
+def require_one_epoch(run: RunState, ask: JoinAsk) -> None:
+    """Refuse a worker with which a new epoch would begin where shards, which stand at different boundaries, cannot.
+
+    Raises:
+        ConfigError: there are shards.
+    """
+    if run.settings.shards > 1:
+        held = ", ".join(map(str, ask.rounds)) or "none"
+        raise ConfigError(
+            f"worker {ask.worker} holds no state from which this shard, at round {run.round}, can bring it back (it holds {held}; "
+            f"downlinks from round {run.log.start(run.round)} on are kept): sharded runs have one epoch, so resume all of it "
+            "where the worker's checkpoints are, or begin anew"
+        )
 
 
 def answer(run: RunState, session: str, resume: int, *, fresh: bool, heal: bool = False, **more: Any) -> JoinAnswer:

@@ -39,7 +39,7 @@ def capture(run: RunState) -> Save:
         "ledger": run.ledger.as_dict(),
         **run.facts(),
     }
-    return Save(run.round, arrays, json.loads(json.dumps(meta)), at_once=is_narrow(run.method))
+    return Save(run.round, arrays, json.loads(json.dumps(meta)), at_once=is_narrow(run.method) or run.settings.shards > 1)
 
 
 def restore(run: RunState, arrays: Arrays, meta: Mapping[str, Any]) -> None:

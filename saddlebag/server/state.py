@@ -71,10 +71,13 @@ class RunState:
 
     def facts(self) -> dict[str, Any]:
         """What else a checkpoint keeps, by the names of its metadata."""
-        return {"contributions": self.contribution_W.tolist()} if self.settings.contributions else {}
+        facts: dict[str, Any] = {"contributions": self.contribution_W.tolist()} if self.settings.contributions else {}
+        return facts | ({"cut_short": self.cut_short} if self.settings.shards > 1 else {})
 
     def take_facts(self, meta: Mapping[str, Any]) -> None:
         """Continue with `facts` of a checkpoint; KeyError, TypeError or ValueError when they are none."""
+        if self.settings.shards > 1:
+            self.cut_short = bool(meta["cut_short"])
         if self.settings.contributions:
             said_W = np.array(meta["contributions"], np.float64)
             if said_W.shape != self.contribution_W.shape or not np.isfinite(said_W).all():

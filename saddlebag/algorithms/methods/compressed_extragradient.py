@@ -45,6 +45,7 @@ class CompressedExtragradient:
     prox: Prox = identity_prox
 
     needs_plain_mean: ClassVar[str] = ""
+    unsliceable: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if not (self.step_size > 0 and np.isfinite(self.step_size)):

@@ -6,7 +6,7 @@ Korpelevich 1976. Two rounds an iteration, full vectors both ways, sent as incre
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class ExtragradientReplica:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extragradient(FullExchange):
     """Extragradient with a constant step."""
+
+    unsliceable: ClassVar[str] = ""
 
     def init_replica(self, z_D: Vector) -> ExtragradientReplica:
         return ExtragradientReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, at_half=False)

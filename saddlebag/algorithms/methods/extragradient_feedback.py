@@ -40,6 +40,7 @@ class ExtragradientFeedback(OnePart):
     """Extragradient on compressed values with memories; contractive compressors."""
 
     needs_plain_mean: ClassVar[str] = ""
+    unsliceable: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ Popov 1980. One round an iteration: the fair uncompressed baseline.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class OgdaReplica:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ogda(FullExchange):
     """Optimistic gradient descent-ascent with a constant step."""
+
+    unsliceable: ClassVar[str] = ""
 
     def init_replica(self, z_D: Vector) -> OgdaReplica:
         return OgdaReplica(z_D, np.zeros(len(z_D)), iteration=0)

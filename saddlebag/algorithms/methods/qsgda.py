@@ -43,6 +43,7 @@ class Qsgda(OnePart):
     """Descent-ascent on compressed operator values; it stops in a ball unless every F_m(z*) vanishes."""
 
     needs_plain_mean: ClassVar[str] = ""
+    unsliceable: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

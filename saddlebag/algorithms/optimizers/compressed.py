@@ -163,6 +163,15 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         return late_weight(age)
 
     @property
+    def unsliceable(self) -> str:
+        """Why it does not work slice by slice: see `Sliceable`."""
+        if self.clip_estimate < math.inf:
+            return "clip_estimate is a norm of the whole downlink"
+        if self._walks and self.clip_norm < math.inf:
+            return "clip_norm is a norm of the whole of what local steps have changed"
+        return self.rule.unsliceable
+
+    @property
     def needs_plain_mean(self) -> str:
         """Why the server takes the plain mean only; empty where it does not: see `TakesAnyMean`."""
         known = "with memory = 'innovations' its server knows the mean of all workers' values, to which each adds"

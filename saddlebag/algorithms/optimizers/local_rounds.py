@@ -18,13 +18,14 @@ Shapes: D = coordinates, P = those that are compressed, the first ones.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from saddlebag.algorithms.base import Message, Prox, check_step, identity_prox
 from saddlebag.algorithms.merging import late_weight
 from saddlebag.algorithms.methods.one_part import refuse_joint
+from saddlebag.algorithms.optimizers.replica import clipped
 from saddlebag.compression import Contractive, Dense, Vector, feed_back, kind_of
 from saddlebag.compression.values import cast
 from saddlebag.errors import ConfigError
@@ -130,6 +131,20 @@ class LocalRounds:
 
     def late_weight(self, age: int) -> float:
         return late_weight(age)
+
+    @property
+    def unsliceable(self) -> str:
+        """Why it does not work slice by slice: see `Sliceable`."""
+        return "" if self.inner is None else self.inner.rule.unsliceable
+
+    def clip(self, value_D: Vector) -> Vector:
+        """A gradient as the local steps scale it."""
+        return value_D if self.inner is None else clipped(value_D, self.inner.clip_norm)
+
+    def unclipped(self) -> Self:
+        """The same without that."""
+        inner = None if self.inner is None else dataclasses.replace(self.inner, clip_norm=np.inf)
+        return dataclasses.replace(self, inner=inner)
 
     @property
     def _worker_type(self) -> type[Any]:

@@ -20,6 +20,7 @@ from saddlebag.algorithms.optimizers.narrow import (
     IN_PLACE,
     Bits16,
     Precision,
+    clipped_narrow,
     join,
     move,
     narrow_start,
@@ -57,6 +58,10 @@ class NarrowLocalRounds(LocalRounds):
         if self.momentum:
             return MovingPoint(high_D, np.zeros(len(z_D), np.float32), 0, rest_D)
         return Point(high_D, 0, rest_D)
+
+    def clip(self, value_D: Vector) -> Vector:
+        """A gradient as the local steps scale it: in the type in which they read it."""
+        return value_D if self.inner is None else clipped_narrow(value_D, self.inner.clip_norm, np.float32)
 
     def init_worker(self, replica: Any) -> Any:
         d = len(replica.z_D)

@@ -16,7 +16,7 @@ import numpy as np
 
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.optimizers.compressed import CompressedOptimizer, Memory, OptimizerReplica, OptimizerWorker
-from saddlebag.algorithms.optimizers.narrow import IN_PLACE, add_clipped, narrow_init, update_in_place
+from saddlebag.algorithms.optimizers.narrow import IN_PLACE, add_clipped, clipped_narrow, narrow_init, update_in_place
 from saddlebag.compression import Slices, feed_back_in_place
 from saddlebag.errors import ConfigError
 
@@ -48,6 +48,9 @@ class NarrowOptimizer(CompressedOptimizer):
     @property
     def unmergeable(self) -> str:
         return IN_PLACE
+
+    def clip(self, value_D: Vector) -> Vector:
+        return clipped_narrow(value_D, self.clip_norm)
 
     def init_replica(self, z_D: Vector) -> OptimizerReplica:
         rule, rest_D = narrow_init(self.rule, z_D)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict, cast, get_args
 
 import numpy as np
 
@@ -112,6 +112,14 @@ class ReplicaOptimizer:
                 f"local_steps = {self.local_steps} of {self.local_rule} needs a positive local_step_size, "
                 f"got {self.local_step_size}"
             )
+
+    def clip(self, value_D: Vector) -> Vector:
+        """A worker's value as it is scaled before compression; without local steps."""
+        return clipped(value_D, self.clip_norm)
+
+    def unclipped(self) -> Self:
+        """The same without that."""
+        return dataclasses.replace(self, clip_norm=math.inf)
 
     @property
     def _walks(self) -> bool:

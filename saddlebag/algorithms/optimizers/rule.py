@@ -46,6 +46,11 @@ class Rule:
         if not 0 <= self.weight_decay < np.inf:
             raise ConfigError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
+    @property
+    def unsliceable(self) -> str:
+        """Why a step of it needs whole vectors; empty where it works coordinate by coordinate."""
+        return "" if self.blockwise else f"its rule {type(self).__name__} needs whole tensors or norms of them"
+
     def vectors(self) -> tuple[str, ...]:
         """The names of the vectors that the rule keeps, z_D among them."""
         return tuple(field.name for field in dataclasses.fields(self.replica_type) if field.name != "iteration")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,15 @@ class _PerTensor:
 
     def bits(self, d: int) -> float:
         return float(sum(compressor.bits(size) for size, compressor in self._each(d)))
+
+    def part(self, here: slice, d: int) -> Compressor | None:
+        """The tensors of a run, where it cuts none."""
+        self._check(d)
+        ends = list(itertools.accumulate((tensor.size for tensor, _ in self.pieces), initial=0))
+        if here.start not in ends or here.stop not in ends:
+            return None
+        places = zip(self.pieces, itertools.pairwise(ends), strict=True)
+        return type(self)(tuple(piece for piece, (start, stop) in places if here.start <= start and stop <= here.stop))
 
 
 class _Unbiased(_PerTensor):

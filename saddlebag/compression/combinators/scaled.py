@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.base import Unbiased, jointly, kind_of
+from saddlebag.compression.base import Separable, Unbiased, jointly, kind_of
 from saddlebag.compression.combinators.nested import Inner, as_compressor
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
+    from saddlebag.compression.base import Compressor
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Payload, Vector
 
@@ -40,6 +41,12 @@ class Scaled:
 
     def alpha(self, d: int) -> float:
         return 1.0 / (1.0 + self.unbiased.omega(d))
+
+    def part(self, here: slice, d: int) -> Compressor | None:
+        """That of Q, where the factor is the same."""
+        inner = self.unbiased.part(here, d) if isinstance(self.unbiased, Separable) else None
+        same = isinstance(inner, Unbiased) and inner.omega(here.stop - here.start) == self.unbiased.omega(d)
+        return Scaled(unbiased=inner) if same and isinstance(inner, Unbiased) else None
 
 
 def scaled(*, unbiased: Inner) -> Scaled:

@@ -90,6 +90,11 @@ class Anchored:
         if self.sync_batch is not None and self.batch is None:
             raise ConfigError(f"sync_batch needs a batch for the differences too, got sync_batch={self.sync_batch} alone")
 
+    @property
+    def unsliceable(self) -> str:
+        """Why it does not work slice by slice: see `Sliceable`."""
+        return "with a batch its workers ask for samples, not for values of the operator" if self.batch is not None else ""
+
     def init_replica(self, z_D: Vector) -> AnchoredReplica:
         return AnchoredReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, syncing=True)
 

@@ -75,6 +75,12 @@ class Masha1(Anchored):
             raise ConfigError(f"participants must be at least 1, got {self.participants}")
 
     @property
+    def unsliceable(self) -> str:
+        """Why it does not work slice by slice: see `Sliceable`."""
+        drawn = "with participants most workers are idle, and one of them may be the lead"
+        return super().unsliceable or ("" if self.participants is None else drawn)
+
+    @property
     def drifting(self) -> tuple[str, ...]:
         """Rounds with idle workers move z; under the rule "next" the coin may make it the anchor at once."""
         return ("z_D", "iteration") if self.rule == "current" else ("z_D", "w_D", "iteration", "syncing")

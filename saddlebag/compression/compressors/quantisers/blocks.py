@@ -5,11 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from saddlebag.compression.compressors.quantisers.dithering import Dithering, check_block, level_bits, max_norm_omega
+from saddlebag.compression.compressors.quantisers.dithering import (
+    Dithering,
+    check_block,
+    level_bits,
+    max_norm_omega,
+    whole_blocks,
+)
 from saddlebag.compression.compressors.quantisers.rounding import nearest_levels, peaks, scales
 from saddlebag.compression.payload import Levels, Vector, require_finite
 
 if TYPE_CHECKING:
+    from saddlebag.compression.base import Compressor
     from saddlebag.compression.draws import Draws
 
 __all__ = ["BlockInt4", "BlockInt8", "NearestInt4", "NearestInt8"]
@@ -62,6 +69,10 @@ class _Nearest(_Blocks):
     def alpha(self, d: int) -> float:
         others = max(min(d, self.block) - 1, 0)
         return 4.0 * self._levels**2 / (4.0 * self._levels**2 + others)
+
+    def part(self, here: slice, d: int) -> Compressor | None:
+        """Itself, where the run ends where blocks do."""
+        return self if whole_blocks(here, d, self.block) else None
 
 
 class BlockInt8(_Random):

@@ -16,7 +16,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Dithering", "check_block", "check_levels", "euclidean", "level_bits", "max_norm_omega", "num_blocks"]
+__all__ = ["Dithering", "check_block", "whole_blocks", "check_levels", "euclidean", "level_bits", "max_norm_omega", "num_blocks"]
 
 _MOST_LEVELS = 2**15 - 1
 _INT8 = 127
@@ -32,6 +32,11 @@ def check_block(block: int | None, name: str) -> None:
     """Raise `ConfigError` unless the number of coordinates that share a scale is None (all) or at least 1."""
     if block is not None and (not isinstance(block, int | np.integer) or isinstance(block, bool) or block < 1):
         raise ConfigError(f"{name}.block must be a whole number of at least 1, got {block!r}")
+
+
+def whole_blocks(here: slice, d: int, block: int) -> bool:
+    """Whether a run of `d` coordinates begins and ends where blocks of so many do."""
+    return here.start % block == 0 and (here.stop % block == 0 or here.stop == d)
 
 
 def num_blocks(d: int, block: int | None) -> int:

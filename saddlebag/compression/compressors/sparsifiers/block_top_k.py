@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.compression.compressors.quantisers.dithering import check_block
+from saddlebag.compression.compressors.quantisers.dithering import check_block, whole_blocks
 from saddlebag.compression.payload import Dense, Index, Sparse, Vector, require_finite
 from saddlebag.compression.values import cast, check_kept, kept, sparse_bits
 
@@ -96,3 +96,7 @@ class BlockTopK:
 
     def alpha(self, d: int) -> float:
         return min((self._kept(length) / length for _, length in self._shapes(d)), default=1.0)
+
+    def part(self, here: slice, d: int) -> BlockTopK | None:
+        """Itself, where the run ends where blocks do."""
+        return self if whole_blocks(here, d, self.block) else None

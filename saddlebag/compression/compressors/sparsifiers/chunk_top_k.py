@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saddlebag.compression.compressors.quantisers.dithering import whole_blocks
 from saddlebag.compression.compressors.sparsifiers.block_top_k import BlockTopK
 from saddlebag.compression.payload import Codebook, Dense, Sparse
 from saddlebag.compression.values import cast, sparse_bits
@@ -111,3 +112,7 @@ class ChunkTopK:
     def alpha(self, d: int) -> float:
         most = max(1, min(self.num_kept(d)[1], self.group * self.k))
         return self._selected.alpha(d) * max(1.0 / most, min(1.0 / 9.0, 1.06 / math.sqrt(most)))
+
+    def part(self, here: slice, d: int) -> ChunkTopK | None:
+        """Itself, where the run ends where groups of chunks do."""
+        return self if whole_blocks(here, d, self.chunk * self.group) else None

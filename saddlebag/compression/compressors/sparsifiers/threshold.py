@@ -73,6 +73,11 @@ class HardThreshold:
     def absolute_error(self, d: int) -> float:
         return math.sqrt(d) * self.threshold
 
+    def part(self, here: slice, d: int) -> HardThreshold:
+        """Itself: it works coordinate by coordinate."""
+        del here, d
+        return self
+
 
 def sampled_top_k_at(x_D: Vector, sample_M: Index, rank: int) -> Index:
     """The coordinates whose magnitude reaches the rank-th largest of those at `sample_M`; all non-zero ones if M < rank."""
