@@ -167,7 +167,5 @@ def joined(like: Any, parts: Sequence[Any]) -> Any:
         parts: those of the slices, at one boundary.
     """
     packs = [pack(part) for part in parts]
-    arrays = {
-        name: np.concatenate([each[name] for each in packs]) if array.ndim else array for name, array in packs[0].items()
-    }
+    arrays = {name: np.concatenate([each[name] for each in packs]) if array.ndim else array for name, array in packs[0].items()}
     return unpack(like, arrays)

@@ -61,6 +61,11 @@ class Meeting:
             self.over = True
             self._changed.notify_all()
 
+    def earliest(self) -> int | None:
+        """The boundary at which the first of those stands that wait at one; None where nobody does."""
+        with self._changed:
+            return min((round_ for (round_, time), _ in self._here.values() if time == 0), default=None)
+
     def boundary(self, number: int, round_: int) -> None:
         """Wait until all slices stand at this boundary.
 
@@ -123,8 +128,9 @@ class Meeting:
         if later:
             self._changed.notify_all()
             return None
-        here, self._here = self._here, {}
-        return [here[number][1] for number in range(len(self._slices))]
+        brought = [self._here[number][1] for number in range(len(self._slices))]
+        self._here.clear()
+        return brought
 
 
 class SliceCore(WorkerCore):
@@ -172,7 +178,22 @@ class SliceCore(WorkerCore):
             self._made = super().step()
             return self._made
         except GoBack as back:
-            self.placed = False  # a narrow method may have changed what it had here
-            if self._store is not None:
-                self._store.forget_after(back.round)
+            self._forget(back)
             raise
+
+    def recalled(self) -> str:
+        """Why this slice, which waits for its server, is to join again: another one stands at an earlier boundary; or nothing.
+
+        Its server may wait for another worker, and that worker for the other slice's server.
+        """
+        first = self._meeting.earliest()
+        if first is None or first >= self.round:
+            return ""
+        self._forget(back := GoBack(self._number, first, self.round))
+        return str(back)
+
+    def _forget(self, back: GoBack) -> None:
+        """What was after the boundary to go back to; a narrow method may have changed what it had here."""
+        self.placed = False
+        if self._store is not None:
+            self._store.forget_after(back.round)

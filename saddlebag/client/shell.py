@@ -71,19 +71,21 @@ class WorkerShell:
         leaving: Callable[[], bool] = lambda: False,
         apart: bool = False,
         securing: Securing | None = None,
+        recalled: Callable[[], str] = lambda: "",
     ) -> None:
         self._core, self._recipe, self._token, self._store = core, recipe, token, store
         self._keeper = Keeper(core, store)
         self._give_up_s, self._lease_s, self._configure, self._note = give_up_s, lease_s, configure, note
         self._refusals, self._patience, self._calls = Refusals(), Patience(progress_s), Patience(progress_s)
         self._pace = Pace(self._patience)  # of the stream that is open
-        self._leaving, self._apart, self._securing = leaving, apart, securing
+        self._leaving, self._apart, self._recalled, self._securing = leaving, apart, recalled, securing
         core.keeps_uplinks = securing is None
         self._known: Any = None  # the session of the last join
         self._step_s = float("inf")  # of the first step nothing is known: a network may need long for it
         self._attempts: tuple[int, int, int] = (0, 0, 0)  # epoch, round, times its uplink was sent
         self._checkpoint_every = 0
         self._session_id = ""  # of the last join
+        self._asking: Calls | None = None  # of the connection that is open
         self.ledger = ClientLedger()
         self.phases = phases or Phases()
 
@@ -136,7 +138,7 @@ class WorkerShell:
         reply = await self._join(channel)
         met()
         session = self._known = ((SESSION_KEY, reply.session),)
-        calls = Calls(channel, self.ledger, session)
+        calls = self._asking = Calls(channel, self.ledger, session)
         if self._keeper.go_to(reply) and not await self._take_snapshot(calls, reply):
             return False
         call, pace = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session), Pace(self._patience)
@@ -271,11 +273,26 @@ class WorkerShell:
                 raise BrokenStream("the server has no stream of this worker")
 
     async def _watch(self, pace: Pace) -> None:
-        """Ends, with an error, when the stream is stuck."""
+        """Ends, with an error, when the stream is stuck, or its worker is to go on from another boundary."""
         while True:
             await asyncio.sleep(_TICK_S)
-            if why := pace.age(_TICK_S):
+            if why := self._recalled() or pace.age(_TICK_S):
                 raise BrokenStream(why)
+
+    async def cost(self) -> pb.HeartbeatReply:
+        """What the server says that the run has cost it.
+
+        Raises:
+            BrokenStream: it does not say.
+        """
+        if self._asking is None:
+            raise BrokenStream("there is no connection on which to ask what the run has cost")
+        beat = pb.HeartbeatRequest(frames=self._pace.sent, cost=True)
+        try:
+            reply: pb.HeartbeatReply = await self._asking.ask("Heartbeat", beat, pb.HeartbeatReply, self._patience.allowed_s)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError) as error:
+            raise BrokenStream(f"the server has not said what the run has cost: {error}") from error
+        return reply
 
     # -- one round -------------------------------------------------------------------------------------------------------
 

@@ -120,6 +120,7 @@ class Job:
             "mean": server.rule,
             "contributions": server.contributions,
             "secure": server.unmasking(recipe.workers),
+            "shards": server.shards,
         }
         chosen = ServerSettings(**{**given, **settings})
         if chosen.balance and not isinstance(self.problem, LinkedProgram):

@@ -14,6 +14,7 @@ from saddlebag.launch.results.folder import PLOT, RECIPE, finished, prepare, wri
 from saddlebag.launch.results.results import METRICS, RESULT, Line, job_result, read_lines, summary, write_json
 from saddlebag.launch.results.tensorboard import require_tensorboard
 from saddlebag.launch.settings import require_kept
+from saddlebag.launch.sharding import require_shards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,9 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
         nursery = _nursery(recipe, stack) if recipe.driver == "grpc" else None  # it imports while the problem is built
         problem = build_problem(recipe, tell=board.tell)
         resolved = resolve(recipe, problem)
+        for job in resolved.jobs():
+            for difference in require_shards(job, problem):
+                board.note(difference)
         start = problem.merits(problem.start())
         stack.enter_context(owned(out, "saddlebag run"))
         continues = prepare(recipe, out, resume=resume, force=force)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from saddlebag.launch.recipe.recipe import Recipe
 
-__all__ = ["DRIVERS", "SECTIONS", "require_kept"]
+__all__ = ["DRIVERS", "SECTIONS", "require_kept", "require_one_server"]
 
 SECTIONS: Mapping[str, Any] = {"server": ServerSection(), "checkpoint": CheckpointSection(), "output": OutputSection()}
 """The tables that are about the driver, with their defaults; [stop] every driver keeps."""
@@ -31,13 +31,14 @@ _MERGING = {
     "server.balance": "its workers make the steps of the recipe, all of them the same",
 }
 _SECURE = {"server.secure": "only driver 'grpc' masks uplinks; in the clear the bits are the same"}
+_SHARDS = {"server.shards": "only the driver 'grpc' has servers of its own"}
 _UNSEEN = "only the drivers 'simulate' and 'grpc' keep them"
 _DEFAULT_FOLDER = re.compile(r"runs/[^/]+")  # what a recipe without output.directory has
 
 DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "simulate": (
         "driver 'simulate'",
-        {**_MERGING, **_SECURE},
+        {**_MERGING, **_SECURE, **_SHARDS},
     ),  # nobody can be lost in one process, so every other policy holds
     "grpc": ("driver 'grpc'", {}),
     "collective": (
@@ -45,6 +46,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {
             **_MERGING,
             **_SECURE,
+            **_SHARDS,
             "server.contributions": _UNSEEN,
             "server.lease_s": "its ranks have no leases, torchrun notices who is gone",
             "server.round_deadline_s": "its ranks are waited for as long as --timeout says",
@@ -58,6 +60,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {
             **_MERGING,
             **_SECURE,
+            **_SHARDS,
             "server.contributions": _UNSEEN,
             "server.lease_s": "Flower says which clients are alive",
             "server.progress_s": "Flower carries messages whole",
@@ -74,6 +77,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         {
             **_MERGING,
             **_SECURE,
+            **_SHARDS,
             "server.contributions": _UNSEEN,
             "checkpoint.every": _NO_CHECKPOINTS,
             "output.directory": _NO_FILES,
@@ -103,3 +107,15 @@ def require_kept(recipe: Recipe, driver: str) -> None:
         usual = key == "output.directory" and _DEFAULT_FOLDER.fullmatch(value)
         if value != default and not off and not usual:
             raise ConfigError(f"{key} = {value!r} cannot be kept by {what}: {reason}; leave it at {default!r}")
+
+
+def require_one_server(recipe: Recipe, what: str) -> None:
+    """Refuse a recipe of several servers where `what` knows one.
+
+    Raises:
+        ConfigError: server.shards is not 1.
+    """
+    if recipe.server.shards != 1:
+        raise ConfigError(
+            f"server.shards = {recipe.server.shards} cannot be kept by {what}: it knows one server; leave it at 1"
+        )

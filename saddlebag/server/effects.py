@@ -138,10 +138,14 @@ class ServerSettings:
                 f"server.shards = {self.shards}: each would close rounds on its own; "
                 "leave quorum = 0, weights = 'equal' and balance = false"
             )
+        if self.secure:
+            raise ConfigError(f"server.secure masks whole uplinks, server.shards = {self.shards} knows slices of them")
         if self.contributions:
             raise ConfigError(f"server.contributions are of whole uplinks, server.shards = {self.shards} knows slices of them")
         if self.mean is not None and not self.mean.by_coordinate:
-            raise ConfigError(f"server.mean = {self.mean} looks at whole uplinks, server.shards = {self.shards} at slices of them")
+            raise ConfigError(
+                f"server.mean = {self.mean} looks at whole uplinks, server.shards = {self.shards} at slices of them"
+            )
 
     @property
     def merging(self) -> bool:

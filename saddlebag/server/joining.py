@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.errors import ConfigError
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk
 
 if TYPE_CHECKING:
@@ -37,11 +38,10 @@ def require_one_epoch(run: RunState, ask: JoinAsk) -> None:
         ConfigError: there are shards.
     """
     if run.settings.shards > 1:
-        held = ", ".join(map(str, ask.rounds)) or "none"
+        held, kept = ", ".join(map(str, ask.rounds)) or "none", run.log.start(run.round)
         raise ConfigError(
-            f"worker {ask.worker} holds no state from which this shard, at round {run.round}, can bring it back (it holds {held}; "
-            f"downlinks from round {run.log.start(run.round)} on are kept): sharded runs have one epoch, so resume all of it "
-            "where the worker's checkpoints are, or begin anew"
+            f"worker {ask.worker} holds no state (rounds: {held}) from which this shard, at round {run.round}, keeps downlinks "
+            f"(from {kept} on), and shards begin no new epoch: start it where its checkpoints are, or begin anew"
         )
 
 

@@ -275,6 +275,11 @@ class ServerShell:
         worker = await self._member(context)
         self._core.roster.see(worker, time.monotonic())
         reply = pb.HeartbeatReply(epoch=self._core.epoch, round=self._core.round)
+        if request.cost:
+            async with self._busy:  # the worker may have the downlink of a round that has yet to end here
+                core = self._core
+                reply.epoch, reply.round = core.epoch, core.round
+                reply.up_bytes, reply.down_bytes, reply.spent_s = core.ledger.up.payload, core.down_bytes, core.spent_s
         if (pace := self._paces.get(worker)) is not None:
             pace.hear(request.frames)
             reply.frames, reply.stream = pace.sent, True

@@ -16,6 +16,7 @@ from saddlebag.algorithms import (
     Stop,
     Verdict,
     compressed_adamw,
+    compressed_lamb,
     compressed_sgd,
     digest,
     diloco,
@@ -24,22 +25,27 @@ from saddlebag.algorithms import (
     masha1,
     masha2,
     ogda,
+    optimistic_masha,
     qsgda,
     simulate,
 )
+from saddlebag.algorithms.methods.anchored_extragradient import anchored_extragradient
 from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
 from saddlebag.algorithms.methods.extragradient_feedback import extragradient_feedback
+from saddlebag.algorithms.methods.fed_gda_gt import fed_gda_gt
+from saddlebag.algorithms.methods.local_sgda import local_sgda
+from saddlebag.algorithms.methods.prox_skip_vip import prox_skip_vip
 from saddlebag.algorithms.optimizers.inner import Inner
 from saddlebag.algorithms.optimizers.narrow_local import NarrowLocalRounds
 from saddlebag.algorithms.optimizers.narrow_optimizer import NarrowOptimizer
 from saddlebag.algorithms.optimizers.rules import Adam
 from saddlebag.algorithms.problems import BilinearGame
-from saddlebag.algorithms.slicing import SliceOfProblem, cut, joined, sliced
+from saddlebag.algorithms.slicing import SliceOfProblem, cut, differences, joined, require_sliceable, sliced
 from saddlebag.client.ending import Leaving
 from saddlebag.client.link.memory import lasting
 from saddlebag.client.shards import GoBack, Meeting, SliceCore
-from saddlebag.compression import SERVER, Cast, Identity, Natural, NearestInt8, RandK, Tensor, TopK, per_tensor
-from saddlebag.errors import NotFiniteError
+from saddlebag.compression import SERVER, Cast, Draws, Identity, Natural, NearestInt8, RandK, Tensor, TopK, per_tensor
+from saddlebag.errors import ConfigError, NotFiniteError
 from saddlebag.proto.codec import LoopbackWire, decode
 from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import JoinAsk
@@ -123,6 +129,11 @@ def methods(game: Any) -> dict[str, AnyMethod]:
         ),
         "compressed_sgd": compressed_sgd(game, up=top, down=top, step_size=0.05, warmup=4, local_steps=2, local_step_size=0.01),
         "diloco": diloco(game, up=top, down=top, rounds=20, local_steps=3, local_step_size=0.01, clip_norm=0.5),
+        "local_sgda": local_sgda(game, step_size=0.05, local_steps=2),
+        "fed_gda_gt": fed_gda_gt(game, step_size=0.05, local_steps=2),
+        "anchored_extragradient": anchored_extragradient(game, step_size=0.05),
+        "prox_skip_vip": prox_skip_vip(game, step_size=0.05, probability=0.4),
+        "optimistic_masha": optimistic_masha(game, up=rand, down=by_tensor(Natural()), step_size=0.05, probability=0.3),
         "narrow adamw": NarrowOptimizer(rule=adam, up=top, down=top, step_size=0.05, clip_norm=0.5),
         "narrow diloco": NarrowLocalRounds(inner=inner, momentum=0.6, decay=0.9, up=top, down=top, step_size=0.7),
     }
@@ -215,7 +226,7 @@ class Shard:
             session, round_ = self.sessions[rank], worker.round
             if (delivery := self.server.delivery(rank, round_)) is not None:
                 data = b"".join(read_frame(frame).data for frame in delivery.frames)
-                if not worker.idle and worker._next is not None:  # noqa: SLF001 (what a shell knows by its place in the round)
+                if not worker.idle and worker._next is not None:
                     worker.apply(decode(data, worker.downlink_sizes(), worker.draws.of(SERVER)))
                     if worker.round % self.whole.every == 0:
                         arrays, meta = worker.capture()
@@ -236,6 +247,8 @@ class Shard:
                     self.apply(self.server.frame(rank, frame, 0.0))
                 self.whole.reached(self)
                 self.lock.notify_all()
+            elif worker.recalled():
+                self.sessions.pop(rank)
             else:
                 self.lock.wait(0.01)
         return False
@@ -312,3 +325,95 @@ def test_shards_that_die_take_the_others_back(name: str, every: int) -> None:
     assert digest(run.run()) == digest(one_server(GAME, METHODS[name]).replica)
     assert not run.kills, "the run ended before the deaths"
     assert any(died < ROUNDS and died % every == 0 for shard in run.shards for died in shard.deaths)
+
+
+def test_slices_end_where_tensors_do_or_at_blocks() -> None:
+    assert cut(GAME, 3) == (slice(0, 6), slice(6, 11), slice(11, 12))
+    assert cut(GAME, 2) == (slice(0, 6), slice(6, 12))
+    large: Any = Sized(1_000_000)
+    assert cut(large, 2) == (slice(0, 524_288), slice(524_288, 1_000_000))
+    with pytest.raises(ConfigError, match=r"server.shards = 4 needs as many slices, and bilinear has 3 tensors"):
+        cut(GAME, 4)
+    few: Any = Sized(2)
+    with pytest.raises(ConfigError, match="needs as many slices, and sized has 2 coordinates"):
+        cut(few, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized:
+    """So many coordinates."""
+
+    dimension: int
+    name: str = "sized"
+
+
+def test_a_compressor_of_the_whole_vector_is_said_to_differ() -> None:
+    slices = (slice(0, 6), slice(6, 12))
+    game = GAME.game
+    whole = qsgda(game, up=RandK(k=2), down=Identity(), step_size=0.02)
+    assert differences(whole, slices, 12) == ["up"]
+    inside = qsgda(game, up=by_tensor(RandK(k=1)), down=Identity(), step_size=0.02)
+    assert differences(inside, (slice(0, 6), slice(6, 11), slice(11, 12)), 12) == []
+    assert differences(inside, (slice(0, 7), slice(7, 12)), 12) == ["up"]  # the second tensor is cut
+    blocks = compressed_sgd(game, up=NearestInt8(block=3), down=TopK(fraction=0.5), step_size=0.02)
+    assert differences(blocks, slices, 12) == ["down"]
+    assert differences(blocks, (slice(0, 4), slice(4, 12)), 12) == ["up", "down"]
+
+
+@pytest.mark.parametrize(
+    ("method", "why"),
+    [
+        (ogda(GAME.game, step_size="auto"), "AutoStep: its steps, or their size, need norms of the whole vector"),
+        (masha1(GAME.game, up=RandK(k=2), down=Identity(), step_size=0.1, participants=1), "with participants"),
+        (compressed_lamb(GAME.game, up=Identity(), down=Identity(), step_size=0.1), "its rule Lamb needs whole tensors"),
+        (
+            compressed_sgd(
+                GAME.game, up=Identity(), down=Identity(), step_size=0.1, clip_norm=1.0, local_steps=2, local_step_size=0.1
+            ),
+            "clip_norm is a norm of the whole of what local steps have changed",
+        ),
+    ],
+)
+def test_what_needs_the_whole_vector_is_refused_by_name(method: AnyMethod, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        require_sliceable(method, GAME)
+
+
+def test_what_fails_at_the_operator_fails_in_every_slice() -> None:
+    def broken(z_D: Vector, draws: Draws) -> Vector:
+        raise NotFiniteError("F is not finite there")
+
+    found = [each for each, _ in _meet(Meeting([slice(0, 2), slice(2, 3)], broken), [1, 1])]
+    assert [type(each) for each in found] == [NotFiniteError, NotFiniteError]
+
+
+def test_a_slice_at_a_later_boundary_goes_back_and_one_at_the_earliest_waits() -> None:
+    meeting = Meeting([slice(0, 2), slice(2, 3)], lambda z_D, draws: z_D)
+    found = _meet(meeting, [7, 4])
+    assert isinstance(found[0][0], GoBack)
+    assert found[0][0].round == 4
+    assert found[1][1].is_alive()
+    assert meeting.earliest() == 4
+    meeting.end()
+    found[1][1].join(TIMEOUT_S)
+    assert isinstance(found[1][0], Leaving)
+
+
+def _meet(meeting: Meeting, rounds: list[int]) -> list[list[Any]]:
+    """What each slice finds at the boundary and the operator, and its thread, which may be waiting still."""
+    found: list[list[Any]] = [[None, None] for _ in rounds]
+
+    def go(number: int) -> None:
+        try:
+            meeting.boundary(number, rounds[number])
+            found[number][0] = meeting.ask(number, np.zeros(1), Draws(0, rounds[number], 0), 1)
+        except (GoBack, Leaving, NotFiniteError) as error:
+            found[number][0] = error
+
+    for number, _ in enumerate(rounds):
+        found[number][1] = threading.Thread(target=go, args=(number,), daemon=True)
+        found[number][1].start()
+    found[0][1].join(TIMEOUT_S)
+    if rounds[0] == rounds[1]:
+        found[1][1].join(TIMEOUT_S)
+    return found

@@ -22,7 +22,7 @@ the last by z^{k+1} - zh = gamma (k F - (k+1) G)/(k+1) and gamma L <= 1. So V_k 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from saddlebag.algorithms.base import known_constants
 from saddlebag.algorithms.methods.extragradient import Extragradient, ExtragradientReplica
@@ -47,6 +47,8 @@ class AnchoredPoint(ExtragradientReplica):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnchoredExtragradient(Extragradient):
     """Anchored extragradient with a constant step; rounds and messages are those of extragradient."""
+
+    unsliceable: ClassVar[str] = ""
 
     def init_replica(self, z_D: Vector) -> AnchoredPoint:
         return AnchoredPoint(**vars(super().init_replica(z_D)), start_D=z_D)

@@ -146,7 +146,7 @@ def add_clipped(owed_D: Vector, value_D: Vector, largest: float) -> None:
         owed_D[here] += value_D[here] * np.float32(largest / length)
 
 
-def clipped_narrow(value_D: Vector, largest: float, dtype: npt.DTypeLike = None) -> Vector:
+def clipped_narrow(value_D: Vector, largest: float, dtype: npt.DTypeLike | None = None) -> Vector:
     """What `add_clipped` adds; in this type, where one is given, before it is scaled."""
     length = norm(value_D) if largest < math.inf else 0.0
     return value_D if length <= largest else value_D.astype(dtype or value_D.dtype, copy=False) * np.float32(largest / length)

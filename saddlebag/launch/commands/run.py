@@ -21,13 +21,21 @@ __all__ = ["run"]
     type=Choice(["grpc", "simulate", "collective"]),
     help="A server and a process per worker, one process for all, or processes without a server (torch.distributed).",
 )
+@click.option("--shards", type=click.IntRange(min=1), help="Server processes, each with a slice of the coordinates.")
 @click.option("--out", type=FILE, help="Folder for the results.  [default: the recipe's output.directory]")
 @click.option("--resume", is_flag=True, help="Continue the run in that folder.")
 @force_option
 @json_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing while it goes.")
 def run(
-    recipe: Path, sets: list[str], driver: str | None, out: Path | None, as_json: bool, quiet: bool, **continues: bool
+    recipe: Path,
+    sets: list[str],
+    driver: str | None,
+    shards: int | None,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **continues: bool,
 ) -> None:
     """Run the methods of RECIPE on this machine and compare them."""
     from saddlebag.launch.recipe.recipe import load_recipe
@@ -37,7 +45,8 @@ def run(
 
     if continues["resume"] and continues["force"]:
         raise ConfigError("--resume and --force exclude each other")
-    loaded = load_recipe(recipe, [*sets, *([f"driver={driver}"] if driver else [])])
+    short = {"driver": driver, "server.shards": shards}
+    loaded = load_recipe(recipe, [*sets, *(f"{key}={value}" for key, value in short.items() if value is not None)])
     warn_of_plugins()
     folder = out or Path(loaded.output.directory)
     labels = [job.label for job in loaded.jobs()]

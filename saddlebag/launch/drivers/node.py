@@ -18,6 +18,7 @@ from saddlebag.algorithms.problems.division import part_of
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import build_problem
 from saddlebag.launch.drivers.place import Place, end_with_agent, here
+from saddlebag.launch.settings import require_one_server
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -61,6 +62,7 @@ def run_node(
         ConfigError: torchrun did not start this, the number is out of range, or the problem cannot be divided.
         PeerLost: there is no server, or a rank of this node is gone.
     """
+    require_one_server(recipe, "a node of several ranks")
     parse_address(address, "the server's address")
     place = here()
     worker = _number(worker, place, recipe)

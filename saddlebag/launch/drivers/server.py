@@ -11,6 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.errors import ConfigError
 from saddlebag.launch.drivers.process import tune_process
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
 from saddlebag.launch.job import Job
@@ -19,6 +20,7 @@ from saddlebag.launch.results.arrivals import ARRIVALS, ArrivalLog
 from saddlebag.launch.results.outputs import Outputs
 from saddlebag.launch.results.progress import PROGRESS, WAITING, throttled, write_progress, write_waiting
 from saddlebag.launch.results.results import RESULT
+from saddlebag.launch.sharding import shard_of
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ServerSecurity
@@ -54,6 +56,7 @@ def run_server(
     out: Path,
     *,
     address: str | None = None,
+    shard: int | None = None,
     token: str = "",
     security: ServerSecurity | None = None,
     resume: bool = False,
@@ -64,20 +67,27 @@ def run_server(
 ) -> dict[str, Any]:
     """Serve the recipe's method until its end; writes metrics, checkpoints and the result under `out`, which it owns meanwhile.
 
-    `listening` is told the address once the port is open. Nothing is written or deleted before that.
+    `listening` is told the address once the port is open. Nothing is written or deleted before that. `shard` says which of
+    several servers this is (`server.shards`); each needs a folder of its own.
 
     Raises:
         ConfigError: the recipe, address or security do not allow it; another process owns `out`, or it holds a run and neither
             `resume` nor `force` is set.
         StateError: `resume` is set and every checkpoint is damaged, or the newest that is not is of another run.
     """
+    if (shard is None) != (recipe.server.shards == 1):
+        given = "nothing" if shard is None else shard
+        raise ConfigError(
+            f"--shard says which of several servers this is: server.shards is {recipe.server.shards}, got {given}"
+        )
     with owned(out, "saddlebag server"):
         require_no_run(out, resume=resume, force=force)
         address, security = address or recipe.server.address, security or ServerSecurity()
         require_free(address, security, has_token=bool(token))
         tune_process()
         ways: dict[str, Any] = {"token": token, "resume": resume, "note": note, "observe": observe, "listening": listening}
-        return serve_job(Job.lead(recipe, "grpc", out=out), out, address, security, **ways)
+        job = Job.lead(recipe, "grpc", out=out)
+        return serve_job(job if shard is None else shard_of(job, shard), out, address, security, **ways)
 
 
 def serve_job(

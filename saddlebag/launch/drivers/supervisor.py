@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from saddlebag.launch.recipe.recipe import Recipe
     from saddlebag.launch.results.progress import Progress
 
-__all__ = ["ADDRESS_FILE", "PHASES", "REFUSED", "Child", "run_grpc", "unsaid"]
+__all__ = ["ADDRESS_FILE", "PHASES", "REFUSED", "SHARD", "Child", "run_grpc", "unsaid"]
 
 ADDRESS_FILE = "address.json"
 """Where a server says which port it has, in its folder."""
 PHASES = "worker-{}.json"
 """Where a worker says at its end how its time divided, in its folder."""
+
+SHARD = "shard-{}"
+"""The folder of one of several servers, in that of the run."""
 
 REFUSED = 2
 """Exit status of a process that has told an error: starting it again would not help."""
@@ -149,33 +152,39 @@ def run_grpc(
     Raises:
         SaddlebagError: a process gave up with a clear error, which is passed on.
     """
+    folders = _folders(out, recipe)
     with owned(out, "saddlebag run"):
         for stale in (ADDRESS_FILE, PROGRESS, WAITING, *map(PHASES.format, range(recipe.workers))):
-            (out / stale).unlink(missing_ok=True)
+            for folder in {out, *folders}:
+                (folder / stale).unlink(missing_ok=True)
         processes: list[Child] = []
         try:
             for process in _children(recipe, out, resume, nursery):
                 processes.append(process)
                 process.start()
             started({process.name: process.pid for process in processes})
-            _follow(processes, out, _Told(observe, progress, note, waiting, started))
-            _await_workers(processes[1:])
+            _follow(processes, out, folders, _Told(observe, progress, note, waiting, started))
         finally:
             for process in processes:
                 process.stop()
         result: dict[str, Any] = json.loads((out / "result.json").read_text())
+        if len(folders) > 1:  # the lead knows what was of use, each shard all that has crossed its wires
+            result["ledgers"] = [json.loads((folder / "result.json").read_text())["ledger"] for folder in folders]
         return result | {"phases": list(_phases(out, recipe.workers))}
 
 
 def _children(recipe: Recipe, out: Path, resume: bool, nursery: Nursery | None) -> Iterator[Child]:
-    """The server, then each worker; to be started one by one, for workers are told where the server listens."""
+    """The servers, then each worker; to be started one by one, for workers are told where the servers listen."""
     file = out / "job.toml"
     write_atomically(file, recipe.to_toml().encode())
     secret, canonical = secrets.token_hex(32), recipe.canonical()  # this run's own: no other process may join it
-    own = {TOKEN: secret}
-    server = Child("server", lambda again: _server_command(file, out, recipe, resume or again), out, own, nursery)
-    yield server
-    address = _address(server, out)
+    own, folders = {TOKEN: secret}, _folders(out, recipe)
+    servers = []
+    for number, folder in enumerate(folders):
+        serve = functools.partial(_server_command, file, folder, recipe, number, resume)
+        servers.append(Child("server" if len(folders) == 1 else f"server-{number}", serve, out, own, nursery))
+    yield from servers
+    address = ",".join(_address(server, folder) for server, folder in zip(servers, folders, strict=True))
     for rank in range(recipe.workers):
         command = functools.partial(_worker_command, file, out, rank, address)
         yield Child(f"worker-{rank}", command, out, {TOKEN: rank_token(secret, canonical, rank)}, nursery)
@@ -192,21 +201,29 @@ class _Told:
     started: Callable[[dict[str, int]], None]
 
 
-def _follow(processes: list[Child], out: Path, told: _Told) -> None:
-    """Pass on what happens until the server, the first of them, has ended well; start again who dies."""
+def _follow(processes: list[Child], out: Path, folders: list[Path], told: _Told) -> None:
+    """Pass on what happens until the servers, the first of them, have ended well; start again who dies."""
+    servers, workers = processes[: len(folders)], processes[len(folders) :]
     follower = Follower(out / "metrics.jsonl")
-    while processes[0].status() != 0:
+    while any(server.status() != 0 for server in servers):
         time.sleep(_POLL_S)
         for record in follower.new():
             told.observe(record)
         if (seen := read_progress(out / PROGRESS)) is not None:
             told.progress(seen)
-        told.waiting(read_waiting(out / WAITING))
+        told.waiting("; ".join(filter(None, (read_waiting(folder / WAITING) for folder in folders))))
         for process in processes:
             if _revive(process, told.note):
                 told.started({p.name: p.pid for p in processes})
+    _await_workers(workers)  # of several servers the first worker writes the last record
     for record in follower.new():
         told.observe(record)
+
+
+def _folders(out: Path, recipe: Recipe) -> list[Path]:
+    """Of the servers: the run's for one, folders in it for several."""
+    shards = recipe.server.shards
+    return [out] if shards == 1 else [out / SHARD.format(number) for number in range(shards)]
 
 
 def _phases(out: Path, workers: int) -> Iterator[dict[str, Any]]:
@@ -237,11 +254,13 @@ def _await_workers(workers: list[Child]) -> None:
         time.sleep(_POLL_S)
 
 
-def _server_command(file: Path, out: Path, recipe: Recipe, resume: bool) -> list[str]:
+def _server_command(file: Path, folder: Path, recipe: Recipe, number: int, resume: bool, again: bool) -> list[str]:
     address = recipe.server.address
     with contextlib.suppress(OSError, ValueError):  # a server that starts again keeps its port
-        address = json.loads((out / ADDRESS_FILE).read_text())["address"]
-    return ["server", str(file), "--out", str(out), "--address", address, *(["--resume"] if resume else [])]
+        address = json.loads((folder / ADDRESS_FILE).read_text())["address"]
+    shard = ["--shard", str(number)] if recipe.server.shards > 1 else []
+    command = ["server", str(file), "--out", str(folder), "--address", address, *shard]
+    return [*command, *(["--resume"] if resume or again else [])]
 
 
 def _worker_command(file: Path, out: Path, rank: int, address: str, _again: bool) -> list[str]:

@@ -35,6 +35,7 @@ class ServerSection:
         balance: whether slower linked programs are told to make fewer steps, so that all end together.
         secure: whether the server is to see nothing but sums of the workers' uplinks, see docs/secure.md; or the number of
             workers that it takes to unmask such a sum, by default more than half of them.
+        shards: server processes, each of which carries a slice of the coordinates; see docs/shards.md.
     """
 
     lease_s: float = 10.0
@@ -49,10 +50,13 @@ class ServerSection:
     weights: Literal["equal", "samples"] = "equal"
     balance: bool = False
     secure: bool | int = False
+    shards: int = 1
 
     def __post_init__(self) -> None:
         if self.quorum < 0:
             raise ConfigError(f"server.quorum must be 0 or more, got {self.quorum}")
+        if self.shards < 1:
+            raise ConfigError(f"server.shards must be at least 1, got {self.shards}")
         if not 0 <= self.grace_s < math.inf:
             raise ConfigError(f"server.grace_s must be 0 or more, got {self.grace_s}")
         check_choice("server.weights", self.weights, ("equal", "samples"))

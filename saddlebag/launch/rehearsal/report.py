@@ -18,6 +18,7 @@ from saddlebag.launch.rehearsal.costs import join_bytes, measure_server, record
 from saddlebag.launch.rehearsal.exact import rehearse_exactly
 from saddlebag.launch.rehearsal.fleet import Plan, Report, rehearse
 from saddlebag.launch.results.units import format_bytes, format_time
+from saddlebag.launch.settings import require_one_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ def report(
     recipe = load_recipe(path, [*sets])
     if recipe.server.secure:
         raise ConfigError("server.secure cannot be rehearsed: the steps of its rounds have no model here; leave it out")
+    require_one_server(recipe, "a rehearsal")
     count, length = workers or recipe.workers, rounds or recipe.stop.max_rounds or _ROUNDS
     if exact and count * length > _MOST_EXACT:
         raise ConfigError(f"--exact computes {count} x {length} steps, {_MOST_EXACT:,} at most; leave it out, or take fewer")

@@ -113,26 +113,34 @@ class SnapshotChunk(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., total: _Optional[int] = ..., data: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("frames", "checksum")
+    __slots__ = ("frames", "cost", "checksum")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     frames: int
+    cost: bool
     checksum: int
-    def __init__(self, frames: _Optional[int] = ..., checksum: _Optional[int] = ...) -> None: ...
+    def __init__(self, frames: _Optional[int] = ..., cost: _Optional[bool] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
-    __slots__ = ("epoch", "round", "frames", "stream", "checksum")
+    __slots__ = ("epoch", "round", "frames", "stream", "up_bytes", "down_bytes", "spent_s", "checksum")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
+    UP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DOWN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SPENT_S_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     round: int
     frames: int
     stream: bool
+    up_bytes: int
+    down_bytes: int
+    spent_s: float
     checksum: int
-    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., frames: _Optional[int] = ..., stream: _Optional[bool] = ..., checksum: _Optional[int] = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., round: _Optional[int] = ..., frames: _Optional[int] = ..., stream: _Optional[bool] = ..., up_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., spent_s: _Optional[float] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class SecureRequest(_message.Message):
     __slots__ = ("epoch", "round", "step", "attempt", "data", "checksum")

@@ -20,7 +20,7 @@ of at most 1 - s mu. Displacements and F(z) travel as increments.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -78,6 +78,8 @@ class FedGdaGt(FullExchange):
         super().__post_init__()
         if self.local_steps < 1:
             raise ConfigError(f"local_steps must be at least 1, got {self.local_steps}")
+
+    unsliceable: ClassVar[str] = ""
 
     def init_replica(self, z_D: Vector) -> TrackedReplica:
         return TrackedReplica(z_D, np.zeros(len(z_D)), np.zeros(len(z_D)), iteration=0, walks=False)

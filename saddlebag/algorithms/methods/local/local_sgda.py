@@ -12,7 +12,7 @@ price of saved exchanges. Differs: the displacement of the mean travels, as an i
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class LocalSgda(FullExchange):
         super().__post_init__()
         if self.local_steps < 1:
             raise ConfigError(f"local_steps must be at least 1, got {self.local_steps}")
+
+    unsliceable: ClassVar[str] = ""
 
     def init_replica(self, z_D: Vector) -> LocalReplica:
         return LocalReplica(z_D, np.zeros(len(z_D)), iteration=0)

@@ -18,7 +18,7 @@ So p = sqrt(gamma mu) exchanges about the square root of the iterations. What tr
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -68,6 +68,8 @@ class ProxSkipVip(FullExchange):
         super().__post_init__()
         if not 0 < self.probability <= 1:
             raise ConfigError(f"probability must lie in (0, 1], got {self.probability}")
+
+    unsliceable: ClassVar[str] = ""
 
     def init_replica(self, z_D: Vector) -> SkipReplica:
         return SkipReplica(z_D, np.zeros(len(z_D)), iteration=0)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -102,6 +102,8 @@ class OptimisticMasha:
         require_unbiased("optimistic_masha", self.up, self.down)
         if self.sync_grid is not None:
             Grid(step=self.sync_grid)  # refuses steps that are out of range
+
+    unsliceable: ClassVar[str] = ""
 
     def init_replica(self, z_D: Vector) -> OptimisticReplica:
         return OptimisticReplica(z_D, z_D, np.zeros(len(z_D)), iteration=0, syncing=True)

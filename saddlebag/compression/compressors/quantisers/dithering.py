@@ -16,7 +16,16 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Dithering", "check_block", "whole_blocks", "check_levels", "euclidean", "level_bits", "max_norm_omega", "num_blocks"]
+__all__ = [
+    "Dithering",
+    "check_block",
+    "check_levels",
+    "euclidean",
+    "level_bits",
+    "max_norm_omega",
+    "num_blocks",
+    "whole_blocks",
+]
 
 _MOST_LEVELS = 2**15 - 1
 _INT8 = 127
@@ -36,7 +45,7 @@ def check_block(block: int | None, name: str) -> None:
 
 def whole_blocks(here: slice, d: int, block: int) -> bool:
     """Whether a run of `d` coordinates begins and ends where blocks of so many do."""
-    return here.start % block == 0 and (here.stop % block == 0 or here.stop == d)
+    return bool(here.start % block == 0 and (here.stop % block == 0 or here.stop == d))
 
 
 def num_blocks(d: int, block: int | None) -> int:

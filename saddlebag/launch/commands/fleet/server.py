@@ -33,6 +33,7 @@ _PRINT_EVERY_S = 2.0
 @recipe_options
 @click.option("--address", metavar="HOST:PORT", help="Where to listen.  [default: the recipe's server.address]")
 @click.option("--out", type=FILE, help="Folder for results and checkpoints.  [default: the recipe's output.directory]")
+@click.option("--shard", type=click.IntRange(min=0), help="Which of the recipe's server.shards this is, from 0.")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in that folder.")
 @force_option
 @token_option
@@ -42,21 +43,26 @@ _PRINT_EVERY_S = 2.0
 def server(recipe: Path, sets: list[str], out: Path | None, tls: Tls, insecure: bool, **given: Any) -> None:
     """Serve the main method of RECIPE to workers on this or other machines."""
     from saddlebag.launch.drivers.server import run_server
+    from saddlebag.launch.drivers.supervisor import SHARD
     from saddlebag.launch.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe, sets)
     folder = out or Path(loaded.output.directory) / loaded.label
+    shard = given["shard"]
+    if out is None and shard is not None:
+        folder /= SHARD.format(shard)
+    what = loaded.label if shard is None else f"shard {shard} of {loaded.label}"
     result = run_server(
         loaded,
         folder,
         security=tls.server(insecure=insecure),
         note=note,
         observe=printer(loaded.workers),
-        listening=lambda bound: note(f"serving {loaded.label} to {loaded.workers} workers at {bound}; results in {folder}"),
-        **given,  # address, resume, force, token
+        listening=lambda bound: note(f"serving {what} to {loaded.workers} workers at {bound}; results in {folder}"),
+        **given,  # address, shard, resume, force, token
     )
-    name, value = next(iter(result["merits"].items()))
-    note(f"finished ({result['reason']}): {name} {value:.2e} after {result['rounds']:,} rounds")
+    found = "".join(f": {name} {value:.2e}" for name, value in [*result["merits"].items()][:1])  # a shard has none
+    note(f"finished ({result['reason']}){found} after {result['rounds']:,} rounds")
 
 
 def printer(num_workers: int) -> Callable[[Record], None]:

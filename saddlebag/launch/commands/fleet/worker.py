@@ -17,7 +17,13 @@ __all__ = ["worker"]
 @click.command()
 @recipe_options
 @click.option("--rank", type=int, required=True, help="Number of this worker, counted from 0.")
-@click.option("--server", "address", metavar="HOST:PORT", required=True, help="Where the server listens.")
+@click.option(
+    "--server",
+    "address",
+    metavar="HOST:PORT,...",
+    required=True,
+    help="Where the server listens; of several (server.shards) all, with commas.",
+)
 @click.option("--out", type=FILE, help="Folder for checkpoints; none are kept without.")
 @token_option
 @tls_options("CA (PEM) that signed the server's certificate.")
@@ -27,4 +33,10 @@ def worker(recipe: Path, sets: list[str], tls: Tls, **given: Any) -> None:
     from saddlebag.launch.drivers.worker import run_worker
     from saddlebag.launch.recipe.recipe import load_recipe
 
-    run_worker(load_recipe(recipe, sets), security=tls.client(), note=note, **given)  # rank, address, out, token
+    loaded, ways = load_recipe(recipe, sets), {"security": tls.client(), "note": note, **given}  # rank, address, out, token
+    if loaded.server.shards > 1:
+        from saddlebag.launch.drivers.shards import run_shard_worker
+
+        run_shard_worker(loaded, addresses=ways.pop("address").split(","), **ways)
+        return
+    run_worker(loaded, **ways)
