@@ -23,7 +23,7 @@ BEGIN, END = "<!-- contracts: written by benchmarks/contracts.py -->", "<!-- end
 KINDS: dict[str, tuple[str, ...]] = {
     "a compressor": (
         "Compressor",
-        *("Unbiased", "Contractive", "Absolute", "SharesDraws", "Joint", "HasMeanNoise", "Adaptive", "Sparsifier"),
+        *("Unbiased", "Contractive", "Absolute", "SharesDraws", "Joint", "Separable", "HasMeanNoise", "Adaptive", "Sparsifier"),
         *("HasReference", "HasExamples"),
     ),
     "a payload": ("Payload",),
@@ -42,6 +42,8 @@ KINDS: dict[str, tuple[str, ...]] = {
             "Foresees",
             "Narrow",
             "TakesAnyMean",
+            "Sliceable",
+            "Clips",
         ),
     ),
     "a replica": ("ReplicaState",),

@@ -143,7 +143,7 @@ class Agreement:
         try:
             numbers = json.loads(said)
             shard = numbers.pop(_SHARD, [0, 1])
-        except (ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise RemoteProtocolError(f"the server's resolved settings are malformed: {error}") from error
         if shard != [number, self._job.recipe.server.shards]:
             raise ConfigError(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-ROUNDS, SHARDS = 260, 2
+ROUNDS, SHARDS = 150, 2
 OGDA = {"name": "ogda", "step_size": 0.1}
 TENSORS = [{"name": "x", "shape": [8]}, {"name": "y", "shape": [8]}]
 MASHA2 = {
@@ -46,7 +46,7 @@ def recipe(method: dict[str, Any], **more: Any) -> Recipe:
             "problem": {"name": "bilinear", "n": 8, "regularisation": 0.2},
             "method": method,
             "stop": {"max_rounds": ROUNDS, "every": 3},
-            "checkpoint": {"every": 20},
+            "checkpoint": {"every": 10},
             "server": {"shards": SHARDS},
             **more,
         }
@@ -72,8 +72,8 @@ def assert_same(result: dict[str, Any], job: Recipe, out: Path) -> None:
 
 def test_shards_and_workers_are_killed_at_random_rounds(tmp_path: Path) -> None:
     rng, job = random.Random(4), recipe(MASHA2)
-    moments = sorted(rng.sample(range(5, ROUNDS - 60), 5))
-    victims = [["server-1"], ["worker-0"], ["server-0", "worker-1"], ["server-0", "server-1"], ["server-1", "worker-0"]]
+    moments = sorted(rng.sample(range(5, ROUNDS - 40), 3))
+    victims = [["server-1", "worker-0"], ["server-0", "server-1"], ["server-0", "worker-1"]]
     pids: dict[str, int] = {}
 
     def observe(record: Any) -> None:
@@ -94,7 +94,7 @@ def test_everything_is_killed_and_resumed_by_another_command(tmp_path: Path) -> 
     command = [sys.executable, "-m", "saddlebag", "run", str(file), "--out", str(out), "--quiet"]
     run = subprocess.Popen(command)
     metrics = out / "ogda" / "metrics.jsonl"
-    _until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 25, "the run did not start")
+    _until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 12, "the run did not start")
     run.kill()
     run.wait()
     assert not (out / "ogda" / "result.json").exists(), "killed too late to show anything"

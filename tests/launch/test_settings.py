@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "server.balance": True,
     "server.secure": 2,
     "server.mean": {"name": "trimmed_mean", "fraction": 0.3},
+    "server.shards": 2,
     "server.address": "127.0.0.1:7070",
     "checkpoint.every": 3,
     "output.directory": "elsewhere/of/this",
@@ -50,6 +51,7 @@ OF_THE_CORE = {
     "server.contributions": "contributions",
     "server.grace_s": "grace_s",
     "server.weights": "weights",
+    "server.shards": "shards",
     "checkpoint.every": "checkpoint_every",
 }
 """What the server's core acts on, and under which name."""
