@@ -32,9 +32,9 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms.methods.anchored_extragradient import anchored_extragradient
 from saddlebag.algorithms.methods.compressed_extragradient import compressed_extragradient
 from saddlebag.algorithms.methods.extragradient_feedback import extragradient_feedback
-from saddlebag.algorithms.methods.fed_gda_gt import fed_gda_gt
-from saddlebag.algorithms.methods.local_sgda import local_sgda
-from saddlebag.algorithms.methods.prox_skip_vip import prox_skip_vip
+from saddlebag.algorithms.methods.local.fed_gda_gt import fed_gda_gt
+from saddlebag.algorithms.methods.local.local_sgda import local_sgda
+from saddlebag.algorithms.methods.local.prox_skip_vip import prox_skip_vip
 from saddlebag.algorithms.optimizers.inner import Inner
 from saddlebag.algorithms.optimizers.narrow_local import NarrowLocalRounds
 from saddlebag.algorithms.optimizers.narrow_optimizer import NarrowOptimizer

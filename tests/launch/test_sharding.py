@@ -92,13 +92,13 @@ def test_shards_must_be_in_order_and_agree() -> None:
 
 
 def test_a_command_for_one_server_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--shard says which of several servers this is: server.shards is 2, got nothing"):
+    with pytest.raises(ConfigError, match=r"--shard says which of several servers this is: server.shards is 2, got nothing"):
         run_server(recipe_with(), tmp_path / "a")
-    with pytest.raises(ConfigError, match="server.shards is 1, got 0"):
+    with pytest.raises(ConfigError, match=r"server.shards is 1, got 0"):
         run_server(recipe_with(**{"server.shards": 1}), tmp_path / "a", shard=0)
-    with pytest.raises(ConfigError, match="server.shards = 2 cannot be kept by `run_worker`"):
+    with pytest.raises(ConfigError, match=r"server.shards = 2 cannot be kept by `run_worker`"):
         run_worker(recipe_with(), 0, "127.0.0.1:1")
-    with pytest.raises(ConfigError, match="--server must name 2 addresses, for server.shards, got 1"):
+    with pytest.raises(ConfigError, match=r"--server must name 2 addresses, for server.shards, got 1"):
         run_shard_worker(recipe_with(), 1, ["127.0.0.1:1"])
     with pytest.raises(ConfigError, match="worker 0 leads a sharded run and keeps its results: give it a folder"):
         run_shard_worker(recipe_with(), 0, ["127.0.0.1:1", "127.0.0.1:2"])
