@@ -55,6 +55,7 @@ SMOKE = {
     "bench_rounds.py": Smoke(f"--workers 2 --dimension 20 --rounds 20 --flower-python {{none}} {ONCE}"),
     "bench_service.py": Smoke(f"--clients 1 --batch 4 --groups 3 --awake 2 --features 3 --seconds 0.2 {ONCE}"),
     "bench_service_checkpoints.py": Smoke(f"--waiting 3000 --groups 3 --awake 2 --features 3 --seconds 1.5 {ONCE}"),
+    "bench_shards.py": Smoke(f"--dimension 20000 --workers 2 --rounds 3 {ONCE}"),
     "bench_size.py": Smoke("--batch 1 --length 8 --steps 2 --large {{hidden=260,heads=4}} --only DDP Top", ("transformers",)),
     "gpu_check.py": Smoke("--cpu --only compressors speed hook"),
     "bench_sketch.py": Smoke("--dimension 20000"),
