@@ -1,10 +1,10 @@
 """Rounds of a server that is the bottleneck: one against several shards, each a process that replays recorded messages.
 
 The uplinks of all workers, Top-k and 8-bit values of vectors that are drawn, are recorded as frames before the clock starts:
-those of the whole for one server, those of its slice for a shard. What is timed is all that a server's core does with them, from
-checksums to its own replay of AdamW, without gRPC; of several shards the slowest counts. Shards run beside each other, as on
-one machine, whose memory they share, and one after the other, as each on a machine of its own. A core that is not idle spoils
-times of rounds, and CPU time less.
+those of the whole for one server, those of its slice for a shard. What is timed is all that a server's core does with them,
+from checksums to its own replay of AdamW, without gRPC; of several shards the slowest counts. Shards run beside each other,
+as on one machine, whose memory they share, and one after the other, as each on a machine of its own. A core that is not idle
+spoils times of rounds, and CPU time less.
 """
 
 from __future__ import annotations

@@ -12,13 +12,14 @@ from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.errors import BrokenStream, ConfigError, RemoteProtocolError
 from saddlebag.launch.build import build_problem, resolve
 from saddlebag.launch.drivers.lead import Cost, Lead
+from saddlebag.launch.drivers.node import run_node
 from saddlebag.launch.drivers.server import run_server
 from saddlebag.launch.drivers.shards import run_shard_worker
-from saddlebag.launch.drivers.worker import run_worker
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.launch.results.history import read_history
 from saddlebag.launch.sharding import Agreement, require_shards, shard_of, shards_of
+from saddlebag.server.effects import ServerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,11 @@ def test_what_cannot_be_divided_is_refused_by_name(values: dict[str, Any], messa
         required(recipe_with(**values))
 
 
+def test_shards_take_no_secure_sums() -> None:
+    with pytest.raises(ConfigError, match=r"server.secure masks whole uplinks, server.shards = 2 knows slices of them"):
+        ServerSettings(num_workers=3, seed=0, shards=2, secure=2)
+
+
 def test_shards_must_be_in_order_and_agree() -> None:
     job = Job.lead(recipe_with(), "grpc")
     said = [part.agreed for part in shards_of(job)]
@@ -96,8 +102,8 @@ def test_a_command_for_one_server_says_so(tmp_path: Path) -> None:
         run_server(recipe_with(), tmp_path / "a")
     with pytest.raises(ConfigError, match=r"server.shards is 1, got 0"):
         run_server(recipe_with(**{"server.shards": 1}), tmp_path / "a", shard=0)
-    with pytest.raises(ConfigError, match=r"server.shards = 2 cannot be kept by `run_worker`"):
-        run_worker(recipe_with(), 0, "127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"server.shards = 2 cannot be kept by a node of several ranks"):
+        run_node(recipe_with(), 0, "127.0.0.1:1")
     with pytest.raises(ConfigError, match=r"--server must name 2 addresses, for server.shards, got 1"):
         run_shard_worker(recipe_with(), 1, ["127.0.0.1:1"])
     with pytest.raises(ConfigError, match="worker 0 leads a sharded run and keeps its results: give it a folder"):

@@ -14,7 +14,6 @@ from saddlebag.launch.drivers.process import tune_process
 from saddlebag.launch.drivers.supervisor import PHASES
 from saddlebag.launch.job import Job
 from saddlebag.launch.ownership import owned
-from saddlebag.launch.settings import require_one_server
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity
@@ -53,7 +52,6 @@ def run_worker(
         ConfigError: the server refuses the worker, and why, or another process keeps this worker's checkpoints in `out`.
         PeerLost: there is no server at the address.
     """
-    require_one_server(recipe, "`run_worker`")
     parse_address(address, "the server's address")
     with contextlib.ExitStack() as stack:
         if out is not None:
