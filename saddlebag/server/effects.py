@@ -131,6 +131,8 @@ class ServerSettings:
 
     def _require_alike(self) -> None:
         """Refuse what shards would decide each by itself."""
+        if self.secure:
+            raise ConfigError(f"server.secure masks whole uplinks, server.shards = {self.shards} knows slices of them")
         if self.on_lost != "pause":
             raise ConfigError(f"server.shards = {self.shards} needs server.on_lost = 'pause', got {self.on_lost!r}")
         if self.merging:
@@ -138,8 +140,6 @@ class ServerSettings:
                 f"server.shards = {self.shards}: each would close rounds on its own; "
                 "leave quorum = 0, weights = 'equal' and balance = false"
             )
-        if self.secure:
-            raise ConfigError(f"server.secure masks whole uplinks, server.shards = {self.shards} knows slices of them")
         if self.contributions:
             raise ConfigError(f"server.contributions are of whole uplinks, server.shards = {self.shards} knows slices of them")
         if self.mean is not None and not self.mean.by_coordinate:
