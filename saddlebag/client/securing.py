@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.codec import decode
 from saddlebag.proto.secure.member import Member
 from saddlebag.proto.secure.messages import Step, round_context
-from saddlebag.proto.secure.primitives import require_cryptography
+from saddlebag.proto.secure.primitives import KeyPair, require_cryptography
 from saddlebag.proto.secure.ring import Ring
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
@@ -50,6 +52,11 @@ class Securing:
     def __post_init__(self) -> None:
         require_cryptography()
 
+    @functools.cached_property
+    def _sealing(self) -> KeyPair:
+        """Of this process: who has met it once computes no exchange again."""
+        return KeyPair.new(os.urandom)
+
     async def exchange(
         self,
         core: WorkerCore,
@@ -77,7 +84,7 @@ class Securing:
                 raise RemoteProtocolError(f"the server's answer to a step of secure aggregation has the outcome {outcome}")
 
     async def _attempt(self, core: WorkerCore, ring: Ring, level_D: npt.NDArray[Any], ask: Any, send: Any) -> int:
-        member = Member(core.worker, threshold=self.threshold, ring=ring)
+        member = Member(core.worker, threshold=self.threshold, ring=ring, sealing=self._sealing)
         about: dict[str, Any] = {"epoch": core.epoch, "round": core.round}
         reply = await ask(pb.SecureRequest(**about, step=Step.KEYS, data=member.keys()))
         about["attempt"] = reply.attempt

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import LocalProtocolError, PeerLost, RemoteProtocolError
+from saddlebag.proto.seal import checksum
 from saddlebag.proto.secure.member import pair_purpose
 from saddlebag.proto.secure.messages import (
     KEYS_BYTES,
@@ -91,7 +91,7 @@ class Aggregation:
                 expected, and who it was.
         """
         raw = bytes(data)
-        kept = hashlib.sha256(raw).digest() if step is Step.MASKED else raw  # a vector is added at once, and not kept
+        kept = checksum(raw).to_bytes(4, "little") if step is Step.MASKED else raw  # a vector is added at once, and not kept
         before = self._said[step].get(worker)
         if before is not None and before != kept:
             raise RemoteProtocolError(f"worker {worker} has sent other {step.name.lower()} in this round before")
@@ -201,9 +201,14 @@ class Aggregation:
 def check_keys(raw: bytes) -> None:
     """Raise `RemoteProtocolError` unless these are two public keys."""
     sliced(raw, (), 0, KEYS_BYTES)
-    probe = KeyPair(bytes(range(KEY_BYTES)))  # a key that leads everybody to one secret shows with any partner
     for at in (0, KEY_BYTES):
-        probe.shared(raw[at : at + KEY_BYTES], b"")
+        _probe().shared(raw[at : at + KEY_BYTES], b"")
+
+
+@functools.cache
+def _probe() -> KeyPair:
+    """Any partner: a key that leads everybody to one secret shows with it."""
+    return KeyPair(bytes(range(KEY_BYTES)))
 
 
 def _commits(commitment: bytes, context: bytes, secret: bytes) -> bool:

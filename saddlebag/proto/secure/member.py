@@ -35,22 +35,31 @@ def pair_purpose(context: bytes, one: int, other: int) -> bytes:
 
 
 class Member:
-    """One worker in one round; keys and secrets are new and are used in this round only.
+    """One worker in one attempt at a round, with a new key for masks and a new secret, which serve this attempt only.
 
     Args:
         worker: rank.
         threshold: t, how many members' shares give a secret away; fewer than t others who tell each other all learn nothing.
         ring: of the round.
+        sealing: keys for sealing, which may be those of the worker's earlier rounds; None for new ones.
         entropy: so many bytes that nobody else can know: those of the operating system.
 
     Raises:
         ConfigError: the package `cryptography` is missing.
     """
 
-    def __init__(self, worker: int, *, threshold: int, ring: Ring, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        worker: int,
+        *,
+        threshold: int,
+        ring: Ring,
+        sealing: KeyPair | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         require_cryptography()
         self.worker, self._threshold, self._ring, self._entropy = worker, threshold, ring, entropy
-        self._sealing, self._masking = KeyPair.new(entropy), KeyPair.new(entropy)
+        self._sealing, self._masking = sealing or KeyPair.new(entropy), KeyPair.new(entropy)
         self._own = entropy(KEY_BYTES)  # b, the secret of the mask of its own
         self._next = Step.KEYS
         self._keys: dict[int, bytes] = {}  # of all members
@@ -87,7 +96,7 @@ class Member:
             if rank == self.worker:
                 self._shares[rank] = both
             else:
-                about = seals(self._ring.context, self.worker, rank)
+                about = self._about(self.worker, rank)
                 out.append(sealed(self._shared(self._sealing, rank, 0, about), both, about))
         return b"".join(out)
 
@@ -103,7 +112,7 @@ class Member:
         for rank, data in read_table(inbox, SEALED_BYTES).items():
             if rank == self.worker or rank not in self._keys:
                 raise RemoteProtocolError(f"the server sends shares of worker {rank}, who has sent no keys")
-            about = seals(self._ring.context, rank, self.worker)
+            about = self._about(rank, self.worker)
             try:
                 self._shares[rank] = opened(self._shared(self._sealing, rank, 0, about), data, about)
             except RemoteProtocolError as error:
@@ -134,6 +143,10 @@ class Member:
         shares, self._shares = self._shares, {}
         there = set(ranks)
         return b"".join(shares[rank][:SHARE_BYTES] if rank in there else shares[rank][SHARE_BYTES:] for rank in sorted(shares))
+
+    def _about(self, sender: int, receiver: int) -> bytes:
+        """What a sealed message is for, and its key: both ends' keys for masks are in it, so each attempt has its own."""
+        return seals(self._ring.context, sender, receiver, *(self._keys[rank][KEY_BYTES:] for rank in (sender, receiver)))
 
     def _shared(self, mine: KeyPair, rank: int, at: int, purpose: bytes) -> bytes:
         try:

@@ -101,6 +101,6 @@ def round_context(recipe: str, epoch: int, round_: int) -> bytes:
     return hashlib.sha256(f"saddlebag secure round 1\n{epoch}\n{round_}\n{recipe}".encode()).digest()
 
 
-def seals(context: bytes, sender: int, receiver: int) -> bytes:
-    """What a sealed pair of shares is for: of this round, from one member, for one other."""
-    return b"saddlebag secure shares 1\n" + context + varint(sender) + varint(receiver)
+def seals(context: bytes, sender: int, receiver: int, *keys: bytes) -> bytes:
+    """What a sealed pair of shares is for: of this round, from one member, for one other, with these public keys."""
+    return b"saddlebag secure shares 1\n" + context + varint(sender) + varint(receiver) + b"".join(keys)

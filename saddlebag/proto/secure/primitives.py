@@ -30,6 +30,7 @@ TAG_BYTES = 16
 """That sealing adds to a message."""
 
 _COUNTER_AND_NONCE = bytes(16)  # every key makes one stream only
+_MOST_MET = 4096  # public keys whose exchange is kept: those of a run, and no more whatever a peer sends
 _NONCE = bytes(12)  # every key seals one message only
 
 
@@ -53,6 +54,7 @@ class KeyPair:
         self.secret = secret
         self._key = X25519PrivateKey.from_private_bytes(secret)
         self.public: bytes = self._key.public_key().public_bytes_raw()
+        self._met: dict[bytes, bytes] = {}  # an exchange costs more than all else of a purpose, and two members have several
 
     @classmethod
     def new(cls, entropy: Callable[[int], bytes]) -> KeyPair:
@@ -65,11 +67,14 @@ class KeyPair:
         Raises:
             RemoteProtocolError: the public key is none, or one that leads everybody to the same secret.
         """
-        try:
-            exchanged = self._key.exchange(X25519PublicKey.from_public_bytes(public))
-        except ValueError as error:
-            raise RemoteProtocolError("it is no public key of X25519") from error
-        return bytes(HKDF(hashes.SHA256(), KEY_BYTES, None, purpose).derive(exchanged))
+        if public not in self._met:
+            if len(self._met) == _MOST_MET:
+                self._met.clear()
+            try:
+                self._met[public] = self._key.exchange(X25519PublicKey.from_public_bytes(public))
+            except ValueError as error:
+                raise RemoteProtocolError("it is no public key of X25519") from error
+        return bytes(HKDF(hashes.SHA256(), KEY_BYTES, None, purpose).derive(self._met[public]))
 
 
 def sealed(key: bytes, text: bytes, about: bytes) -> bytes:

@@ -97,9 +97,10 @@ class Ring:
         Raises:
             ConfigError: there are more or fewer than announced, or larger ones.
         """
-        if level_D.shape != (self.size,) or (self.size and int(np.abs(level_D.astype(np.int64)).max()) > self.most):
+        shape_fits = level_D.shape == (self.size,)
+        if not shape_fits or (self.size and max(int(level_D.max()), -int(level_D.min())) > self.most):
             raise ConfigError(f"a member's levels must be {self.size} of magnitude at most {self.most}")
-        return Masked(level_D.astype(np.int64).astype(self._dtype), self._check(level_D))
+        return Masked(level_D.astype(self._dtype), self._check(level_D))
 
     def mask(self, key: bytes) -> Masked:
         """The stream of a key."""

@@ -186,6 +186,11 @@ class Attempts(Pool):
         """The present step; None where the sum can be unmasked."""
         return self._sum.step
 
+    @property
+    def stage(self) -> tuple[int, Step | None, bool]:
+        """What answers follow from: the attempt, its step, and whether the round has failed."""
+        return self._number, self._sum.step, self._failure is not None
+
     def begins(self, worker: int, round_: int, now: float) -> None:
         del now
         self.last[worker] = round_

@@ -70,8 +70,9 @@ class SecureCore(MergingCore):
         self._counted_s = now if self._counted_s is None else self._counted_s
         if where != (self.epoch, self.round) or self.finished:
             return []
+        before = self.pool.stage
         self.pool.say(worker, Step(step), attempt, data)
-        return self._after_step(now)
+        return [] if self.pool.stage == before else self._after_step(now)  # nobody else has an answer yet
 
     def secure_answer(self, worker: int, where: tuple[int, int], step: int, attempt: int) -> Answer | None:
         """What the worker is told; None while it is to wait."""
@@ -81,9 +82,9 @@ class SecureCore(MergingCore):
         return [ef.Wake(), *self._when_due(now)]
 
     def _take(self, worker: int, raw: bytes, now: float) -> list[Effect]:
-        step = self.pool.step
+        before = self.pool.stage
         effects = super()._take(worker, raw, now)
-        return effects if self.pool.step is step else [ef.Wake(), *effects]
+        return effects if self.pool.stage == before else [ef.Wake(), *effects]
 
     def _collected(self, now: float) -> Said | None:
         said = super()._collected(now)

@@ -145,6 +145,23 @@ def test_masks_secrets_and_sealed_shares_are_new_in_every_round():
         assert sent[0].sent[step, 0] != sent[1].sent[step, 0]
 
 
+def test_a_sealing_key_of_earlier_rounds_seals_every_attempt_with_another_key():
+    """Two attempts at one round, with the same keys for sealing: shares of the one do not open in the other."""
+    from saddlebag.proto.secure.primitives import KeyPair
+
+    pairs = {rank: KeyPair.new(entropy_of(rank)) for rank in range(3)}
+    runs = [Round(some_levels(3, 4, 7), threshold=2, most=7, seed=seed) for seed in (1, 2)]
+    for run in runs:
+        for rank, member in run.members.items():
+            member._sealing = pairs[rank]
+        run.step()
+        run.step()
+    old, new = (run.told for run in runs)
+    with pytest.raises(RemoteProtocolError, match="it was not sealed with this round's key"):
+        runs[1].members[0].masked(old[0], runs[1].levels[0])
+    assert runs[1].members[1].masked(new[1], runs[1].levels[1])
+
+
 # -- who lies --------------------------------------------------------------------------------------------------------------
 
 
