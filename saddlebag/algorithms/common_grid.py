@@ -11,6 +11,10 @@ A grid is no contractive compressor (a vector far outside stays nearly whole, on
 claimed of it but that sent + owed is what was computed. With a power of 2 all sums of values are exact, in any order: the sum
 of levels says the same, to the last bit.
 
+With a `clip` the levels have a Euclidean norm of at most so much, which is what noise for privacy is measured by, and the scale
+stays as it is: what it follows from would tell of single workers. What the clip cuts off is not owed, else it would be owed for
+ever; what rounding leaves is, and moves no later message beyond the clip.
+
 Shapes: D = coordinates.
 """
 
@@ -22,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from saddlebag.algorithms.base import square
 from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression import Levels, NearestInt4, NearestInt8
 from saddlebag.compression.payload import require_finite
@@ -37,6 +42,7 @@ __all__ = ["CommonGrid", "SharesGrid", "next_scale", "require_common", "require_
 
 _LEAST, _MOST = 2.0**-100, 2.0**100  # scales that are normal numbers of float32, and so are their multiples
 _INNER = 0.25
+_SHORTER = 0.98
 
 
 @runtime_checkable
@@ -46,7 +52,8 @@ class SharesGrid(Protocol):
     def common_grid(self, replica: Any) -> CommonGrid | None:
         """Of the round that begins at this replica; None where its parameters leave every worker its own scales.
 
-        The first part of an uplink is on it, the others are whole numbers of magnitude at most L.
+        The first part of an uplink is on it, the others are whole numbers of magnitude at most L. With a clip there are
+        no others.
         """
 
 
@@ -57,6 +64,7 @@ class CommonGrid:
     Attributes:
         largest_level: L, 7 or 127.
         scale: a power of 2.
+        clip: the largest norm of the levels; infinite for none.
 
     Example:
         >>> from saddlebag.compression import Draws
@@ -67,27 +75,39 @@ class CommonGrid:
 
     largest_level: int
     scale: float
+    clip: float = math.inf
 
     @classmethod
-    def reaching(cls, range_: float, up: Compressor) -> CommonGrid:
+    def reaching(cls, range_: float, up: Compressor, clip: float = math.inf) -> CommonGrid:
         """The finest grid with the levels of `up` that reaches this far."""
         assert isinstance(up, NearestInt4 | NearestInt8)
         mantissa, exponent = math.frexp(range_ / up.largest_level)
-        return cls.of(up, math.ldexp(1.0, exponent - (mantissa == 0.5)))
+        return cls.of(up, math.ldexp(1.0, exponent - (mantissa == 0.5)), clip)
 
     @classmethod
-    def of(cls, up: Compressor, scale: float) -> CommonGrid:
+    def of(cls, up: Compressor, scale: float, clip: float = math.inf) -> CommonGrid:
         """The grid with the levels of `up` and this scale."""
         assert isinstance(up, NearestInt4 | NearestInt8)
-        return cls(largest_level=up.largest_level, scale=scale)
+        return cls(largest_level=up.largest_level, scale=scale, clip=clip)
 
     def encode(self, x_D: Vector, draws: Draws) -> Levels:
         """The levels of a vector, under one scale."""
         del draws
         require_finite(x_D, "a compressor's input")
-        level_D = np.rint(x_D / self.scale)
-        np.clip(level_D, -self.largest_level, self.largest_level, out=level_D)
+        level_D, factor = self._rounded(x_D), 1.0
+        while square(level_D) > self.clip**2:  # rounding may lengthen what was short enough; whole numbers, so this is exact
+            factor *= _SHORTER
+            level_D = self._rounded(x_D * factor)
         return Levels(level_D.astype(np.int8), np.full(min(1, len(x_D)), self.scale, np.float32), max(1, len(x_D)))
+
+    def _rounded(self, x_D: Vector) -> Vector:
+        level_D: Vector = np.rint(x_D / self.scale)
+        return np.clip(level_D, -self.largest_level, self.largest_level, out=level_D)
+
+    def clipped(self, x_D: Vector) -> Vector:
+        """The vector, of a norm of at most `clip` levels."""
+        norm, most = square(x_D) ** 0.5, self.clip * self.scale
+        return x_D * (most / norm) if norm > most else x_D
 
     def bits(self, d: int) -> float:
         """The most it can be: levels are coded by their frequencies."""

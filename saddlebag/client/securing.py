@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.common_grid import require_shared
+from saddlebag.algorithms.discrete_gaussian import discrete_gaussian, most
 from saddlebag.compression import SERVER, Levels
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
 from saddlebag.proto.codec import decode
@@ -40,6 +41,9 @@ class Securing:
         threshold: t, how many workers it takes to unmask a sum.
         num_workers: of the run.
         recipe: canonical JSON.
+        noise: sigma of the noise that is added to the levels first, from the random bytes of the operating system: who could
+            compute it, as whoever knows a run's seed, could take it off again. The worker's memory knows nothing of it, else it
+            would be owed, and sent back later. 0 for none.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -48,6 +52,7 @@ class Securing:
     threshold: int
     num_workers: int
     recipe: str
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         require_cryptography()
@@ -76,6 +81,8 @@ class Securing:
             RemoteProtocolError: what came of the server or of another member is wrong, and whose it was.
         """
         ring, level_D = self._ring(core), self._levels(core, buffers)
+        if self.noise:
+            level_D = level_D + self._noise(core, len(level_D))
         while True:
             outcome = await self._attempt(core, ring, level_D, ask, send)
             if outcome == _OVER:
@@ -97,10 +104,24 @@ class Securing:
             reply = await ask(pb.SecureRequest(**about, step=Step.UNMASK, data=member.unmask(reply.data)))
         return int(reply.outcome)
 
+    def _noise(self, core: WorkerCore, size: int) -> npt.NDArray[np.int64]:
+        """Of this worker in this round: drawn once, so that a vector that is sent again is the same."""
+        where = (core.epoch, core.round)
+        if where not in self._drawn:
+            self._drawn.clear()
+            self._drawn[where] = discrete_gaussian(self.noise, np.frombuffer(os.urandom(8 * size), np.uint64))
+        return self._drawn[where]
+
+    @functools.cached_property
+    def _drawn(self) -> dict[tuple[int, int], npt.NDArray[np.int64]]:
+        return {}
+
     def _ring(self, core: WorkerCore) -> Ring:
         grid = require_shared(core.method, core.replica)
         size = sum(core.method.uplink_sizes(core.replica, core.draws.of(SERVER)))
-        return Ring(size, grid.largest_level, self.num_workers, round_context(self.recipe, core.epoch, core.round))
+        return Ring(
+            size, grid.largest_level + most(self.noise), self.num_workers, round_context(self.recipe, core.epoch, core.round)
+        )
 
     def _levels(self, core: WorkerCore, buffers: list[Buffer]) -> npt.NDArray[Any]:
         """The whole numbers of an uplink, one part after the other."""

@@ -36,6 +36,7 @@ class Purpose(enum.IntEnum):
     PERTURBATION = 7
     SAMPLE = 8
     ARM = 9
+    NOISE = 10
 
 
 class _Generator(threading.local):

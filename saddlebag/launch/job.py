@@ -11,6 +11,7 @@ Every driver carries the same halves; what it cannot keep of a recipe's settings
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, FiniteSum, Judge, Operator, Problem, Spent, digest
@@ -19,6 +20,7 @@ from saddlebag.client.core import WorkerCore
 from saddlebag.client.securing import Securing
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
+from saddlebag.launch.privacy import Privacy
 from saddlebag.launch.settings import require_kept
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
@@ -120,6 +122,7 @@ class Job:
             "mean": server.rule,
             "contributions": server.contributions,
             "secure": server.unmasking(recipe.workers),
+            "noise": 0.0 if self.privacy is None else self.privacy.share,
             "shards": server.shards,
         }
         chosen = ServerSettings(**{**given, **settings})
@@ -158,7 +161,13 @@ class Job:
         if not recipe.server.secure:
             return None
         threshold = recipe.server.unmasking(recipe.workers)
-        return Securing(threshold=threshold, num_workers=recipe.workers, recipe=recipe.canonical())
+        noise = 0.0 if self.privacy is None else self.privacy.share
+        return Securing(threshold=threshold, num_workers=recipe.workers, recipe=recipe.canonical(), noise=noise)
+
+    @functools.cached_property
+    def privacy(self) -> Privacy | None:
+        """What noise promises; None without."""
+        return Privacy.of(self.recipe, self.method, self.problem.start())
 
     def result(
         self,

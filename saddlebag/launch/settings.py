@@ -30,7 +30,11 @@ _MERGING = {
     "server.weights": "only a server of processes of its own weighs its workers",
     "server.balance": "its workers make the steps of the recipe, all of them the same",
 }
-_SECURE = {"server.secure": "only driver 'grpc' masks uplinks; in the clear the bits are the same"}
+_SECURE = {
+    "server.secure": "only driver 'grpc' masks uplinks; in the clear the bits are the same",
+    "server.noise": "only driver 'grpc' masks uplinks, and without masks a worker's share of the noise hides nothing",
+    "server.delta": "it is for server.noise",
+}
 _SHARDS = {"server.shards": "only the driver 'grpc' has servers of its own"}
 _UNSEEN = "only the drivers 'simulate' and 'grpc' keep them"
 _DEFAULT_FOLDER = re.compile(r"runs/[^/]+")  # what a recipe without output.directory has

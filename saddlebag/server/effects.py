@@ -62,6 +62,7 @@ class ServerSettings:
         weights: what a worker's word weighs.
         balance: whether slower workers are told to make fewer steps.
         secure: t of secure aggregation, how many workers it takes to unmask a sum; 0 for uplinks that the server sees.
+        noise: sigma of the noise that each worker adds to its levels before it masks them; 0 for none.
     """
 
     num_workers: int
@@ -83,6 +84,7 @@ class ServerSettings:
     mean: RobustMean | None = None
     contributions: bool = False
     secure: int = 0
+    noise: float = 0.0
     shards: int = 1
 
     def __post_init__(self) -> None:
@@ -103,6 +105,8 @@ class ServerSettings:
             raise ConfigError(f"checkpoint.every must be 0 or more, got {self.checkpoint_every}")
         if self.secure:
             self._check_secure()
+        if self.noise and not self.secure:
+            raise ConfigError("server.noise needs server.secure = true: each worker adds a share of it, too little for itself")
         if self.shards < 1:
             raise ConfigError(f"server.shards must be at least 1, got {self.shards}")
         if self.shards > 1:

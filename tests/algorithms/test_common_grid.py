@@ -61,6 +61,40 @@ def test_a_scale_stays_a_normal_number_whatever_a_downlink_says():
         assert scale in (2.0**-100, 2.0**100)
 
 
+@settings(deadline=None)
+@given(clip=st.floats(0.5, 300.0), size=st.integers(1, 200), scale=st.floats(0.01, 100.0), seed=st.integers(0, 2**32))
+def test_no_vector_is_sent_that_is_longer_than_the_clip(clip, size, scale, seed):
+    """What a worker can change of a sum, whatever it owes: the promise of noise rests on it."""
+    grid = CommonGrid(largest_level=127, scale=1.0, clip=clip)
+    x_D = scale * np.random.default_rng(seed).normal(size=size)
+    level_D = grid.encode(x_D, _DRAWS).level_D.astype(np.int64)
+    assert (level_D**2).sum() <= clip**2
+    short_D = grid.clipped(x_D)
+    assert np.linalg.norm(short_D) <= clip * (1 + 1e-12)
+    if np.linalg.norm(x_D) <= clip:
+        assert np.array_equal(short_D, x_D)
+
+
+def test_what_a_clip_cuts_off_is_not_owed_and_what_rounding_leaves_is():
+    game = sb.make_problem("quadratic", n=6, workers=3, seed=3)
+    keys = {"step_size": 0.05, "up": "nearest_int8", "down": "nearest_int8", "momentum": 0.0, "common_range": 2.0}
+    method = sb.make_method("compressed_sgd", game, **keys, level_clip=20.0)
+    replica = method.init_replica(game.start())
+    own, grid = method.init_worker(replica), method.common_grid(replica)
+    assert method.uplink_sizes(replica, _DRAWS) == method.downlink_sizes(replica, _DRAWS) == (game.dimension,)
+    for round_ in range(50):
+        own, up = method.worker_step(replica, own, lambda z_D, draws: np.full(len(z_D), 1e3), Draws(0, round_))
+        assert len(up.parts) == 1
+        assert np.abs(own.memory_D).max() <= 2 * grid.scale  # a thousand a round would be owed else
+
+
+def test_a_clipped_grid_stays_where_it_is():
+    game = sb.make_problem("quadratic", n=6, workers=3, seed=3)
+    keys = {"step_size": 0.05, "up": "nearest_int8", "down": "nearest_int8", "common_range": 1e-3, "level_clip": 50.0}
+    run = sb.simulate(game, sb.make_method("compressed_sgd", game, **keys), stop=sb.Stop(max_rounds=20))
+    assert run.replica.scale == sb.make_method("compressed_sgd", game, **keys).init_replica(game.start()).scale
+
+
 @pytest.mark.parametrize("up", ["nearest_int4", "nearest_int8"])
 def test_an_optimizer_on_a_common_grid_is_as_good_as_with_scales_of_each_worker_whatever_the_first_range(up):
     """The workers' vectors do not vanish at the solution, and their mean does: a grid that followed it would cut them off."""

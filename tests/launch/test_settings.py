@@ -25,6 +25,8 @@ OTHER: dict[str, Any] = {
     "server.weights": "samples",
     "server.balance": True,
     "server.secure": 2,
+    "server.noise": 1.0,
+    "server.delta": 1e-6,
     "server.mean": {"name": "trimmed_mean", "fraction": 0.3},
     "server.shards": 2,
     "server.address": "127.0.0.1:7070",
@@ -93,6 +95,10 @@ def test_a_driver_keeps_a_key_or_refuses_it_by_name(driver: str, key: str) -> No
     if key == "server.secure":
         with pytest.raises(ConfigError, match=r"^server.secure cannot be kept by CompressedOptimizer: .* and common_range$"):
             Job.lead(recipe, driver)
+        return
+    if key == "server.noise":
+        with pytest.raises(ConfigError, match=r"^server.noise needs server.secure = true"):
+            Job.lead(recipe, driver).server_core(0.0)
         return
     core = Job.lead(recipe, driver).server_core(0.0)
     if key in OF_THE_CORE:

@@ -120,6 +120,8 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         precision: of the states: "float64", or "float32" for networks (`narrow.py`).
         common_range: how far the grid of all workers reaches in the first round, in the units of the operator's values; later
             ones follow. 0 for scales of each worker's own. `up` must be nearest_int4 or nearest_int8, whose levels it has.
+        level_clip: the largest Euclidean norm of the levels that a worker sends, for differential privacy; with it the range of
+            the grid stays. 0 for none.
     """
 
     memory: MemoryKind = "feedback"
@@ -128,6 +130,7 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
     late: bool = False
     precision: Precision = "float64"
     common_range: float = 0.0
+    level_clip: float = 0.0
 
     narrow = False
 
@@ -151,6 +154,8 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             raise ConfigError(f"late needs local_steps = 1 of the rule sgd, got {self.local_steps} of {self.local_rule}")
         if self.common_range:
             require_common(self.up, self.common_range, self.memory)
+        if not 0 <= self.level_clip < math.inf or (self.level_clip and not self.common_range):
+            raise ConfigError(f"level_clip must be 0 or more, and needs common_range, got {self.level_clip}")
 
     @property
     def unmergeable(self) -> str:
@@ -187,15 +192,19 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
 
     def common_grid(self, replica: OptimizerReplica) -> CommonGrid | None:
         """The grid that all workers round to in this round; None for scales of their own."""
-        return None if replica.scale is None else CommonGrid.of(self.up, replica.scale)
+        return None if replica.scale is None else CommonGrid.of(self.up, replica.scale, self.level_clip or math.inf)
+
+    def _moves(self, replica: Any) -> bool:
+        """Whether the grid follows what workers say of it."""
+        return replica.scale is not None and not self.level_clip
 
     def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
         del draws
-        return (len(replica.z_D),) if replica.scale is None else (len(replica.z_D), 2)
+        return (len(replica.z_D), 2) if self._moves(replica) else (len(replica.z_D),)
 
     def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
         del draws
-        return (len(replica.z_D),) if replica.scale is None else (len(replica.z_D), 1)
+        return (len(replica.z_D), 1) if self._moves(replica) else (len(replica.z_D),)
 
     def init_worker(self, replica: OptimizerReplica) -> OptimizerWorker:
         d = len(replica.z_D)
@@ -218,8 +227,10 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         average = None if own.average is None else own.average.with_value(value_D, self.momentum_up)
         value_D = value_D if average is None else average.mean_D
         grid = self.common_grid(replica)
+        if grid is not None and self.level_clip:
+            value_D = grid.clipped(own.memory_D + value_D) - own.memory_D
         payload, memory_D = MEMORIES[self.memory].send(grid or self.up, value_D, own.memory_D, draws)
-        parts = (payload,) if grid is None else (payload, grid.fits(own.memory_D + value_D))
+        parts = (payload,) if grid is None or self.level_clip else (payload, grid.fits(own.memory_D + value_D))
         return OptimizerWorker(memory_D, average, local, None if own.asked_D is None else point_D), Message(parts)
 
     def server_step(
@@ -227,11 +238,13 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
     ) -> tuple[Memory, Message]:
         memory = MEMORIES[self.memory]
         payload, memory_D = memory.answer(self.down, own.memory_D, means[0].dense(), replica.known_D, draws)
-        parts = (payload,) if replica.scale is None else (payload, CommonGrid.move(means[1].dense()))
+        parts = (payload, CommonGrid.move(means[1].dense())) if self._moves(replica) else (payload,)
         return Memory(memory_D), Message(parts)
 
     def replay(self, replica: OptimizerReplica, down: Message, draws: Draws) -> OptimizerReplica:
         del draws
         gradient_D, known_D = MEMORIES[self.memory].heard(replica.known_D, down.parts[0])
-        scale = None if replica.scale is None else next_scale(replica.scale, down.parts[1])
+        scale = replica.scale
+        if scale is not None and not self.level_clip:
+            scale = next_scale(scale, down.parts[1])
         return OptimizerReplica(known_D, self._moved(replica, clipped(gradient_D, self.clip_estimate)), scale=scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import json
 import os
@@ -114,6 +115,8 @@ def serve_job(
     begin = time.monotonic()
 
     def record(line: Record) -> None:
+        if job.privacy is not None:
+            line = dataclasses.replace(line, merits={**line.merits, "epsilon": job.privacy.epsilon(line.round)})
         kept.outputs.record(line, evaluate_s=judge.seconds)
         observe(line)
 
@@ -145,6 +148,7 @@ def _result(job: Job, core: ServerCore, times: Mapping[str, float]) -> dict[str,
         up_bytes=core.ledger.up.payload,
         down_bytes=core.down_bytes,
         ledger=core.ledger.as_dict(),
+        **({} if job.privacy is None else {"privacy": job.privacy.told(core.round)}),
         **({"contributions": core.contribution_W.tolist()} if core.settings.contributions else {}),
         **times,
     )

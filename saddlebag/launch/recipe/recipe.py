@@ -133,6 +133,8 @@ class Recipe:
             facts["mean"] = self.server.mean
         if self.server.secure:
             facts["secure"] = self.server.unmasking(self.workers)
+        if self.server.noise:
+            facts["noise"] = self.server.noise
         if self.server.shards != 1:  # other compressors, where one looks at the whole vector
             facts["shards"] = self.server.shards
         if self.data is not None:

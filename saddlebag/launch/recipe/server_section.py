@@ -35,6 +35,8 @@ class ServerSection:
         balance: whether slower linked programs are told to make fewer steps, so that all end together.
         secure: whether the server is to see nothing but sums of the workers' uplinks, see docs/secure.md; or the number of
             workers that it takes to unmask such a sum, by default more than half of them.
+        noise: for differential privacy, with `secure`: sigma of the noise in a sum over method.level_clip; 0 for none.
+        delta: for which epsilon is shown.
         shards: server processes, each of which carries a slice of the coordinates; see docs/shards.md.
     """
 
@@ -50,9 +52,15 @@ class ServerSection:
     weights: Literal["equal", "samples"] = "equal"
     balance: bool = False
     secure: bool | int = False
+    noise: float = 0.0
+    delta: float = 1e-5
     shards: int = 1
 
     def __post_init__(self) -> None:
+        if self.noise < 0:
+            raise ConfigError(f"server.noise must be 0 or more, got {self.noise}")
+        if not 0 < self.delta < 1:
+            raise ConfigError(f"server.delta must lie in (0, 1), got {self.delta}")
         if self.quorum < 0:
             raise ConfigError(f"server.quorum must be 0 or more, got {self.quorum}")
         if self.shards < 1:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saddlebag.algorithms.common_grid import require_shared
+from saddlebag.algorithms.discrete_gaussian import most
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import RemoteProtocolError
 from saddlebag.proto.secure.messages import Step, round_context
@@ -51,7 +52,8 @@ class SecureCore(MergingCore):
         grid = require_shared(self.method, self.replica)
         sizes = self.method.uplink_sizes(self.replica, Draws(self.settings.seed, self.round, SERVER))
         context = round_context(self.settings.recipe, self.epoch, self.round)
-        ring = Ring(sum(sizes), grid.largest_level, self.settings.num_workers, context)
+        reach = grid.largest_level + most(self.settings.noise)
+        ring = Ring(sum(sizes), reach, self.settings.num_workers, context)
         scales = [grid.scale, *(1.0 for _ in sizes[1:])]
         self.pool.prepare(self.round, ring, list(zip(sizes, scales, strict=True)))
         super().open_round(now)

@@ -69,7 +69,8 @@ class Fleet:
 
     def worker(self, rank: int, core: WorkerCore | None = None) -> WorkerShell:
         core = core or WorkerCore(self.method, self.problem.operator(rank), self.problem.start(), worker=rank, seed=7)
-        masks = Securing(threshold=self.core.settings.secure, num_workers=WORKERS, recipe="{}")
+        given = self.core.settings
+        masks = Securing(threshold=given.secure, num_workers=WORKERS, recipe="{}", noise=given.noise)
         return WorkerShell(core, recipe="{}", give_up_s=10.0, securing=masks)
 
     async def _life(self, rank: int, *, returns: bool) -> WorkerShell | None:
@@ -206,6 +207,42 @@ def test_a_run_that_cannot_be_unmasked_ends_and_says_why(monkeypatch: Any) -> No
 
     with pytest.raises(SaddlebagError, match="needs 3 workers, and 2 have sent unmask"):
         Fleet(monkeypatch, evil=evil, on_lost="drop").run()
+
+
+def test_noise_of_all_workers_is_in_the_sum_and_nobody_owes_it(monkeypatch: Any) -> None:
+    """Levels of zeros: what the first round's mean holds is noise, of sigma 40 a worker, thus 40 / sqrt(5) levels."""
+    fleet = Fleet(monkeypatch, noise=40.0)
+    fleet.problem = Silent(2000)
+    keys = {"up": "nearest_int8", "down": "identity", "common_range": 127.0, "level_clip": 500.0}
+    fleet.method = sb.make_method("compressed_sgd", fleet.problem, step_size=1.0, momentum=0.0, **keys)
+    judge = Judge(fleet.problem, Stop(max_rounds=1))
+    fleet.core = SecureCore(fleet.method, judge, fleet.problem.start(), fleet.core.settings, time.monotonic())
+    fleet.server = ServerShell(fleet.core, counts=fleet.log.append)
+    shells = fleet.run()
+    noise_D = -fleet.core.replica.z_D
+    assert abs(noise_D.std() * np.sqrt(5) / 40.0 - 1) < 6 / np.sqrt(2 * 2000)
+    assert all(not shell._core._own.memory_D.any() for shell in shells if shell)
+
+
+class Silent:
+    """A problem whose operators are 0."""
+
+    name, num_workers, unconstrained, constants = "silent", WORKERS, True, None
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+
+    def start(self) -> Any:
+        return np.zeros(self.dimension)
+
+    def operator(self, worker: int) -> Any:
+        return lambda z_D, draws: np.zeros(len(z_D))
+
+    def prox(self, v_D: Any, step_size: float) -> Any:
+        return v_D
+
+    def merits(self, z_D: Any) -> dict[str, float]:
+        return {"none": 1.0}
 
 
 def test_what_the_server_is_sent_of_a_worker_does_not_tell_its_levels(monkeypatch: Any) -> None:

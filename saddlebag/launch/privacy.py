@@ -1,0 +1,101 @@
+"""What a run with noise promises: epsilon, by the package `dp-accounting`.
+
+The unit is a worker: whoever sees all sums cannot tell a run from one without a worker's data, up to (epsilon, delta). In a
+round the sum moves by at most `level_clip` with one worker's levels, whatever that worker remembers of earlier rounds, and its
+noise has a standard deviation of at least noise * level_clip: rounds are Gaussian mechanisms one after the other, each chosen
+by what the ones before have shown. Shares of the noise are of t workers, those who must be there for a sum to be unmasked;
+more of them add more. A colluder knows his own share: with c of them sigma is smaller by sqrt((t - c) / t).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+from saddlebag.algorithms.common_grid import require_shared
+from saddlebag.algorithms.discrete_gaussian import LEAST_SIGMA, defect
+from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms import AnyMethod
+    from saddlebag.compression import Vector
+    from saddlebag.launch.recipe.recipe import Recipe
+
+__all__ = ["Privacy", "gaussian_epsilon"]
+
+
+@functools.lru_cache(maxsize=1024)
+def gaussian_epsilon(noise: float, rounds: int, delta: float) -> float:
+    """Epsilon of so many Gaussian mechanisms, one after the other, by Renyi divergences (Mironov 2017).
+
+    Args:
+        noise: standard deviation over sensitivity.
+        rounds: how many.
+        delta: for which.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    try:
+        from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+        from dp_accounting.rdp import RdpAccountant
+    except ImportError as error:
+        raise ConfigError(f"server.noise needs the package {error.name}; pip install 'saddlebag[privacy]'") from error
+    if not rounds:
+        return 0.0
+    accountant = RdpAccountant()
+    accountant.compose(SelfComposedDpEvent(GaussianDpEvent(noise), rounds))
+    return float(accountant.get_epsilon(delta))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """The noise of a run.
+
+    Attributes:
+        noise: standard deviation of a sum's noise over what one worker can change of it.
+        delta: for which epsilon is told.
+        share: sigma of each worker's noise, in levels.
+        numbers: that all workers draw in a round.
+    """
+
+    noise: float
+    delta: float
+    share: float
+    numbers: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, method: AnyMethod, start_D: Vector) -> Privacy | None:
+        """What the recipe asks for; None without noise.
+
+        Raises:
+            ConfigError: the method does not bound what a worker sends, shares are too small, or the extra is not installed.
+        """
+        server = recipe.server
+        if not server.noise:
+            return None
+        if not server.secure:
+            raise ConfigError("server.noise needs server.secure = true: each worker adds a share of it, too little for itself")
+        clip = require_shared(method, method.init_replica(start_D)).clip
+        if clip == math.inf:
+            raise ConfigError("server.noise needs method.level_clip, which bounds what a worker can change of a sum")
+        share = server.noise * clip / math.sqrt(server.unmasking(recipe.workers))
+        if share < LEAST_SIGMA:
+            raise ConfigError(
+                f"server.noise = {server.noise:g} is {share:g} levels for each worker, and must be {LEAST_SIGMA:g} or more; "
+                "take a finer grid (nearest_int8, a smaller method.common_range) and a larger method.level_clip"
+            )
+        privacy = cls(noise=server.noise, delta=server.delta, share=share, numbers=len(start_D) * recipe.workers)
+        privacy.epsilon(1)
+        return privacy
+
+    def epsilon(self, rounds: int) -> float:
+        """Of so many rounds; infinite where what the sampler leaves takes all of delta."""
+        left = self.delta - rounds * self.numbers * defect(self.share)
+        return gaussian_epsilon(self.noise, rounds, left) if left > 0 else math.inf
+
+    def told(self, rounds: int) -> dict[str, Any]:
+        """For result.json."""
+        return {"unit": "worker", "epsilon": self.epsilon(rounds), "delta": self.delta, "noise": self.noise}
