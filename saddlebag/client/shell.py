@@ -26,7 +26,7 @@ from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays
 from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import LEASE_S, RUN_OVER, SERVICE, ClientSecurity
 from saddlebag.proto.frames import THANKS, Frame, frames_of, read_frame
-from saddlebag.proto.handshake import DONE, PROTOCOL, SESSION_KEY
+from saddlebag.proto.handshake import DONE, PROTOCOL, SESSION_KEY, first_order
 from saddlebag.proto.pace import Pace, Patience
 from saddlebag.proto.probe import probe
 from saddlebag.proto.streaming import Assembly, StreamDecoder
@@ -86,6 +86,7 @@ class WorkerShell:
         self._checkpoint_every = 0
         self._session_id = ""  # of the last join
         self._asking: Calls | None = None  # of the connection that is open
+        self._order = first_order(time.time())  # of the last join that was sent
         self.ledger = ClientLedger()
         self.phases = phases or Phases()
 
@@ -204,7 +205,7 @@ class WorkerShell:
             call.cancel()
 
     async def _join(self, channel: grpc.aio.Channel) -> pb.JoinReply:
-        core = self._core
+        core, self._order = self._core, self._order + 1
         request = pb.JoinRequest(
             protocol=PROTOCOL,
             worker=core.worker,
@@ -213,6 +214,7 @@ class WorkerShell:
             rounds=self._keeper.rounds(),
             epoch=core.epoch,
             token=self._token,
+            order=self._order,
         )
         shown = ((SESSION_KEY, self._session_id),) if self._session_id else ()
         self._calls.stuck += 1

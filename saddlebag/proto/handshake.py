@@ -10,10 +10,12 @@ from saddlebag.errors import ConfigError
 
 __all__ = [
     "DONE",
+    "LIFE_BITS",
     "PROTOCOL",
     "SESSION_KEY",
     "JoinAnswer",
     "JoinAsk",
+    "first_order",
     "other_version",
     "recipe_difference",
     "require_same_recipe",
@@ -28,6 +30,9 @@ SESSION_KEY = "saddlebag-session"
 DONE = "done"
 """Reason of a leave: this worker has had enough, the others go on; when the last one says so, the run is over."""
 
+LIFE_BITS = 20
+"""A join's order is the millisecond in which its worker began, and so many bits that count its joins."""
+
 _LONGEST_VALUE = 200  # characters of a value in a message
 
 
@@ -36,6 +41,7 @@ class JoinAsk:
     """Who a worker is and what state it holds; fields as in the schema's JoinRequest, and who else says who it is.
 
     Attributes:
+        order: of two joins of a rank, the later one has the larger number; 0 for a worker that does not say.
         session: that of its last join, which shows that it is the same process; empty at its first.
         names: those in its certificate.
     """
@@ -46,6 +52,7 @@ class JoinAsk:
     rounds: tuple[int, ...] = ()
     epoch: int = 0
     token: str = ""
+    order: int = 0
     session: str = ""
     names: tuple[str, ...] = ()
 
@@ -68,6 +75,11 @@ class JoinAnswer:
     merging: bool = False
     counted: int = 0
     share: int = 0
+
+
+def first_order(began_s: float) -> int:
+    """The order before the first join of a worker that began at this time, by its wall clock."""
+    return int(1e3 * began_s) << LIFE_BITS
 
 
 def other_version(theirs: int) -> ConfigError:

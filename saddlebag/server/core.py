@@ -103,7 +103,7 @@ class ServerCore(RunState):
         effects: list[Effect] = []
         if self.roster.welcome(ask.worker):
             effects.append(ef.Note(f"worker {ask.worker} is back"))
-        if self.roster.sit(ask.worker, session, now):
+        if self.roster.sit(ask.worker, session, now, ask.order):
             self.ledger.rejoins += 1
             effects.append(ef.Close(ask.worker, "another process joined with this rank", superseded=True))
             self._disconnect(ask.worker)

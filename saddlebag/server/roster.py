@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import ConfigError
-from saddlebag.proto.handshake import JoinAsk, require_same_recipe
+from saddlebag.proto.handshake import LIFE_BITS, JoinAsk, require_same_recipe
 from saddlebag.proto.token import accepts, bound_ranks
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class _Seat:
 
     seen: float
     session: str = ""
+    order: int = 0  # of the join that has the rank
     came: bool = False
     streams: bool = False  # whether its stream is open
     broke: float | None = None  # when its stream ended without the server's doing, unless it has been heard of since
@@ -95,10 +96,10 @@ class Roster:
         self._ranks: dict[str, int] = {}  # by the sessions that hold them
         self._noted: set[int] = set()
 
-    def sit(self, worker: int, session: str, now: float) -> str:
-        """Give a rank to a new session; returns the session that held it, or nothing."""
+    def sit(self, worker: int, session: str, now: float, order: int = 0) -> str:
+        """Give a rank to the session of a join of this order; returns the session that held it, or nothing."""
         seat = self._seats[worker]
-        before, seat.session, seat.seen = seat.session, session, now
+        before, seat.session, seat.seen, seat.order = seat.session, session, now, order
         self._ranks.pop(before, None)
         self._ranks[session] = worker
         seat.came, seat.streams, seat.broke = True, False, None
@@ -107,9 +108,14 @@ class Roster:
     def require_free(self, ask: JoinAsk, now: float, lease_s: float) -> None:
         """Raise `RankTaken` where another process holds the rank: its stream is open, and its lease has not run out.
 
-        Who shows the session that holds it is the same worker; the server has not yet seen that its old stream is gone.
+        Who shows the session that holds it is the same worker; the server has not yet seen that its old stream is gone. A join
+        that was on its way while its worker went on by a later one has no rank to take; where that was in another life, for a
+        lease, since clocks step.
         """
         seat = self._seats[ask.worker]
+        one_life = ask.order >> LIFE_BITS == seat.order >> LIFE_BITS
+        if 0 < ask.order <= seat.order and (one_life or seat.streams or now - seat.seen <= lease_s):
+            raise RankTaken(f"a later join of worker {ask.worker} has come")
         if seat.streams and now - seat.seen <= lease_s and ask.session != seat.session:
             raise RankTaken(f"another process is worker {ask.worker}; it was heard of {now - seat.seen:.0f} s ago")
 

@@ -244,6 +244,7 @@ class ServerShell:
             rounds=tuple(request.rounds),
             epoch=request.epoch,
             token=request.token,
+            order=request.order,
             session=_session_of(context),
             names=names_of(context),
         )

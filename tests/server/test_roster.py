@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from saddlebag.errors import ConfigError
-from saddlebag.proto.handshake import JoinAsk
+from saddlebag.proto.handshake import JoinAsk, first_order
 from saddlebag.proto.token import rank_token
 from saddlebag.server.effects import ServerSettings
 from saddlebag.server.roster import BROKEN, GRACE_S, START_S, RankTaken, Roster, admit
@@ -122,6 +122,22 @@ def test_a_rank_is_taken_while_its_stream_is_open_and_its_lease_runs() -> None:
     roster.require_free(ask(), 10.1, LEASE_S)
     roster.closed(3, 3.0, broken=True)
     roster.require_free(ask(), 3.0, LEASE_S)
+
+
+def test_a_join_that_comes_after_a_later_one_has_no_rank_to_take() -> None:
+    """In whatever life it was sent; clocks step, so that another life has its turn when nobody has been there for a lease."""
+    roster = Roster(4, 0.0)
+    other, this = first_order(1.0), first_order(2.0)
+    roster.sit(3, "second", 5.0, order=this + 2)
+    late = 5.1 + LEASE_S
+    for order, now in ((other + 9, 6.0), (this + 1, 6.0), (this + 2, 6.0), (this + 2, late)):
+        with pytest.raises(RankTaken, match="a later join of worker 3 has come"):
+            roster.require_free(ask(order=order), now, LEASE_S)
+    for order, now in ((0, 6.0), (this + 3, 6.0), (first_order(2.001), 6.0), (other + 9, late)):
+        roster.require_free(ask(order=order), now, LEASE_S)
+    roster.opened(3)
+    with pytest.raises(RankTaken, match="a later join of worker 3 has come"):
+        roster.require_free(ask(order=other + 9), late, LEASE_S)
 
 
 def test_people_are_told_once_who_is_missed_and_who_is_back() -> None:

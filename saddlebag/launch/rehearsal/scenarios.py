@@ -161,8 +161,7 @@ def _reference(method: str, every: int, workers: int) -> Reference:
 
 
 _PROCESSES = ("kill", "kill", "kill", "vanish", "stop", "slow_disk", "disk_full", "clock_step")
-# not "late_join": a join that arrives when its worker has gone on by another may cost an epoch, see docs/reliability.md
-_ALWAYS = (*_PROCESSES, "cut", "cut", "half", "silence", "delay", "throttle", "slow_reader", "corrupt")
+_ALWAYS = (*_PROCESSES, "cut", "cut", "half", "silence", "delay", "throttle", "slow_reader", "corrupt", "late_join")
 
 
 def kinds_for(scenario: Scenario) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from saddlebag.proto.checkpoint import bytes_to_arrays
 from saddlebag.proto.codec import decode
 from saddlebag.proto.endpoint import FATAL, RUN_OVER
 from saddlebag.proto.frames import FRAME_BYTES, THANKS, frames_of, read_frame
-from saddlebag.proto.handshake import PROTOCOL, JoinAsk
+from saddlebag.proto.handshake import PROTOCOL, JoinAsk, first_order
 from saddlebag.proto.pace import Pace, Patience
 from saddlebag.proto.seal import SEAL_BYTES
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
@@ -75,7 +75,7 @@ class Worker:
         self._keeper = Keeper(core, disk)
         self._dial, self._step_s, self._watch = dial, step_s, watch
         self._recipe, self._give_up_s, self._frame_bytes = recipe, give_up_s, frame_bytes
-        self._lease_s, self._session_id = lease_s, ""
+        self._lease_s, self._session_id, self._order = lease_s, "", first_order(host.clock.now)
         self._patience, self._calls = Patience(progress_s), Patience(progress_s)
         self._pace = Pace(self._patience)
         self._attempts = (0, 0, 0)
@@ -165,13 +165,14 @@ class Worker:
             server.exchange(session, connection)
 
     def _join(self, server: Server, connection: Connection) -> Generator[Signal | float, None, JoinAnswer]:
-        core = self.core
+        core, self._order = self.core, self._order + 1
         ask = JoinAsk(
             worker=core.worker,
             recipe=self._recipe,
             dimension=core.dimension,
             rounds=tuple(self._keeper.rounds()),
             epoch=core.epoch,
+            order=self._order,
             session=self._session_id,
         )
         asked = {key: value for key, value in dataclasses.asdict(ask).items() if key not in ("session", "names")}  # metadata

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JoinRequest(_message.Message):
-    __slots__ = ("protocol", "worker", "recipe", "dimension", "rounds", "epoch", "token", "checksum")
+    __slots__ = ("protocol", "worker", "recipe", "dimension", "rounds", "epoch", "token", "order", "checksum")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class JoinRequest(_message.Message):
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     worker: int
@@ -23,8 +24,9 @@ class JoinRequest(_message.Message):
     rounds: _containers.RepeatedScalarFieldContainer[int]
     epoch: int
     token: str
+    order: int
     checksum: int
-    def __init__(self, protocol: _Optional[int] = ..., worker: _Optional[int] = ..., recipe: _Optional[str] = ..., dimension: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., epoch: _Optional[int] = ..., token: _Optional[str] = ..., checksum: _Optional[int] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., worker: _Optional[int] = ..., recipe: _Optional[str] = ..., dimension: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., epoch: _Optional[int] = ..., token: _Optional[str] = ..., order: _Optional[int] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ("protocol", "epoch", "round", "resume", "fresh", "epoch_start", "session", "resolved", "members", "lease_s", "checkpoint_every", "heal", "merging", "counted", "share", "checksum")
