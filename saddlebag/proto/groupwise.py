@@ -17,6 +17,7 @@ __all__ = [
     "CLIENT_KEY",
     "GROUPWISE_SERVICE",
     "PROTOCOL",
+    "SEALED_KEY",
     "TOKEN_KEY",
     "column_length",
     "encode_rows",
@@ -31,7 +32,10 @@ __all__ = [
 ]
 
 GROUPWISE_SERVICE = "saddlebag.proto.v1.Groupwise"
-PROTOCOL = 1
+PROTOCOL = 2
+"""Since 2 messages end with their checksum, both ways, where the call's metadata say so; others may leave it out."""
+SEALED_KEY = "saddlebag-sealed"
+"""Metadata key of a call whose messages are sealed, with the value 1."""
 TOKEN_KEY = "saddlebag-token"
 """Metadata key of the shared secret."""
 CLIENT_KEY = "saddlebag-client"

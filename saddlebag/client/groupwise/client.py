@@ -14,10 +14,12 @@ from saddlebag.algorithms.groupwise import PartialMix, note_width
 from saddlebag.algorithms.groupwise.distributed.sharding import FIELDS as SHARD_NUMBERS
 from saddlebag.client.groupwise.requests import (
     Predicted,
+    heard,
     predict_request,
     predicted,
     table_request,
     tickets,
+    told,
     translated,
     values_request,
 )
@@ -30,6 +32,7 @@ from saddlebag.proto.groupwise import (
     CLIENT_KEY,
     GROUPWISE_SERVICE,
     PROTOCOL,
+    SEALED_KEY,
     TOKEN_KEY,
     join_labels,
     numbers,
@@ -83,7 +86,7 @@ class GroupwiseClient:
         self.identity = identity or secrets.token_hex(16)
         if not _IDENTITY.fullmatch(self.identity):
             raise ConfigError(f"identity must be 1 to 128 letters, digits or one of ._-, got {self.identity!r}")
-        self._metadata = ((CLIENT_KEY, self.identity), *(((TOKEN_KEY, token),) if token else ()))
+        self._metadata = ((CLIENT_KEY, self.identity), (SEALED_KEY, "1"), *(((TOKEN_KEY, token),) if token else ()))
         self._channel = open_channel(place, security)
         try:
             self.about: pb.DescribeReply = self._call("Describe", pb.DescribeRequest(), pb.DescribeReply)
@@ -195,10 +198,9 @@ class GroupwiseClient:
             call.close()
 
     def _call(self, name: str, request: Any, reply_type: Any) -> Any:
-        call = self._channel.unary_unary(
-            f"/{GROUPWISE_SERVICE}/{name}", lambda message: message.SerializeToString(), reply_type.FromString
-        )
+        call = self._channel.unary_unary(f"/{GROUPWISE_SERVICE}/{name}")
         try:
-            return call(request, timeout=self._timeout_s, metadata=self._metadata)
+            raw = call(told(request), timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise translated(error, self._address) from error
+        return heard(raw, reply_type, self._address)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from saddlebag.client.groupwise.rows import columns_of, values_of
-from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
+from saddlebag.errors import BrokenStream, ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.proto.groupwise import join_columns, join_labels, join_rows, numbers
+from saddlebag.proto.seal import opened, sealed
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 
 if TYPE_CHECKING:
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Vector
 
-__all__ = ["Predicted", "predict_request", "predicted", "table_request", "tickets", "translated", "values_request"]
+__all__ = [
+    "Predicted",
+    "heard",
+    "predict_request",
+    "predicted",
+    "table_request",
+    "tickets",
+    "told",
+    "translated",
+    "values_request",
+]
 
 _NAMED = 6  # names of columns in a message
 _OURS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)
@@ -97,6 +109,27 @@ def predicted(reply: pb.PredictReply) -> Predicted:
 def tickets(first: int, count: int) -> npt.NDArray[np.uint64]:
     """The tickets of a batch."""
     return np.arange(first, first + count, dtype=np.uint64)
+
+
+def told(request: Any) -> bytes:
+    """A request as it travels, with its checksum."""
+    return sealed(request.SerializeToString())
+
+
+def heard(raw: bytes, kind: Any, address: str) -> Any:
+    """The reply of this kind that has come.
+
+    Raises:
+        PeerLost: it is not what was sent: as good as none, and the call may be repeated.
+        RemoteProtocolError: it is what was sent, and no such reply.
+    """
+    try:
+        opened(raw, f"a {kind.__name__}")
+        return kind.FromString(raw)
+    except BrokenStream as error:
+        raise PeerLost(f"no answer from the server at {address}: {error}") from error
+    except DecodeError as error:
+        raise RemoteProtocolError(f"the answer of the server at {address} is no {kind.__name__}") from error
 
 
 def translated(error: grpc.RpcError, address: str) -> Exception:

@@ -12,7 +12,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2
 
 from saddlebag.errors import SaddlebagError, StateError, explained
-from saddlebag.proto.groupwise import CLIENT_KEY, GROUPWISE_SERVICE, TOKEN_KEY
+from saddlebag.proto.groupwise import CLIENT_KEY, GROUPWISE_SERVICE, SEALED_KEY, TOKEN_KEY
+from saddlebag.proto.seal import opened, sealed
 from saddlebag.server.calls import status_of
 from saddlebag.server.port import open_port, serve_until
 
@@ -78,39 +79,40 @@ class GroupwiseShell:
         service = self._service
         unary = grpc.unary_unary_rpc_method_handler
         return {
-            "Describe": unary(self._unary(lambda raw, owner: service.describe()), None, _serialised),
-            "Predict": unary(self._unary(service.predict), None, _serialised),
-            "Feedback": unary(self._unary(service.feedback), None, _serialised),
-            "Partial": unary(self._unary(service.partial), None, _serialised),
-            "Report": unary(self._unary(lambda raw, owner: service.report()), None, _serialised),
-            "Stream": grpc.stream_stream_rpc_method_handler(self._stream, None, _serialised),
+            "Describe": unary(self._unary(lambda raw, owner: service.describe())),
+            "Predict": unary(self._unary(service.predict)),
+            "Feedback": unary(self._unary(service.feedback)),
+            "Partial": unary(self._unary(service.partial)),
+            "Report": unary(self._unary(lambda raw, owner: service.report())),
+            "Stream": grpc.stream_stream_rpc_method_handler(self._stream),
         }
 
     def _unary(self, answer: Callable[[bytes, int], Any]) -> Any:
         async def call(raw: bytes, context: Any) -> Any:
-            owner = await self._admit(context)
+            owner, seals = await self._admit(context)
             try:
-                return answer(raw, owner)
+                return _written(answer(_read(raw, seals), owner), seals)
             except Exception as error:  # of whatever class: see `_refuse`
                 await self._refuse(error, context)
 
         return call
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-        owner = await self._admit(context)
+        owner, seals = await self._admit(context)
         async for raw in requests:
             try:
-                reply = self._service.stream(raw, owner)
+                reply = _written(self._service.stream(_read(raw, seals), owner), seals)
             except Exception as error:  # of whatever class: see `_refuse`
                 await self._refuse(error, context)
             yield reply
 
-    async def _admit(self, context: Any) -> int:
-        """Refuse a call without the secret; returns the number of the client whose tickets it may use."""
+    async def _admit(self, context: Any) -> tuple[int, bool]:
+        """Refuse a call without the secret; the client whose tickets it may use, and whether its messages are sealed."""
         metadata = dict(context.invocation_metadata() or ())
         if self._token and not hmac.compare_digest(str(metadata.get(TOKEN_KEY, "")).encode(), self._token.encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"metadata {TOKEN_KEY} must hold the server's secret")
-        return owner_of(context.peer_identities() or (), str(metadata.get(CLIENT_KEY, "")))
+        owner = owner_of(context.peer_identities() or (), str(metadata.get(CLIENT_KEY, "")))
+        return owner, metadata.get(SEALED_KEY) == "1"
 
     async def _refuse(self, error: Exception, context: Any) -> None:
         told = explained(error)
@@ -137,6 +139,12 @@ def owner_of(certificate: Iterable[bytes], identity: str) -> int:
     return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little") or 1
 
 
-def _serialised(reply: Any) -> bytes:
+def _read(raw: bytes, seals: bool) -> bytes:
+    """A request that has come; BrokenStream where it is not what was sent."""
+    return bytes(opened(raw, "a request")) if seals else raw
+
+
+def _written(reply: Any, seals: bool) -> bytes:
+    """A reply as it travels."""
     data: bytes = reply.SerializeToString()
-    return data
+    return sealed(data) if seals else data
