@@ -35,6 +35,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
     (tuple, "a list"),
     (Sequence, "a list"),
 )
+_NOWHERE: Mapping[str, str] = types.MappingProxyType({})
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -78,6 +79,7 @@ def fit(
     *,
     given: Collection[str] = (),
     also: Collection[str] = (),
+    elsewhere: Mapping[str, str] = _NOWHERE,
 ) -> dict[str, Any]:
     """The table as keyword arguments of `target`, checked against its signature; whole numbers become floats where asked.
 
@@ -87,6 +89,7 @@ def fit(
         path: of the table, for messages.
         given: parameters that do not come from the table.
         also: keys of the table that others read, for suggestions.
+        elsewhere: keys that one may look for here, and the paths where a recipe has them.
 
     Raises:
         ConfigError: a key is unknown or missing, or a value has the wrong type.
@@ -100,6 +103,8 @@ def fit(
             values[key] = _convert(value, known[key].annotation, join(path, key))
         elif open_ended and key not in given:
             values[key] = value
+        elif key in elsewhere:
+            raise ConfigError(f"{join(path, key)} is no known key; a recipe has it as {elsewhere[key]}")
         else:
             raise unknown(f"{join(path, key)} is no known key", key, (*known, *also))
     for key, parameter in known.items():

@@ -48,6 +48,8 @@ _USUAL_STOP: dict[str, Any] = {"merit": 1e-6, "max_rounds": 20_000}  # of a reci
 _PLAIN = ("title", "seed", "workers", "ranks", "driver")
 _ELSEWHERE = "compare"  # a table that `saddlebag compare` reads; a single run has no use for it
 _TOP = (*_PLAIN, "problem", "method", "baseline", *_SECTIONS, _ELSEWHERE)
+_OF_PROBLEMS = {"data": "data.source", "num_workers": "workers", "workers": "workers", "split": "data.split"}
+"""What a problem is given, and where a recipe says it."""
 _MOST_WORKERS = 1 << 16  # each has an operator of its own, and every round goes over all of them
 _METHOD_KEYS = ("name", "label", "up", "down", "step_size", "probability")
 
@@ -198,6 +200,9 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
     """The recipe in a table; see `load_recipe`."""
     for key in table:
         if key not in _TOP:
+            owners = [f"{name}.{key}" for name, section in _SECTIONS.items() if key in parameters_of(section)]
+            if owners:
+                raise ConfigError(f"{key} is no known key; did you mean {' or '.join(owners)}?")
             raise unknown(f"{key} is no known key", key, _TOP)
     for key in ("problem", "method"):
         if key not in table:
@@ -249,8 +254,8 @@ def _read_problem(value: object, folder: Path | None) -> ProblemSection:
     table = read_table(value, "problem")
     name = _read_name(table, "problem")
     rest = {key: value for key, value in table.items() if key != "name"}
-    given = ("data", "num_workers", "split")  # from the recipe's other tables
-    parameters = fit(find("problems", name, "problem.name"), rest, "problem", given=given, also=("name",))
+    factory = find("problems", name, "problem.name")
+    parameters = fit(factory, rest, "problem", given=tuple(_OF_PROBLEMS), also=("name",), elsewhere=_OF_PROBLEMS)
     weights = _weights_key(name)
     if isinstance(parameters.get(weights), str) and parameters[weights]:
         tried = [base / parameters[weights] for base in (folder, Path.cwd()) if base is not None]

@@ -126,7 +126,10 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
         ("problem.m=3", r"problem\.m is no known key; .*known: heterogeneity, n, name"),
         ("problem.n=big", r"problem\.n must be a whole number, got 'big'"),
         ("problem.regularisation=nan", r"problem\.regularisation must be a number, got nan"),
-        ("problem.num_workers=3", r"problem\.num_workers is no known key"),
+        ("problem.num_workers=3", r"problem\.num_workers is no known key; a recipe has it as workers"),
+        ("problem.data=digits", r"problem\.data is no known key; a recipe has it as data\.source"),
+        ("max_rounds=3", r"max_rounds is no known key; did you mean stop\.max_rounds\?"),
+        ("every=3", r"every is no known key; did you mean stop\.every or checkpoint\.every\?"),
         ("method.name=masha3", r"method\.name 'masha3' is no known method; did you mean 'masha[12]'"),
         ("method.stepsize=1", r"method\.stepsize is no known key; did you mean 'step_size'"),
         (
