@@ -29,8 +29,8 @@ RIVALS = "rivals"  # the name of the file with the results of rivals.py
 OURS = "innovations"  # what its labels begin with that are no rivals
 POINTS = 60  # of each curve in the repository
 COMMANDS = {
-    "bilinear": "saddlebag compare launch/recipes/compare_bilinear.toml --jobs 2 --out runs/compare_bilinear",
-    "a9a": "saddlebag compare launch/recipes/compare_a9a.toml --jobs 2 --data PATH/a9a.xz --out runs/compare_a9a",
+    "bilinear": "saddlebag compare compare_bilinear --jobs 2 --out runs/compare_bilinear",
+    "a9a": "saddlebag compare compare_a9a --jobs 2 --data PATH/a9a.xz --out runs/compare_a9a",
 }
 
 HEAD = """# Comparison of the methods by what they send

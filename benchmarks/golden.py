@@ -57,7 +57,7 @@ class Case:
 # Methods and compressors that no recipe names: a bilinear game with a baseline for each, method, up, down.
 RAND, NATURAL, TOP, GRID = 'name="rand_k",fraction=0.25', 'name="natural"', 'name="top_k",fraction=0.25', 'name="grid",step=0.5'
 EVERY = (
-    *((name, RAND, NATURAL) for name in ("qsgda", "diana_sgda", "masha1", "optimistic_masha", "vr_diana_sgda")),
+    *((name, RAND, NATURAL) for name in ("qoda", "qsgda", "diana_sgda", "masha1", "optimistic_masha", "vr_diana_sgda")),
     *((f"compressed_{name}", TOP, GRID) for name in ("sgd", "adamw", "extra_adam", "lamb", "optimistic_adam", "extragradient")),
     *((name, TOP, GRID) for name in ("masha2", "extragradient_feedback")),
     ("three_pillars", RAND, ""),

@@ -67,6 +67,7 @@ SMOKE = {
     "study_flower_adversarial.py": Smoke("--seeds 1 --rounds 1 --clients 10", ("flwr",)),
     "study_gan.py": Smoke("--seeds 1 --jobs 1 --only Adam --set stop.max_iterations=2"),
     "study_mnist.py": Smoke("digits --seeds 1 --out {out}/mnist --set stop.max_iterations=1 --set problem.batch_size=4"),
+    "study_layers.py": Smoke("--iterations 0 --error 0.1"),
     "study_bandit.py": Smoke("--smoke"),
     "study_greedy_blocks.py": Smoke("--smoke"),
     "study_group_robust.py": Smoke("{adult} --out {out} --set stop.max_iterations=5 --set workers=1 --set problem.min_rows=5"),

@@ -1,6 +1,6 @@
 """Adversarial training of the digits transformer: plain, uncompressed, compressed; clean and robust accuracy, bytes each way.
 
-Three seeds of the recipe launch/recipes/digits_transformer.toml, in the reference driver with real messages; about six
+Three seeds of the recipe `digits_transformer`, in the reference driver with real messages; about six
 minutes on one core. `--table compressors` compares compressors, one way and both, against the cheaper FGSM adversary (fifteen
 minutes), `--table adversaries` what the workers do to find perturbations (eight), `--table local` steps of the workers' own
 between exchanges, `--table rules` LAMB beside AdamW (three each).

@@ -1,6 +1,6 @@
 """The GAN on digits: methods and compression, Frechet distance and bytes each way over three seeds; tables and a figure.
 
-Runs of the recipe launch/recipes/digits_gan.toml, in the reference driver with real messages, two at a time: about ten minutes
+Runs of the recipe `digits_gan`, in the reference driver with real messages, two at a time: about ten minutes
 on two cores. Steps of the methods without Adam's scale are the largest that did not diverge on seed 0 among 0.02, 0.05, 0.1,
 0.15, 0.3, 0.5 and 1.
 """

@@ -13,6 +13,7 @@ from saddlebag.algorithms.methods.extragradient_feedback import extragradient_fe
 from saddlebag.algorithms.methods.forward_backward_forward import forward_backward_forward
 from saddlebag.algorithms.methods.golden_ratio import golden_ratio
 from saddlebag.algorithms.methods.innovations import innovations
+from saddlebag.algorithms.methods.local.compressed_fed_gda_gt import compressed_fed_gda_gt
 from saddlebag.algorithms.methods.local.fed_gda_gt import fed_gda_gt
 from saddlebag.algorithms.methods.local.local_sgda import local_sgda
 from saddlebag.algorithms.methods.local.prox_skip_vip import prox_skip_vip
@@ -20,6 +21,7 @@ from saddlebag.algorithms.methods.masha.masha1 import masha1
 from saddlebag.algorithms.methods.masha.masha2 import masha2
 from saddlebag.algorithms.methods.masha.optimistic_masha import optimistic_masha
 from saddlebag.algorithms.methods.ogda import ogda
+from saddlebag.algorithms.methods.qoda import qoda
 from saddlebag.algorithms.methods.qsgda import qsgda
 from saddlebag.algorithms.methods.three_pillars import three_pillars
 from saddlebag.algorithms.methods.vr_diana_sgda import vr_diana_sgda
@@ -56,6 +58,7 @@ CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
     "compressed_adamw": compressed_adamw,
     "compressed_extra_adam": compressed_extra_adam,
     "compressed_extragradient": compressed_extragradient,
+    "compressed_fed_gda_gt": compressed_fed_gda_gt,
     "compressed_lamb": compressed_lamb,
     "compressed_optimistic_adam": compressed_optimistic_adam,
     "compressed_sgd": compressed_sgd,
@@ -77,6 +80,7 @@ CATALOGUE: dict[str, Callable[..., AnyMethod]] = {
     "optimistic_masha": optimistic_masha,
     "power_sgd": power_sgd,
     "prox_skip_vip": prox_skip_vip,
+    "qoda": qoda,
     "qsgda": qsgda,
     "sparse_loco": sparse_loco,
     "three_pillars": three_pillars,

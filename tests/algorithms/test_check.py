@@ -40,6 +40,7 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "anchored_extragradient": [],
     "bandit": [],
     "compressed_extragradient": [(RAND, TOP), (COMMON, FULL)],
+    "compressed_fed_gda_gt": [(TOP, TOP), (Grid(), FULL)],
     "diana_sgda": [(RAND, FULL), (COMMON, Natural())],
     "diloco": [(FULL, FULL), (TOP, TOP)],
     "extragradient": [],
@@ -55,6 +56,7 @@ COMPRESSORS: dict[str, list[tuple[Compressor, Compressor]]] = {
     "ogda": [],
     "optimistic_masha": [(RAND, FULL), (COMMON, Natural())],
     "prox_skip_vip": [],
+    "qoda": [(RAND, FULL), (COMMON, Natural())],
     "qsgda": [(RAND, FULL), (COMMON, Natural())],
     "sparse_loco": [(TOP, TOP)],
     "three_pillars": [(RAND, FULL), (COMMON, FULL)],
@@ -68,7 +70,15 @@ NEEDS_MORE = (
     "muloco",
     "power_sgd",
 )  # their own tests have problems that fit: masks, matrices
-WITHOUT_PROX = ("anchored_extragradient", "masha2", "extragradient_feedback", "fed_gda_gt", "prox_skip_vip")
+WITHOUT_PROX = (
+    "anchored_extragradient",
+    "masha2",
+    "extragradient_feedback",
+    "fed_gda_gt",
+    "prox_skip_vip",
+    "compressed_fed_gda_gt",
+    "qoda",
+)
 
 
 def variants(name: str, problem: Problem) -> list[AnyMethod]:

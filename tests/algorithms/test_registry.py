@@ -34,8 +34,10 @@ from saddlebag.algorithms import (
 from saddlebag.algorithms.methods.anchored_extragradient import AnchoredExtragradient
 from saddlebag.algorithms.methods.bandit import Bandit
 from saddlebag.algorithms.methods.golden_ratio import GoldenRatio
+from saddlebag.algorithms.methods.local.compressed_fed_gda_gt import CompressedFedGdaGt
 from saddlebag.algorithms.methods.local.fed_gda_gt import FedGdaGt
 from saddlebag.algorithms.methods.local.prox_skip_vip import ProxSkipVip
+from saddlebag.algorithms.methods.qoda import Qoda
 from saddlebag.algorithms.optimizers.rules import RULES
 from saddlebag.algorithms.problems import FiniteBilinearGame
 from saddlebag.algorithms.supports.active_set import ActiveSet
@@ -60,6 +62,7 @@ KINDS = {
     "block_descent": BlockDescent,
     "compressed_extragradient": CompressedExtragradient,
     **dict.fromkeys(NAMES, CompressedOptimizer),
+    "compressed_fed_gda_gt": CompressedFedGdaGt,
     "diana_sgda": DianaSgda,
     "diloco": LocalRounds,
     "extragradient": Extragradient,
@@ -78,6 +81,7 @@ KINDS = {
     "optimistic_masha": OptimisticMasha,
     "power_sgd": PowerSgd,
     "prox_skip_vip": ProxSkipVip,
+    "qoda": Qoda,
     "qsgda": Qsgda,
     "sparse_loco": LocalRounds,
     "three_pillars": ThreePillars,
