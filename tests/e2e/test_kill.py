@@ -101,6 +101,26 @@ def test_the_server_and_workers_are_killed_at_random_rounds(
     assert_same(result, undisturbed(job), tmp_path)
 
 
+def test_a_run_with_secure_sums_goes_on_where_it_was_when_server_and_worker_are_killed(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="secure aggregation needs the extra 'secure'")
+    eight = {"name": "nearest_int8"}
+    method = {"name": "compressed_sgd", "step_size": 0.05, "common_range": 1.0, "up": eight, "down": eight}
+    stop = {"max_rounds": 80, "every": 5}
+    job = recipe(method, stop=stop, server={"secure": True})
+    pids: dict[str, int] = {}
+    killed: list[str] = []
+
+    def observe(record: Any) -> None:
+        if record.round >= 40 and not killed:
+            killed.extend(("worker-1", "server"))
+            for name in killed:
+                os.kill(pids[name], signal.SIGKILL)
+
+    result = run_grpc(job, tmp_path, observe=observe, started=pids.update)
+    assert killed
+    assert result["digest"] == f"{digest(undisturbed(recipe(method, stop=stop)).replica):016x}"
+
+
 def test_everything_is_killed_and_resumed_by_another_command(tmp_path: Path) -> None:
     job = recipe(MASHA1, driver="grpc")
     file, out = tmp_path / "recipe.toml", tmp_path / "out"

@@ -110,7 +110,7 @@ class Aggregation:
             case Step.KEYS:
                 check_keys(raw)
             case Step.SHARES:
-                others = [rank for rank in self._expected if rank != worker]
+                others = [rank for rank in self._said[Step.KEYS] if rank != worker]  # whoever has dropped out since
                 self._commitments[worker], self._parcels[worker] = sliced(raw, others, SEALED_BYTES, KEY_BYTES)
             case Step.MASKED:
                 vector = self._ring.decode(raw)

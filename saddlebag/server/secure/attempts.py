@@ -155,6 +155,8 @@ class Attempts(Pool):
         if self._sum.step is Step.UNMASK:
             self._sum.drop(worker)
             self._advance()
+        elif self._sum.step is None:
+            return  # the sum is there, and its round about to end
         elif (begun and there) or (self._sum.step is Step.KEYS and not there):
             self._again()
         else:

@@ -49,6 +49,18 @@ def test_the_extremes_of_all_members_fit():
 
 
 @pytest.mark.parametrize("step", Step)
+def test_a_member_that_is_given_up_before_the_others_have_spoken_disturbs_nobody(step):
+    levels = some_levels(5, 20, 7)
+    run = Round(levels, threshold=3, most=7)
+    for each in Step:
+        if each is step:
+            run.server.drop(4)
+        run.step(silent=[4] if step <= each else [])
+    gone = step is not Step.UNMASK
+    assert np.array_equal(run.server.levels(), sum(levels[rank] for rank in range(4 if gone else 5)))
+
+
+@pytest.mark.parametrize("step", Step)
 def test_too_few_end_the_round_and_say_at_which_step(step):
     run = Round(some_levels(5, 4, 7), threshold=4, most=7)
     with pytest.raises(PeerLost, match=f"needs 4 workers, and 3 have sent {step.name.lower()}"):
