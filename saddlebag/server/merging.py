@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.algorithms import DIVERGED
 from saddlebag.algorithms.merging import Arrivals, require_mergeable
 from saddlebag.compression import SERVER, Draws
-from saddlebag.errors import RemoteProtocolError
+from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.proto.frames import read_frame
 from saddlebag.proto.handshake import DONE
 from saddlebag.server import effects as ef
@@ -81,6 +81,8 @@ class MergingCore(ServerCore):
 
     def join(self, ask: JoinAsk, session: str, now: float) -> tuple[JoinAnswer, list[Effect]]:
         admit(ask, self.settings, len(self.replica.z_D))
+        if not ask.order:
+            raise ConfigError(f"worker {ask.worker} is of a release that does not know rounds with a quorum; take this one")
         self.roster.require_free(ask, now, self.settings.lease_s)
         same = bool(ask.session) and self.roster.holds(ask.worker, ask.session)
         effects = self._seat(ask, session, now)

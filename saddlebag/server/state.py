@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms import AnyMethod, is_narrow, restarted
+from saddlebag.errors import ConfigError
 from saddlebag.server.delivery import Deliveries
 from saddlebag.server.ledger import Ledger
 from saddlebag.server.log import DownlinkLog
@@ -79,6 +80,10 @@ class RunState:
         if self.settings.shards > 1:
             self.cut_short = bool(meta["cut_short"])
         if self.settings.contributions:
+            if "contributions" not in meta:
+                raise ConfigError(
+                    "server.contributions was false when the run began, and what came before is not known: leave it so"
+                )
             said_W = np.array(meta["contributions"], np.float64)
             if said_W.shape != self.contribution_W.shape or not np.isfinite(said_W).all():
                 raise ValueError(f"contributions must be a number for each worker, got {meta['contributions']!r}")

@@ -1,11 +1,12 @@
 """Real processes, killed (SIGKILL) or stopped (SIGSTOP, then SIGCONT) at random instants; the end is that of a run left alone.
 
 python tests/chaos/kills.py --instants 1000 --seed 0       over all drivers and families of methods, and the service
-python tests/chaos/kills.py --instants 20 --only grpc      one of grpc, collective, service
+python tests/chaos/kills.py --instants 20 --only grpc      one of grpc, collective, service, link, node
 
 A run is `saddlebag run` as people type it; its processes are victims: supervisor, nursery, server, workers, torchrun, ranks.
 A killed supervisor takes its children along; the run is continued with --resume. What must hold at the end: exit 0, the digest
-of `simulate()`, over gRPC its bytes and one epoch; of the service every prediction and account, and each label applied once.
+of `simulate()`, over gRPC its bytes and one epoch; of the service every prediction and account, and each label applied once; of
+linked programs (`groups.py`) the bits of an undisturbed run; of nodes of two ranks those of `simulate()`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import random
 import shutil
 import signal
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from groups import group_of
+from victims import LONGEST_S, Hits, alive, family, name_of, until
 
 from saddlebag.algorithms import digest, simulate
 from saddlebag.client.groupwise.client import GroupwiseClient
@@ -37,12 +39,11 @@ from saddlebag.launch.rehearsal.scenarios import METHODS
 from saddlebag.proto.codec import LoopbackWire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-INSTANTS = {"grpc": 24, "collective": 4, "service": 24}
+INSTANTS = {"grpc": 24, "collective": 4, "service": 24, "link": 8, "node": 6}
 """Of one run."""
 GAP_ROUNDS = {"grpc": (20, 120), "collective": (20, 60)}
-LONGEST_S = 600.0  # of waiting for anything; a bound, no measurement
 SERVICE = """
 [data]
 source = "rows.csv"
@@ -57,68 +58,6 @@ scale = "none"
 young = "age < 0.4"
 high = "dose >= 0.5"
 """
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    """Wait for something that happens."""
-    deadline = time.monotonic() + LONGEST_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LONGEST_S:g} s for {what}"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for does not."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-def family(pid: int) -> Iterator[int]:
-    """A process and all that it has begun."""
-    yield pid
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            yield from family(int(child))
-
-
-def name_of(pid: int, top: int) -> str:
-    """What a process of a run is, by where it writes."""
-    if pid == top:
-        return "supervisor"
-    try:
-        log = Path(os.readlink(f"/proc/{pid}/fd/1")).name
-    except OSError:
-        return "gone"
-    kind = log.partition(".")[0].partition("-")[0] if log.endswith(".log") else "nursery"
-    return {"ranks": "torchrun or a rank"}.get(kind, kind)
-
-
-class Hits:
-    """Signals and whom they met; stopped processes go on after a while."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng, self.counted = rng, Counter[str]()
-        self._stopped: list[tuple[float, int]] = []
-
-    def hit(self, pid: int, who: str) -> bool:
-        """Kill a process (True) or stop it; False where it was stopped, or has gone."""
-        killed = self._rng.random() < 0.6
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL if killed else signal.SIGSTOP)
-            self.counted[f"{'SIGKILL' if killed else 'SIGSTOP'} {who}"] += 1
-            if not killed:
-                self._stopped.append((time.monotonic() + self._rng.uniform(0.02, 0.6), pid))
-            return killed
-        return False
-
-    def go_on(self, *, now: bool = False) -> None:
-        """Wake who was stopped long enough."""
-        for at, pid in list(self._stopped):
-            if now or time.monotonic() >= at:
-                self._stopped.remove((at, pid))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
 
 
 def run_of(driver: str, method: str, instants: int, rng: random.Random, folder: Path) -> Counter[str]:
@@ -266,17 +205,20 @@ def tried(instants: int, seed: int, only: str = "", *, tell: Callable[[str], Non
     methods, number, failures = sorted(METHODS), 0, 0
     while found.total() < instants:
         rng = random.Random(f"{seed}/{number}")
-        what = only or ("grpc", "service", "grpc", "collective", "grpc")[number % 5]
+        what = only or ("grpc", "service", "grpc", "collective", "grpc", "link", "node")[number % 7]
         method = methods[number % len(methods)]
         folder = Path(tempfile.mkdtemp(prefix="kills-"))
         count = min(INSTANTS[what], instants - found.total())
-        hits = service_of(count, rng, folder) if what == "service" else run_of(what, method, count, rng, folder)
+        if what in ("link", "node"):
+            hits = group_of(what, count, rng, folder)
+        else:
+            hits = service_of(count, rng, folder) if what == "service" else run_of(what, method, count, rng, folder)
         shutil.rmtree(folder)
         number += 1
         found.update({f"{what}: {key}": value for key, value in hits.items()})
         failures += not hits
         assert failures < 5, "runs end before anything is hit"
-        tell(f"{found.total():,} instants; {what} {'' if what == 'service' else method}: {dict(hits)}")
+        tell(f"{found.total():,} instants; {what} {method if what in GAP_ROUNDS else ''}: {dict(hits)}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def program(name: str) -> Any:
+    sys.path.insert(0, str(Path(__file__).parent))  # they import each other
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None

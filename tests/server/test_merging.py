@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from saddlebag.errors import ConfigError
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import recipe_from_dict
 from saddlebag.proto.codec import decode
@@ -49,7 +52,7 @@ class Alone:
 
     def ask(self, rank: int, rounds: tuple[int, ...], life: int = 0) -> Any:
         recipe, dimension = self.core.settings.recipe, len(self.core.replica.z_D)
-        ask = JoinAsk(worker=rank, recipe=recipe, dimension=dimension, rounds=rounds, epoch=0)
+        ask = JoinAsk(worker=rank, recipe=recipe, dimension=dimension, rounds=rounds, epoch=0, order=1 + life)
         answer, effects = self.core.join(ask, f"{rank}-{life}", 0.0)
         self.counts += [effect for effect in effects if isinstance(effect, events.Counts)]
         return answer
@@ -96,3 +99,10 @@ def test_a_server_that_died_still_knows_who_began_anew() -> None:
     assert again.facts()["begun"] == [2, 1]
     del facts["begun"]  # of an earlier release
     again.take_facts(facts)
+
+
+def test_a_worker_that_does_not_know_of_quorums_is_told() -> None:
+    alone = Alone()
+    recipe, dimension = alone.core.settings.recipe, len(alone.core.replica.z_D)
+    with pytest.raises(ConfigError, match="worker 1 is of a release that does not know rounds with a quorum"):
+        alone.core.join(JoinAsk(worker=1, recipe=recipe, dimension=dimension), "1-0", 0.0)

@@ -64,3 +64,13 @@ def test_the_main_facts_are_refused(game: BilinearGame, game_method: AnyMethod, 
     saved = capture(core)
     with pytest.raises((ConfigError, StateError)):
         core.restore(saved.arrays, {**saved.meta, name: value}, 0.0)
+
+
+def test_contributions_cannot_begin_in_mid_run(game: BilinearGame, game_method: AnyMethod) -> None:
+    def core(**more: Any) -> ServerCore:
+        settings = ServerSettings(num_workers=4, seed=7, checkpoint_every=5, **more)
+        return ServerCore(game_method, Judge(game, Stop(max_rounds=3)), game.start(), settings, time.monotonic())
+
+    saved = capture(core())
+    with pytest.raises(ConfigError, match=r"server\.contributions was false when the run began"):
+        core(contributions=True).restore(saved.arrays, saved.meta, 0.0)
