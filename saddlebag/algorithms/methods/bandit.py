@@ -16,7 +16,10 @@ where both are of one kind.
     epsilon_greedy   that of the largest mean; with probability epsilon any
     elimination      arms in turn; those whose mean is surely below another's (two errors of the difference) drop out
 
-Each arm is rewarded twice before any is chosen. Means forget 5 % with every play of theirs, so that the best arm may change.
+Arms are tried by what they declare to cost, the cheapest first. One is worth a trial if it would lead with `_CAP` times the
+progress that the best of those tried makes in a play: a finer pair saves iterations, but no more than uncompressed messages
+would. A trial is two rewarded plays, or one that is less than half the best. The first `_WARM` plays are not rewarded. Means
+forget 5 % with every play of theirs, so that the best arm may change; where no arm makes progress all are tried.
 Nothing is proven; what is measured is in docs/methods.md. All draws are common, so that machines choose alike.
 
 Sources: Thompson 1933; Auer, Cesa-Bianchi, Fischer 2002; Even-Dar, Mannor, Mansour 2006; bandits over moves as in Balans (Cai,
@@ -54,6 +57,8 @@ Rule = Literal["thompson", "epsilon_greedy", "elimination"]
 
 _FORGET = 0.95  # of an arm's sums at its next play
 _SURE = 2.0  # deviations of two means
+_WARM = 4  # plays before the first that is rewarded: an automatic step is still found in them, which no arm is to blame for
+_CAP = 3.0  # times the progress of a play that finer messages may make; measured are 2.6 at most (docs/methods.md)
 _MOST = 20.0  # |log2| of a play's progress that counts: what lies beyond is a run that diverges
 _GRID = 2.0**-20  # of log2, to which machines' libraries agree
 
@@ -136,7 +141,20 @@ class Bandit(Wrapped):
     def init_replica(self, z_D: Vector) -> Play:
         none_A = np.zeros(len(self.arms))
         state = self.method.init_replica(z_D)
-        return Play(state, 0, 0, 0.0, 0.0, 0.0, False, none_A, none_A, none_A, none_A, np.ones(len(self.arms)))
+        return Play(
+            state,
+            int(self._declared(len(z_D)).argmin()),
+            0,
+            0.0,
+            0.0,
+            0.0,
+            False,
+            none_A,
+            none_A,
+            none_A,
+            none_A,
+            np.ones(len(self.arms)),
+        )
 
     def replay(self, replica: Play, down: Message, draws: Draws) -> Play:
         before = replica.state
@@ -166,7 +184,7 @@ class Bandit(Wrapped):
         known = 0.0 < mean < math.inf
         now = round(math.log2(mean) / _GRID) * _GRID if known else _MOST if mean != 0.0 else played.before
         ended = dataclasses.replace(played, length=0, residual=0.0, bits=0.0, before=float(now), started=True)
-        if not played.started:
+        if not played.started or played.iteration <= _WARM * self.every:
             return ended
         progress = max(-_MOST, min(_MOST, played.before - now))
         told = {name: getattr(played, name).copy() for name in ("count_A", "sum_A", "square_A", "bits_A")}
@@ -175,17 +193,37 @@ class Bandit(Wrapped):
         chosen = self._chosen(dataclasses.replace(ended, **told), draws)
         return dataclasses.replace(chosen, started=chosen.arm == played.arm)
 
+    def _declared(self, d: int) -> Vector:
+        """Bits of a vector up and one down, by arm."""
+        return np.array([up.bits(d) + down.bits(d) for up, down in self.arms])
+
+    def _untried(self, learnt: Play) -> int | None:
+        """The cheapest arm that is worth a trial; none where all such have been tried."""
+        count_A, known_A = learnt.count_A, learnt.count_A > 0
+        declared_A = self._declared(len(learnt.z_D))
+        mean_A = np.where(known_A, learnt.sum_A / np.where(known_A, learnt.bits_A, 1.0), -np.inf)
+        best, top = float(mean_A.max()), float((learnt.sum_A[known_A] / count_A[known_A]).max(initial=-np.inf))
+        used = (
+            float(learnt.bits_A.sum() / (declared_A * count_A).sum()) if known_A.any() else 1.0
+        )  # of what is declared, a play
+        hoped_A = np.where(known_A, mean_A + abs(best), _CAP * top / (used * declared_A))
+        settled_A = count_A >= 1.0 + _FORGET - 1e-9
+        wanted_A = ~settled_A & ((hoped_A >= best) if best > 0.0 else np.full(len(count_A), True))
+        return int(np.where(wanted_A, declared_A, np.inf).argmin()) if wanted_A.any() else None
+
     def _chosen(self, learnt: Play, draws: Draws) -> Play:
         """With the arm of the coming play."""
-        count_A = learnt.count_A
-        new_A = count_A < 1.0 + _FORGET - 1e-9  # rewarded less than twice
-        if new_A.any():
-            return dataclasses.replace(learnt, arm=int(new_A.argmax()))
-        mean_A = learnt.sum_A / learnt.bits_A
-        left = float((learnt.square_A - learnt.sum_A**2 / count_A).sum())
-        deviation = math.sqrt(max(left, 0.0) / max(float(count_A.sum()) - len(count_A), 1.0))
-        error_A = deviation * np.sqrt(count_A) / learnt.bits_A  # of a mean of n plays of bits_A / n each
+        untried = self._untried(learnt)
+        if untried is not None:
+            return dataclasses.replace(learnt, arm=untried)
+        count_A, known_A = learnt.count_A, learnt.count_A > 0
+        least_A, bits_A = np.where(known_A, count_A, 1.0), np.where(known_A, learnt.bits_A, 1.0)
+        mean_A = np.where(known_A, learnt.sum_A / bits_A, -np.inf)
+        left = float((learnt.square_A - learnt.sum_A**2 / least_A).sum())
+        deviation = math.sqrt(max(left, 0.0) / max(float(count_A.sum()) - float(known_A.sum()), 1.0))
+        error_A = deviation * np.sqrt(count_A) / bits_A  # of a mean of n plays of bits_A / n each
         if self.rule == "elimination":
+            learnt = dataclasses.replace(learnt, open_A=np.where(known_A, learnt.open_A, 0.0))
             best = int(np.where(learnt.open_A > 0, mean_A, -np.inf).argmax())
             sure_A = mean_A[best] - mean_A > _SURE * np.sqrt(error_A**2 + error_A[best] ** 2)
             open_A = np.where(sure_A, 0.0, learnt.open_A)
@@ -193,7 +231,8 @@ class Bandit(Wrapped):
         stream = draws.common(Purpose.ARM)
         if self.rule == "epsilon_greedy":
             coin, place = stream.uniforms(2)
-            arm = int(place * len(self.arms)) if coin < self.epsilon else int(mean_A.argmax())
+            known = np.flatnonzero(known_A)
+            arm = int(known[int(place * len(known))]) if coin < self.epsilon else int(mean_A.argmax())
             return dataclasses.replace(learnt, arm=arm)
         normal_A = stream.uniforms(12 * len(self.arms)).reshape(-1, 12).sum(axis=1) - 6.0  # nearly; the same bits everywhere
         return dataclasses.replace(learnt, arm=int((mean_A + error_A * normal_A).argmax()))
