@@ -18,7 +18,7 @@ where both are of one kind.
 
 Arms are tried by what they declare to cost, the cheapest first. One is worth a trial if it would lead with `_CAP` times the
 progress that the best of those tried makes in a play: a finer pair saves iterations, but no more than uncompressed messages
-would. A trial is two rewarded plays, or one that is less than half the best. The first `_WARM` plays are not rewarded. Means
+would. A trial is two rewarded plays, or one without progress. The first `_WARM` plays are not rewarded. Means
 forget 5 % with every play of theirs, so that the best arm may change; where no arm makes progress all are tried.
 Nothing is proven; what is measured is in docs/methods.md. All draws are common, so that machines choose alike.
 
@@ -30,17 +30,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
 from saddlebag.algorithms.auto_step import Steerable
 from saddlebag.algorithms.base import check_step, square
+from saddlebag.algorithms.methods.arms import FORGET, Play, Rule, chosen
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
 from saddlebag.algorithms.state import pack
 from saddlebag.algorithms.wrapped import Wrapped
 from saddlebag.compression import Levels, Sparse, make_compressor
-from saddlebag.compression.stream import Purpose
 from saddlebag.compression.values import sparse_bits
 from saddlebag.errors import ConfigError
 
@@ -53,51 +53,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Bandit", "Play", "Rule", "bandit"]
 
-Rule = Literal["thompson", "epsilon_greedy", "elimination"]
-
-_FORGET = 0.95  # of an arm's sums at its next play
-_SURE = 2.0  # deviations of two means
 _WARM = 4  # plays before the first that is rewarded: an automatic step is still found in them, which no arm is to blame for
-_CAP = 3.0  # times the progress of a play that finer messages may make; measured are 2.6 at most (docs/methods.md)
 _MOST = 20.0  # |log2| of a play's progress that counts: what lies beyond is a run that diverges
 _GRID = 2.0**-20  # of log2, to which machines' libraries agree
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Play:
-    """The inner method's replica `state`, the arm in play, and what is known of all of them.
-
-    Attributes:
-        arm, length: in play, and iterations of it so far.
-        residual: the sum of |z+ - z|^2 / gamma^2 over its later half.
-        bits: of it so far.
-        before, started: log2 of the mean residual of the play before, and whether that was this arm's.
-        count_A, sum_A, square_A, bits_A: forgetting sums of each arm's plays, their progress, its square, and their bits.
-        open_A: 1 for an arm that may be chosen, 0 for one that dropped out.
-    """
-
-    state: Any
-    arm: int
-    length: int
-    residual: float
-    bits: float
-    before: float
-    started: bool
-    count_A: Vector
-    sum_A: Vector
-    square_A: Vector
-    bits_A: Vector
-    open_A: Vector
-
-    @property
-    def z_D(self) -> Vector:
-        """The iterate."""
-        return cast("Vector", self.state.z_D)
-
-    @property
-    def iteration(self) -> int:
-        """Completed iterations."""
-        return int(self.state.iteration)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,7 +147,7 @@ class Bandit(Wrapped):
         progress = max(-_MOST, min(_MOST, played.before - now))
         told = {name: getattr(played, name).copy() for name in ("count_A", "sum_A", "square_A", "bits_A")}
         for sums_A, value in zip(told.values(), (1.0, progress, progress * progress, max(played.bits, 1.0)), strict=True):
-            sums_A[played.arm] = _FORGET * sums_A[played.arm] + value
+            sums_A[played.arm] = FORGET * sums_A[played.arm] + value
         chosen = self._chosen(dataclasses.replace(ended, **told), draws)
         return dataclasses.replace(chosen, started=chosen.arm == played.arm)
 
@@ -197,45 +155,9 @@ class Bandit(Wrapped):
         """Bits of a vector up and one down, by arm."""
         return np.array([up.bits(d) + down.bits(d) for up, down in self.arms])
 
-    def _untried(self, learnt: Play) -> int | None:
-        """The cheapest arm that is worth a trial; none where all such have been tried."""
-        count_A, known_A = learnt.count_A, learnt.count_A > 0
-        declared_A = self._declared(len(learnt.z_D))
-        mean_A = np.where(known_A, learnt.sum_A / np.where(known_A, learnt.bits_A, 1.0), -np.inf)
-        best, top = float(mean_A.max()), float((learnt.sum_A[known_A] / count_A[known_A]).max(initial=-np.inf))
-        used = (
-            float(learnt.bits_A.sum() / (declared_A * count_A).sum()) if known_A.any() else 1.0
-        )  # of what is declared, a play
-        hoped_A = np.where(known_A, mean_A + abs(best), _CAP * top / (used * declared_A))
-        settled_A = count_A >= 1.0 + _FORGET - 1e-9
-        wanted_A = ~settled_A & ((hoped_A >= best) if best > 0.0 else np.full(len(count_A), True))
-        return int(np.where(wanted_A, declared_A, np.inf).argmin()) if wanted_A.any() else None
-
     def _chosen(self, learnt: Play, draws: Draws) -> Play:
         """With the arm of the coming play."""
-        untried = self._untried(learnt)
-        if untried is not None:
-            return dataclasses.replace(learnt, arm=untried)
-        count_A, known_A = learnt.count_A, learnt.count_A > 0
-        least_A, bits_A = np.where(known_A, count_A, 1.0), np.where(known_A, learnt.bits_A, 1.0)
-        mean_A = np.where(known_A, learnt.sum_A / bits_A, -np.inf)
-        left = float((learnt.square_A - learnt.sum_A**2 / least_A).sum())
-        deviation = math.sqrt(max(left, 0.0) / max(float(count_A.sum()) - float(known_A.sum()), 1.0))
-        error_A = deviation * np.sqrt(count_A) / bits_A  # of a mean of n plays of bits_A / n each
-        if self.rule == "elimination":
-            learnt = dataclasses.replace(learnt, open_A=np.where(known_A, learnt.open_A, 0.0))
-            best = int(np.where(learnt.open_A > 0, mean_A, -np.inf).argmax())
-            sure_A = mean_A[best] - mean_A > _SURE * np.sqrt(error_A**2 + error_A[best] ** 2)
-            open_A = np.where(sure_A, 0.0, learnt.open_A)
-            return dataclasses.replace(learnt, open_A=open_A, arm=int(np.where(open_A > 0, count_A, np.inf).argmin()))
-        stream = draws.common(Purpose.ARM)
-        if self.rule == "epsilon_greedy":
-            coin, place = stream.uniforms(2)
-            known = np.flatnonzero(known_A)
-            arm = int(known[int(place * len(known))]) if coin < self.epsilon else int(mean_A.argmax())
-            return dataclasses.replace(learnt, arm=arm)
-        normal_A = stream.uniforms(12 * len(self.arms)).reshape(-1, 12).sum(axis=1) - 6.0  # nearly; the same bits everywhere
-        return dataclasses.replace(learnt, arm=int((mean_A + error_A * normal_A).argmax()))
+        return chosen(learnt, self._declared(len(learnt.z_D)), self.rule, self.epsilon, draws)
 
 
 class SteerableBandit(Bandit):

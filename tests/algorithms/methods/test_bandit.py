@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Stop, check_method, digest, make_method, simulate
+from saddlebag.algorithms.methods.arms import untried
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.algorithms.state import pack, unpack
 from saddlebag.compression import Draws
@@ -88,10 +89,10 @@ def test_a_pair_too_dear_to_win_is_not_tried_and_where_nothing_moves_all_are() -
     told = dataclasses.replace(told, bits_A=np.array([0.0, 4.0 * method._declared(2)[1]]))
     assert method._declared(2)[0] > 3.0 * method._declared(2)[1]
     assert method.init_replica(np.zeros(2)).arm == 1, "the cheapest comes first"
-    assert method._untried(told) is None
+    assert untried(told, method._declared(2)) is None
     assert {method._chosen(told, Draws(0, round_)).arm for round_ in range(50)} == {1}
     stalled = dataclasses.replace(told, sum_A=np.array([0.0, -0.1]))
-    assert method._untried(stalled) == 0
+    assert untried(stalled, method._declared(2)) == 0
 
 
 def test_plays_in_which_a_step_is_still_found_are_not_rewarded() -> None:
