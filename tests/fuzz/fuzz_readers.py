@@ -1,7 +1,7 @@
 """Throws byte strings at all that is read but messages: each is taken or refused by one of our errors, soon, in bounded memory.
 
     python tests/fuzz/fuzz_readers.py --executions 1000000                  all readers in turn; --only join journal
-    python tests/fuzz/fuzz_readers.py --coverage --only join -- -max_total_time=600   libFuzzer through atheris
+    python tests/fuzz/fuzz_readers.py --coverage -- corpus/ -max_total_time=600   libFuzzer through atheris
 
 What breaks the law is printed as hexadecimal, with the reader's name, and ends the run with exit code 1: make it a test.
 """
@@ -13,6 +13,7 @@ import random
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuzz_decode import MOST_KEPT, SLOWEST_S, mutated
@@ -99,9 +100,11 @@ def run_with_coverage(only: list[str], arguments: list[str]) -> None:
             name, reader = readers[data[0] % len(readers)]
             throw(name, reader, data[1:], mend=data[0] >= 64)
 
-    for number, (_, reader) in enumerate(readers):
-        for seed in reader.seeds:
-            one(bytes((number,)) + seed)
+    corpus = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+    if corpus is not None and not any(corpus.iterdir()):
+        for number, (name, reader) in enumerate(readers):
+            for place, seed in enumerate(reader.seeds):
+                (corpus / f"{name}{place}").write_bytes(bytes((number - 64 // -len(readers) * len(readers),)) + seed)  # mended
     atheris.Setup([sys.argv[0], *arguments], one)
     atheris.Fuzz()
 
