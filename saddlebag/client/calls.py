@@ -34,8 +34,8 @@ class Calls:
     def __init__(self, channel: grpc.aio.Channel, ledger: ClientLedger, metadata: Any = ()) -> None:
         self._channel, self._ledger, self._metadata = channel, ledger, metadata
 
-    async def ask(self, name: str, request: Any, reply_type: Any, timeout_s: float | None) -> Any:
-        """One question, one answer; without a time limit where others are waited for.
+    async def ask(self, name: str, request: Any, reply_type: Any, timeout_s: float) -> Any:
+        """One question, one answer.
 
         Raises:
             BrokenStream: the answer is not what was sent.

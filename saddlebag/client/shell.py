@@ -47,6 +47,7 @@ _THREAD_ABOVE_S = 0.02
 """A step that took longer runs in a thread the next time, so that heartbeats go out meanwhile."""
 _LEAVE_S = 30.0
 _BEAT_AGAIN_S = 0.2
+_ASK_AGAIN_S = 30.0
 _TICK_S = 0.5
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
@@ -330,10 +331,23 @@ class WorkerShell:
     async def _send_masked(
         self, call: Any, calls: Calls, over: asyncio.Event, securing: Securing, step: tuple[list[Buffer], int | None]
     ) -> None:
-        """Take the steps of secure aggregation with the uplink of a step; ends with the stream."""
+        """Take the steps of secure aggregation with the uplink of a step; ends with the stream.
+
+        Others are waited for, perhaps for long; a call that a flipped bit has hidden from the server is made again, and what is
+        said twice is taken once.
+        """
 
         async def ask(request: pb.SecureRequest) -> pb.SecureReply:
-            asked: asyncio.Future[pb.SecureReply] = asyncio.ensure_future(calls.ask("Secure", request, pb.SecureReply, None))
+            while True:
+                try:
+                    return await asked_once(request)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
+                        raise
+
+        async def asked_once(request: pb.SecureRequest) -> pb.SecureReply:
+            asking = calls.ask("Secure", request, pb.SecureReply, _ASK_AGAIN_S)
+            asked: asyncio.Future[pb.SecureReply] = asyncio.ensure_future(asking)
             ended = asyncio.ensure_future(over.wait())
             try:
                 await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)

@@ -706,3 +706,29 @@ def test_a_worker_on_a_stream_that_the_server_does_not_have_joins_again(
 
     asyncio.run(main())
     assert (asked == 2) == bool(busy), "a worker that computes has nothing to lose"
+
+
+def test_a_step_of_a_secure_round_that_nobody_answers_is_said_again(game: BilinearGame, game_method: AnyMethod) -> None:
+    """Its call may be hidden from the server by a flipped bit, while heartbeats go on."""
+    codes = [grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.DEADLINE_EXCEEDED, None, grpc.StatusCode.ABORTED]
+    limits: list[float] = []
+
+    async def ask(name: str, request: Any, reply_type: Any, timeout_s: float) -> pb.SecureReply:
+        limits.append(timeout_s)
+        if (code := codes.pop(0)) is not None:
+            raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+        return pb.SecureReply(data=b"there")
+
+    async def exchange(core: Any, buffers: Any, ask: Any, send: Any) -> None:
+        assert (await ask(pb.SecureRequest(step=1))).data == b"there"
+        with pytest.raises(grpc.aio.AioRpcError):
+            await ask(pb.SecureRequest(step=2))
+
+    async def main() -> None:
+        shell: Any = Cluster(game, game_method).worker(0)
+        calls, securing = types.SimpleNamespace(ask=ask), types.SimpleNamespace(exchange=exchange)
+        await shell._send_masked(None, calls, asyncio.Event(), securing, ([], None))
+
+    asyncio.run(main())
+    assert not codes
+    assert all(0 < limit < 3600 for limit in limits)
