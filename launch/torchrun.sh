@@ -4,7 +4,7 @@
 #   NODE=0 SERVER=10.0.0.1:7777 RECIPE=recipe.toml RANKS=8 launch/torchrun.sh
 #
 # Node 0 also serves. NCCL (or gloo without GPUs) stays inside a node; one compressed message a round leaves it. The recipe's
-# `workers` is the number of nodes.
+# `workers` is the number of nodes. With SERVER=10.0.0.1:7777,10.0.0.2:7777 node 1 serves, too: each has a slice (server.shards).
 #
 #   RANKS        processes of this node, one for each GPU (1)
 #   OUT          folder of checkpoints and results, the same path at every start (runs/cluster)
@@ -18,9 +18,16 @@
 # where the run is.
 set -euo pipefail
 
-: "${NODE:?number of this node, from 0}" "${SERVER:?HOST:PORT of node 0}" "${RECIPE:?recipe file}"
+: "${NODE:?number of this node, from 0}" "${SERVER:?HOST:PORT of node 0, or of the first nodes with commas}" "${RECIPE:?recipe file}"
 RANKS=${RANKS:-1} OUT=${OUT:-runs/cluster} RESTARTS=${RESTARTS:-10}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+IFS=, read -ra servers <<< "$SERVER"
+shards=${#servers[@]} folder=$OUT/server
+if [ "$shards" -gt 1 ]; then
+  folder=$OUT/shard-$NODE
+  SERVER_FLAGS="--set server.shards=$shards --shard $NODE ${SERVER_FLAGS:-}"
+  NODE_FLAGS="--set server.shards=$shards ${NODE_FLAGS:-}"
+fi
 read -ra server_flags <<< "${SERVER_FLAGS:-}"
 read -ra node_flags <<< "${NODE_FLAGS:-}"
 
@@ -28,7 +35,7 @@ serve() {
   local status=0 child
   trap 'kill "$child" 2> /dev/null' TERM # the script ends before the run does
   while true; do
-    saddlebag server "$RECIPE" --address "$SERVER" --out "$OUT/server" --resume "${server_flags[@]}" &
+    saddlebag server "$RECIPE" --address "${servers[$NODE]}" --out "$folder" --resume "${server_flags[@]}" &
     child=$!
     wait "$child" && return 0 || status=$?
     if [ "$status" -le 2 ] || [ "$status" = 143 ]; then return "$status"; fi # an error that would come again, or told to end
@@ -37,7 +44,7 @@ serve() {
   done
 }
 
-if [ "$NODE" = 0 ]; then
+if [ "$NODE" -lt "$shards" ]; then
   serve &
   server=$!
   trap 'kill "$server" 2> /dev/null || true' EXIT
@@ -46,4 +53,4 @@ fi
 torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node "$RANKS" --max-restarts "$RESTARTS" -m saddlebag node \
   "$RECIPE" --server "$SERVER" --worker "$NODE" --out "$OUT/node-$NODE" "${node_flags[@]}"
 
-if [ "$NODE" = 0 ]; then wait "$server"; fi
+if [ "$NODE" -lt "$shards" ]; then wait "$server"; fi

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from saddlebag.launch.recipe.recipe import Recipe
 
-__all__ = ["DRIVERS", "SECTIONS", "require_kept", "require_one_server"]
+__all__ = ["DRIVERS", "SECTIONS", "require_kept"]
 
 SECTIONS: Mapping[str, Any] = {"server": ServerSection(), "checkpoint": CheckpointSection(), "output": OutputSection()}
 """The tables that are about the driver, with their defaults; [stop] every driver keeps."""
@@ -111,15 +111,3 @@ def require_kept(recipe: Recipe, driver: str) -> None:
         usual = key == "output.directory" and _DEFAULT_FOLDER.fullmatch(value)
         if value != default and not off and not usual:
             raise ConfigError(f"{key} = {value!r} cannot be kept by {what}: {reason}; leave it at {default!r}")
-
-
-def require_one_server(recipe: Recipe, what: str) -> None:
-    """Refuse a recipe of several servers where `what` knows one.
-
-    Raises:
-        ConfigError: server.shards is not 1.
-    """
-    if recipe.server.shards != 1:
-        raise ConfigError(
-            f"server.shards = {recipe.server.shards} cannot be kept by {what}: it knows one server; leave it at 1"
-        )

@@ -50,6 +50,31 @@ def test_the_first_node_serves_and_every_node_works(tmp_path: Path) -> None:
     assert (status, sorted(calls)) == (0, [f"{SERVER} --tls-cert c --tls-key k", RANKS.format(0) + " --tls-ca c"])
 
 
+def test_the_first_nodes_serve_a_shard_each(tmp_path: Path) -> None:
+    node = {**NODE, "SERVER": "10.0.0.1:7777,10.0.0.2:7778"}
+    for number, address in enumerate(node["SERVER"].split(",")):
+        status, calls = run(tmp_path, "torchrun.sh", NODE=str(number), SERVER_FLAGS="--insecure", **node)
+        shard = f"--set server.shards=2 --shard {number} --insecure"
+        assert (status, sorted(calls)[0]) == (
+            0,
+            f"saddlebag server r.toml --address {address} --out out/shard-{number} --resume {shard}",
+        )
+        assert sorted(calls)[1].endswith(
+            f"--server {node['SERVER']} --worker {number} --out out/node-{number} --set server.shards=2"
+        )
+    status, calls = run(tmp_path, "torchrun.sh", NODE="2", **node)
+    assert (status, [call.split()[0] for call in calls]) == (0, ["torchrun"])
+
+
+def test_slurm_puts_shards_beside_the_first_nodes(tmp_path: Path) -> None:
+    slurm = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "5", "SHARDS": "2", "SERVER_FLAGS": "--insecure", "PORT": "7000"}
+    status, calls = run(tmp_path, "slurm.sbatch", RECIPE="r.toml", **slurm)
+    assert status == 0
+    servers = sorted(call for call in calls if call.startswith("saddlebag"))
+    assert [call.split()[4] for call in servers] == ["first:7000", "second:7000"]
+    assert all("--server first:7000,second:7000" in call for call in calls if call.startswith("torchrun"))
+
+
 def test_a_killed_server_is_started_again(tmp_path: Path) -> None:
     server = '[ "$(grep -c ^saddlebag "$CALLS")" -ge 3 ] || kill -9 $$'
     status, calls = run(tmp_path, "torchrun.sh", NODE="0", server=server, **NODE)

@@ -12,7 +12,6 @@ from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.errors import BrokenStream, ConfigError, RemoteProtocolError
 from saddlebag.launch.build import build_problem, resolve
 from saddlebag.launch.drivers.lead import Cost, Lead
-from saddlebag.launch.drivers.node import run_node
 from saddlebag.launch.drivers.server import run_server
 from saddlebag.launch.drivers.shards import run_shard_worker
 from saddlebag.launch.job import Job
@@ -102,8 +101,6 @@ def test_a_command_for_one_server_says_so(tmp_path: Path) -> None:
         run_server(recipe_with(), tmp_path / "a")
     with pytest.raises(ConfigError, match=r"server.shards is 1, got 0"):
         run_server(recipe_with(**{"server.shards": 1}), tmp_path / "a", shard=0)
-    with pytest.raises(ConfigError, match=r"server.shards = 2 cannot be kept by a node of several ranks"):
-        run_node(recipe_with(), 0, "127.0.0.1:1")
     with pytest.raises(ConfigError, match=r"--server must name 2 addresses, for server.shards, got 1"):
         run_shard_worker(recipe_with(), 1, ["127.0.0.1:1"])
     with pytest.raises(ConfigError, match="worker 0 leads a sharded run and keeps its results: give it a folder"):

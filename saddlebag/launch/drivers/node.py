@@ -18,7 +18,6 @@ from saddlebag.algorithms.problems.division import part_of
 from saddlebag.errors import ConfigError
 from saddlebag.launch.build import build_problem
 from saddlebag.launch.drivers.place import Place, end_with_agent, here
-from saddlebag.launch.settings import require_one_server
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import write_atomically
 
@@ -51,7 +50,7 @@ def run_node(
     Args:
         recipe: the server's; its `ranks`, unless 1, must be the node's.
         worker: which one the node is; None for the node's number in torchrun's job.
-        address: of the server.
+        address: of the server; of several (`server.shards`) all, with commas.
         out: folder of the leader's checkpoints and of its report, node-N.json.
         token: shared with the server.
         security: TLS files.
@@ -62,8 +61,9 @@ def run_node(
         ConfigError: torchrun did not start this, the number is out of range, or the problem cannot be divided.
         PeerLost: there is no server, or a rank of this node is gone.
     """
-    require_one_server(recipe, "a node of several ranks")
-    parse_address(address, "the server's address")
+    addresses = address.split(",")
+    for each in addresses:
+        parse_address(each, "the server's address")
     place = here()
     worker = _number(worker, place, recipe)
     end_with_agent()
@@ -83,12 +83,22 @@ def run_node(
 
         note(f"worker {worker}: {group.ranks} ranks on {device} ask the server at {address}")
         with _led(group):
-            from saddlebag.launch.drivers.worker import run_worker  # here, for grpc
-
             ways: dict[str, Any] = {"out": out, "token": token, "security": security, "note": note}
-            run_worker(recipe, worker, address, problem=problem, operator=group.operator(part), **ways)
+            _work(recipe, worker, addresses, problem=problem, operator=group.operator(part), **ways)
         _report(group, worker, out, note)
     return 0
+
+
+def _work(recipe: Recipe, worker: int, addresses: list[str], **ways: Any) -> None:
+    """Take part as the node's leader, of one server or of several."""
+    if recipe.server.shards > 1:
+        from saddlebag.launch.drivers.shards import run_shard_worker  # here, for grpc
+
+        run_shard_worker(recipe, worker, addresses, **ways)
+        return
+    from saddlebag.launch.drivers.worker import run_worker
+
+    run_worker(recipe, worker, ",".join(addresses), **ways)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from saddlebag.algorithms import Operator
+    from saddlebag.algorithms import Operator, Problem
     from saddlebag.launch.recipe.recipe import Recipe
 
 __all__ = ["run_shard_worker"]
@@ -47,6 +47,8 @@ def run_shard_worker(
     security: ClientSecurity | None = None,
     give_up_s: float = 60.0,
     note: Callable[[str], None] = lambda text: None,
+    problem: Problem | None = None,
+    operator: Operator | None = None,
 ) -> None:
     """Take part in a sharded run as one worker until its end; worker 0 is the lead, and keeps the run's results under `out`.
 
@@ -66,7 +68,7 @@ def run_shard_worker(
         if out is not None:
             stack.enter_context(owned(out, f"worker {rank}", name=f"worker-{rank}"))
         tune_process()
-        worker = _ShardWorker(recipe, rank, out, note)
+        worker = _ShardWorker(Job.join(recipe, problem=problem, out=out), rank, out, note, operator)
         if worker.lead is not None:
             stack.enter_context(worker.lead)
         ways: dict[str, Any] = {"token": token, "give_up_s": give_up_s, "note": note}
@@ -77,14 +79,13 @@ def run_shard_worker(
 class _ShardWorker:
     """The cores of one worker, which meet, and their shells."""
 
-    def __init__(self, recipe: Recipe, rank: int, out: Path | None, note: Callable[[str], None]) -> None:
-        job = Job.join(recipe, out=out)
-        parts, self._agreement = shards_of(job), Agreement(job)
+    def __init__(self, job: Job, rank: int, out: Path | None, note: Callable[[str], None], operator: Operator | None) -> None:
+        parts, self._agreement, recipe = shards_of(job), Agreement(job), job.recipe
         self._recipe, self._rank, self._out, self._note, self.phases = recipe, rank, out, note, Phases()
         self.lead = Lead(job, out, self._cost) if rank == 0 and out is not None else None
         watch = self.lead.watch if self.lead is not None else lambda round_: False
-        operator = _clipping(job, self.phases.watched(job.operator(rank)))
-        self._meeting = Meeting([part.here for part in parts], operator, watch)
+        asked = _clipping(job, self.phases.watched(operator or job.operator(rank)))
+        self._meeting = Meeting([part.here for part in parts], asked, watch)
         self._stores = [self._store(number) for number in range(len(parts))]
         self._cores = [
             SliceCore(part.method, self._meeting, part.number, part.problem.start, worker=rank, seed=recipe.seed, store=store)

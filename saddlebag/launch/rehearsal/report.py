@@ -18,7 +18,6 @@ from saddlebag.launch.rehearsal.costs import join_bytes, measure_server, record
 from saddlebag.launch.rehearsal.exact import rehearse_exactly
 from saddlebag.launch.rehearsal.fleet import Plan, Report, rehearse
 from saddlebag.launch.results.units import format_bytes, format_time
-from saddlebag.launch.settings import require_one_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +53,10 @@ def report(
     recipe = load_recipe(path, [*sets])
     if recipe.server.secure:
         raise ConfigError("server.secure cannot be rehearsed: the steps of its rounds have no model here; leave it out")
-    require_one_server(recipe, "a rehearsal")
+    if recipe.server.shards > 1:
+        raise ConfigError(
+            f"server.shards = {recipe.server.shards} cannot be rehearsed: there is one server here; leave it at 1"
+        )
     count, length = workers or recipe.workers, rounds or recipe.stop.max_rounds or _ROUNDS
     if exact and count * length > _MOST_EXACT:
         raise ConfigError(f"--exact computes {count} x {length} steps, {_MOST_EXACT:,} at most; leave it out, or take fewer")

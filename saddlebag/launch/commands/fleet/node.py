@@ -17,7 +17,13 @@ __all__ = ["node"]
 @click.command(short_help="Take part as a node of several ranks, under torchrun.")
 @recipe_options
 @click.option("--worker", type=int, help="Number of this worker, from 0.  [default: torchrun's number of the node]")
-@click.option("--server", "address", metavar="HOST:PORT", required=True, help="Where the server listens.")
+@click.option(
+    "--server",
+    "address",
+    metavar="HOST:PORT,...",
+    required=True,
+    help="Where the server listens; of several (server.shards) all.",
+)
 @click.option("--out", type=FILE, help="Folder for the leader's checkpoints; none are kept without.")
 @timeout_option
 @token_option
