@@ -68,8 +68,10 @@ class Namespace:
 
 
 @contextlib.contextmanager
-def namespaces(count: int, *, rate_mbit: float | None = None) -> Iterator[list[Namespace]]:
+def namespaces(count: int, *, rate_mbit: float | None = None, first_mbit: float | None = None) -> Iterator[list[Namespace]]:
     """`count` namespaces on one switch; each sends and receives at most `rate_mbit` Mbit/s (`tc tbf` at both ends).
+
+    The first one has `first_mbit` in its place, where that is given: a server behind another link than its workers.
 
     At the end, also after an error, what runs inside is killed and everything is removed.
 
@@ -89,7 +91,7 @@ def namespaces(count: int, *, rate_mbit: float | None = None) -> Iterator[list[N
     try:
         _add_switch(switch)
         for number, node in enumerate(nodes):
-            _add_node(node, switch, f"port{number}", rate_mbit)
+            _add_node(node, switch, f"port{number}", first_mbit if first_mbit is not None and number == 0 else rate_mbit)
         yield nodes
     finally:
         for name in (switch, *(node.name for node in nodes)):

@@ -34,8 +34,8 @@ class _MeteredCore(ServerCore):
         return effects
 
 
-def serve(problem: Problem, method: AnyMethod, workers: int, meter: Meter) -> ServerCore:
-    """Serve all rounds of the meter; returns the core at the end."""
+def serve(problem: Problem, method: AnyMethod, workers: int, meter: Meter, host: str = LOOPBACK) -> ServerCore:
+    """Serve all rounds of the meter; returns the core at the end. Beyond loopback the network is one of the benchmark's own."""
     tune_process()
     judge = Judge(problem, Stop(max_rounds=meter.total, every=meter.total))
     core = _MeteredCore(method, judge, problem.start(), ServerSettings(num_workers=workers, seed=SEED), time.monotonic())
@@ -43,16 +43,16 @@ def serve(problem: Problem, method: AnyMethod, workers: int, meter: Meter) -> Se
 
     async def run() -> None:
         shell = ServerShell(core)
-        say(await shell.start(f"{LOOPBACK}:0", ServerSecurity()))
+        say(await shell.start(f"{host}:0", ServerSecurity(insecure=host != LOOPBACK)))
         await shell.run()
 
     asyncio.run(run())
     return core
 
 
-def work(problem: Problem, method: AnyMethod, rank: int, port: int) -> None:
+def work(problem: Problem, method: AnyMethod, rank: int, port: int, host: str = LOOPBACK) -> None:
     """Take part as one worker."""
     tune_process()
     core = WorkerCore(method, problem.operator(rank), problem.start(), worker=rank, seed=SEED)
     security: Any = ClientSecurity()
-    asyncio.run(WorkerShell(core, recipe="{}").run(f"{LOOPBACK}:{port}", security))
+    asyncio.run(WorkerShell(core, recipe="{}").run(f"{host}:{port}", security))

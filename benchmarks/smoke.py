@@ -79,7 +79,10 @@ SMOKE = {
     "golden.py": Smoke("--only bilinear --write {out}/golden.json"),
 }
 LONG = {"bench_flower_deployment.py": "a minute of starting Flower's processes, as tests/e2e/test_flower_deployment.py does"}
-NOT_HERE = {"bench_thin_wire.py": "network namespaces need the root user; tests/e2e/test_namespaces.py covers their half"}
+NOT_HERE = {
+    "bench_rehearsal.py": "network namespaces need the root user; tests/launch/rehearsal has the model",
+    "bench_thin_wire.py": "network namespaces need the root user; tests/e2e/test_namespaces.py covers their half",
+}
 
 
 def prepare(folder: Path) -> dict[str, str]:

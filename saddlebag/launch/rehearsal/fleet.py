@@ -2,8 +2,8 @@
 
 What a round does to all workers at once are a few array operations. Kept are: who takes part, links and speeds of their own,
 the server's link and processor as queues, failures with what a resumed worker computes again, and the policy for lost workers.
-Differs from the real cores: which workers idle is drawn here, not by the method; a message is lost and sent again as a whole; a
-frame goes to a worker as soon as the server's link has room.
+Differs from the real cores: which workers idle is drawn here, not by the method; a message is lost and sent again as a whole; uplinks
+pass the server's link in the order in which they began, downlinks share it and end within its second half.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "Plan", "Report", "rehearse"]
 
 Times = npt.NDArray[np.float64]
+_APART = 0.45  # of the time in which downlinks share the server's link, how far apart they end: benchmarks/bench_rehearsal.py
 RETRY_S, GRACE_S = 0.05, 1.0  # of a worker before it joins again; of a server before a broken stream is a lost worker
 
 
@@ -131,12 +132,22 @@ class Fleet:
                 break
             self._begin_epoch(ranks[died], float(np.min(sent[died])))
         order = np.sort(sent)
-        arrived = queued(order, cost.up_bytes / self._links.server)
-        served = queued(arrived, self._plan.frame_s)
+        served = queued(np.sort(self._shared(sent, cost.up_bytes / self._up[ranks], cost.up_bytes)), self._plan.frame_s)
         self.waited += float(order[-1] - order[len(order) // 2])
         self.server_s += len(ranks) * self._plan.frame_s + self._plan.round_s
         self.now = float(served[-1]) + self._plan.round_s
         self._downlinks(ranks, cost)
+
+    def _shared(self, alone: Times, takes: Times, size: float) -> Times:
+        """When messages are through the server's link that would be there at these times if each had it alone.
+
+        A message passes both links at the same time, the worker's and the server's, for it is sent in pieces: it takes what it
+        `takes` on the slower of them, or until the server's has served those that began before.
+        """
+        begun = alone - takes
+        order, through = np.argsort(begun), alone.copy()
+        through[order] = np.maximum(alone[order], queued(begun[order], size / self._links.server))
+        return through
 
     def _participants(self, cost: RoundCost) -> npt.NDArray[np.int64]:
         if self._plan.drop and (returning := ~self._members & (self._back <= self.now)).any():
@@ -200,16 +211,16 @@ class Fleet:
         members, size = np.flatnonzero(self._members), self._plan.snapshot_bytes
         self.epochs += 1
         self._join(len(members))
-        asked = self.now + RETRY_S + 2 * self._latency[members]
-        out = queued(np.sort(asked), size / self._links.server)
-        self._ready[members] = out + size / self._down[members] + 2 * self._latency[members]
+        asked, takes = self.now + RETRY_S + 2 * self._latency[members], size / self._down[members]
+        self._ready[members] = self._shared(asked + takes, takes, size) + 2 * self._latency[members]
         self.down_bytes += size * len(members)
 
     def _downlinks(self, ranks: npt.NDArray[np.int64], cost: RoundCost) -> None:
         order = self._rng.permutation(ranks)
-        out = queued(np.full(len(order), self.now), cost.down_bytes / self._links.server)
-        again = self._resent(len(order))
-        self._ready[order] = out + cost.down_bytes / self._down[order] + self._latency[order] + again * self._links.resend_s
+        takes, again = cost.down_bytes / self._down[order], self._resent(len(order))
+        share = 1.0 - _APART * (1.0 - np.arange(1, len(order) + 1) / len(order))
+        out = self.now + np.maximum(takes, share * len(order) * cost.down_bytes / self._links.server)
+        self._ready[order] = out + self._latency[order] + again * self._links.resend_s
         self.down_bytes += float(np.sum(1 + again)) * cost.down_bytes
         self.payload += len(order) * (cost.up_payload + cost.down_payload)
 

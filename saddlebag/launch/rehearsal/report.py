@@ -51,12 +51,7 @@ def report(
         ConfigError: the recipe does not fit together, or so many workers or rounds.
     """
     recipe = load_recipe(path, [*sets])
-    if recipe.server.secure:
-        raise ConfigError("server.secure cannot be rehearsed: the steps of its rounds have no model here; leave it out")
-    if recipe.server.shards > 1:
-        raise ConfigError(
-            f"server.shards = {recipe.server.shards} cannot be rehearsed: there is one server here; leave it at 1"
-        )
+    _require_modelled(recipe)
     count, length = workers or recipe.workers, rounds or recipe.stop.max_rounds or _ROUNDS
     if exact and count * length > _MOST_EXACT:
         raise ConfigError(f"--exact computes {count} x {length} steps, {_MOST_EXACT:,} at most; leave it out, or take fewer")
@@ -80,6 +75,14 @@ def report(
         "links": {key: value for key, value in dataclasses.asdict(links).items() if value != math.inf},
         "rehearsal_s": time.perf_counter() - began,
     }
+
+
+def _require_modelled(recipe: Recipe) -> None:
+    """Refuse settings whose rounds have no model here."""
+    if recipe.server.secure:
+        raise ConfigError("server.secure cannot be rehearsed: the steps of its rounds have no model here; leave it out")
+    if recipe.server.shards > 1:
+        raise ConfigError(f"server.shards = {recipe.server.shards} cannot be rehearsed: one server is; leave it at 1")
 
 
 def _plan(recipe: Recipe, job: Job, recording: Recording, costs: ServerCosts | None, grpc_s: float, **given: int) -> Plan:

@@ -55,6 +55,16 @@ def test_the_servers_link_is_shared() -> None:
     assert (found.round_s < 6.0).all()
 
 
+def test_a_message_passes_the_links_of_its_worker_and_of_the_server_at_once() -> None:
+    """Four workers of 1 MB/s behind a server's link of 2 MB/s: two seconds for all uplinks, not three."""
+    plan = dataclasses.replace(PLAN, workers=4, frame_s=0.0, round_s=0.0)
+    links = Links(up=Spread(1e6), down=Spread(1e6), latency=Spread(1e-9), server=2e6, step=Spread(1e-9))
+    found = rehearse(plan, links, Recording((RoundCost(True, 1e6, 1e6, 9e5, 9e5),), 0.1, None, b""))
+    assert found.round_s[0] == pytest.approx(2.0, rel=1e-6)
+    # the first of the downlinks, which share the link, ends after 1.325 s; from there on four uplinks take half a second each
+    assert found.round_s[1:] == pytest.approx([3.325] * 19, rel=1e-6)
+
+
 def test_a_seed_is_a_run_and_another_one_another() -> None:
     links = dataclasses.replace(LINKS, up=Spread(1e6, 2.0), stragglers=0.05, loss=0.01, hours=0.05)
     first, again, other = (rehearse(dataclasses.replace(PLAN, seed=seed), links, FULL) for seed in (3, 3, 4))
