@@ -1,4 +1,4 @@
-"""A rehearsed round against a real one: processes in network namespaces behind `tc tbf`, and the model's word for the same links.
+"""A rehearsed round against a real one: processes in network namespaces behind `tc tbf`, and what the model says of them.
 
 Every worker sends a float32 vector and takes the mean, through the real shells; links are so thin that they decide. In the
 first cases the workers' links are the bottleneck, in the others the server's. Needs root and iproute2.

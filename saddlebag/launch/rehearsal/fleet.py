@@ -2,8 +2,8 @@
 
 What a round does to all workers at once are a few array operations. Kept are: who takes part, links and speeds of their own,
 the server's link and processor as queues, failures with what a resumed worker computes again, and the policy for lost workers.
-Differs from the real cores: which workers idle is drawn here, not by the method; a message is lost and sent again as a whole; uplinks
-pass the server's link in the order in which they began, downlinks share it and end within its second half.
+Differs from the real cores: which workers idle is drawn here, not by the method; a message is lost and sent again as a whole;
+uplinks pass the server's link in the order in which they began, downlinks share it and end within the second half of that time.
 """
 
 from __future__ import annotations
