@@ -94,11 +94,7 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
             workers[worker], up = _twice(method, "worker_step", arguments)
             ups.append(_checked(up, sizes, draws.of(worker), wire))
         means = form_means(sizes, iter(ups), len(ups), sum_dtype(method))
-        server, down = _twice(method, "server_step", (replica, server, means, draws))
-        bits = _bits((server, down))
-        for mean in means:
-            mean.value.fill(np.nan)
-        assert _bits((server, down)) == bits, f"{method}.server_step: keeps the memory of a mean, which is on loan"
+        server, down = _served(method, replica, server, means, draws)
         down = _checked(down, method.downlink_sizes(replica, draws), draws, wire)
         before, replica = replica, _twice(method, "replay", (replica, down, draws))
         if len(active) < problem.num_workers:
@@ -110,6 +106,16 @@ def check_method(method: AnyMethod, problem: Problem, *, wire: Wire | None = Non
     assert replica.iteration > 0, f"{method}: {num_rounds} rounds completed no iteration"
     for after in (method.init_replica(replica.z_D), restarted(method, replica)):
         assert np.array_equal(restored(after, first).z_D, replica.z_D), f"{method}: a restart moved z"
+
+
+def _served(method: AnyMethod, replica: Any, server: Any, means: tuple[Mean, ...], draws: Draws) -> tuple[Any, Message]:
+    """The server's half of a round, which keeps nothing of the means: law 5."""
+    server, down = _twice(method, "server_step", (replica, server, means, draws))
+    bits = _bits((server, down))
+    for mean in means:
+        mean.value.fill(np.nan)
+    assert _bits((server, down)) == bits, f"{method}.server_step: keeps the memory of a mean, which is on loan"
+    return server, down
 
 
 def _check_merging(method: Any, replica: Any, seed: int) -> None:

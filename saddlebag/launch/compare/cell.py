@@ -18,9 +18,9 @@ from saddlebag.launch.results.results import write_json
 from saddlebag.proto.codec import LoopbackWire
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from saddlebag.algorithms.base import Operator, Problem
+    from saddlebag.algorithms.base import AnyMethod, Operator, Problem
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Index, Vector
     from saddlebag.launch.recipe.recipe import Recipe
@@ -131,22 +131,17 @@ def run_cell(text: str, path: str, budget: float | None = None, tuning: bool = F
     start = dict(problem.merits(problem.start()))
     curve: list[Point] = []
     first, limit = next(iter(start.values())), job.stop.max_iterations or job.stop.max_rounds
-    trial = _TRIAL * limit if limit else float("inf")
+    trial = _TRIAL * limit if tuning and limit else float("inf")
 
     def observe(record: Record) -> None:
         merit = float(next(iter(record.merits.values())))
         curve.append([record.iteration, record.round, record.up_bytes, record.down_bytes, counter.evaluations, merit])
         if budget is not None and record.up_bytes + record.down_bytes > budget:
             raise _Hopeless(CUT)
-        if tuning and record.iteration >= trial and merit >= first:
+        if record.iteration >= trial and merit >= first:
             raise _Hopeless(STALLED)
 
-    try:
-        wire = LoopbackWire()
-        reason = simulate(problem, method, seed=job.seed, stop=job.stop, wire=wire, observe=observe, keep_history=False).reason
-    except _Hopeless as error:
-        target = job.stop.merit
-        reason = "merit" if target is not None and curve[-1][-1] <= target else str(error)
+    reason = _run(job, problem, method, observe, curve)
     result = {
         "label": job.label,
         "seed": job.seed,
@@ -160,6 +155,16 @@ def run_cell(text: str, path: str, budget: float | None = None, tuning: bool = F
     }
     write_json(Path(path), result)
     return result
+
+
+def _run(job: Recipe, problem: Problem, method: AnyMethod, observe: Callable[[Record], None], curve: list[Point]) -> str:
+    """Run until the recipe's stop, or until `observe` finds no interest in it any more; returns why it ended."""
+    try:
+        wire = LoopbackWire()
+        return simulate(problem, method, seed=job.seed, stop=job.stop, wire=wire, observe=observe, keep_history=False).reason
+    except _Hopeless as error:
+        target = job.stop.merit
+        return "merit" if target is not None and curve[-1][-1] <= target else str(error)
 
 
 def _thin(curve: Sequence[Point]) -> list[Point]:

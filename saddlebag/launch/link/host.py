@@ -78,9 +78,7 @@ def host(
         store = CheckpointStore(out / "checkpoints", _START, keep=1)
         address, known = server.address, resume and bool(store.rounds())
         if not known:
-            lobby = Lobby(lambda text: Terms.parse(text).dimension, token=token, note=note)
-            text, start_D, address = asyncio.run(lobby.first(address, security, listening))
-            store.save(0, {"start": start_D}, {"terms": text})
+            address = _meet(store, address, security, token=token, note=note, listening=listening)
         terms, start_D = _read(store)
         checkpoint = CheckpointSection(every=checkpoint_every)
         recipe = terms.recipe(workers=workers, seed=seed, rounds=rounds, checkpoint=checkpoint, server=server)
@@ -91,6 +89,22 @@ def host(
         resolved = facts_text(agreed=job.agreed, **facts)
         settings: dict[str, Any] = {"recipe": terms.text(), "resolved": resolved, "repeatable": False}
         return serve_job(job, out, address, security, listening=told, **ways, **settings)
+
+
+def _meet(
+    store: CheckpointStore,
+    address: str,
+    security: ServerSecurity,
+    *,
+    token: str,
+    note: Callable[[str], None],
+    listening: Callable[[str], None],
+) -> str:
+    """Keep the terms and the start of the first program that comes; returns the address with its port."""
+    lobby = Lobby(lambda text: Terms.parse(text).dimension, token=token, note=note)
+    text, start_D, address = asyncio.run(lobby.first(address, security, listening))
+    store.save(0, {"start": start_D}, {"terms": text})
+    return address
 
 
 def _require_quorum(server: ServerSection, workers: int) -> None:
