@@ -371,3 +371,14 @@ def test_a_recipe_is_not_read_for_ever() -> None:
 def test_linked_programs_have_an_identity_though_no_factory_makes_their_problem() -> None:
     recipe = Terms.of("local_average", 1, (Tensor("w", (2,)),), ()).recipe(workers=2, seed=0)
     assert json.loads(recipe.canonical())["problem"] == {"name": "linked programs"}
+
+
+def test_what_changes_the_bits_is_compared_and_defaults_are_not(file: Path) -> None:
+    """Ranks of a node add up in another order, and another mean is another number: both belong to the run's identity."""
+    recipe = load_recipe(file)
+    assert {"ranks", "mean"}.isdisjoint(json.loads(recipe.canonical())), "as before there were any: checkpoints stay valid"
+    ranked = dataclasses.replace(recipe, ranks=2)
+    robust = dataclasses.replace(recipe, server=dataclasses.replace(recipe.server, mean="geometric_median"))
+    assert json.loads(ranked.canonical())["ranks"] == 2
+    assert json.loads(robust.canonical())["mean"] == "geometric_median"
+    assert len({each.digest() for each in (recipe, ranked, robust)}) == 3
