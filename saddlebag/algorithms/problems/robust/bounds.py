@@ -1,10 +1,39 @@
-"""A Lipschitz bound for games whose maximiser enters linearly, up to a quadratic penalty."""
+"""Lipschitz bounds for games whose maximiser enters linearly, up to a quadratic penalty, and whose samples are divided.
+
+Shapes: N = samples, S = samples of one worker.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-__all__ = ["saddle_bound"]
+from saddlebag.algorithms.base import Constants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from saddlebag.compression.payload import Index
+
+__all__ = ["divided_constants", "saddle_bound"]
+
+
+def divided_constants(lipschitz: Callable[[Index, int], float], shards: Sequence[Index], mu: float) -> Constants:
+    """Constants of F and of every F_m, where the mean F is the case of a single worker that holds everything.
+
+    Args:
+        lipschitz: (samples, how many times their part counts) -> a Lipschitz constant of F_m.
+        shards: the samples of each worker; every sample is in exactly one.
+        mu: strong monotonicity of F.
+
+    Example:
+        >>> shards = (np.array([0, 2]), np.array([1]))
+        >>> divided_constants(lambda index_S, weight: float(weight * len(index_S)), shards, 0.1)
+        Constants(lipschitz=3.0, lipschitz_workers=(4.0, 2.0), strong_monotonicity=0.1, similarity=None)
+    """
+    everything_N = np.arange(sum(map(len, shards)))
+    return Constants(lipschitz(everything_N, 1), tuple(lipschitz(shard_S, len(shards)) for shard_S in shards), mu)
 
 
 def saddle_bound(curvature: float, coupling: float, lam: float, nu: float) -> float:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.base import Constants, Operator
 from saddlebag.algorithms.problems.data.groups import Groups, declare_groups
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, prepare, spectral_bound
 from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of
 from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance, worst_group
-from saddlebag.algorithms.problems.robust.bounds import saddle_bound
+from saddlebag.algorithms.problems.robust.bounds import divided_constants, saddle_bound
 from saddlebag.algorithms.problems.robust.group_primal import GroupPrimal
 from saddlebag.algorithms.problems.robust.robust_primal import logistic
 from saddlebag.algorithms.problems.simplex import project_simplex
@@ -28,6 +27,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from saddlebag.algorithms.base import Constants, Operator
     from saddlebag.compression.payload import Index, Vector
 
 __all__ = ["GroupRobust"]
@@ -144,12 +144,7 @@ class GroupRobust:
 
         The mean F is the case of a single worker that holds everything. Its symmetric part is at least min(lam, nu).
         """
-        everything = np.arange(self.rows.shape[0])
-        return Constants(
-            self._lipschitz(everything, 1),
-            tuple(self._lipschitz(shard, self.num_workers) for shard in self.shards),
-            min(self.regularisation, self.group_regularisation),
-        )
+        return divided_constants(self._lipschitz, self.shards, min(self.regularisation, self.group_regularisation))
 
     def _lipschitz(self, shard_S: Index, weight: int) -> float:
         member_GS, sizes_G = self.groups.member_GN[:, shard_S], self.groups.sizes_G

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from saddlebag.algorithms.base import Constants, Operator
 from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, prepare
 from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, shards_of
 from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance
+from saddlebag.algorithms.problems.robust.bounds import divided_constants
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from saddlebag.algorithms.base import Constants, Operator
     from saddlebag.compression.payload import Index, Vector
 
 __all__ = ["RobustLeastSquares"]
@@ -124,12 +125,7 @@ class RobustLeastSquares:
         One block for each singular value s of the worker's rows; other directions have lam or price - 1 alone. The mean F is
         the case of a single worker that holds everything; its symmetric part is at least min(lam, price - 1).
         """
-        everything = np.arange(self.rows.shape[0])
-        return Constants(
-            self._lipschitz(everything, 1),
-            tuple(self._lipschitz(shard, self.num_workers) for shard in self.shards),
-            min(self.regularisation, self.price - 1.0),
-        )
+        return divided_constants(self._lipschitz, self.shards, min(self.regularisation, self.price - 1.0))
 
     def _lipschitz(self, shard: Index, weight: int) -> float:
         square_F = np.maximum(np.linalg.eigvalsh(self.rows.take(shard).gram()), 0.0)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from saddlebag.algorithms.base import Constants
 from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, norm, prepare, spectral_bound
 from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of
-from saddlebag.algorithms.problems.robust.bounds import saddle_bound
+from saddlebag.algorithms.problems.robust.bounds import divided_constants, saddle_bound
 from saddlebag.algorithms.problems.robust.robust_primal import Point, Primal
 from saddlebag.algorithms.problems.robust.robust_rows import RowSum
 from saddlebag.algorithms.problems.simplex import project_simplex
@@ -24,6 +23,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from saddlebag.algorithms.base import Constants
     from saddlebag.compression.payload import Index, Vector
 
 __all__ = ["RobustLogisticRegression"]
@@ -124,12 +124,7 @@ class RobustLogisticRegression:
         and `saddle_bound` bounds |J|. The mean F is the case of a single worker that holds everything. Its symmetric part is
         at least min(lam, nu).
         """
-        everything = np.arange(self.rows.shape[0])
-        return Constants(
-            self._lipschitz(everything, 1),
-            tuple(self._lipschitz(shard, self.num_workers) for shard in self.shards),
-            min(self.regularisation, self.sample_regularisation),
-        )
+        return divided_constants(self._lipschitz, self.shards, min(self.regularisation, self.sample_regularisation))
 
     def _lipschitz(self, shard: Index, weight: int) -> float:
         rows = self.rows.take(shard)
