@@ -54,6 +54,20 @@ def test_any_interleaving_and_resending(rng, frame_bytes: int, losses: int) -> N
         np.testing.assert_array_equal(mean.dense(), value_D)
 
 
+@pytest.mark.parametrize("again", [8, 20, 28, 44, 1000])
+def test_an_uplink_that_is_sent_again_in_other_frames_is_added_once(again: int) -> None:
+    """What was added ends in the midst of a piece that comes again, whose rest alone counts."""
+    gather = Gather(MEMBERS, (D, D, D), Draws(3, 11, SERVER))
+    first, *_ = uplink(0, 100)
+    gather.take(0, read_frame(first), len(first))
+    gather.abandon(0)
+    for worker, frame_bytes in ((0, again), (2, 100), (5, 100)):
+        for frame in uplink(worker, frame_bytes):
+            gather.take(worker, read_frame(frame), len(frame))
+    for mean, value_D in zip(gather.means(), expected(), strict=True):
+        np.testing.assert_array_equal(mean.dense(), value_D)
+
+
 def test_pieces_wait_for_earlier_workers_and_are_accounted() -> None:
     gather = Gather(MEMBERS, (D, D, D), Draws(3, 11, SERVER))
     for frame in uplink(5, 40):

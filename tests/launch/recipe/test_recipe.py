@@ -116,6 +116,7 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
         ("stop=3", r"stop must be a table, got 3"),
         ("workers=true", r"workers must be a whole number, got True"),
         ("workers=0", r"workers must lie in \[1, 65,536\], got 0"),
+        ("workers=65537", r"workers must lie in \[1, 65,536\], got 65537"),
         ("workers=100000000", r"workers must lie in \[1, 65,536\], got 100000000"),
         ("method.label=Result.json", r"method\.label 'Result\.json' is the name of a file beside that folder"),
         ("seed=-1", r"seed must lie in \[0, 2\^64\), got -1"),
@@ -382,3 +383,9 @@ def test_what_changes_the_bits_is_compared_and_defaults_are_not(file: Path) -> N
     assert json.loads(ranked.canonical())["ranks"] == 2
     assert json.loads(robust.canonical())["mean"] == "geometric_median"
     assert len({each.digest() for each in (recipe, ranked, robust)}) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 65_536])
+def test_the_fewest_and_the_most_workers_are_taken(workers: int) -> None:
+    table = tomllib.loads(RECIPE) | {"workers": workers}
+    assert recipe_from_dict(table).workers == workers

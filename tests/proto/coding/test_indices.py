@@ -182,3 +182,8 @@ def test_gaps_around_the_escape_are_read_again(gap: int) -> None:
     assert read(data, 4000, len(index_K)).tolist() == index_K.tolist()
     long = 6 if gap >= 255 else 0
     assert len(index_coding._gap_bytes(4000, index_K)) == len(index_K) + 4 * long
+
+
+@pytest.mark.parametrize(("dimension", "size"), [(2**32, 4), (2**32 + 1, 8)])
+def test_a_long_gap_takes_no_more_bytes_than_the_last_coordinate_needs(dimension: int, size: int) -> None:
+    assert index_coding._escape_type(dimension).itemsize == size
