@@ -162,3 +162,15 @@ def test_a_text_column_with_a_million_values_is_the_last_that_is_a_feature() -> 
     assert len(Encoding.fit(Table("t", {"id": text_N[1:], "label": label_N[1:]})).levels["id"]) == 2**20
     with pytest.raises(DataError, match=r"the columns give no feature, or more than 1048576; use data\.drop"):
         Encoding.fit(Table("t", {"id": text_N, "label": label_N}))
+
+
+def test_a_column_that_was_constant_when_fitted_says_nothing_of_other_tables() -> None:
+    label = np.array(["x", "y"])
+    encoding = Encoding.fit(Table("first", {"a": np.full(2, 3.0), "b": np.arange(2.0), "label": label}))
+    other = encoding.apply(Table("second", {"a": np.array([3.0, 700.0]), "b": np.arange(2.0), "label": label}))
+    assert dense(other.rows) == [[0.0, -1.0], [0.0, 1.0]]
+
+
+def test_one_label_among_several_is_the_positive_one() -> None:
+    table = Table("t", {"a": np.arange(3.0), "label": np.array(["red", "green", "blue"])})
+    assert Encoding.fit(table, positive="green").apply(table).labels_N.tolist() == [-1, 1, -1]
