@@ -33,7 +33,7 @@ from saddlebag.proto.streaming import Assembly, StreamDecoder
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from saddlebag.algorithms import Message
     from saddlebag.client.core import WorkerCore
@@ -134,8 +134,7 @@ class WorkerShell:
         """Join and exchange rounds until the run ends (True) or the stream does (False)."""
         if self._known is not None and self._leaving():  # whoever ended the last stream still knows the session
             with contextlib.suppress(grpc.aio.AioRpcError):
-                known = Calls(channel, self.ledger, self._known)
-                await known.ask("Leave", pb.LeaveRequest(reason=DONE), pb.LeaveReply, _LEAVE_S)
+                await _leave(Calls(channel, self.ledger, self._known), DONE)
                 return True
         reply = await self._join(channel)
         met()
@@ -143,59 +142,29 @@ class WorkerShell:
         calls = self._asking = Calls(channel, self.ledger, session)
         if self._keeper.go_to(reply) and not await self._take_snapshot(calls, reply):
             return False
-        call, pace = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session), Pace(self._patience)
+        call = channel.stream_stream(f"/{SERVICE}/Exchange")(metadata=session)
+        async with self._kept(call, calls, reply) as over:
+            try:
+                await self._rounds(call, calls, reply, over)
+            except EOFError:
+                if (code := await call.code()) != grpc.StatusCode.OK:
+                    metadata = (await call.initial_metadata(), await call.trailing_metadata())
+                    raise grpc.aio.AioRpcError(code, *metadata, await call.details()) from None
+                return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _kept(self, call: Any, calls: Calls, reply: pb.JoinReply) -> AsyncIterator[asyncio.Event]:
+        """A stream with its lease renewed beside it; what is yielded is set when it is over, at the end it is cancelled."""
+        pace, over = Pace(self._patience), asyncio.Event()
         self._pace, self._inbox = pace, Inbox(call, ahead=reply.merging)
-        over = asyncio.Event()
         call.add_done_callback(lambda _: over.set())
         works = (self._beat(calls, pace, reply.lease_s / 3, over), self._watch(pace))
         beside = [asyncio.create_task(work) for work in works]
         for task in beside:  # it failed: nobody would renew the lease, or the stream is stuck
             task.add_done_callback(lambda ended: ended.cancelled() or call.cancel())
-        first, sent = True, reply.counted - 1  # the round in which what was sent last was made
         try:
-            while True:
-                began_s = self.phases.begin()
-                try:
-                    step = await self._step()
-                except Leaving:
-                    await calls.ask("Leave", pb.LeaveRequest(reason=DONE), pb.LeaveReply, _LEAVE_S)
-                    return True
-                except NotFiniteError as error:
-                    self._note(f"worker {self._core.worker} at round {self._core.round}: {error}")
-                    try:
-                        await calls.ask("Leave", pb.LeaveRequest(reason=DIVERGED), pb.LeaveReply, _LEAVE_S)
-                    except grpc.aio.AioRpcError:
-                        if call.done():  # another worker was first
-                            raise EOFError from None
-                        raise
-                    return True
-                stepped_s = time.perf_counter()
-                if step is not None and self._core.round >= reply.round and self._core.made > sent:
-                    if self._securing is None:
-                        await self._send(call, *step)
-                    else:
-                        await self._send_masked(call, calls, over, self._securing, step)
-                    sent = self._core.made
-                    self._core.look_ahead()
-                final, received_s = await self._receive()
-                if not first:
-                    self.phases.end(began_s, stepped_s, received_s)
-                first = False
-                if final:
-                    with contextlib.suppress(asyncio.InvalidStateError):  # the stream is gone, the worker has everything
-                        await call.write(THANKS)  # the server may go
-                        self.ledger.up += len(THANKS)
-                        await call.done_writing()
-                    while (
-                        await self._inbox.read() is not grpc.aio.EOF
-                    ):  # let the server end the call: it counts what it has sent
-                        pass
-                    return True
-        except EOFError:
-            if (code := await call.code()) != grpc.StatusCode.OK:
-                metadata = (await call.initial_metadata(), await call.trailing_metadata())
-                raise grpc.aio.AioRpcError(code, *metadata, await call.details()) from None
-            return False
+            yield over
         except asyncio.CancelledError as error:
             ended = (task.exception() for task in beside if task.done() and not task.cancelled())
             raise next((why for why in ended if why is not None), error) from None
@@ -204,6 +173,53 @@ class WorkerShell:
                 task.cancel()
             self._inbox.close()
             call.cancel()
+
+    async def _rounds(self, call: Any, calls: Calls, reply: pb.JoinReply, over: asyncio.Event) -> None:
+        """Exchange rounds until the run ends; EOFError where the stream does."""
+        first, sent = True, reply.counted - 1  # the round in which what was sent last was made
+        final = False
+        while not final:
+            began_s = self.phases.begin()
+            try:
+                step = await self._step()
+            except Leaving:
+                await _leave(calls, DONE)
+                return
+            except NotFiniteError as error:
+                await self._diverge(call, calls, error)
+                return
+            stepped_s = time.perf_counter()
+            if step is not None and self._core.round >= reply.round and self._core.made > sent:
+                if self._securing is None:
+                    await self._send(call, *step)
+                else:
+                    await self._send_masked(call, calls, over, self._securing, step)
+                sent = self._core.made
+                self._core.look_ahead()
+            final, received_s = await self._receive()
+            if not first:
+                self.phases.end(began_s, stepped_s, received_s)
+            first = False
+        await self._thank(call)
+
+    async def _diverge(self, call: Any, calls: Calls, error: NotFiniteError) -> None:
+        """Say that this worker's numbers are no numbers any more; EOFError where another worker was first."""
+        self._note(f"worker {self._core.worker} at round {self._core.round}: {error}")
+        try:
+            await _leave(calls, DIVERGED)
+        except grpc.aio.AioRpcError:
+            if call.done():
+                raise EOFError from None
+            raise
+
+    async def _thank(self, call: Any) -> None:
+        """Let the server go, and end the call: it counts what it has sent."""
+        with contextlib.suppress(asyncio.InvalidStateError):  # the stream is gone, the worker has everything
+            await call.write(THANKS)
+            self.ledger.up += len(THANKS)
+            await call.done_writing()
+        while await self._inbox.read() is not grpc.aio.EOF:
+            pass
 
     async def _join(self, channel: grpc.aio.Channel) -> pb.JoinReply:
         core, self._order = self._core, self._order + 1
@@ -409,6 +425,11 @@ class WorkerShell:
         self._pace.come()
         self.ledger.down += len(raw)
         return read_frame(raw)
+
+
+async def _leave(calls: Calls, reason: str) -> None:
+    """Tell the server that this worker goes, and why."""
+    await calls.ask("Leave", pb.LeaveRequest(reason=reason), pb.LeaveReply, _LEAVE_S)
 
 
 async def _explained(place: Address, security: ClientSecurity, reason: str, *, met: bool) -> str:
