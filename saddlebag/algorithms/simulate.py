@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from saddlebag.algorithms.averages.stack import alignments_of, collector
 from saddlebag.algorithms.judging import DIVERGED, LIMITS, ForeseesVerdicts, Judge, Spent, Stop, Verdict
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, participants
-from saddlebag.algorithms.stack import alignments_of, collector
 from saddlebag.algorithms.wrapped import sum_dtype
 from saddlebag.compression import SERVER, Draws, Mean
 from saddlebag.errors import ConfigError, NotFiniteError
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from saddlebag.algorithms.averages.robust import RobustMean
     from saddlebag.algorithms.base import AnyMethod, Message, Problem
-    from saddlebag.algorithms.robust import RobustMean
     from saddlebag.compression import Vector
 
 __all__ = [
@@ -178,8 +178,8 @@ def simulate(
     Every message passes through `wire`, so the trajectory is bit for bit that of processes on a network, and the byte
     counts are lengths of encoded messages. A run whose messages overflow ends as "diverged"; every run has a last record.
     `watch` is that of `Judge`; `clock`, in seconds, is what `stop.max_seconds` looks at; `rule` takes the place of the mean,
-    and the method is one that bears it (`saddlebag.algorithms.means.require_robust`). With `scored` the outcome has every
-    worker's contribution: the sum over rounds of the Shapley values of |mean of the uplinks|^2 (`contribution.py`).
+    and the method is one that bears it (`averages.means.require_robust`). With `scored` the outcome has every worker's
+    contribution: the sum over rounds of the Shapley values of |mean of the uplinks|^2 (`averages/contribution.py`).
 
     Raises:
         ConfigError: `stop` limits the seconds, and there is no clock.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.means import PLAIN, mean_for
+from saddlebag.algorithms.averages.means import PLAIN, mean_for
 from saddlebag.algorithms.problems import Dataset
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import make_method as _make_method

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from saddlebag.algorithms import Record
+    from saddlebag.algorithms.averages.robust import RobustMean
     from saddlebag.algorithms.merging import Arrivals
-    from saddlebag.algorithms.robust import RobustMean
 
 __all__ = [
     "Arrays",
@@ -54,7 +54,7 @@ class ServerSettings:
         checkpoint_every: rounds between checkpoints of all processes; 0 for none.
         log_bytes: memory for downlinks kept for workers that come back.
         mean: the rule that takes the place of the mean of uplinks; None for the mean.
-        contributions: whether it keeps how much each worker has helped, see `saddlebag.algorithms.contribution`.
+        contributions: whether it keeps how much each worker has helped, see `saddlebag.algorithms.averages.contribution`.
         shards: how many servers carry the run, each a slice of the coordinates: it has one epoch, and ends where a worker ends.
         repeatable: whether a worker without state can compute the rounds since the start again; somebody's program cannot.
         quorum: workers that a round needs; 0 for all. Who comes later counts later, see `saddlebag.algorithms.merging`.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from saddlebag.algorithms.stack import alignments_of, collector
+from saddlebag.algorithms.averages.stack import alignments_of, collector
 from saddlebag.compression.payload import Dense
 from saddlebag.errors import BrokenStream, RemoteProtocolError
 from saddlebag.proto.streaming import StreamDecoder
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from saddlebag.algorithms.averages.robust import RobustMean
+    from saddlebag.algorithms.averages.stack import Stack
     from saddlebag.algorithms.merging import Counted
-    from saddlebag.algorithms.robust import RobustMean
-    from saddlebag.algorithms.stack import Stack
     from saddlebag.compression import Draws, Mean, Payload, Sum, Vector
     from saddlebag.proto.frames import Frame
 

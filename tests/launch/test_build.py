@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import saddlebag
-from saddlebag.algorithms.means import PLAIN
+from saddlebag.algorithms.averages.means import PLAIN
 from saddlebag.algorithms.simulate import Stop
 from saddlebag.compression.combinators.per_tensor import Tensor
 from saddlebag.compression.compressors.identity import Identity

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from saddlebag.algorithms import Spent, Stop
-from saddlebag.algorithms.robust import TrimmedMean
+from saddlebag.algorithms.averages.robust import TrimmedMean
 from saddlebag.errors import ConfigError
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict

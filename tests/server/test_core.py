@@ -28,7 +28,7 @@ from saddlebag.algorithms import (
     simulate,
     three_pillars,
 )
-from saddlebag.algorithms.means import MEANS, make_mean
+from saddlebag.algorithms.averages.means import MEANS, make_mean
 from saddlebag.algorithms.optimizers.inner import Inner
 from saddlebag.algorithms.optimizers.narrow_local import NarrowLocalRounds
 from saddlebag.algorithms.optimizers.narrow_optimizer import NarrowOptimizer

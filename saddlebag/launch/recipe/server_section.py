@@ -11,7 +11,7 @@ from saddlebag.launch.recipe.fields import at
 from saddlebag.proto.address import parse_address
 
 if TYPE_CHECKING:
-    from saddlebag.algorithms.robust import RobustMean
+    from saddlebag.algorithms.averages.robust import RobustMean
 
 __all__ = ["ServerSection"]
 
@@ -91,6 +91,6 @@ class ServerSection:
         """What takes the place of the mean; None for the mean."""
         if self.mean == ServerSection.mean:
             return None
-        from saddlebag.algorithms.means import make_mean  # here, for it imports all of the mathematics
+        from saddlebag.algorithms.averages.means import make_mean  # here, for it imports all of the mathematics
 
         return make_mean(self.mean)

@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.averages.robust import CentredClipping, CoordinateMedian, GeometricMedian, NormBound, TrimmedMean
 from saddlebag.algorithms.capabilities import Compresses, TakesAnyMean
-from saddlebag.algorithms.robust import CentredClipping, CoordinateMedian, GeometricMedian, NormBound, TrimmedMean
 from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression.base import Sparsifier, errors_average, jointly
 from saddlebag.errors import ConfigError
@@ -18,8 +18,8 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from saddlebag.algorithms.averages.robust import RobustMean
     from saddlebag.algorithms.base import AnyMethod
-    from saddlebag.algorithms.robust import RobustMean
 
 __all__ = ["MEANS", "PLAIN", "make_mean", "mean_for", "require_robust"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import saddlebag as sb
 from saddlebag.algorithms import Stop, simulate
-from saddlebag.algorithms.contribution import (
+from saddlebag.algorithms.averages.contribution import (
     alignments,
     num_orders,
     of_means,

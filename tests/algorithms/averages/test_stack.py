@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saddlebag.algorithms import Message, form_means, stack
-from saddlebag.algorithms.robust import CoordinateMedian, GeometricMedian
-from saddlebag.algorithms.stack import Stack
+from saddlebag.algorithms import Message, form_means
+from saddlebag.algorithms.averages import stack
+from saddlebag.algorithms.averages.robust import CoordinateMedian, GeometricMedian
+from saddlebag.algorithms.averages.stack import Stack
 from saddlebag.compression import Dense
 
 D, M = 23, 3

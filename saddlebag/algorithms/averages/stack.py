@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.contribution import alignments
+from saddlebag.algorithms.averages.contribution import alignments
 from saddlebag.compression import Mean, Sum
 from saddlebag.compression.payload import Concat
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from saddlebag.algorithms.robust import RobustMean
+    from saddlebag.algorithms.averages.robust import RobustMean
     from saddlebag.compression import Payload, Vector
 
 __all__ = ["BLOCK", "Stack", "alignments_of", "collector"]

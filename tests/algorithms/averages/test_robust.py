@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import optimize, stats
 
 import saddlebag as sb
-from saddlebag.algorithms.means import MEANS, make_mean, require_robust
-from saddlebag.algorithms.robust import CentredClipping, CoordinateMedian, GeometricMedian, NormBound, TrimmedMean
+from saddlebag.algorithms.averages.means import MEANS, make_mean, require_robust
+from saddlebag.algorithms.averages.robust import CentredClipping, CoordinateMedian, GeometricMedian, NormBound, TrimmedMean
 from saddlebag.errors import ConfigError
 
 UPLINKS = st.integers(1, 9).flatmap(
