@@ -45,7 +45,6 @@ _FOLDERS: dict[tuple[str, str], str] = {
     ("algorithms.problems", "algorithms.problems.robust"): (
         "bounds group_primal group_robust robust_least_squares robust_logistic robust_primal robust_rows worker_robust"
     ),
-    ("client", "client.groupwise"): "shards",
     ("compression", "compression.combinators"): "induced nested per_tensor scaled schedule",
     ("compression", "compression.compressors"): "device identity low_rank power_sgd",
     ("compression", "compression.compressors.quantisers"): (
