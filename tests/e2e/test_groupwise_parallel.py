@@ -13,12 +13,20 @@ import pytest
 
 from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.intervals import intervals_of
-from saddlebag.launch.groupwise.parallel import learn_in_blocks
+from saddlebag.launch.groupwise.parallel import learn_in_blocks, learn_recipe
 from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "launch" / "recipes" / "groupwise_synthetic.toml"
 SETS = ["data.rounds=3000", "mixing.charge=played", "mixing.clip=true", "intervals.targets=[0.9]", "intervals.score=scaled"]
+
+
+def test_blocks_know_the_prior() -> None:
+    sets = [*SETS[1:3], "data.rounds=500"]
+    found = [learn_recipe(RECIPE, [*sets, *more], longest=32) for more in ((), ("mixing.prior.circle=50.0",))]
+    bounds = [{row["group"]: row["bound"] for row in values["groups"]} for values in found if values is not None]
+    assert bounds[1]["circle"] < 0.8 * bounds[0]["circle"]
+    assert bounds[1]["square"] > bounds[0]["square"]
 
 
 def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:

@@ -63,7 +63,10 @@ def values_of(values: Any, name: str, text: bool) -> npt.NDArray[Any]:
     Raises:
         ConfigError: a value is of another kind, or infinite; with column and row.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise ConfigError(f"column {name!r} must be a list of values: {error}") from error
     if array.ndim != 1:
         raise ConfigError(f"column {name!r} must be a list of values, got shape {array.shape}")
     if not text and array.dtype.kind in "biuf":

@@ -100,6 +100,7 @@ def _report_service(address: str, tls: Tls, token: str, *, as_json: bool, html: 
 @click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="Serve share I of N of the groups.")
 @click.option("--metrics", default="", metavar="HOST:PORT", help="Answer Prometheus there, on loopback.")
 @click.option("--page", default="", metavar="HOST:PORT", help="Show the groups there in a browser, live, on loopback.")
+@click.option("--rest", default="", metavar="HOST:PORT", help="Answer REST and JSON there, too.")
 @token_option
 @tls_options("CA (PEM) that must have signed the clients' certificates.")
 @click.option("--insecure", is_flag=True, help="Serve other machines without TLS and authentication.")

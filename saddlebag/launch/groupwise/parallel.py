@@ -22,13 +22,14 @@ from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.intervals import intervals_of
-from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm, prior_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from saddlebag.algorithms.groupwise import Groupwise, GroupwiseState, Intervals, IntervalsState
+    from saddlebag.algorithms.groupwise.base import Array
     from saddlebag.launch.groupwise.data.stream import RoundStream
 
 __all__ = ["learn_in_blocks", "learn_recipe", "print_blocks"]
@@ -43,6 +44,7 @@ def learn_in_blocks(
     ranks: int = 1,
     reduce: Callable[[Any, float], tuple[Any, float]] = lambda vector, largest: (vector, largest),
     intervals: Intervals | None = None,
+    prior_G: Array | None = None,
 ) -> tuple[GroupwiseState, IntervalsState | None]:
     """Learn a stream in frozen blocks, this rank's share of each; returns the states at the end.
 
@@ -54,8 +56,9 @@ def learn_in_blocks(
         ranks: how many there are.
         reduce: adds a vector, and takes the maximum of a number, over the ranks.
         intervals: to give out with the predictions.
+        prior_G: of the groups; uniform by default.
     """
-    state, at = algorithm.init(len(stream.groups)), 0
+    state, at = algorithm.init(len(stream.groups), prior_G), 0
     covered = None if intervals is None else intervals.init(len(stream.groups))
     while at < len(stream.y_N):
         stop = min(len(stream.y_N), at + block_length(at, longest))
@@ -105,19 +108,17 @@ def learn_recipe(path: Path, sets: Sequence[str], *, longest: int) -> dict[str, 
         raise ConfigError("blocks give out intervals around our predictions: leave out intervals.prediction")
     if loaded.alarms is not None or loaded.calibration is not None:
         raise ConfigError("blocks know neither [alarms] nor [calibration]: leave them out, or run the study")
-    intervals = intervals_of(loaded, stream)
+    more: Any = {"intervals": (intervals := intervals_of(loaded, stream)), "prior_G": prior_of(loaded, stream.groups)}
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks == 1:
-        (state, covered), rank = learn_in_blocks(algorithm, stream, longest, intervals=intervals), 0
+        (state, covered), rank = learn_in_blocks(algorithm, stream, longest, **more), 0
     else:
         import torch.distributed as dist
 
         dist.init_process_group("gloo")
         try:
             rank = dist.get_rank()
-            state, covered = learn_in_blocks(
-                algorithm, stream, longest, rank=rank, ranks=ranks, reduce=_all_reduce, intervals=intervals
-            )
+            state, covered = learn_in_blocks(algorithm, stream, longest, rank=rank, ranks=ranks, reduce=_all_reduce, **more)
         finally:
             dist.destroy_process_group()
     if rank != 0:

@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from saddlebag.algorithms.groupwise import LOSSES, FeatureBounds, Groupwise
 from saddlebag.algorithms.groupwise.losses import Interval, interval_width
 from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from saddlebag.algorithms.groupwise import AnyLearner, AnyMixer, Loss
+    from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["ALWAYS_ON", "TABLES", "GroupwiseRecipe", "label_interval", "load_groupwise", "make_algorithm"]
+__all__ = ["ALWAYS_ON", "TABLES", "GroupwiseRecipe", "label_interval", "load_groupwise", "make_algorithm", "prior_of"]
 
 ALWAYS_ON = "always_on"
 """The name of the group of all rounds; its learner is the single model that groups are compared with."""
@@ -114,15 +117,16 @@ class MixingTable:
         charge: experts are compared with the loss of what was "played" (the mixture), or the "expected" loss of sampling.
         clip: clip predictions to the interval of labels, to another one [low, high], or not at all.
         interval: the old name of `label.interval` and `mixing.clip` in one (with the log loss: of the latter); goes in 0.3.
-        shadows: add the always-on learner as an expert on every group.
-        prior: mass of each group, by name; equal for those without.
+        shadows: add the always-on learner as an expert on every group; by default for the log loss, whose groups have little to
+            gain on small tables.
+        prior: mass of each group, by name; 1 for those without, and for the log loss as much as all others for always_on.
     """
 
     loss: Literal["log", "squared"] = "squared"
     charge: Literal["played", "expected"] = "played"
     clip: bool | list[float] = True
     interval: list[float] = dataclasses.field(default_factory=list)
-    shadows: bool = False
+    shadows: bool | None = None
     prior: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -314,8 +318,23 @@ def make_algorithm(recipe: GroupwiseRecipe, dimension: int, num_groups: int, *, 
         labels=labels,
         default=sum(middle) / 2.0,
         always_on=num_groups - 1,
-        shadows=mixing.shadows,
+        shadows=mixing.loss == "log" and not divided if mixing.shadows is None else mixing.shadows,
     )
+
+
+def prior_of(recipe: GroupwiseRecipe, groups: tuple[str, ...]) -> Array:
+    """The prior of a recipe's groups, which sums to 1; the always-on group is the last one.
+
+    Raises:
+        ConfigError: `mixing.prior` names a group that there is not.
+    """
+    for name in recipe.mixing.prior:
+        if name not in groups:
+            raise ConfigError(f"mixing.prior: no group {name!r}; known: {', '.join(groups)}")
+    mass_G = np.array([float(recipe.mixing.prior.get(name, 1.0)) for name in groups])
+    if recipe.mixing.loss == "log" and ALWAYS_ON not in recipe.mixing.prior:
+        mass_G[-1] = max(1.0, mass_G[:-1].sum())
+    return np.asarray(mass_G / mass_G.sum())
 
 
 def _span(labels: Interval | None, clip: Interval | None) -> Interval | None:

@@ -10,8 +10,6 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from saddlebag.algorithms.groupwise import service_bounds
 from saddlebag.errors import ConfigError
 from saddlebag.launch.drivers.supervisor import ADDRESS_FILE
@@ -19,7 +17,7 @@ from saddlebag.launch.groupwise.alarms import watch_of
 from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.intervals import intervals_of
 from saddlebag.launch.groupwise.metrics import serve_metrics
-from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm, prior_of
 from saddlebag.launch.groupwise.reports.live import serve_page
 from saddlebag.launch.ownership import holds_run, holds_service, owned
 from saddlebag.launch.results.folder import RECIPE
@@ -50,6 +48,7 @@ class ServeOptions:
         directory: of checkpoints and journal; None keeps nothing.
         security, token: see `ServerSecurity`.
         metrics: HOST:PORT for Prometheus, or empty.
+        rest: HOST:PORT for REST and JSON, or empty.
         page: HOST:PORT for the page that renews itself, or empty.
         sync: wait for the disk at every call.
         mode: permissions of checkpoints and journals.
@@ -64,6 +63,7 @@ class ServeOptions:
     token: str = ""
     metrics: str = ""
     page: str = ""
+    rest: str = ""
     sync: bool = False
     mode: int = 0o600
     checkpoint_every: int = 4096
@@ -94,8 +94,7 @@ def make_parts(
     groups, features = stream.groups, stream.features
     if shards > len(groups):
         raise ConfigError(f"{len(groups)} groups cannot be divided into {shards} shards")
-    prior_G = np.array([recipe.mixing.prior.get(name, 1.0) for name in groups])
-    prior_G /= prior_G.sum()
+    prior_G = prior_of(recipe, groups)
     rules = [{**rule, "prior": float(prior)} for rule, prior in zip(stream.meaning["groups"], prior_G, strict=True)]
     share = slice(len(groups) * shard // shards, len(groups) * (shard + 1) // shards)
     algorithm = make_algorithm(recipe, len(features), len(groups), divided=shards > 1)
@@ -174,7 +173,13 @@ async def _serve(service: GroupwiseService, options: ServeOptions, note: Callabl
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the loop instead
             loop.add_signal_handler(number, shell.stop)
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
+        if options.rest:
+            from saddlebag.launch.groupwise.gateway import serve_rest
+
+            stop, at = await serve_rest(options.rest, service, shell, options.security, options.token)
+            stack.push_async_callback(stop)
+            note(f"REST and JSON at {parse_address(options.rest, listening=True).at(at)}")
         if options.metrics:
             stack.callback(serve_metrics(options.metrics, service.report, loop))
         if options.page:

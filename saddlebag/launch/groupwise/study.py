@@ -21,13 +21,12 @@ from saddlebag.algorithms.groupwise import (
     replay_groups,
 )
 from saddlebag.algorithms.groupwise.ledger import declared_range
-from saddlebag.errors import ConfigError
 from saddlebag.launch.groupwise.alarms import AlarmStudy, study_alarms, watch_of
 from saddlebag.launch.groupwise.calibration import CalibrationStudy, study_calibration
 from saddlebag.launch.groupwise.data.stream import RoundStream, build_stream
 from saddlebag.launch.groupwise.intervals import IntervalStudy, study_intervals
 from saddlebag.launch.groupwise.per_group import POINTS, group_values
-from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm
+from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, make_algorithm, prior_of
 from saddlebag.launch.groupwise.wide import drawn_groups, is_wide, wide_order
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
     y_NS = np.column_stack([each.y_N for each in streams])
     awake_NSG = np.stack([each.awake_NG for each in streams], axis=1)
     z_NSE, awake_NSE = _experts(algorithm, z_NSG, awake_NSG)
-    prior_E = algorithm.prior(G, _prior(recipe, stream.groups))
+    prior_E = algorithm.prior(G, prior_of(recipe, stream.groups))
     mixed = mix_recorded(algorithm.mixer, prior_E, z_NSE, y_NS, awake_NSE, algorithm.loss, charge=algorithm.charge)
     ours_NS = mixed.played_NS if algorithm.charge == "played" else mixed.expected_NS
     own_NSG = awake_NSG * algorithm.loss.value(z_NSG, y_NS[..., None])
@@ -207,7 +206,7 @@ def study_orders(recipe: GroupwiseRecipe, stream: RoundStream, seeds: Sequence[i
 
 def _wide(recipe: GroupwiseRecipe, algorithm: Groupwise, stream: RoundStream, seeds: Sequence[int | None]) -> Study:
     """The same, of very many groups."""
-    prior_E = algorithm.prior(len(stream.groups), _prior(recipe, stream.groups))
+    prior_E = algorithm.prior(len(stream.groups), prior_of(recipe, stream.groups))
     orders = [stream.reordered(order_of(seed, len(stream.y_N))) for seed in seeds]
     found = [wide_order(recipe, algorithm, each, prior_E) for each in orders]
     joined: dict[str, Any] = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
@@ -224,16 +223,6 @@ def _covered_and_watched(
         intervals, missed_NSM = study_intervals(recipe.intervals, streams, value_NS, algorithm.label_interval)
     watch = watch_of(recipe, algorithm, streams[0])
     return intervals, None if watch is None else study_alarms(watch, streams, excess_NS, value_NS, missed_NSM)
-
-
-def _prior(recipe: GroupwiseRecipe, groups: tuple[str, ...]) -> Array | None:
-    if not recipe.mixing.prior:
-        return None
-    for name in recipe.mixing.prior:
-        if name not in groups:
-            raise ConfigError(f"mixing.prior: no group {name!r}; known: {', '.join(groups)}")
-    mass_G: Array = np.array([float(recipe.mixing.prior.get(name, 1.0)) for name in groups])
-    return np.asarray(mass_G / mass_G.sum())
 
 
 def _experts(algorithm: Groupwise, z_NSG: Array, awake_NSG: Array) -> tuple[Array, Array]:

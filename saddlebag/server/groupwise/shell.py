@@ -115,12 +115,17 @@ class GroupwiseShell:
         return owner, metadata.get(SEALED_KEY) == "1"
 
     async def _refuse(self, error: Exception, context: Any) -> None:
+        told = await self.refused(error)
+        await context.abort(status_of(told), str(told))
+
+    async def refused(self, error: Exception) -> SaddlebagError:
+        """What a call that failed is answered; where none may follow it, the service ends."""
         told = explained(error)
         if isinstance(told, StateError) or told is not error:  # not on record and not applied, or nobody knows: none may follow
             self._failure = self._failure or told
             await self._health.set(GROUPWISE_SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
             self._over.set()
-        await context.abort(status_of(told), str(told))
+        return told
 
 
 def owner_of(certificate: Iterable[bytes], identity: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from saddlebag.errors import ConfigError, DataError
 from saddlebag.launch.groupwise.data.stream import build_stream
 from saddlebag.launch.groupwise.data.synthetic import synthetic_columns
-from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, groupwise_from_dict, load_groupwise, make_algorithm
+from saddlebag.launch.groupwise.recipe import GroupwiseRecipe, groupwise_from_dict, load_groupwise, make_algorithm, prior_of
 from saddlebag.launch.groupwise.reports.report import summarise, verdict
 from saddlebag.launch.groupwise.study import Study, run_study
 
@@ -140,6 +141,22 @@ def test_probabilities_are_compared_with_the_best_logistic_model(tmp_path: Path)
     assert np.isnan(study.learner_bound_SG).all()
     assert (study.ours_SG - study.own_SG <= study.meta_bound_SG).all()
     assert np.allclose(study.ours_curve_SGP[..., -1], study.ours_SG - study.best_SG, atol=1e-8)
+
+
+def test_under_the_log_loss_half_the_prior_and_the_shadows_are_the_single_models(tmp_path: Path) -> None:
+    """So ours is within ln 2 of it on all rounds, whatever the number of groups."""
+    table = small(tmp_path, label={"column": "kind", "positive": "u"}, learner={"name": "logistic"}, mixing={"loss": "log"})
+    table["groups"], table["features"] = {"low": "a < 0.4", "late": "round >= 40"}, {"numeric": ["a"], "intercept": True}
+    recipe = groupwise_from_dict(table)
+    assert prior_of(recipe, ("low", "late", "always_on")).tolist() == [0.25, 0.25, 0.5]
+    assert make_algorithm(recipe, 2, 3).shadows
+    assert not make_algorithm(recipe, 2, 3, divided=True).shadows
+    _, study = run_study(recipe)
+    assert (study.played_S - study.single_SG[:, -1] <= math.log(2) + 1e-9).all()
+    table["mixing"] |= {"shadows": False, "prior": {"always_on": 1.0}}
+    plain = groupwise_from_dict(table)
+    assert not make_algorithm(plain, 2, 3).shadows
+    assert prior_of(plain, ("low", "late", "always_on")).tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_memberships_from_a_file(tmp_path: Path) -> None:
