@@ -41,7 +41,7 @@ from saddlebag.proto.probe import probe
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     import numpy.typing as npt
@@ -196,6 +196,21 @@ class GroupwiseClient:
             yield call
         finally:
             call.close()
+
+    def add_groups(self, rules: Mapping[str, str], *, prior: float = 0.0) -> None:
+        """Add groups to the running service, at the end of `about.groups`, from the next prediction on.
+
+        Args:
+            rules: name -> expression over the columns of `about.columns`; "" of a service that takes encoded rows only.
+            prior: mass of each beside those of the present groups; 0 for the mean of theirs.
+
+        Raises:
+            RemoteProtocolError: a name, rule or prior is refused; then none has joined.
+            PeerLost: no answer within the time-out.
+        """
+        groups = [pb.NewGroup(name=name, rule=rule, prior=prior) for name, rule in rules.items()]
+        self._call("AddGroups", pb.AddGroupsRequest(groups=groups), pb.AddGroupsReply)
+        self.about = self._call("Describe", pb.DescribeRequest(), pb.DescribeReply)
 
     def _call(self, name: str, request: Any, reply_type: Any) -> Any:
         call = self._channel.unary_unary(f"/{GROUPWISE_SERVICE}/{name}")

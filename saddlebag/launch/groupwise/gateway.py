@@ -51,7 +51,15 @@ class Gateway:
 
     def __init__(self, service: GroupwiseService, shell: GroupwiseShell, token: str) -> None:
         self._service, self._shell, self._token = service, shell, token
-        self._about = service.describe()
+        self._known = (0, service.describe())
+
+    @property
+    def _about(self) -> Any:
+        """What the service says of itself; anew where groups have joined."""
+        groups = len(self._service.core.settings.groups)
+        if self._known[0] != groups:
+            self._known = (groups, self._service.describe())
+        return self._known[1]
 
     def routes(self) -> list[Any]:
         """The routes, for `Starlette`."""

@@ -119,7 +119,9 @@ def make_parts(
         shards=shards,
     )
     assert stream.encoder is not None, "streams of recipes have one"
-    return GroupwiseCore(algorithm, settings, prior_G[share]), dataclasses.replace(stream.encoder, share=share)
+    return GroupwiseCore(algorithm, settings, prior_G[share]), dataclasses.replace(
+        stream.encoder, share=share if shards > 1 else None
+    )
 
 
 def serve(path: Path, sets: list[str], options: ServeOptions, note: Callable[[str], None]) -> None:

@@ -148,6 +148,28 @@ class StreamReply(_message.Message):
     feedback: FeedbackReply
     def __init__(self, predict: _Optional[_Union[PredictReply, _Mapping]] = ..., feedback: _Optional[_Union[FeedbackReply, _Mapping]] = ...) -> None: ...
 
+class AddGroupsRequest(_message.Message):
+    __slots__ = ("groups",)
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[NewGroup]
+    def __init__(self, groups: _Optional[_Iterable[_Union[NewGroup, _Mapping]]] = ...) -> None: ...
+
+class NewGroup(_message.Message):
+    __slots__ = ("name", "rule", "prior")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    rule: str
+    prior: float
+    def __init__(self, name: _Optional[str] = ..., rule: _Optional[str] = ..., prior: _Optional[float] = ...) -> None: ...
+
+class AddGroupsReply(_message.Message):
+    __slots__ = ("groups",)
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    groups: int
+    def __init__(self, groups: _Optional[int] = ...) -> None: ...
+
 class ReportRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

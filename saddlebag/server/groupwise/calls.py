@@ -23,9 +23,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FEEDBACK", "MAX_BODY", "PARTIAL", "PREDICT", "Call", "begins", "calls_in", "head_of", "number_in", "record_of"]
+__all__ = [
+    "FEEDBACK",
+    "GROW",
+    "MAX_BODY",
+    "PARTIAL",
+    "PREDICT",
+    "Call",
+    "begins",
+    "calls_in",
+    "head_of",
+    "number_in",
+    "record_of",
+]
 
-PREDICT, FEEDBACK, PARTIAL = 1, 2, 3
+PREDICT, FEEDBACK, PARTIAL, GROW = 1, 2, 3, 4
 MAX_BODY = 1 << 24
 """Bytes of a record's body: what a connection may send (1 MiB and a little), with room; more is a damaged length."""
 _MAGIC = b"saddlebag journal 2\n"

@@ -54,6 +54,9 @@ __all__ = ["Account", "Covering", "GroupwiseCore", "Levels", "Offer", "ServiceSe
 
 
 _SHOWN = 5  # changes that a refusal names
+MOST_ADDED = 1000
+"""Groups that join a running service: each takes a model's memory."""
+_LONGEST_NAME = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -347,11 +350,12 @@ class GroupwiseCore:
         self.tickets.check_owner(map(int, ticket_N), owner)
         record()
         outcome_N = np.empty(len(label_N), np.uint8)
-        num_experts = len(self.state.ledger.count_E)
         for n, (ticket, label) in enumerate(zip(ticket_N, label_N, strict=True)):
-            outcome_N[n], x_D, prediction = self.tickets.close(int(ticket), num_experts)
+            outcome_N[n], x_D, prediction = self.tickets.close(int(ticket))
             if x_D is None or prediction is None:
                 continue
+            if len(prediction.p_E) < len(self.state.ledger.count_E):  # groups have joined since, and slept
+                prediction = self.algorithm.widened(prediction, len(self.settings.groups))
             if played_N is not None:
                 prediction = dataclasses.replace(prediction, value=played_N[n])
             try:
@@ -363,6 +367,46 @@ class GroupwiseCore:
         self.repeated += int(np.count_nonzero(outcome_N == REPEATED))
         self.unknown += int(np.count_nonzero(outcome_N == UNKNOWN))
         return outcome_N
+
+    def grow(self, groups: Sequence[Mapping[str, Any]], record: Callable[[], None] = _nothing) -> None:
+        """Add groups at the end, {"name", "rule", "prior"} each; predictions that wait for their labels slept in them.
+
+        Raises:
+            RemoteProtocolError: a name or prior is wrong, there are too many, or this service takes none.
+        """
+        self._check_new(groups)
+        record()
+        K, settings = len(groups), self.settings
+        self.state = self.algorithm.grow(self.state, np.array([float(group["prior"]) for group in groups]))
+        if self.intervals is not None and self.intervals_state is not None:
+            self.intervals_state = self.intervals.grow(self.intervals_state, K)
+        if self.calibration is not None and self.calibration_state is not None:
+            self.calibration_state = self.calibration.grow(self.calibration_state, K)
+        known = settings.meaning.get("groups", [{"name": name} for name in settings.groups])
+        meaning = {**settings.meaning, "groups": [*known, *({**group, "added": True} for group in groups)]}
+        names = (*settings.groups, *(str(group["name"]) for group in groups))
+        self.settings = dataclasses.replace(settings, groups=names, meaning=meaning)
+
+    @property
+    def added(self) -> list[dict[str, Any]]:
+        """The groups that have joined."""
+        return [group for group in self.settings.meaning.get("groups", ()) if group.get("added")]
+
+    def _check_new(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        if self.settings.shards > 1:
+            raise RemoteProtocolError("a share of the groups takes no more: they belong to one of several servers")
+        if self.watch is not None:
+            raise RemoteProtocolError("a service with [alarms] takes no more groups: the rate is divided among those there are")
+        if not groups or len(self.added) + len(groups) > MOST_ADDED:
+            raise RemoteProtocolError(f"1 to {MOST_ADDED} groups join a service, got {len(groups)} beside {len(self.added)}")
+        names = [str(group["name"]) for group in groups]
+        for group, name in zip(groups, names, strict=True):
+            if not 0 < len(name) <= _LONGEST_NAME or name in self.settings.groups or names.count(name) > 1:
+                raise RemoteProtocolError(
+                    f"a new group needs a name of its own, of 1 to {_LONGEST_NAME} characters, got {name[:60]!r}"
+                )
+            if not 0.0 < group["prior"] <= 1.0:
+                raise RemoteProtocolError(f"the prior of group {name!r} must lie in (0, 1], got {group['prior']}")
 
     def _check_joined(self, joined_NK: Array | None, rows: int) -> None:
         needed = self.intervals is not None and self.settings.shards > 1
@@ -491,12 +535,16 @@ class GroupwiseCore:
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """Continue from a checkpoint, under the limits of then: what came after it is applied again as it was. Then `limit`.
 
+        Groups that had joined join again.
+
         Raises:
             StateError: it means something else, with the names of the changes; or it does not fit the algorithm.
         """
         try:
+            if joined := [group for group in facts["meaning"]["groups"] if group.get("added")]:
+                self.grow([{key: group[key] for key in ("name", "rule", "prior")} for group in joined])
             found = changes(facts["meaning"], json.loads(json.dumps(self.meaning)))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RemoteProtocolError) as error:
             raise StateError(f"the checkpoint does not say what it means: {error!r}") from error
         if found:
             more = f"; and {len(found) - _SHOWN} more changes" if len(found) > _SHOWN else ""

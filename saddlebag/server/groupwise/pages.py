@@ -146,15 +146,15 @@ class Page:
         """Whose it is."""
         return int(self._row.view["owner"][row])
 
-    def take(self, row: int, num_experts: int) -> tuple[Array, Prediction]:
-        """Mark a row as done; returns its features and prediction, among the experts of now: those that came later slept."""
+    def take(self, row: int) -> tuple[Array, Prediction]:
+        """Mark a row as done; returns its features and prediction, among the experts of then."""
         self._done.view[row] = True
         self.open -= 1
         record = self._row.view[row]
         begin = int(self._row.view["stop"][row - 1]) if row else 0
         entry_K = self._entry.view[begin : int(record["stop"])]
-        p_E, z_E, awake_E = np.zeros((3, num_experts))
-        expert_K = np.flatnonzero(np.unpackbits(record["awake"], bitorder="little"))
+        p_E, z_E, awake_E = np.zeros((3, self.experts))
+        expert_K = np.flatnonzero(np.unpackbits(record["awake"], bitorder="little"))  # padding bits are 0
         p_E[expert_K], z_E[expert_K], awake_E[expert_K] = entry_K["p"], entry_K["z"], entry_K["awake"]
         return record["x"], Prediction(record["value"], p_E, z_E, awake_E, bool(record["fell_back"]))
 

@@ -38,6 +38,9 @@ class Encodes(Protocol):
     def frozen(self, facts: Sequence[dict[str, Any]]) -> Encodes:
         """The same with the features' constants of an earlier start."""
 
+    def with_group(self, name: str, rule: str) -> Encodes:
+        """The same with one more group; `ConfigError` where the rule is none."""
+
     def encode(self, values: Mapping[str, npt.NDArray[Any]], first: int) -> tuple[Doubles, Members, Doubles | None]:
         """Features, memberships and the user's own predictions of rows, the first of which is the round `first`."""
 

@@ -11,10 +11,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from saddlebag.algorithms.groupwise.guard import LARGEST
-from saddlebag.errors import RemoteProtocolError, StateError
+from saddlebag.errors import ConfigError, RemoteProtocolError, StateError
 from saddlebag.proto.groupwise import PROTOCOL, numbers, split_labels, split_rows
 from saddlebag.proto.v1 import groupwise_pb2 as pb
-from saddlebag.server.groupwise.calls import FEEDBACK, PARTIAL, PREDICT
+from saddlebag.server.groupwise.calls import FEEDBACK, GROW, PARTIAL, PREDICT
 from saddlebag.server.groupwise.plain import plain_labels, plain_rows
 from saddlebag.server.groupwise.records import Records
 
@@ -67,6 +67,8 @@ class GroupwiseService:
             core.limit()
             self.records.checkpoint(self.calls)
         self.encoder = encoder.frozen(core.features) if encoder is not None else None
+        for group in core.added:
+            self.encoder = self.encoder.with_group(group["name"], group["rule"]) if self.encoder is not None else None
 
     # -- requests --------------------------------------------------------------------------------------------------------
 
@@ -89,6 +91,27 @@ class GroupwiseService:
         plain = self._encoded(request)
         told = raw if plain is request else plain
         return self._partial(plain, functools.partial(self._record, PARTIAL, told, owner), owner)
+
+    def add_groups(self, raw: bytes, owner: int = 0) -> pb.AddGroupsReply:
+        """Answer an AddGroupsRequest; errors as `predict`."""
+        request, encoder = self._parse(pb.AddGroupsRequest, raw), self.encoder
+        for group in request.groups:
+            if bool(group.rule) != (encoder is not None):
+                why = "takes encoded rows only: leave its rule out" if encoder is None else "needs its rule"
+                raise RemoteProtocolError(f"group {group.name[:60]!r}: this server {why}")
+            if encoder is not None:
+                try:
+                    encoder = encoder.with_group(group.name, group.rule)
+                except ConfigError as error:
+                    raise RemoteProtocolError(str(error)) from error
+        self._grow(request, functools.partial(self._record, GROW, raw, owner))
+        self.encoder = encoder
+        return pb.AddGroupsReply(groups=len(self.core.settings.groups))
+
+    def _grow(self, request: pb.AddGroupsRequest, record: Callable[[], None]) -> None:
+        usual = float(self.core.state.mixer.prior_E.sum()) / len(self.core.settings.groups)
+        groups = [{"name": each.name, "rule": each.rule, "prior": each.prior or usual} for each in request.groups]
+        self.core.grow(groups, record)
 
     def stream(self, raw: bytes, owner: int = 0) -> pb.StreamReply:
         """Answer a StreamRequest; errors as `predict`."""
@@ -262,6 +285,8 @@ class GroupwiseService:
                 self._partial(self._parse(pb.PredictRequest, raw), _nothing, owner)
             elif kind == FEEDBACK:
                 self._feedback(self._parse(pb.FeedbackRequest, raw), _nothing, owner)
+            elif kind == GROW:
+                self._grow(self._parse(pb.AddGroupsRequest, raw), _nothing)
             else:
                 raise StateError(f"the journal holds a call of unknown kind {kind}")
         except RemoteProtocolError as error:

@@ -83,6 +83,7 @@ class GroupwiseShell:
             "Predict": unary(self._unary(service.predict)),
             "Feedback": unary(self._unary(service.feedback)),
             "Partial": unary(self._unary(service.partial)),
+            "AddGroups": unary(self._unary(service.add_groups)),
             "Report": unary(self._unary(lambda raw, owner: service.report())),
             "Stream": grpc.stream_stream_rpc_method_handler(self._stream),
         }

@@ -85,12 +85,12 @@ class Tickets:
                     f"ticket {ticket} was given to another client; labels need the identity that asked for the prediction"
                 )
 
-    def close(self, ticket: int, num_experts: int) -> tuple[int, Array | None, Prediction | None]:
-        """Take a ticket back: what came of it, and its row and prediction when it was open."""
+    def close(self, ticket: int) -> tuple[int, Array | None, Prediction | None]:
+        """Take a ticket back: what came of it, and its row and prediction (among the experts of then) when it was open."""
         page, row = self._find(ticket)
         if row is None:
             return (REPEATED if self._horizon <= ticket < self.next else UNKNOWN), None, None
-        x_D, prediction = self._pages[page].take(row, num_experts)
+        x_D, prediction = self._pages[page].take(row)
         self.pending -= 1
         self._tidy(page)
         return APPLIED, x_D, prediction

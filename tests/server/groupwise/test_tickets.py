@@ -54,7 +54,7 @@ def test_tickets_are_a_dictionary_in_bounded_memory_and_survive_a_checkpoint(see
         slow.add(x_ND, block)
         for _ in range(dice.randrange(4)):
             ticket = dice.choice([dice.randrange(slow.next + 2), max(0, slow.next - dice.randrange(1, 30))])
-            outcome, x_D, prediction = tickets.close(ticket, EXPERTS)
+            outcome, x_D, prediction = tickets.close(ticket)
             expected, found = slow.close(ticket)
             assert outcome == expected
             if found is not None:
@@ -78,7 +78,7 @@ def test_nothing_that_happens_later_changes_what_was_captured(monkeypatch: Any) 
     arrays, facts = tickets.capture()
     before = {name: array.tobytes() for name, array in arrays.items()}
     for ticket in range(0, 50, 2):
-        tickets.close(ticket, EXPERTS)
+        tickets.close(ticket)
         tickets.open(*batch(rng, 3))
     assert {name: array.tobytes() for name, array in arrays.items()} == before
     final, told = tickets.capture()
@@ -93,7 +93,7 @@ def test_labels_in_order_write_no_page_anew(monkeypatch: Any) -> None:
         tickets.open(*batch(rng, 4))
     made = [page[0] for page in tickets.capture()[1]["pages"]]
     for ticket in range(70):
-        tickets.close(ticket, EXPERTS)
+        tickets.close(ticket)
         assert [page[0] for page in tickets.capture()[1]["pages"]] == made[-len(tickets.capture()[1]["pages"]) :]
     assert tickets.rows == 16
     for _ in range(20):  # nor does forgetting
@@ -122,18 +122,18 @@ def test_a_million_tickets_wait_and_all_get_their_labels() -> None:
     again = Tickets(1_000_000)
     again.restore(arrays, facts)
     ticket_N = rng.permutation(np.arange(again.next - again.pending, again.next))[:20_000]
-    assert all(again.close(int(ticket), EXPERTS)[0] == APPLIED for ticket in ticket_N)
+    assert all(again.close(int(ticket))[0] == APPLIED for ticket in ticket_N)
     assert again.pending == 980_000
 
 
-def test_experts_that_came_after_a_prediction_slept() -> None:
+def test_a_prediction_comes_back_among_the_experts_of_then() -> None:
     rng, tickets = np.random.default_rng(0), Tickets(10)
     _, block = batch(rng, 1)
     tickets.open(np.ones((1, FEATURES)), block)
     tickets.open(np.ones((1, FEATURES)), batch(rng, 1, EXPERTS + 2)[1])
-    _, _, prediction = tickets.close(0, EXPERTS + 2)
+    _, _, prediction = tickets.close(0)
     assert prediction is not None
-    assert np.array_equal(prediction.awake_E, [*block.awake_NE[0], 0, 0])
+    assert np.array_equal(prediction.awake_E, block.awake_NE[0])
 
 
 def test_a_ticket_belongs_to_the_client_that_got_it() -> None:

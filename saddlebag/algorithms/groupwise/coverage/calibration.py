@@ -115,6 +115,12 @@ class Calibration:
         """The state after sums of rounds."""
         return CalibrationState(*(getattr(state, name) + sums[name] for name in ("excess_GB", "count_GB", "room")))
 
+    def grow(self, state: CalibrationState, extra: int) -> CalibrationState:
+        """The state with more groups at its end."""
+        zero_GB = np.zeros((extra, self.bins))
+        excess_GB, count_GB = (np.concatenate((part, zero_GB)) for part in (state.excess_GB, state.count_GB))
+        return CalibrationState(excess_GB, count_GB, state.room)
+
     def error(self, state: CalibrationState) -> Array:
         """The mean of y - p in each cell: the identity; shape (G, B), 0 for cells without rounds."""
         error_GB: Array = state.excess_GB / np.where(state.count_GB > 0, state.count_GB, 1.0)

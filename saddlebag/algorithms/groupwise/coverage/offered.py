@@ -165,6 +165,11 @@ class Intervals:
         thresholds = self.rule.merge(state.thresholds, parts["thresholds"])
         return IntervalsState(thresholds, self.scorer.merge(state.scorer, parts["scorer"]), state.width_MG + sums["width_MG"])
 
+    def grow(self, state: IntervalsState, extra: int) -> IntervalsState:
+        """The state with more groups at its end."""
+        width_MG = np.pad(state.width_MG, ((0, 0), (0, extra)))
+        return dataclasses.replace(state, thresholds=self.rule.grow(state.thresholds, extra), width_MG=width_MG)
+
     def _widths(self, note_NK: Array) -> Array:
         """Of intervals as they were given out; of labels 0 and 1, how many are held. Shape (N, M)."""
         low_NM, high_NM = self.ends(note_NK)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.errors import DataError, RemoteProtocolError, SaddlebagError
+from saddlebag.errors import ConfigError, DataError, RemoteProtocolError, SaddlebagError
 from saddlebag.launch.groupwise.data.columns import Columns
 from saddlebag.launch.groupwise.data.encoding import encode_features, gone, missing_values
+from saddlebag.launch.groupwise.data.expressions import ROUND, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,6 +79,22 @@ class RowEncoder:
     def frozen(self, facts: Sequence[dict[str, Any]]) -> RowEncoder:
         """The same with the constants of an earlier start."""
         return dataclasses.replace(self, facts=facts)
+
+    def with_group(self, name: str, rule: str) -> RowEncoder:
+        """The same with one more group at the end.
+
+        Raises:
+            ConfigError: the rule is no expression over the table's columns, or reads the label.
+        """
+        where, expression = f"groups.{name}", parse(rule, f"groups.{name}")
+        if self.label.facts["column"] in expression.columns:
+            raise ConfigError(f"{where} depends on the label {self.label.facts['column']!r}, unknown before the prediction")
+        for column in sorted(expression.columns - {ROUND}):
+            if column not in self.kinds:
+                raise ConfigError(f"{where}: the table has no column {column!r}; it has {', '.join(self.kinds)}")
+        none = {name: np.empty(0, np.str_ if kind == "text" else np.float64) for name, kind in self.kinds.items()}
+        expression.members(Columns("the table", none), where)  # numbers are not compared with text
+        return dataclasses.replace(self, groups={**self.groups, name: expression})
 
     def encode(self, values: Mapping[str, npt.NDArray[Any]], first: int) -> tuple[Array, npt.NDArray[np.bool_], Array | None]:
         """Features (N, D), memberships (N, G) of the share's groups, and the user's own predictions (N,) or None.
