@@ -167,6 +167,25 @@ def _plain(message: Any) -> dict[str, Any]:
     return values
 
 
+def _server(gateway: Gateway, security: ServerSecurity) -> Any:
+    """The ASGI server, which leaves signals and logs to the service."""
+    try:
+        import uvicorn
+        from starlette.applications import Starlette
+    except ImportError as error:
+        raise ConfigError("--rest needs the packages starlette and uvicorn: pip install 'saddlebag[rest]'") from error
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """The service has handlers of its own."""
+            yield
+
+    files = {"ssl_certfile": security.certificate, "ssl_keyfile": security.key} if security.certificate is not None else {}
+    options: Any = {"log_config": None, "access_log": False, "lifespan": "off", "server_header": False, "ws": "none", **files}
+    return Server(uvicorn.Config(Starlette(routes=gateway.routes()), limit_concurrency=_CONNECTIONS, **options))
+
+
 async def serve_rest(
     address: str, service: GroupwiseService, shell: GroupwiseShell, security: ServerSecurity, token: str
 ) -> tuple[Callable[[], Any], int]:
@@ -176,28 +195,13 @@ async def serve_rest(
         ConfigError: starlette or uvicorn are not installed, the address cannot be used or asks for more security, or the
             service has no columns, or asks clients for certificates.
     """
-    try:
-        import uvicorn
-        from starlette.applications import Starlette
-    except ImportError as error:
-        raise ConfigError("--rest needs the packages starlette and uvicorn: pip install 'saddlebag[rest]'") from error
     if service.core.settings.shards > 1:
         raise ConfigError("--rest: a share of the groups predicts only together with the others; serve without --shard")
     if security.ca is not None:
         raise ConfigError("--rest knows no clients' certificates; leave --tls-ca out, the secret is asked for")
     place = parse_address(address, "--rest", listening=True)
     security.require_safe(place.name, bool(token), lambda text: None)
-    app = Starlette(routes=Gateway(service, shell, token).routes())
-    files = {"ssl_certfile": security.certificate, "ssl_keyfile": security.key} if security.certificate is not None else {}
-    options: Any = {"log_config": None, "access_log": False, "lifespan": "off", "server_header": False, "ws": "none", **files}
-
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """The service has handlers of its own."""
-            yield
-
-    server = Server(uvicorn.Config(app, limit_concurrency=_CONNECTIONS, **options))
+    server = _server(Gateway(service, shell, token), security)
     try:
         listening = socket.create_server((place.host, place.port))
     except OSError as error:

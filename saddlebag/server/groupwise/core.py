@@ -351,11 +351,9 @@ class GroupwiseCore:
         record()
         outcome_N = np.empty(len(label_N), np.uint8)
         for n, (ticket, label) in enumerate(zip(ticket_N, label_N, strict=True)):
-            outcome_N[n], x_D, prediction = self.tickets.close(int(ticket))
+            outcome_N[n], x_D, prediction = self._taken(int(ticket))
             if x_D is None or prediction is None:
                 continue
-            if len(prediction.p_E) < len(self.state.ledger.count_E):  # groups have joined since, and slept
-                prediction = self.algorithm.widened(prediction, len(self.settings.groups))
             if played_N is not None:
                 prediction = dataclasses.replace(prediction, value=played_N[n])
             try:
@@ -367,6 +365,13 @@ class GroupwiseCore:
         self.repeated += int(np.count_nonzero(outcome_N == REPEATED))
         self.unknown += int(np.count_nonzero(outcome_N == UNKNOWN))
         return outcome_N
+
+    def _taken(self, ticket: int) -> tuple[int, Array | None, Prediction | None]:
+        """A ticket taken back, its prediction among the experts of now: those that have joined since slept."""
+        outcome, x_D, prediction = self.tickets.close(ticket)
+        if prediction is not None and len(prediction.p_E) < len(self.state.ledger.count_E):
+            prediction = self.algorithm.widened(prediction, len(self.settings.groups))
+        return outcome, x_D, prediction
 
     def grow(self, groups: Sequence[Mapping[str, Any]], record: Callable[[], None] = _nothing) -> None:
         """Add groups at the end, {"name", "rule", "prior"} each; predictions that wait for their labels slept in them.
