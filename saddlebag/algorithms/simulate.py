@@ -88,6 +88,13 @@ def form_means(
 
     `rule` takes the place of the mean. To `alignment_M`, where it is given, is added how far each message goes where they go
     together (`Stack`).
+
+    Example:
+        >>> from saddlebag.algorithms import Message
+        >>> from saddlebag.compression import Dense
+        >>> messages = (Message((Dense(np.full(2, value)),)) for value in (1.0, 3.0))
+        >>> form_means((2,), messages, 2)[0].dense().tolist()
+        [2.0, 2.0]
     """
     sums = [collector(size, count, rule, scored=alignment_M is not None, dtype=dtype) for size in sizes]
     for message in messages:

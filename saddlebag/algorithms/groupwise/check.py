@@ -152,7 +152,14 @@ def _check_growth(learner: AnyLearner, state: Any, x: Any, seed: int) -> None:
 
 
 def states_equal(first: Any, second: Any) -> bool:
-    """Whether two states hold the same bits."""
+    """Whether two states hold the same bits.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> learner = sb.make_learner("ridge", 2)
+        >>> states_equal(learner.init(3), learner.init(3))
+        True
+    """
     return [row.tobytes() for row in _arrays(first)] == [row.tobytes() for row in _arrays(second)]
 
 

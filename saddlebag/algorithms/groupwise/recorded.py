@@ -227,6 +227,12 @@ def replay_groups(learner: AnyLearner, x_N: Any, y_N: Any, awake_NG: Array | npt
     """The predictions of every group's learner on its rounds, each before its label; 0 where the group sleeps.
 
     As `replay_members`, of a table: `awake_NG` holds memberships in [0, 1], and the predictions have the shape (N, G).
+
+    Example:
+        >>> import saddlebag as sb
+        >>> awake_NG = np.array([[1, 0], [1, 1], [1, 0]])
+        >>> replay_groups(sb.make_learner("ridge", 1), np.ones((3, 1)), np.array([1.0, 4.0, 1.0]), awake_NG).round(2).tolist()
+        [[0.0, 0.0], [0.5, 0.0], [1.67, 0.0]]
     """
     members = Members.of(awake_NG)
     z_NG = np.zeros(awake_NG.shape)

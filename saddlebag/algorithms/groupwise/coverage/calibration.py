@@ -133,7 +133,14 @@ class Calibration:
 
 
 def calibrate_recorded(rule: Calibration, base_N: Array, y_N: Array, awake_NG: Array) -> tuple[Array, CalibrationState]:
-    """Correct recorded predictions, each by the rounds before it; returns what is given out, and the state at the end."""
+    """Correct recorded predictions, each by the rounds before it; returns what is given out, and the state at the end.
+
+    Example:
+        >>> base_N, y_N = np.full(400, 0.9), np.tile([1.0, 0.0], 200)  # 9 of 10 are promised, and every second comes
+        >>> p_N, _ = calibrate_recorded(Calibration(), base_N, y_N, np.ones((400, 1)))
+        >>> bool(abs(p_N[-100:].mean() - 0.5) < 0.1)
+        True
+    """
     state, p_N = rule.init(awake_NG.shape[1]), np.empty(len(base_N))
     for t, (base, y) in enumerate(zip(base_N.tolist(), y_N.tolist(), strict=True)):
         p_N[t] = p = rule.play(state, base, awake_NG[t])
@@ -142,7 +149,13 @@ def calibrate_recorded(rule: Calibration, base_N: Array, y_N: Array, awake_NG: A
 
 
 def calibration_cells(p_N: Array, y_N: Array, awake_NG: Array, bins: int) -> tuple[Array, Array, Array]:
-    """Per group and level of p: rounds, and sums of p and of y; each of shape (G, B)."""
+    """Per group and level of p: rounds, and sums of p and of y; each of shape (G, B).
+
+    Example:
+        >>> rounds_GB, p_GB, y_GB = calibration_cells(np.array([0.1, 0.9, 0.8]), np.array([0.0, 1.0, 0.0]), np.ones((3, 1)), 2)
+        >>> rounds_GB.tolist(), y_GB.tolist()  # one round below a half, two above, of which one was 1
+        ([[1.0, 2.0]], [[0.0, 1.0]])
+    """
     level_N = np.clip((p_N * bins + _EDGE).astype(int), 0, bins - 1)
     member_NB = np.eye(bins)[level_N]
     rounds_GB, p_GB, y_GB = (awake_NG.T @ (member_NB * value_N[:, None]) for value_N in (np.ones(len(p_N)), p_N, y_N))

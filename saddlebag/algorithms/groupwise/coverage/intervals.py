@@ -48,6 +48,14 @@ def cover_recorded(rule: Thresholds, frame_NS: Frame, y_NS: Array, awake_NSG: Ar
         y_NS: labels.
         awake_NSG: memberships in [0, 1].
         labels: where labels lie: intervals are cut to it, which loses none.
+
+    Example:
+        >>> from saddlebag.algorithms.groupwise import Frame, Thresholds
+        >>> y_NS = np.random.default_rng(0).normal(size=(500, 1))
+        >>> frame = Frame(np.zeros((500, 1, 1)), np.zeros((500, 1, 1)), np.ones((500, 1, 1)))  # |y - 0| is the score
+        >>> run = cover_recorded(Thresholds(targets=(0.9,)), frame, y_NS, np.ones((500, 1, 1)))
+        >>> abs(float(run.missed_NSM.mean()) - 0.1) < 0.05
+        True
     """
     score_NSM = np.broadcast_to(frame_NS.scores(y_NS), (*y_NS.shape, len(rule.targets)))
     tau_NSM = np.empty(score_NSM.shape)

@@ -102,6 +102,18 @@ def add_blocks(first: BlockSums, second: BlockSums) -> BlockSums:
 
     Raises:
         ConfigError: they are sums of different learners.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> from saddlebag.compression import Draws
+        >>> state, x_ND, y_N, awake_NG = algorithm.init(2), np.ones((4, 1)), np.array([1.0, 0.0, 1.0, 1.0]), np.ones((4, 2))
+        >>> sums = block_sums(algorithm, state, x_ND, y_N, awake_NG, lambda row: Draws(0, row))
+        >>> add_blocks(sums, sums).outcome.rounds
+        8
     """
     outcome = accounts.total([first.outcome, second.outcome])
     return BlockSums(outcome, add_sums(first.learner, second.learner), add_sums(first.intervals, second.intervals))

@@ -131,6 +131,13 @@ def shard_bound(mixer: AnyMixer, state: HedgeState, rounds: int, elsewhere: floa
     AdaNormalHedge's budget B counts every expert. Those of other shards, with prior mass `elsewhere`, have C <= rounds, so
 
         B <= Q + (3/2) (sum over the shard of q (1 + ln(1 + C)) + elsewhere (1 + ln(1 + rounds))).
+
+    Example:
+        >>> import saddlebag as sb
+        >>> mixer = sb.make_mixer("ada_normal_hedge")
+        >>> state = mixer.init(np.full(2, 0.25))  # two experts here, two elsewhere
+        >>> shard_bound(mixer, state, rounds=0, elsewhere=0.5).tolist()
+        [0.0, 0.0]
     """
     if not isinstance(mixer, AdaNormalHedge):
         return np.full(len(state.prior_E), math.nan)

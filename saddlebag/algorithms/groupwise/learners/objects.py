@@ -128,6 +128,19 @@ def estimator_learner(make: Callable[[], Any], *, classes: tuple[Any, ...] = (),
         make: a new estimator, for example `lambda: SGDRegressor()`.
         classes: labels of a classifier, which `partial_fit` wants at its first call.
         default: what a model predicts before its first round.
+
+    Example:
+        >>> from saddlebag.compression import Draws
+        >>> class Last:  # scikit-learn's interface
+        ...     def partial_fit(self, X, y):
+        ...         self.n_features_in_, self.y = X.shape[1], y[0]
+        ...
+        ...     def predict(self, X):
+        ...         return np.full(len(X), self.y)
+        >>> learner = estimator_learner(Last, default=0.5)
+        >>> state = learner.update(learner.init(2), np.ones(1), 3.0, np.array([0]))
+        >>> learner.predict(state, np.ones(1), np.array([0, 1]), Draws(0, 1)).tolist()
+        [3.0, 0.5]
     """
 
     def answer(model: Any, x: Array) -> float:

@@ -50,6 +50,12 @@ def digits_transformer(
 
     Raises:
         ConfigError: there are no pictures, or a parameter is out of range.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("digits_transformer", data="digits", workers=2, batch_size=8, attack="fgsm")
+        >>> game.dimension, game.num_workers
+        (18154, 2)
     """
     from saddlebag.algorithms.networks.images.vision import SHAPES, VisionTransformer
 

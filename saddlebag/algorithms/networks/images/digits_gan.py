@@ -154,6 +154,12 @@ def digits_gan(
 
     Raises:
         ConfigError: there are no pictures, or a parameter is out of range.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("digits_gan", data="digits", workers=2, batch_size=8)
+        >>> game.tensors[0].name, sorted(game.evaluation.build())
+        ('generator.0.weight', ['critic', 'generator'])
     """
     from saddlebag.algorithms.networks.images.gan import SHAPES, players
 
