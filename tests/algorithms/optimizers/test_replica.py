@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import METHODS, Stop, digest, simulate
-from saddlebag.algorithms.problems import BilinearGame
+from saddlebag.algorithms import METHODS, Stop, digest, form_means, simulate
+from saddlebag.algorithms.problems import BilinearGame, MatrixGame
 from saddlebag.compression import Draws, Identity, TopK
 from saddlebag.errors import ConfigError
 from saddlebag.proto.codec import LoopbackWire
@@ -124,3 +124,44 @@ def test_keys_at_the_edge_of_their_range_are_taken(game: BilinearGame) -> None:
     assert build(schedule="linear", total=1)._pace(0) == 0.02
     assert build(schedule="linear", warmup=1, total=2)._pace(1) == 0.02
     assert build(warmup=0, total=0)._pace(0) == 0.02
+
+
+def test_two_local_steps_are_two(game: BilinearGame) -> None:
+    asked = []
+    method = METHODS["compressed_sgd"](game, up=EXACT, down=EXACT, step_size=0.02, local_steps=2, local_step_size=0.1)
+
+    def operator(z_D: Any, draws: Draws) -> Any:
+        asked.append(z_D)
+        return game.operator(0)(z_D, draws)
+
+    replica = method.init_replica(game.start() + 1.0)
+    method.worker_step(replica, method.init_worker(replica), operator, Draws(0, 0, 0))
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("name", ["compressed_sgd", "compressed_adamw", "compressed_extra_adam", "compressed_optimistic_adam"])
+def test_points_that_are_asked_and_points_that_are_reached_are_feasible(name: str) -> None:
+    """Rules that extrapolate leave the simplices, and so does every step: the prox brings both back."""
+    problem = MatrixGame.build(None, num_workers=2, rows=3, columns=3)
+    method = METHODS[name](problem, up=EXACT, down=EXACT, step_size=0.3)
+    asked: list[Any] = []
+
+    def distance(z_D: Any) -> float:
+        return float(abs(problem.prox(z_D, 1.0) - z_D).max())
+
+    replica = method.init_replica(problem.start())
+    own, server = method.init_worker(replica), method.init_server(replica)
+    for round_ in range(6):
+
+        def operator(z_D: Any, draws: Draws) -> Any:
+            asked.append(z_D)
+            return problem.operator(0)(z_D, draws)
+
+        draws = Draws(0, round_, 0)
+        own, up = method.worker_step(replica, own, operator, draws)
+        sizes = method.uplink_sizes(replica, draws)
+        server, down = method.server_step(replica, server, form_means(sizes, iter([up]), 1), draws)
+        replica = method.replay(replica, down, draws)
+        assert distance(replica.z_D) < 1e-12
+    assert max(map(distance, asked)) < 1e-12
+    assert float(abs(replica.z_D - problem.start()).max()) > 0.01, "it has moved"

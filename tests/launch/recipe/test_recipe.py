@@ -389,3 +389,12 @@ def test_what_changes_the_bits_is_compared_and_defaults_are_not(file: Path) -> N
 def test_the_fewest_and_the_most_workers_are_taken(workers: int) -> None:
     table = tomllib.loads(RECIPE) | {"workers": workers}
     assert recipe_from_dict(table).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("method", "complaint"),
+    [({"step_size": 0.1}, "method.name is missing"), ({"name": 3}, "method.name must be text, got 3")],
+)
+def test_a_name_that_is_none_is_named(method: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{complaint}$"):
+        recipe_from_dict(tomllib.loads(RECIPE) | {"method": method})
