@@ -1,7 +1,17 @@
 """Groupwise regret: online learners for each group, mixed by sleeping experts. Pure: numpy, float64."""
 
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
-from saddlebag.algorithms.groupwise.base import AnyLearner, AnyMixer, Learner, LearnerDefaults, Mixer, Sums, add_sums, copied
+from saddlebag.algorithms.groupwise.base import (
+    AnyLearner,
+    AnyMixer,
+    Learner,
+    LearnerDefaults,
+    Mixer,
+    PredictsUnweighted,
+    Sums,
+    add_sums,
+    copied,
+)
 from saddlebag.algorithms.groupwise.bounds import FeatureBounds, service_bounds, table_bounds
 from saddlebag.algorithms.groupwise.check import check_learner, states_equal
 from saddlebag.algorithms.groupwise.coverage.calibration import (
@@ -96,6 +106,7 @@ __all__ = [
     "PartialMix",
     "PerturbedLeader",
     "Prediction",
+    "PredictsUnweighted",
     "Ridge",
     "Scorer",
     "ScorerState",
