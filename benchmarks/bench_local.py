@@ -22,7 +22,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "local_sgda": {"step_size": [0.01, 0.03, 0.1], "local_steps": [1, 4]},
     "fed_gda_gt": {"step_size": [0.18, 0.12, 0.08, 0.05, 0.02], "local_steps": [8, 16, 32]},
     "prox_skip_vip": {"step_size": [0.02, 0.05, 0.1], "probability": [0.02, 0.05, 0.1, 0.2]},
-    "compressed_fed_gda_gt": {"step_size": [0.18, 0.12, 0.08, 0.05, 0.02], "local_steps": [4, 8, 16], "both": [1.0, 0.5, 0.25]},
+    "compressed_fed_gda_gt": {"step_size": [0.18, 0.12, 0.08, 0.05, 0.02], "local_steps": [16, 32], "both": [0.5, 0.25]},
     "innovations": {"step_size": ["0.25/L", "0.35/L", "0.5/L"], "both": [1.0, 0.5, 0.25]},
 }
 """By method; "both" is the step of a grid each way."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from saddlebag.algorithms.averages.means import PLAIN, mean_for
 from saddlebag.algorithms.problems import Dataset
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
+from saddlebag.algorithms.registry import default_compressors, takes_compressors
 from saddlebag.algorithms.registry import make_method as _make_method
-from saddlebag.algorithms.registry import takes_compressors
 from saddlebag.algorithms.simulate import Record, Stop
 from saddlebag.algorithms.simulate import simulate as _simulate
 from saddlebag.errors import ConfigError
@@ -125,8 +125,8 @@ def make_method(
     Args:
         name: as `list_methods` has it.
         problem: its constants give the step size, its prox is used.
-        up: compressor of the workers, its name, or a table such as a recipe's, `{"name": "grid", "step": 0.5}`; identity by
-            default, for methods that take one.
+        up: compressor of the workers, its name, or a table such as a recipe's, `{"name": "grid", "step": 0.5}`; by default what
+            the method is for, such as the grids of `innovations` that set themselves, or else identity.
         down: the same of the server.
         step_size: a number, "auto", a multiple of 1/L such as "0.35/L", "theory" (also None): the step that is proven, from the
             problem's constants; or "estimate": the same with constants that are estimated from operator values, see
@@ -150,7 +150,7 @@ def make_method(
     sides = {}
     for side, compressor in (("up", up), ("down", down)):
         if compressor is None and takes_compressors(name):
-            compressor = "identity"
+            compressor = default_compressors(name).get(side, "identity")
         sides[side] = _as_compressor(compressor, side)
     return _make_method(name, problem, **sides, **params)
 

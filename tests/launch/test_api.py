@@ -162,3 +162,14 @@ def test_compressors_are_taken_as_objects_names_and_tables() -> None:
     for wrong, word in (({"step": 0.5}, "up must name a compressor"), ({"name": "grid", "stap": 1}, "stap")):
         with pytest.raises(ConfigError, match=word):
             sb.make_method("innovations", game, step_size=0.1, up=wrong, down=grid)
+
+
+def test_compressors_that_are_left_out_are_those_of_a_recipe_that_leaves_them_out() -> None:
+    """Python took the identity for every method: `innovations` sent thirteen times as much as its recipe."""
+    game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+    method: Any = sb.make_method("innovations", game, step_size=0.1)
+    assert method.up == method.down == sb.make_compressor("grid", step="auto")
+    half: Any = sb.make_method("innovations", game, step_size=0.1, up="identity")
+    assert (half.up, half.down) == (sb.make_compressor("identity"), sb.make_compressor("grid", step="auto"))
+    plain: Any = sb.make_method("qsgda", game, step_size=0.1)
+    assert plain.up == plain.down == sb.make_compressor("identity")
