@@ -98,6 +98,7 @@ async def open_port(
     with hardened():
         server = grpc.aio.server(options=[*MESSAGE_OPTIONS, *SERVER_OPTIONS, *pings(lease_s)])
     server.add_registered_method_handlers(service, dict(methods))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))  # before 1.84 these alone count
     servicer = servicer or health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)

@@ -17,7 +17,7 @@ from saddlebag.server.effects import ServerSettings
 from saddlebag.server.lobby import Lobby
 from saddlebag.server.port import open_port, serve_until
 from saddlebag.server.shell import ServerShell
-from saddlebag.server.stranger import _answers
+from saddlebag.server.stranger import _answers, _reads_names
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.problems import BilinearGame
@@ -63,7 +63,7 @@ def test_unknown_names_are_refused_and_the_port_stays_open(name: Any, errors: li
                 await asyncio.sleep(0.01)
 
     asyncio.run(main())
-    assert not errors
+    assert not errors or not _reads_names(), "earlier releases drop the task of such a call, with an error"
 
 
 def test_a_stream_of_an_unknown_name_is_answered_too(errors: list[str]) -> None:
@@ -79,7 +79,7 @@ def test_a_stream_of_an_unknown_name_is_answered_too(errors: list[str]) -> None:
         return caught.value.code()
 
     assert asyncio.run(main()) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
-    assert not errors
+    assert not errors or not _reads_names()
 
 
 def test_a_port_that_closes_by_itself_ends_its_run(game: BilinearGame, game_method: AnyMethod) -> None:
