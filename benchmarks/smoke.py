@@ -71,6 +71,7 @@ SMOKE = {
     "study_bandit.py": Smoke("--smoke"),
     "study_greedy_blocks.py": Smoke("--smoke"),
     "study_group_robust.py": Smoke("{adult} --out {out} --set stop.max_iterations=5 --set workers=1 --set problem.min_rows=5"),
+    "study_distillation.py": Smoke("digits --smoke"),
     "study_pruning.py": Smoke("digits --smoke"),
     "study_memories.py": Smoke("--seeds 1 --iterations 2 --only feedback"),
     "study_contributions.py": Smoke("--seeds 1 --rounds 2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from saddlebag.algorithms.networks.distillation import distillation
 from saddlebag.algorithms.networks.images.digits import digits_transformer
 from saddlebag.algorithms.networks.images.digits_cnn import digits_cnn
 from saddlebag.algorithms.networks.images.digits_gan import digits_gan
@@ -35,6 +36,7 @@ CATALOGUE: dict[str, Factory] = {
     "digits_cnn": digits_cnn,
     "digits_gan": digits_gan,
     "digits_transformer": digits_transformer,
+    "distillation": distillation,
     "finite_bilinear": FiniteBilinearGame.build,
     "fixed_point": fixed_point,
     "group_robust": GroupRobust.build,

@@ -68,6 +68,7 @@ def test_every_problem_is_here() -> None:
         "albert_sst2",
         "digits_cnn",
         "digits_gan",
+        "distillation",
         "masked_network",
         "digits_transformer",
         "pruning_game",
