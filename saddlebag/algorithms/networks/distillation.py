@@ -208,13 +208,7 @@ def distillation(
     """
     if data is None:
         raise ConfigError("distillation needs pictures; add a data section, for example source = 'digits'")
-    if not isinstance(models, list | tuple) or not models:
-        raise ConfigError(f"models must be a list of lists, hidden layers by worker, got {models!r}")
-    for hidden in models:
-        check_hidden(hidden)
-    for name, value in (("public", public), ("local_steps", local_steps), ("batch_size", batch_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+    _check(models, {"public": public, "local_steps": local_steps, "batch_size": batch_size})
     if not 0 < temperature < np.inf or not 0 <= weight < np.inf:
         raise ConfigError(f"temperature must be positive and weight at least 0, got {temperature} and {weight}")
     keys: Any = Division(**division)
@@ -239,6 +233,16 @@ def distillation(
     return Distillation(
         clients=clients, public_P=judging.labels_N[:public], classes=classes, name=f"distillation on {data.name}"
     )
+
+
+def _check(models: object, counts: Mapping[str, object]) -> None:
+    if not isinstance(models, list | tuple) or not models:
+        raise ConfigError(f"models must be a list of lists, hidden layers by worker, got {models!r}")
+    for hidden in models:
+        check_hidden(hidden)
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 distillation.reads = "images"  # type: ignore[attr-defined]
