@@ -48,6 +48,7 @@ _THREAD_ABOVE_S = 0.02
 _LEAVE_S = 30.0
 _BEAT_AGAIN_S = 0.2
 _ASK_AGAIN_S = 30.0
+_UNANSWERED = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _TICK_S = 0.5
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
@@ -275,7 +276,7 @@ class WorkerShell:
 
         Often once the stream is `over` while a long step goes on: the server takes it for dead soon.
         """
-        alone = 0
+        alone = refused = 0
         while True:
             if not over.is_set():
                 with contextlib.suppress(TimeoutError):
@@ -283,11 +284,17 @@ class WorkerShell:
                         await over.wait()
             if over.is_set():
                 await asyncio.sleep(min(every_s, _BEAT_AGAIN_S))
-            with contextlib.suppress(grpc.aio.AioRpcError, BrokenStream):  # the stream notices what matters
+            try:
                 beat = pb.HeartbeatRequest(frames=pace.sent)
                 reply = await calls.ask("Heartbeat", beat, pb.HeartbeatReply, every_s)
                 pace.hear(reply.frames)
-                alone = alone + 1 if (pace.waits or pace.sends) and not reply.stream else 0
+                alone, refused = alone + 1 if (pace.waits or pace.sends) and not reply.stream else 0, 0
+            except BrokenStream:  # one answer of many
+                pass
+            except grpc.aio.AioRpcError as error:  # where there is no answer, the stream notices what matters
+                refused = refused + 1 if error.code() not in _UNANSWERED and not over.is_set() else 0
+            if refused == 2:  # a flipped bit can stay in what the ends of a connection remember of names and metadata
+                raise BrokenStream("the server refuses this worker's heartbeats")
             if alone == 2:  # the first may have crossed the stream's beginning or end
                 raise BrokenStream("the server has no stream of this worker")
 

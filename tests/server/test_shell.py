@@ -732,3 +732,31 @@ def test_a_step_of_a_secure_round_that_nobody_answers_is_said_again(game: Biline
     asyncio.run(main())
     assert not codes
     assert all(0 < limit < 3600 for limit in limits)
+
+
+@pytest.mark.parametrize(
+    ("code", "ends"), [("UNAUTHENTICATED", True), ("UNIMPLEMENTED", True), ("DEADLINE_EXCEEDED", False), ("UNAVAILABLE", False)]
+)
+def test_a_worker_whose_heartbeats_are_refused_joins_again(
+    code: str, ends: bool, game: BilinearGame, game_method: AnyMethod
+) -> None:
+    """HTTP/2 remembers names and metadata for a connection's life, flipped bits among them; a busy server is waited for."""
+    asked = 0
+
+    async def ask(*given: Any) -> pb.HeartbeatReply:
+        nonlocal asked
+        asked += 1
+        raise grpc.aio.AioRpcError(grpc.StatusCode[code], grpc.aio.Metadata(), grpc.aio.Metadata())
+
+    async def main() -> None:
+        shell: Any = Cluster(game, game_method).worker(0)
+        calls = types.SimpleNamespace(ask=ask)
+        beating = asyncio.create_task(shell._beat(calls, Pace(Patience(10.0)), 0.01, asyncio.Event()))
+        while asked < 4 and not beating.done():
+            await asyncio.sleep(0.01)
+        beating.cancel()
+        with pytest.raises(BrokenStream if ends else asyncio.CancelledError):
+            await beating
+
+    asyncio.run(main())
+    assert (asked == 2) == ends
