@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -327,8 +328,11 @@ class WorkerShell:
             self._core.ensure_stepped()
             return None
         begin = time.perf_counter()
-        slow = self._apart or self._step_s > _THREAD_ABOVE_S
-        result = await asyncio.to_thread(self._core.step) if slow else self._core.step()
+        result: tuple[list[Buffer], int | None]
+        if self._apart:
+            result = await _in_daemon(self._core.step)
+        else:
+            result = await asyncio.to_thread(self._core.step) if self._step_s > _THREAD_ABOVE_S else self._core.step()
         self._step_s = time.perf_counter() - begin
         return result
 
@@ -437,6 +441,31 @@ class WorkerShell:
 async def _leave(calls: Calls, reason: str) -> None:
     """Tell the server that this worker goes, and why."""
     await calls.ask("Leave", pb.LeaveRequest(reason=reason), pb.LeaveReply, _LEAVE_S)
+
+
+async def _in_daemon(function: Callable[[], Any]) -> Any:
+    """What a function returns, from a thread that ends with the process: a program's step may never come.
+
+    Those of `asyncio.to_thread` are waited for when the interpreter ends.
+    """
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def settle(set_: Callable[[Any], None], value: Any) -> None:
+        if not future.done():  # else nobody waits any more
+            set_(value)
+
+    def work() -> None:
+        done: tuple[Callable[[Any], None], Any]
+        try:
+            done = future.set_result, function()
+        except Exception as error:
+            done = future.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, *done)
+
+    threading.Thread(target=work, name="saddlebag-step", daemon=True).start()
+    return await future
 
 
 async def _explained(place: Address, security: ClientSecurity, reason: str, *, met: bool) -> str:

@@ -25,6 +25,7 @@ from saddlebag.launch.settings import require_kept
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
 from saddlebag.server.merging import MergingCore
+from saddlebag.server.middle import MiddleCore
 from saddlebag.server.secure.core import SecureCore
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms import ReplicaState, Verdict
     from saddlebag.launch.recipe.recipe import Recipe
+    from saddlebag.server.middle import Above
 
 __all__ = ["Job"]
 
@@ -100,16 +102,39 @@ class Job:
         return Judge(self.problem, self.recipe.stop, watch=watch)
 
     def server_core(
-        self, now: float, *, judge: Callable[[int, Any, Any, Spent], Verdict] | None = None, token: str = "", **settings: Any
+        self,
+        now: float,
+        *,
+        judge: Callable[[int, Any, Any, Spent], Verdict] | None = None,
+        token: str = "",
+        above: Above | None = None,
+        **settings: Any,
     ) -> ServerCore:
-        """The server's half at the start, with the recipe's settings; `settings` replace some of `ServerSettings`."""
+        """The server's half at the start, with the recipe's settings; `settings` replace some of `ServerSettings`.
+
+        With `above` it is that of a site below another server.
+        """
+        chosen = ServerSettings(**{**self._server_settings(), "token": token, **settings})
+        if chosen.balance and not isinstance(self.problem, LinkedProgram):
+            raise ConfigError(
+                "server.balance is for programs with steps of their own; those of a recipe are the same everywhere"
+            )
+        if chosen.secure and isinstance(self.problem, LinkedProgram):
+            raise ConfigError("server.secure is for the workers of a recipe; linked programs send no whole numbers on one grid")
+        half: tuple[Any, ...] = (self.method, judge or self.judge(), self.problem.start(), chosen, now)
+        if above is not None:
+            return MiddleCore(*half, above=above)
+        kind = SecureCore if chosen.secure else MergingCore if chosen.merging else ServerCore
+        return kind(*half)
+
+    def _server_settings(self) -> dict[str, Any]:
+        """What the recipe says of the fields of `ServerSettings`."""
         recipe, server = self.recipe, self.recipe.server
-        given = {
+        return {
             "num_workers": recipe.workers,
             "seed": recipe.seed,
             "recipe": recipe.canonical(),
             "resolved": self.agreed,
-            "token": token,
             "lease_s": server.lease_s,
             "round_deadline_s": server.round_deadline_s,
             "progress_s": server.progress_s,
@@ -125,15 +150,6 @@ class Job:
             "noise": 0.0 if self.privacy is None else self.privacy.share,
             "shards": server.shards,
         }
-        chosen = ServerSettings(**{**given, **settings})
-        if chosen.balance and not isinstance(self.problem, LinkedProgram):
-            raise ConfigError(
-                "server.balance is for programs with steps of their own; those of a recipe are the same everywhere"
-            )
-        if chosen.secure and isinstance(self.problem, LinkedProgram):
-            raise ConfigError("server.secure is for the workers of a recipe; linked programs send no whole numbers on one grid")
-        kind = SecureCore if chosen.secure else MergingCore if chosen.merging else ServerCore
-        return kind(self.method, judge or self.judge(), self.problem.start(), chosen, now)
 
     def operator(self, rank: int) -> Operator:
         """What one worker computes.

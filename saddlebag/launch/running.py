@@ -13,6 +13,7 @@ from saddlebag.launch.recipe.plugins import find
 from saddlebag.launch.results.folder import PLOT, RECIPE, finished, prepare, write_recipe
 from saddlebag.launch.results.results import METRICS, RESULT, Line, job_result, read_lines, summary, write_json
 from saddlebag.launch.results.tensorboard import require_tensorboard
+from saddlebag.launch.results.trackers import require_trackers
 from saddlebag.launch.settings import require_kept
 from saddlebag.launch.sharding import require_shards
 
@@ -40,6 +41,7 @@ def run(recipe: Recipe, out: Path, board: Board, *, resume: bool = False, force:
         require_few(recipe.workers)
     if recipe.output.tensorboard:
         require_tensorboard()
+    require_trackers(recipe.output.trackers)
     with contextlib.ExitStack() as stack:
         nursery = _nursery(recipe, stack) if recipe.driver == "grpc" else None  # it imports while the problem is built
         problem = build_problem(recipe, tell=board.tell)

@@ -74,6 +74,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "output.directory": _NO_FILES,
             "output.tensorboard": _NO_FILES,
             "output.pictures": _NO_FILES,
+            "output.trackers": _NO_FILES,
         },
     ),
     "session": (
@@ -87,6 +88,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "output.directory": _NO_FILES,
             "output.tensorboard": _NO_FILES,
             "output.pictures": _NO_FILES,
+            "output.trackers": _NO_FILES,
         },
     ),
 }

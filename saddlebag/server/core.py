@@ -37,6 +37,8 @@ from saddlebag.server.vigil import waiting_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from saddlebag.algorithms import Message
+    from saddlebag.compression import Mean
     from saddlebag.proto.handshake import JoinAnswer, JoinAsk
     from saddlebag.server.delivery import Delivery
     from saddlebag.server.effects import Effect, ServerSettings
@@ -47,7 +49,13 @@ _SOON_S = 3.0  # a round may take its time before people are told for whom it wa
 
 
 class ServerCore(RunState):
-    """The state of a run on the server, and what events make of it; see the module docstring for them."""
+    """The state of a run on the server, and what events make of it; see the module docstring for them.
+
+    Attributes:
+        aside: whether the end of a round may take long, so that it is left to a thread.
+    """
+
+    aside = False
 
     def __init__(
         self,
@@ -219,7 +227,7 @@ class ServerCore(RunState):
             return []
         before = self.replica
         try:
-            self.own, down = self.method.server_step(before, self.own, said.means, self._draws)
+            self.own, down = self.formed(said.means)
             buffers = encode(down)
             self.log.trim(sum(map(len, buffers)))
         except NotFiniteError:
@@ -237,6 +245,11 @@ class ServerCore(RunState):
         if not ahead:
             self.deliveries.publish(buffers, needed, final=verdict.reason is not None, counted=counted)
         return self._close_round(sum(map(len, buffers)), verdict, now)
+
+    def formed(self, means: tuple[Mean, ...]) -> tuple[Any, Message]:
+        """The server's half after this round, and the downlink."""
+        own, down = self.method.server_step(self.replica, self.own, means, self._draws)
+        return own, down
 
     def _collected(self, now: float) -> Said | None:
         """What the workers have said in this round, or None where it cannot end yet."""

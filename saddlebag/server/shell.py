@@ -212,7 +212,7 @@ class ServerShell:
                 if not announced:
                     self._streams.end_all(RUN_OVER, f"the run is over: {reason}")
                 self.ending.come()
-            case events.RoundReady() if len(self._core.replica.z_D) > _THREAD_ABOVE:
+            case events.RoundReady() if self._core.aside or len(self._core.replica.z_D) > _THREAD_ABOVE:
                 self._finishing = self.ending.beside(lambda: self._finish_round(large=True))  # its worker's stream goes on
             case events.RoundReady():
                 await self._finish_round()

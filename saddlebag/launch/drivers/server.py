@@ -104,7 +104,7 @@ def serve_job(
     listening: Callable[[str], None],
     **settings: Any,
 ) -> dict[str, Any]:
-    """Serve a job until its end, in a folder that this process owns; `settings` replace some of `ServerSettings`.
+    """Serve a job until its end, in a folder that this process owns; `settings` as `Job.server_core` takes them.
 
     Raises:
         ConfigError, StateError: as `run_server`.

@@ -14,7 +14,7 @@ from saddlebag.compression import Tensor
 from saddlebag.errors import ConfigError
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import Recipe, method_table, read_method
-from saddlebag.launch.recipe.sections import CheckpointSection, ProblemSection
+from saddlebag.launch.recipe.sections import CheckpointSection, OutputSection, ProblemSection
 from saddlebag.launch.recipe.server_section import ServerSection
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class Terms:
         rounds: int | None = None,
         checkpoint: CheckpointSection | None = None,
         server: ServerSection | None = None,
+        trackers: Sequence[str] = (),
     ) -> Recipe:
         """The same as a recipe, for a job; without `rounds` the programs say when the run ends."""
         section = dataclasses.replace(read_method(self.method, "method"), label=self.method["name"])
@@ -129,6 +130,7 @@ class Terms:
             stop=Stop(max_rounds=rounds or _ENDLESS),
             checkpoint=checkpoint or CheckpointSection(every=1),
             server=server or ServerSection(),
+            output=OutputSection(trackers=tuple(trackers)),
         )
 
     def lead(self, recipe: Recipe, start_D: Vector) -> Job:

@@ -223,12 +223,21 @@ class OutputSection:
         directory: empty for runs/ and the name of the recipe.
         tensorboard: whether to write TensorBoard events beside each metrics.jsonl.
         pictures: evaluations between pictures, of a problem that offers some; 0 for those of the last iterate only.
+        trackers: services that are told the curves, some of "wandb" and "mlflow"; where and as whom is their own settings'.
     """
 
     directory: str = ""
     tensorboard: bool = False
     pictures: int = 0
+    trackers: list[str] | tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.trackers, list | tuple):
+            raise ConfigError(f"output.trackers must be a list of names, got {self.trackers!r}")
+        object.__setattr__(self, "trackers", tuple(self.trackers))
+        for name in self.trackers:
+            check_choice("output.trackers", name, ("mlflow", "wandb"))
+        if len({*self.trackers}) < len(self.trackers):
+            raise ConfigError(f"output.trackers must name each tracker once, got {list(self.trackers)!r}")
         if self.pictures < 0:
             raise ConfigError(f"output.pictures must be 0 or more, got {self.pictures}")

@@ -1,4 +1,4 @@
-"""What one process keeps of a run while it goes: history, pictures, texts, plain modules, and TensorBoard events where asked.
+"""What one process keeps of a run while it goes: history, pictures, texts, plain modules; TensorBoard and trackers where asked.
 
 Every driver has one such object in the process that evaluates merits; none of them knows what it holds.
 """
@@ -14,8 +14,10 @@ from saddlebag.algorithms.capabilities import HasModules, HasTexts, ShowsPicture
 from saddlebag.launch.results.history import History
 from saddlebag.launch.results.progress import Progress
 from saddlebag.launch.results.results import METRICS
+from saddlebag.launch.results.scalars import Scalars
 from saddlebag.launch.results.shown import draw_pictures, write_modules, write_pictures, write_texts
 from saddlebag.launch.results.tensorboard import Events
+from saddlebag.launch.results.trackers import Trackers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,7 @@ class Outputs:
     """Writes under `folder`; on resuming after `upto_round`, what came later is dropped. `progress` hears of every round.
 
     Raises:
-        ConfigError: TensorBoard is asked for and not installed.
+        ConfigError: TensorBoard or a tracker is asked for and not installed.
     """
 
     def __init__(
@@ -56,19 +58,26 @@ class Outputs:
             if recipe.output.tensorboard:
                 numbers = {"dimension": problem.dimension, "workers": recipe.workers, "upto_round": upto_round}
                 self._events = stack.enter_context(Events(folder / EVENTS, **numbers))
+            self._trackers: Trackers | None = None
+            if recipe.output.trackers:
+                about = (recipe.output.trackers, folder, recipe.label, recipe.to_dict())
+                self._trackers = stack.enter_context(Trackers(*about, resumed=upto_round > 0))
+                self._scalars = Scalars(dimension=problem.dimension, workers=recipe.workers, upto_round=upto_round)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Outputs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def record(self, record: Record, *, evaluate_s: float | None = None) -> None:
         """Keep a record; `evaluate_s` of the seconds of this process were spent on evaluating merits."""
         elapsed_s = self._history.write(record, evaluate_s)
         if self._events is not None:
             self._events.record(record, elapsed_s)
+        if self._trackers is not None:
+            self._trackers.log(self._scalars.of(record, elapsed_s), record.round)
 
     def watch(self, rounds: int, replica: ReplicaState, verdict: Verdict) -> None:
         """See a round's end, as `Judge` does: modules and texts at the last one, pictures there and at some evaluations."""

@@ -5,12 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from saddlebag.algorithms.base import Message
-from saddlebag.compression import Dense
 from saddlebag.errors import ConfigError
-from saddlebag.proto.codec import encode
+from saddlebag.launch.results.scalars import Scalars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,12 +35,6 @@ def require_tensorboard() -> Any:
     return event_file_writer
 
 
-def _full_bytes(dimension: int) -> int:
-    """Bytes of an encoded message with one full float32 vector: what an uncompressed method sends in a round, each way."""
-    x_D = np.random.default_rng(0).standard_normal(dimension).astype(np.float32)
-    return sum(memoryview(piece).nbytes for piece in encode(Message((Dense(x_D),))))
-
-
 class Events:
     """Appends to the event files of one folder; the step is the round.
 
@@ -62,8 +52,7 @@ class Events:
         writer = require_tensorboard()
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        self._event, self._workers, self._full_bytes = Event, workers, _full_bytes(dimension)
-        self._last = (upto_round, 0.0)
+        self._event, self._scalars = Event, Scalars(dimension=dimension, workers=workers, upto_round=upto_round)
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = writer.EventFileWriter(str(folder))
         start = SessionLog(status=SessionLog.START)
@@ -78,13 +67,7 @@ class Events:
 
     def record(self, record: Record, elapsed_s: float) -> None:
         """Append a record; `elapsed_s` counts from the begin of this process or of the run."""
-        (before, before_s), self._last = self._last, (record.round, elapsed_s)
-        values = {f"merit/{name}": value for name, value in record.merits.items()}
-        for way, num_bytes in (("up", record.up_bytes), ("down", record.down_bytes)):
-            values[f"bytes_per_worker/{way}"] = num_bytes / self._workers
-            values[f"saving_against_full_vectors/{way}"] = self._full_bytes * record.round * self._workers / max(num_bytes, 1)
-        if before_s and elapsed_s > before_s:  # the first record's time is mostly that of starting
-            values["speed/rounds_per_s"] = (record.round - before) / (elapsed_s - before_s)
+        values = self._scalars.of(record, elapsed_s)
         self._add([{"tag": tag, "simple_value": value} for tag, value in values.items()], record.round)
 
     def pictures(self, pngs: Mapping[str, tuple[bytes, int, int]], round_: int) -> None:

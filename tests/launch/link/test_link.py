@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import queue
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -330,3 +332,12 @@ def _tensors() -> tuple[list[Any], list[Any]]:
     from saddlebag.compression import Tensor
 
     return [Tensor("b", (2, 3)), Tensor("a", ())], [Tensor("mean", (2,))]
+
+
+def test_a_program_that_fails_outside_of_its_link_ends(tmp_path: Path) -> None:
+    """Its link waits in a thread; a process does not."""
+    hosted = Hosted(tmp_path / "run", workers=2)
+    text = f"import torch, saddlebag as sb; sb.join({hosted.address!r}, torch.nn.Linear(2, 2), rank=0).begin(); 1 / 0"
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 1
+    assert "ZeroDivisionError" in ended.stderr
