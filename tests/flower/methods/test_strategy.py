@@ -39,17 +39,16 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe_for(method: dict[str, Any], **stop: Any) -> Recipe:
+def recipe_for(method: dict[str, Any], mean: str = "mean", **stop: Any) -> Recipe:
     problem = {"name": "bilinear", "n": 6, "regularisation": 0.2}
-    return recipe_from_dict(
-        {"workers": 4, "seed": 3, "problem": problem, "method": method, "stop": stop or {"max_rounds": 60, "every": 10}}
-    )
+    tables = {"problem": problem, "method": method, "stop": stop or {"max_rounds": 60, "every": 10}, "server": {"mean": mean}}
+    return recipe_from_dict({"workers": 4, "seed": 3, **tables})
 
 
 def reference(recipe: Recipe) -> Any:
     problem = build_problem(recipe)
     method = build_method(resolve(recipe, problem), problem)
-    return simulate(problem, method, seed=recipe.seed, stop=recipe.stop, wire=LoopbackWire())
+    return simulate(problem, method, seed=recipe.seed, stop=recipe.stop, wire=LoopbackWire(), rule=recipe.server.rule)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -63,6 +62,20 @@ def test_the_trajectory_and_the_bytes_are_those_of_the_in_process_driver(name: s
     assert strategy.core.ledger.up.payload == expected.up_bytes
     assert strategy.core.down_bytes == expected.down_bytes
     assert list(result.train_metrics_clientapp) == [record.round for record in expected.history]
+
+
+@pytest.mark.parametrize("mean", ["coordinate_median", "geometric_median"])
+def test_a_rule_in_place_of_the_mean_has_the_bits_of_the_in_process_driver(mean: str) -> None:
+    """By messages and in a session."""
+    eight = {"name": "nearest_int8"}
+    method = {"name": "compressed_sgd", "step_size": 0.1, "up": eight, "down": eight}
+    recipe = recipe_for(method, mean)
+    strategy = MethodStrategy(recipe)
+    strategy.start(grid=InProcessGrid(method_app(), 4))
+    expected = reference(recipe)
+    assert digest(strategy.core.replica) == digest(expected.replica) != digest(reference(recipe_for(method)).replica)
+    result = run_session(InProcessGrid(method_app(), 4, together=True), recipe, timeout=60)
+    assert np.array_equal(result.arrays["z"].numpy(), expected.replica.z_D)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -60,7 +60,8 @@ def recipe(method: dict[str, Any], rounds: int = 90, **more: Any) -> Recipe:
 
 def expected(job: Recipe) -> Any:
     problem = build_problem(job)
-    return simulate(problem, build_method(job, problem), seed=job.seed, stop=job.stop, wire=LoopbackWire())
+    method, rule = build_method(job, problem), job.server.rule
+    return simulate(problem, method, seed=job.seed, stop=job.stop, wire=LoopbackWire(), rule=rule)
 
 
 def body(job: Recipe, out: Path) -> Callable[[dist.ProcessGroup], Any]:
@@ -88,6 +89,14 @@ def test_trajectory_history_and_bytes_are_those_of_simulate(
     assert result == json.loads((tmp_path / "result.json").read_text())
     own = 32 * (WORKERS - 1) * job.stop.max_rounds  # type: ignore[operator]
     assert result["transport"]["up"] == pytest.approx(own + result["up_bytes"] * (WORKERS - 1) / WORKERS, rel=0.01)
+
+
+@pytest.mark.parametrize("mean", ["coordinate_median", "geometric_median"])
+def test_a_rule_in_place_of_the_mean_has_the_bits_of_simulate(tmp_path: Path, on_ranks: Run, mean: str) -> None:
+    job = recipe(ADAM, rounds=20, server={"mean": mean})
+    result = on_ranks(WORKERS, body(job, tmp_path))[0]
+    assert result["digest"] == f"{digest(expected(job).replica):016x}"
+    assert result["digest"] != f"{digest(expected(recipe(ADAM, rounds=20)).replica):016x}"
 
 
 def test_idle_workers_hear_every_downlink(tmp_path: Path, on_ranks: Run) -> None:
