@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from saddlebag.algorithms.averages.robust import rule_of_round
 from saddlebag.algorithms.averages.stack import alignments_of, collector
 from saddlebag.algorithms.judging import DIVERGED, LIMITS, ForeseesVerdicts, Judge, Spent, Stop, Verdict
 from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, participants
@@ -133,7 +134,8 @@ class _InProcess:
             received.append(up)
             up_bytes += num_bytes
         alignment_M = None if self.contribution_W is None else np.zeros(len(active))
-        ways: dict[str, Any] = {"rule": self._rule, "alignment_M": alignment_M}
+        scores = None if self.contribution_W is None else self.contribution_W[list(active)]
+        ways: dict[str, Any] = {"rule": rule_of_round(self._rule, scores), "alignment_M": alignment_M}
         means = form_means(sizes, iter(received), len(received), sum_dtype(method), **ways)
         if self.contribution_W is not None and alignment_M is not None:
             self.contribution_W[list(active)] += alignment_M / len(active)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.averages.means import PLAIN, mean_for
+from saddlebag.algorithms.averages.robust import ContributionMean
 from saddlebag.algorithms.problems import Dataset
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.registry import default_compressors, takes_compressors
@@ -290,8 +291,7 @@ def simulate(
         stop = Stop(merit=_TARGET if stop is None else stop, max_rounds=limit, every=every)
     method = make_method(method, problem) if isinstance(method, str) else method
     rule = mean_for(method, mean, "mean")
-    ended = _simulate(
-        problem, method, seed=seed, stop=stop, wire=LoopbackWire(), observe=observe, clock=time.monotonic, rule=rule
-    )
+    ways: dict[str, Any] = {"rule": rule, "scored": isinstance(rule, ContributionMean)}
+    ended = _simulate(problem, method, seed=seed, stop=stop, wire=LoopbackWire(), observe=observe, clock=time.monotonic, **ways)
     facts = (ended.replica, ended.rounds, ended.reason, ended.up_bytes, ended.down_bytes, ended.history)
     return Outcome(*facts, start=problem.merits(problem.start()), workers=problem.num_workers, target=stop.merit)

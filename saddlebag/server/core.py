@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Spent, Verdict, digest, participants, sum_dtype
+from saddlebag.algorithms.averages.robust import rule_of_round
 from saddlebag.algorithms.simulate import ForeseesVerdicts
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import BrokenStream, NotFiniteError, RemoteProtocolError
@@ -139,7 +140,8 @@ class ServerCore(RunState):
             self.down_bytes += cost
         sizes = self.method.uplink_sizes(self.replica, self._draws)
         memory = [self._memory(part, size) for part, size in enumerate(sizes)]
-        ways: dict[str, Any] = {"rule": self.settings.mean, "scored": self.settings.contributions}
+        rule = rule_of_round(self.settings.mean, self.contribution_W[list(active)])
+        ways: dict[str, Any] = {"rule": rule, "scored": self.settings.contributions}
         self._gather: Uplinks = Gather(active, sizes, self._draws, memory, sum_dtype(self.method), **ways)
         self.active = active
         self._opened = now

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy.typing as npt
 
 from saddlebag.algorithms.merging import Weights
+from saddlebag.algorithms.averages.robust import require_scores
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class ServerSettings:
             raise ConfigError(f"server.shards must be at least 1, got {self.shards}")
         if self.shards > 1:
             self._require_alike()
+        require_scores(self.mean, self.contributions)
         if self.contributions and self.merging:
             raise ConfigError("server.contributions are of rounds that wait for all; leave quorum, weights and balance out")
         if self.mean is not None and self.merging:

@@ -9,7 +9,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.averages.robust import CentredClipping, CoordinateMedian, GeometricMedian, NormBound, TrimmedMean
+from saddlebag.algorithms.averages.robust import (
+    CentredClipping,
+    ContributionMean,
+    CoordinateMedian,
+    GeometricMedian,
+    NormBound,
+    TrimmedMean,
+)
 from saddlebag.algorithms.capabilities import Compresses, TakesAnyMean
 from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression.base import Sparsifier, errors_average, jointly
@@ -28,6 +35,7 @@ PLAIN = "mean"
 
 MEANS: dict[str, Callable[..., RobustMean]] = {
     "centred_clipping": CentredClipping,
+    "contribution": ContributionMean,
     "coordinate_median": CoordinateMedian,
     "geometric_median": GeometricMedian,
     "norm_bound": NormBound,

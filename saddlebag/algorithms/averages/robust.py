@@ -9,6 +9,7 @@ its parameters, and each treats its workers alike: another order gives the same 
     geometric_median     argmin_z sum_m |x_m - z|, smoothed                                          fewer than M/2 bad
     centred_clipping     v + mean of clip(x_m - v), some times over                                  by the radius
     norm_bound           the mean of x_m, each shortened to a norm                                   by the bound
+    contribution         the mean of x_m, weighed by how much worker m has helped so far             see there
 
 Yin, Chen, Ramchandran, Bartlett 2018 (median and trimmed mean); Pillutla, Kakade, Harchaoui 2022, Algorithm 1 (smoothed
 Weiszfeld); Karimireddy, He, Jaggi 2021, Algorithm 2 (centred clipping).
@@ -35,11 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CentredClipping",
+    "ContributionMean",
     "CoordinateMedian",
     "GeometricMedian",
     "NormBound",
     "RobustMean",
     "TrimmedMean",
+    "require_scores",
+    "rule_of_round",
 ]
 
 Uplinks: TypeAlias = npt.NDArray[np.float64]
@@ -229,3 +233,57 @@ def _shortened_mean(value_MD: Uplinks, norm_M: Vector, longest: float) -> Vector
     for scale, value_D in zip(scale_M, value_MD, strict=True):
         sum_D += scale * value_D
     return sum_D / len(value_MD)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Weighed:
+    """A mean with weights of the workers of one round, in their order; they add up to 1."""
+
+    weight_M: tuple[float, ...]
+
+    by_coordinate: ClassVar[bool] = True
+
+    def combine(self, value_MD: Uplinks) -> Vector:
+        total_D: Vector = np.zeros(value_MD.shape[1])
+        for weight, value_D in zip(self.weight_M, value_MD, strict=True):
+            total_D += weight * value_D
+        return total_D
+
+
+@dataclasses.dataclass(frozen=True)
+class ContributionMean:
+    """The mean with weights max(c_m, 0) / sum: c_m is what `contribution.py` says worker m's uplinks have helped so far.
+
+    All weigh alike until somebody has helped. Caveats: a worker that sends longer vectors in the direction of all the others
+    counts for more, the more so the longer it does; one whose data are unlike the others' counts for less though they may be
+    right; and who has once been weighed down sends uplinks that go less where the rounds go, and stays down. It is no defence:
+    who agree and send long vectors can outweigh the others.
+
+    Example:
+        >>> ContributionMean().weighed(np.array([3.0, 1.0, -5.0])).combine(np.array([[1.0], [5.0], [9.0]])).tolist()
+        [2.0]
+    """
+
+    by_coordinate: ClassVar[bool] = True
+
+    def combine(self, value_MD: Uplinks) -> Vector:
+        """The plain mean: of a round whose workers nothing is known of."""
+        return np.asarray(value_MD.mean(axis=0))
+
+    def weighed(self, score_M: Vector) -> _Weighed:
+        """The rule of a round whose workers have these scores."""
+        weight_M = np.maximum(score_M, 0.0)
+        total = float(weight_M.sum())
+        weights = weight_M / total if total > 0 else np.full(len(score_M), 1.0 / len(score_M))
+        return _Weighed(tuple(weights.tolist()))
+
+
+def require_scores(rule: RobustMean | None, kept: bool) -> None:
+    """Raise `ConfigError` where a rule needs scores that nobody keeps."""
+    if isinstance(rule, ContributionMean) and not kept:
+        raise ConfigError("server.mean = 'contribution' weighs workers by what server.contributions keeps; set that to true")
+
+
+def rule_of_round(rule: RobustMean | None, score_M: Vector | None) -> RobustMean | None:
+    """The rule of a round: where it weighs its workers by their scores, with these."""
+    return rule.weighed(score_M) if isinstance(rule, ContributionMean) and score_M is not None else rule

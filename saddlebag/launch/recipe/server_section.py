@@ -77,7 +77,11 @@ class ServerSection:
         if self.on_lost not in ("pause", "drop"):
             raise ConfigError(f"server.on_lost must be 'pause' or 'drop', got {self.on_lost!r}")
         with at("server.mean"):
-            _ = self.rule
+            rule = self.rule
+        if rule is not None:
+            from saddlebag.algorithms.averages.robust import require_scores
+
+            require_scores(rule, self.contributions)
         parse_address(self.address, "server.address", listening=True)
 
     def unmasking(self, workers: int) -> int:

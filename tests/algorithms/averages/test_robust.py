@@ -11,8 +11,20 @@ from scipy import optimize, stats
 
 import saddlebag as sb
 from saddlebag.algorithms.averages.means import MEANS, make_mean, require_robust
-from saddlebag.algorithms.averages.robust import CentredClipping, CoordinateMedian, GeometricMedian, NormBound, TrimmedMean
+from saddlebag.algorithms.averages.robust import (
+    CentredClipping,
+    ContributionMean,
+    CoordinateMedian,
+    GeometricMedian,
+    NormBound,
+    TrimmedMean,
+    require_scores,
+)
+from saddlebag.algorithms.simulate import simulate
 from saddlebag.errors import ConfigError
+from saddlebag.launch.recipe.server_section import ServerSection
+from saddlebag.proto.codec import LoopbackWire
+from saddlebag.server.effects import ServerSettings
 
 UPLINKS = st.integers(1, 9).flatmap(
     lambda m: st.integers(1, 5).flatmap(
@@ -98,6 +110,55 @@ def test_three_bad_of_ten_cannot_move_it_far(rule, seed: int, bad_BD: np.ndarray
     # of a coordinate: within the good ones' range; of a vector: 2 G / (G - B) = 3.5 spreads (Minsker 2015, lemma 2.1);
     # three clippings at most at 2 spreads each, of 3 in 10, and back towards the good ones
     assert np.linalg.norm(moved_D) <= 3.5 * spread
+
+
+def test_weights_by_contribution_are_shares_of_what_was_helped_and_never_negative() -> None:
+    rule, value_MD = ContributionMean(), np.arange(8.0).reshape(4, 2)
+    for score_M, weight_M in (
+        (np.array([1.0, 3.0, 0.0, 4.0]), [0.125, 0.375, 0.0, 0.5]),
+        (np.array([2.0, -9.0, 2.0, 0.0]), [0.5, 0.0, 0.5, 0.0]),
+        (np.zeros(4), [0.25] * 4),
+        (-np.ones(4), [0.25] * 4),
+    ):
+        np.testing.assert_allclose(rule.weighed(score_M).combine(value_MD), weight_M @ value_MD)
+
+
+def test_a_worker_whose_uplinks_go_the_other_way_loses_its_weight() -> None:
+    """One of five flips its signs: what the others want is reached nearer than by the plain mean."""
+
+    class Flipped:
+        name, num_workers, dimension, unconstrained, constants = "flipped", 5, 3, True, None
+
+        def start(self):
+            return np.zeros(3)
+
+        def operator(self, worker):
+            return lambda z_D, draws: (z_D - 1.0) * (-1.0 if worker == 2 else 1.0) + 0.01 * worker
+
+        def prox(self, v_D, step_size):
+            return v_D
+
+        def merits(self, z_D):
+            return {"distance": float(np.abs(z_D - 1.0).max())}
+
+    method = sb.make_method("qsgda", Flipped(), step_size=0.1, up="identity", down="identity")
+    ways = {"seed": 0, "stop": sb.Stop(max_rounds=12), "wire": LoopbackWire(), "scored": True}
+    run = simulate(Flipped(), method, rule=ContributionMean(), **ways)
+    assert run.contributions[2] < 0 < min(run.contributions[:2] + run.contributions[3:])
+    plain = simulate(Flipped(), method, **ways)
+    assert Flipped().merits(run.replica.z_D)["distance"] < 0.75 * Flipped().merits(plain.replica.z_D)["distance"]
+
+
+def test_weights_by_contribution_need_contributions() -> None:
+    with pytest.raises(ConfigError, match=r"server.mean = 'contribution' weighs workers by what server.contributions keeps"):
+        require_scores(ContributionMean(), False)
+    require_scores(ContributionMean(), True)
+    require_scores(CoordinateMedian(), False)
+    with pytest.raises(ConfigError, match=r"weighs workers by what server.contributions keeps; set that to true"):
+        ServerSection(mean="contribution")
+    assert ServerSection(mean="contribution", contributions=True).rule == ContributionMean()
+    with pytest.raises(ConfigError, match=r"weighs workers by what server.contributions keeps"):
+        ServerSettings(num_workers=3, seed=1, mean=ContributionMean())
 
 
 def test_the_plain_mean_is_moved_by_one() -> None:
