@@ -54,6 +54,7 @@ SMOKE = {
     "bench_round.py": Smoke(f"--dimension 5000 --workers 2 --rounds 3 --dense-rounds 3 {ONCE}"),
     "bench_rounds.py": Smoke(f"--workers 2 --dimension 20 --rounds 20 --flower-python {{none}} {ONCE}"),
     "bench_secure.py": Smoke(f"--active 4 --dimension 500 --rounds 2 {ONCE}", ("cryptography",)),
+    "study_privacy.py": Smoke("--seeds 1 --rounds 2 --most-rows 250 --step-size 1", ("dp_accounting",)),
     "bench_service.py": Smoke(f"--clients 1 --batch 4 --groups 3 --awake 2 --features 3 --seconds 0.2 {ONCE}"),
     "bench_service_checkpoints.py": Smoke(f"--waiting 3000 --groups 3 --awake 2 --features 3 --seconds 1.5 {ONCE}"),
     "bench_shards.py": Smoke(f"--dimension 20000 --workers 2 --rounds 3 {ONCE}"),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy.typing as npt
 
-from saddlebag.algorithms.merging import Weights
 from saddlebag.algorithms.averages.robust import require_scores
+from saddlebag.algorithms.merging import Weights
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:

@@ -102,10 +102,10 @@ def test_an_optimizer_on_a_common_grid_is_as_good_as_with_scales_of_each_worker_
 
     def error(start):
         keys = {"step_size": 0.05, "up": up, "down": up, "momentum": 0.0, "common_range": start}
-        return sb.simulate(game, sb.make_method("compressed_sgd", game, **keys), stop=sb.Stop(max_rounds=300)).merits
+        return sb.simulate(game, sb.make_method("compressed_sgd", game, **keys), stop=sb.Stop(max_rounds=120)).merits
 
     own = error(0.0)["relative_error"]
-    for start in (1e-3, 1.0, 1e3):
+    for start in (1e-3, 1e3):
         assert error(start)["relative_error"] == pytest.approx(own, rel=0.02)
 
 
