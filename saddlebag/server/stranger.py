@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["hardened"]
 
+_ASKED = "_make_request_call_future"  # of the server, which is made anew below
 _NEEDED = ("_RequestCallError", "_handle_rpc", "_MethodResolver")
 
 
 def _reads_names() -> bool:
     """Whether this grpcio is of the kind that is mended here."""
-    return hasattr(cygrpc.AioServer, "_make_request_call_future") and all(hasattr(cygrpc, name) for name in _NEEDED)
+    return all(hasattr(cygrpc, name) for name in _NEEDED) and _ASKED in dir(cygrpc.AioServer)
 
 
 class _Hardened(cygrpc.AioServer):  # type: ignore[misc]  # gRPC ships no types
