@@ -118,6 +118,10 @@ def _unheard(address: str) -> None:
 
 
 def _require_sound(server: ServerSection, workers: int, above: AboveSection | None, checkpoint_every: int) -> None:
+    if server.secure or server.noise:
+        raise ConfigError(
+            "server.secure and server.noise are for the workers of a recipe; linked programs send no whole numbers"
+        )
     if server.quorum > workers:
         raise ConfigError(f"quorum must lie in [0, {workers}], the number of workers, got {server.quorum}")
     if above is not None:

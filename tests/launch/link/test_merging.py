@@ -233,6 +233,7 @@ def test_unlike_machines_end_together(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"quorum": 3}, r"quorum must lie in \[0, 2\], the number of workers, got 3"),
         ({"grace_s": -1.0}, "server.grace_s must be 0 or more, got -1.0"),
         ({"weights": "rows"}, "server.weights must be one of equal, samples, got 'rows'"),
+        ({"secure": True}, r"server.secure and server.noise are for the workers of a recipe; linked programs send no"),
     ],
 )
 def test_what_does_not_fit_is_named(given: dict[str, Any], message: str, tmp_path: Path) -> None:
