@@ -114,6 +114,11 @@ class Flips:
         return bytes(hurt)
 
 
+@pytest.mark.xfail(
+    raises=TimeoutError,
+    strict=False,
+    reason="a flipped bit in what HTTP/2 puts around calls can leave a worker waiting beyond its lease: docs/reliability.md, known and open",
+)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_flipped_bits_anywhere_on_the_wire(
     seed: int, game: BilinearGame, game_method: AnyMethod, reference: Callable[..., Outcome]
