@@ -117,7 +117,7 @@ class Flips:
 @pytest.mark.xfail(
     raises=TimeoutError,
     strict=False,
-    reason="a flipped bit in what HTTP/2 puts around calls can leave a worker waiting beyond its lease: docs/reliability.md, known and open",
+    reason="a flipped bit around a call can leave a worker waiting beyond its lease: docs/reliability.md, known and open",
 )
 @pytest.mark.parametrize("seed", [1, 2])
 def test_flipped_bits_anywhere_on_the_wire(
