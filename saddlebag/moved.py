@@ -72,6 +72,7 @@ _FOLDERS: dict[tuple[str, str], str] = {
     ("launch", "launch.recipe"): "plugins sections toml",
     ("launch", "launch.results"): "history outputs plot progress table tensorboard units",
     ("proto", "proto.coding"): "bits planes rice squeeze",
+    ("server", "server.quorum"): "merging pool",
 }
 """(old folder, new folder) -> the files that kept their names."""
 _FILES: dict[str, tuple[str, ...]] = {

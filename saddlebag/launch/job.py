@@ -24,8 +24,8 @@ from saddlebag.launch.privacy import Privacy
 from saddlebag.launch.settings import require_kept
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
-from saddlebag.server.merging import MergingCore
 from saddlebag.server.middle import MiddleCore
+from saddlebag.server.quorum.merging import MergingCore
 from saddlebag.server.secure.core import SecureCore
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from saddlebag.launch.sharding import shard_of
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ServerSecurity
-from saddlebag.server.merging import MergingCore
 from saddlebag.server.port import require_free
+from saddlebag.server.quorum.merging import MergingCore
 from saddlebag.server.shell import ServerShell
 
 if TYPE_CHECKING:

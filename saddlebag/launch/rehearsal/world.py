@@ -17,7 +17,7 @@ from saddlebag.launch.rehearsal.working import Worker
 from saddlebag.launch.results.arrivals import joined_at, stays
 from saddlebag.proto.checkpoint import WORKER_KEEPS
 from saddlebag.proto.frames import FRAME_BYTES
-from saddlebag.server.merging import MergingCore
+from saddlebag.server.quorum.merging import MergingCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

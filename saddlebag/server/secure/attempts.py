@@ -18,7 +18,7 @@ from saddlebag.errors import BrokenStream, PeerLost, RemoteProtocolError
 from saddlebag.proto.secure.aggregation import Aggregation, check_keys
 from saddlebag.proto.secure.messages import Step
 from saddlebag.server.gather import Said
-from saddlebag.server.pool import Pool
+from saddlebag.server.quorum.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

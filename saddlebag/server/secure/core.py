@@ -18,7 +18,7 @@ from saddlebag.errors import RemoteProtocolError
 from saddlebag.proto.secure.messages import Step, round_context
 from saddlebag.proto.secure.ring import Ring
 from saddlebag.server import effects as ef
-from saddlebag.server.merging import MergingCore
+from saddlebag.server.quorum.merging import MergingCore
 from saddlebag.server.secure.attempts import Attempts
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.compression import Vector
     from saddlebag.server.effects import Effect, ServerSettings
     from saddlebag.server.gather import Said
-    from saddlebag.server.pool import Pool
+    from saddlebag.server.quorum.pool import Pool
     from saddlebag.server.secure.attempts import Answer
 
 __all__ = ["SecureCore"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from saddlebag.compression import Draws, Vector
-    from saddlebag.server.merging import MergingCore
+    from saddlebag.server.quorum.merging import MergingCore
 
 FULL = {"up": {"name": "identity", "dtype": "float64"}, "down": {"name": "identity", "dtype": "float64"}}
 AVERAGE = {"name": "local_average", **FULL}

@@ -23,7 +23,7 @@ from saddlebag.proto.handshake import DONE
 from saddlebag.server import effects as ef
 from saddlebag.server.core import ServerCore
 from saddlebag.server.joining import answer, common_round
-from saddlebag.server.pool import Pace, Pool
+from saddlebag.server.quorum.pool import Pace, Pool
 from saddlebag.server.roster import admit
 
 if TYPE_CHECKING:

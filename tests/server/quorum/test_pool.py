@@ -12,7 +12,7 @@ from saddlebag.algorithms.merging import WHOLE
 from saddlebag.compression import SERVER, Dense, Draws
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import frames_of, read_frame
-from saddlebag.server.pool import Pace, Pool
+from saddlebag.server.quorum.pool import Pace, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

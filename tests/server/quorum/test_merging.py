@@ -14,7 +14,7 @@ from saddlebag.proto.codec import decode
 from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server import effects as events
-from saddlebag.server.merging import MergingCore
+from saddlebag.server.quorum.merging import MergingCore
 
 if TYPE_CHECKING:
     from saddlebag.client.core import WorkerCore
