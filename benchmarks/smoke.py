@@ -38,6 +38,7 @@ class Smoke:
 
 ONCE = "--repetitions 1"
 SMOKE = {
+    "bench_advice.py": Smoke("--smoke"),
     "bench_local.py": Smoke("--smoke"),
     "rivals.py": Smoke("--smoke --out {out}/rivals"),
     "bench_auto.py": Smoke("--seeds 1 --methods ogda --problems quadratic --workers 1"),

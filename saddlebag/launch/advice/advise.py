@@ -14,13 +14,15 @@ from rich.table import Table
 
 from saddlebag.algorithms import Message
 from saddlebag.compression import Draws, Identity, Sum, kind_of
-from saddlebag.errors import ConfigError, SaddlebagError
+from saddlebag.errors import ConfigError, SaddlebagError, check_choice
 from saddlebag.launch.advice.echo import Link, loopback, measure_link
 from saddlebag.launch.advice.examples import CHOICES, settings_of
 from saddlebag.launch.advice.listing import written
+from saddlebag.launch.advice.local_methods import local_costs, periods_of, predict_local
 from saddlebag.launch.advice.measure import SEED, measure, squared_errors, timed
 from saddlebag.launch.advice.model import GENTLE, Costs, Network, Prediction, Verdict, judge, predict
 from saddlebag.launch.advice.vectors import synthetic
+from saddlebag.launch.link.terms import METHODS as LINKED
 from saddlebag.launch.recipe.plugins import REGISTRIES, find, load_plugins
 from saddlebag.launch.recipe.toml import inline
 from saddlebag.launch.results.columns import print_table
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from saddlebag.compression import Compressor, Vector
+    from saddlebag.launch.advice.local_methods import LocalPrediction
     from saddlebag.launch.advice.vectors import Law
     from saddlebag.proto.endpoint import ClientSecurity
 
-__all__ = ["Question", "advise", "costs_of", "network_of", "print_advice", "to_json"]
+__all__ = ["Question", "advise", "advise_local", "costs_of", "network_of", "print_advice", "to_json"]
 
 MEASURED = 4_000_000
 """Coordinates up to which costs are measured; beyond, times are taken as proportional to d and sizes to the cost model."""
@@ -54,9 +57,11 @@ class Question:
         compute_s: a worker's own work in a round.
         only: names of compressors; empty for all.
         law: of the entries of the vector that is compressed.
+        methods: names of methods of local steps; empty for all.
+        every: steps between their exchanges; empty for what each is shown with.
 
     Raises:
-        ConfigError: a name in `only` is unknown.
+        ConfigError: a name in `only` or `methods` is unknown.
     """
 
     d: int
@@ -65,8 +70,12 @@ class Question:
     compute_s: float = 0.0
     only: tuple[str, ...] = ()
     law: Law = "gaussian"
+    methods: tuple[str, ...] = ()
+    every: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in self.methods:
+            check_choice("--method", name, LINKED)
         for name in self.only:
             find("compressors", name, "--only")
 
@@ -177,6 +186,19 @@ def advise(question: Question, network: Network, note: Callable[[str], None] = l
     dtype: Any = question.dtype
     dense = costs_of("identity", {"dtype": dtype}, Identity(dtype=dtype), question, x_D)
     return judge(predict(dense, network, question.compute_s), others), left_out
+
+
+def advise_local(
+    question: Question, network: Network, note: Callable[[str], None] = lambda text: None
+) -> list[LocalPrediction]:
+    """Measure and predict the methods of local steps, fastest gradient first."""
+    x_D = synthetic(question.law, min(question.d, MEASURED))
+    rows = []
+    for name in question.methods or LINKED:
+        note(f"measuring {name}")
+        costs = local_costs(name, x_D, question.d, question.workers, _BUDGET_S)
+        rows += [predict_local(costs, every, network, question.compute_s) for every in periods_of(name, question.every)]
+    return sorted(rows, key=lambda row: row.gradient_s)
 
 
 def to_json(question: Question, network: Network, verdict: Verdict, left_out: Sequence[str]) -> dict[str, Any]:
