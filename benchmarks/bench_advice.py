@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -48,7 +49,7 @@ TIMEOUT_S = 600.0
 
 
 def width_of(parameters: int) -> int:
-    return max(2, round((parameters / 2) ** 0.5))
+    return max(2, math.isqrt(parameters // 2))
 
 
 def network(parameters: int) -> nn.Sequential:
