@@ -34,6 +34,10 @@ class Calls:
     def __init__(self, channel: grpc.aio.Channel, ledger: ClientLedger, metadata: Any = ()) -> None:
         self._channel, self._ledger, self._metadata = channel, ledger, metadata
 
+    def by(self, channel: grpc.aio.Channel) -> Calls:
+        """The same calls on another connection."""
+        return Calls(channel, self._ledger, self._metadata)
+
     async def ask(self, name: str, request: Any, reply_type: Any, timeout_s: float) -> Any:
         """One question, one answer.
 

@@ -50,6 +50,7 @@ _LEAVE_S = 30.0
 _BEAT_AGAIN_S = 0.2
 _ASK_AGAIN_S = 30.0
 _UNANSWERED = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+_SILENT = 2  # heartbeats without an answer after which a connection is doubted
 _TICK_S = 0.5
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
@@ -89,6 +90,7 @@ class WorkerShell:
         self._checkpoint_every = 0
         self._session_id = ""  # of the last join
         self._asking: Calls | None = None  # of the connection that is open
+        self._where: tuple[Address, ClientSecurity] | None = None
         self._order = first_order(time.time())  # of the last join that was sent
         self.ledger = ClientLedger()
         self.phases = phases or Phases()
@@ -102,6 +104,7 @@ class WorkerShell:
         """
         place = parse_address(address, "the server's address")
         security.credentials()
+        self._where = place, security
         waiting = Waiting(f"worker {self._core.worker}", str(place), self._give_up_s, self._note)
         async with waiting.spoken():
             while True:
@@ -275,10 +278,22 @@ class WorkerShell:
     async def _beat(self, calls: Calls, pace: Pace, every_s: float, over: asyncio.Event) -> None:
         """Renew the lease; ends, with an error, when the server has no stream to answer on.
 
-        Often once the stream is `over` while a long step goes on: the server takes it for dead soon.
+        Often once the stream is `over` while a long step goes on: the server takes it for dead soon. What is not answered
+        twice goes by another connection from then on: a flipped bit can make one end take all that follows for one long
+        frame of HTTP/2, pings and heartbeats included, and nobody would ever hear that frames are missing.
         """
-        alone = refused = 0
-        while True:
+        async with contextlib.AsyncExitStack() as beside:
+            while True:
+                await self._beat_here(calls, pace, every_s, over)
+                assert self._where is not None
+                await beside.aclose()  # the one before
+                channel = await beside.enter_async_context(open_aio_channel(*self._where, self._lease_s))
+                calls = calls.by(channel)
+
+    async def _beat_here(self, calls: Calls, pace: Pace, every_s: float, over: asyncio.Event) -> None:
+        """Heartbeats on one connection, until two in a row are not answered."""
+        alone = refused = silent = 0
+        while silent < _SILENT:
             if not over.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(every_s):  # wait_for loses a cancellation that meets the event (until 3.12)
@@ -290,10 +305,12 @@ class WorkerShell:
                 reply = await calls.ask("Heartbeat", beat, pb.HeartbeatReply, every_s)
                 pace.hear(reply.frames)
                 alone, refused = alone + 1 if (pace.waits or pace.sends) and not reply.stream else 0, 0
+                silent = 0
             except BrokenStream:  # one answer of many
-                pass
-            except grpc.aio.AioRpcError as error:  # where there is no answer, the stream notices what matters
+                silent = 0
+            except grpc.aio.AioRpcError as error:  # where nobody is there, the stream notices what matters
                 refused = refused + 1 if error.code() not in _UNANSWERED and not over.is_set() else 0
+                silent = silent + 1 if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else 0
             if refused == 2:  # a flipped bit can stay in what the ends of a connection remember of names and metadata
                 raise BrokenStream("the server refuses this worker's heartbeats")
             if alone == 2:  # the first may have crossed the stream's beginning or end

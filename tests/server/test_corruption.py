@@ -114,11 +114,6 @@ class Flips:
         return bytes(hurt)
 
 
-@pytest.mark.xfail(
-    raises=TimeoutError,
-    strict=False,
-    reason="a flipped bit around a call can leave a worker waiting beyond its lease: docs/reliability.md, known and open",
-)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_flipped_bits_anywhere_on_the_wire(
     seed: int, game: BilinearGame, game_method: AnyMethod, reference: Callable[..., Outcome]
@@ -159,6 +154,28 @@ def test_one_bit_of_a_length_ends_the_stream_and_not_the_round(
     cluster.run(reference(game, game_method, STOP))
     assert done == ["up", "down"]
     assert any("was sent and has not come for" in note for note in cluster.notes), cluster.notes
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_one_bit_of_a_length_of_http_takes_all_that_follows_and_the_run_goes_on(
+    way: str, game: BilinearGame, game_method: AnyMethod, reference: Callable[..., Outcome]
+) -> None:
+    """8 KiB more of one connection are a single frame: calls, heartbeats and pings, which gRPC takes for signs of life."""
+    done: list[bytes] = []
+
+    def change(data: bytes, direction: str) -> bytes:
+        if done or direction != way or cluster.core.round < CALM:
+            return data
+        for at in range(len(data) - 14):
+            size, kind, plain = int.from_bytes(data[at : at + 3], "big"), data[at + 3], data[at + 9]
+            if 24 < size < 60 and kind == plain == 0 and int.from_bytes(data[at + 10 : at + 14], "big") == size - 5:
+                done.append(data)
+                return data[: at + 1] + bytes((data[at + 1] ^ 0x20,)) + data[at + 2 :]
+        return data
+
+    cluster = Cluster(game, game_method, change)
+    cluster.run(reference(game, game_method, STOP))
+    assert done
 
 
 def test_a_corrupt_frame_is_not_added(game: BilinearGame, game_method: AnyMethod, network: Callable[..., Any]) -> None:
