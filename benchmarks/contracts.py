@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a compressor": (
         "Compressor",
         *("Unbiased", "Contractive", "Absolute", "SharesDraws", "Joint", "Separable", "HasMeanNoise", "Adaptive", "Sparsifier"),
-        *("HasReference", "HasExamples"),
+        *("HasLevels", "HasReference", "HasExamples"),
     ),
     "a payload": ("Payload",),
     "a method": (

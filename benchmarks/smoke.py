@@ -73,6 +73,8 @@ SMOKE = {
     "study_bandit.py": Smoke("--smoke"),
     "study_greedy_blocks.py": Smoke("--smoke"),
     "study_group_robust.py": Smoke("{adult} --out {out} --set stop.max_iterations=5 --set workers=1 --set problem.min_rows=5"),
+    "study_defaults.py": Smoke("{folder} --tasks hours --orders 1"),
+    "study_mcgrad.py": Smoke("write {adult} {out}/predictions.npz"),
     "study_distillation.py": Smoke("digits --smoke"),
     "study_pruning.py": Smoke("digits --smoke"),
     "study_memories.py": Smoke("--seeds 1 --iterations 2 --only feedback"),
@@ -91,18 +93,29 @@ NOT_HERE = {
 def prepare(folder: Path) -> dict[str, str]:
     """Write the small inputs; returns what the names in braces stand for."""
     rng = random.Random(0)
-    text, adult, libsvm = folder / "text.txt", folder / "adult.data", folder / "rows.libsvm"
+    text, adult, libsvm = folder / "text.txt", folder / "adult" / "adult.data", folder / "rows.libsvm"
+    adult.parent.mkdir()
     text.write_text("\n".join(path.read_text() for path in sorted((HERE.parent / "docs").glob("*.md"))[:4]))
     adult.write_text("".join(adult_row(rng) for _ in range(200)))
     libsvm.write_text("".join(f"{rng.choice('+-')}1 {rng.randrange(1, 60)}:1 {rng.randrange(60, 124)}:1\n" for _ in range(80)))
-    return {"text": str(text), "adult": str(adult), "libsvm": str(libsvm), "out": str(folder / "out"), "none": sys.executable}
+    return {
+        "folder": str(folder),
+        "text": str(text),
+        "adult": str(adult),
+        "libsvm": str(libsvm),
+        "out": str(folder / "out"),
+        "none": sys.executable,
+    }
 
 
 def adult_row(rng: random.Random) -> str:
     """A made-up person in the columns of UCI's Adult."""
-    race, sex = rng.choice(("White", "Black")), rng.choice(("Male", "Female"))
-    income = rng.choice(("<=50K", ">50K"))
-    return f"{rng.randrange(17, 80)}, Private, 7, HS-grad, 9, Divorced, Sales, Wife, {race}, {sex}, 0, 0, 40, Cuba, {income}\n"
+    race = rng.choice(("White", "Black", "Asian-Pac-Islander", "Amer-Indian-Eskimo", "Other"))
+    sex, income = rng.choice(("Male", "Female")), rng.choice(("<=50K", ">50K"))
+    school, hours = f"HS-grad, {rng.randrange(7, 16)}", rng.randrange(20, 60)
+    return (
+        f"{rng.randrange(17, 80)}, Private, 7, {school}, Divorced, Sales, Wife, {race}, {sex}, 0, 0, {hours}, Cuba, {income}\n"
+    )
 
 
 def smoke(name: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,7 @@ __all__ = [
     "Compressor",
     "Contractive",
     "HasExamples",
+    "HasLevels",
     "HasMeanNoise",
     "HasReference",
     "Joint",
@@ -136,6 +137,15 @@ class Sparsifier(Compressor, Protocol):
 
 
 @runtime_checkable
+class HasLevels(Protocol):
+    """Maps entries to whole numbers from -L to L times a scale, so that L says how many bits a sum of many needs."""
+
+    @property
+    def largest_level(self) -> int:
+        """L."""
+
+
+@runtime_checkable
 class Separable(Protocol):
     """Works piece by piece: on some runs of coordinates there is a compressor that gives them what the whole one does."""
 
@@ -155,6 +165,7 @@ CAPABILITIES = (
     HasMeanNoise,
     Adaptive,
     Sparsifier,
+    HasLevels,
     Separable,
 )
 """All that a compressor may have."""

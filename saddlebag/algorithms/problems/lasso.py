@@ -97,8 +97,8 @@ class Lasso:
         Example:
             >>> import saddlebag as sb
             >>> problem = sb.make_problem("lasso", workers=2, features=20, support=3)
-            >>> int((problem.solution != 0).sum())
-            3
+            >>> int((problem.solution != 0).sum())  # those that made the labels, and one that noise adds
+            4
         """
         if data is None:
             if not 1 <= support <= features:

@@ -222,7 +222,7 @@ def bilevel_pruning(
 
     Example:
         >>> import saddlebag as sb
-        >>> problem = sb.make_problem("picture_classifier", data="digits", workers=2, hidden=[16])
+        >>> problem = sb.make_problem("digits_cnn", data="digits", workers=2, size="small", attack="none")
         >>> grid = {"name": "grid", "step": 0.25}
         >>> method = sb.make_method("bilevel_pruning", problem, sparsity=0.8, dense=2, step_size=0.01, up=grid, down=grid)
         >>> run = sb.simulate(problem, method, stop=sb.Stop(max_rounds=4))
