@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -162,6 +163,8 @@ def compared(method: str, every: int, given: argparse.Namespace) -> Row:
     link = None if rate else "loopback"
     wire = network_of(question, link=link, bandwidth=rate, latency_s=None, server_rate=rate)
     [prediction] = advise_local(question, wire)
+    if not given.checkpoint_every:
+        prediction = dataclasses.replace(prediction, keep_s=0.0)
     measured = run(method, every, given)
     predicted = {
         "gradient_s": measured["step_s"] + prediction.exchange_s / every,
@@ -190,7 +193,7 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rate", type=float, default=0.0, help="Mbit/s of each machine's link; 0: loopback")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--alone", type=int, default=100, help="steps that tell the time of a gradient")
     parser.add_argument("--exchanges", type=int, default=20, help="of each run")
     parser.add_argument("--checkpoint-every", type=int, default=1, help="of the host")
@@ -206,8 +209,9 @@ def main() -> None:
         program(given)
         return
     if given.smoke:
-        given.parameters, given.alone, given.exchanges = 20_000, 3, 2
+        given.parameters, given.batch, given.alone, given.exchanges = 20_000, 8, 3, 2
         given.method, given.every = ["sparse_loco"], [2]
+    torch.set_num_threads(1)
     rows: list[Row] = []
     for method in given.method or METHODS:
         for every in given.every or (8, 32):

@@ -2,25 +2,31 @@
 
 A worker makes H steps of its own and exchanges what they have changed, so a gradient takes
 
-    compute + (say + up + server + down + take) / H
+    compute + (say + up + server + keep + down + take) / H
 
     say       the change becomes a message: the method's half of the worker, its memory, the encoder
     server    M messages are decoded, their mean is formed; the method's half of the server, the encoder; the server replays its
-              own message before it sends it, as where every round has a checkpoint (whose writing goes on beside)
+              own message before it sends it, as where every round has a checkpoint
+    keep      that checkpoint is written, as a host does by default: beside the next round, but on cores and a disk that
+              rounds need too, so it counts in full; a server with more to spare is faster than predicted
     take      the downlink is decoded and replayed; the model is read before and written after
 
 Exchanges and steps follow one another: no method of links computes while it exchanges. Messages are made by the methods
-themselves, of sample vectors and with memories that a round before has filled. What happens to the loss is not predicted.
+themselves, of sample vectors and with memories that the rounds before have filled. What happens to the loss is not predicted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import tempfile
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.algorithms import pack
 from saddlebag.algorithms.problems.linked import LinkedPrograms
 from saddlebag.algorithms.registry import METHODS, make_method
 from saddlebag.compression import Draws, Identity, Sum, Tensor
@@ -29,10 +35,11 @@ from saddlebag.launch.advice.measure import SEED, timed
 from saddlebag.launch.advice.model import WORTH
 from saddlebag.launch.link.terms import METHODS as LINKED
 from saddlebag.launch.results.units import format_short
+from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.codec import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from saddlebag.compression import Vector
     from saddlebag.launch.advice.model import Network, Prediction, Verdict
@@ -42,6 +49,8 @@ __all__ = ["LocalCosts", "LocalPrediction", "Recommendation", "local_costs", "pe
 EVERY = (8, 32)
 """Steps between exchanges that every method is shown with, beside its own."""
 _MOST_MESSAGES = 8  # whose mean is timed
+_FILLING = 3  # rounds before the one that is timed: full memories take other times than empty ones
+_SAVES = 3
 _SHIFT = 7919  # one sample serves all workers, turned by so many coordinates
 
 
@@ -56,6 +65,7 @@ class LocalCosts:
         say_s, take_s: of a worker; see the module.
         gather_s: the server's, for each of M messages.
         answer_s: the server's, from the mean to its own next boundary, the downlink in hand.
+        keep_s: the server's checkpoint, elapsed time on the disk of this machine's temporary files.
     """
 
     method: str
@@ -65,6 +75,7 @@ class LocalCosts:
     say_s: float
     gather_s: float
     answer_s: float
+    keep_s: float
     take_s: float
 
 
@@ -78,13 +89,14 @@ class LocalPrediction:
     say_s: float
     up_s: float
     server_s: float
+    keep_s: float
     down_s: float
     take_s: float
 
     @property
     def exchange_s(self) -> float:
         """One exchange."""
-        return self.say_s + self.up_s + self.server_s + self.down_s + self.take_s
+        return self.say_s + self.up_s + self.server_s + self.keep_s + self.down_s + self.take_s
 
     @property
     def gradient_s(self) -> float:
@@ -118,7 +130,7 @@ def periods_of(method: str, asked: Sequence[int] = ()) -> tuple[int, ...]:
 
 
 def local_costs(method: str, x_D: Vector, d: int, workers: int, seconds: float) -> LocalCosts:
-    """Run a method of links with its defaults for two rounds on (a part of) the model's size, and time the second.
+    """Run a method of links with its defaults for four rounds on (a part of) the model's size, and time the last.
 
     Args:
         method: its name.
@@ -133,21 +145,35 @@ def local_costs(method: str, x_D: Vector, d: int, workers: int, seconds: float) 
     if method not in LINKED:
         raise ConfigError(f"a method of links is one of {', '.join(LINKED)}, got {method!r}")
     bench = _Bench(method, x_D, workers)
-    bench.round(0)
-    messages, down = bench.round(1)
+    for number in range(_FILLING):
+        bench.round(number)
+    messages, down = bench.round(_FILLING)
     grown = d / len(x_D)
-    draws = Draws(SEED, 1, 0)
-    means = bench.gathered(messages, 1)
+    draws = Draws(SEED, _FILLING, 0)
+    means = bench.gathered(messages, _FILLING)
     return LocalCosts(
         method=method,
         full=isinstance(bench.method.up, Identity),
         up_bytes=grown * sum(map(len, messages)) / len(messages),
         down_bytes=grown * len(down),
         say_s=grown * timed(lambda: bench.said(0, draws), seconds),
-        gather_s=grown * timed(lambda: bench.gathered(messages, 1), seconds) / len(messages),
+        gather_s=grown * timed(lambda: bench.gathered(messages, _FILLING), seconds) / len(messages),
         answer_s=grown * timed(lambda: bench.settled(means, draws), seconds),
+        keep_s=grown * saved_s(bench.state(down)),
         take_s=grown * timed(lambda: bench.taken(down, draws), seconds),
     )
+
+
+def saved_s(arrays: Mapping[str, Any]) -> float:
+    """Seconds of the fastest of three checkpoints of these arrays."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = CheckpointStore(Path(folder), "server")
+        for number in range(_SAVES):
+            begin = time.perf_counter()
+            store.save(number, arrays, {})
+            times.append(time.perf_counter() - begin)
+    return min(times)
 
 
 class _Bench:
@@ -207,6 +233,11 @@ class _Bench:
         b"".join(encode(message))
         return self.method.replay(self.replica, message, draws)
 
+    def state(self, down: bytes) -> dict[str, Any]:
+        """The arrays of the server's checkpoint, with the last message in its log."""
+        packed = pack(self.replica, "replica.") | pack(self._server, "server.")
+        return {**packed, "log": np.frombuffer(down, np.uint8)}
+
     def taken(self, down: bytes, draws: Draws) -> Any:
         """The replica after a downlink, which the model gets too."""
         replica = self.method.replay(self.replica, decode(down, self._sizes, draws), draws)
@@ -224,6 +255,7 @@ def predict_local(costs: LocalCosts, every: int, network: Network, compute_s: fl
         say_s=costs.say_s,
         up_s=network.up_s(costs.up_bytes),
         server_s=network.workers * costs.gather_s + costs.answer_s,
+        keep_s=costs.keep_s,
         down_s=network.down_s(costs.down_bytes),
         take_s=costs.take_s,
     )
