@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.base import identity_prox
 from saddlebag.algorithms.capabilities import Clips, HasTensors, Sliceable
 from saddlebag.algorithms.state import pack, unpack
+from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression import Compressor, Separable
 from saddlebag.errors import ConfigError
 
@@ -118,7 +120,7 @@ def require_sliceable(method: AnyMethod, problem: Problem) -> None:
         ConfigError: the method needs norms of the whole on all machines, or the problem has a prox.
     """
     known: object = method
-    name = type(method).__name__
+    name = type(unwrapped(method)).__name__ + (" with step_size = 'auto'" if isinstance(method, AutoStep) else "")
     why = known.unsliceable if isinstance(known, Sliceable) else "its steps, or their size, need norms of the whole vector"
     if why:
         raise ConfigError(f"server.shards cannot be kept by {name}: {why}; leave it at 1")

@@ -108,7 +108,7 @@ def test_what_cannot_be_divided_is_refused_before_a_process_starts(tmp_path: Pat
     command = [sys.executable, "-m", "saddlebag", "run", str(file), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "server.shards cannot be kept by AutoStep" in done.stderr
+    assert "server.shards cannot be kept by Ogda with step_size = 'auto'" in done.stderr
     assert not out.exists()
 
 
