@@ -363,7 +363,7 @@ def test_a_compressor_of_the_whole_vector_is_said_to_differ() -> None:
 @pytest.mark.parametrize(
     ("method", "why"),
     [
-        (ogda(GAME.game, step_size="auto"), "AutoStep: its steps, or their size, need norms of the whole vector"),
+        (ogda(GAME.game, step_size="auto"), "step_size = 'auto': its steps, or their size, need norms of the whole vector"),
         (masha1(GAME.game, up=RandK(k=2), down=Identity(), step_size=0.1, participants=1), "with participants"),
         (compressed_lamb(GAME.game, up=Identity(), down=Identity(), step_size=0.1), "its rule Lamb needs whole tensors"),
         (
