@@ -27,6 +27,7 @@ import numpy as np
 
 from saddlebag.algorithms.networks.chance import alone
 from saddlebag.algorithms.networks.pruning.judge import check_hidden
+from saddlebag.algorithms.problems.data.given import require_pictures
 from saddlebag.algorithms.problems.data.shards import Division, DivisionKeys
 from saddlebag.compression.draws import Draws, uniform_subset
 from saddlebag.compression.stream import Purpose
@@ -206,8 +207,7 @@ def distillation(
         >>> problem.dimension, [client.block_size for client in problem.clients]
         (500, [4810, 2778])
     """
-    if data is None:
-        raise ConfigError("distillation needs pictures; add a data section, for example source = 'digits'")
+    data = require_pictures("distillation", data)
     _check(models, {"public": public, "local_steps": local_steps, "batch_size": batch_size})
     if not 0 < temperature < np.inf or not 0 <= weight < np.inf:
         raise ConfigError(f"temperature must be positive and weight at least 0, got {temperature} and {weight}")

@@ -18,7 +18,7 @@ import numpy as np
 
 from saddlebag.algorithms.base import Constants, Operator
 from saddlebag.algorithms.problems.data.rows import Dataset, DenseRows, Rows, prepare
-from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, shards_of
+from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_targets, shards_of
 from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance
 from saddlebag.compression.draws import Draws
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Lasso"]
 
-_MAX_FEATURES = 2048  # constants and solution take eigenvalues of a Gram matrix: about a second at this order
 _ROUNDING = 1.0 + 1e-9
 _MOST_STEPS = 100_000  # of the reference solution
 
@@ -61,10 +60,7 @@ class Lasso:
         num_rows, num_features = self.rows.shape
         require(self.name, "penalty", self.penalty, above=0.0)
         require(self.name, "regularisation", self.regularisation, above=0.0)
-        if not np.isfinite(self.target_N).all():
-            raise ConfigError(f"{self.name}: targets must be finite numbers")
-        if num_features > _MAX_FEATURES:
-            raise ConfigError(f"{self.name}: at most {_MAX_FEATURES} features, got {num_features}")
+        require_targets(self.name, self.target_N, num_features)
         require_shards(self.name, self.shards, num_rows)
 
     @classmethod

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.problems.data.rows import Dataset
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["SPLITS", "Division", "DivisionKeys", "require_shards", "require_signs", "shards_of", "split_rows"]
+__all__ = [
+    "SPLITS",
+    "Division",
+    "DivisionKeys",
+    "require_shards",
+    "require_signs",
+    "require_targets",
+    "shards_of",
+    "split_rows",
+]
+
+_MAX_FEATURES = 2048  # constants and solution take eigenvalues of a Gram matrix: about a second at this order
 
 
 def _even(labels_N: Vector, seed: int) -> Index:
@@ -117,3 +128,11 @@ def require_signs(name: str, labels_N: Vector, num_rows: int) -> None:
             f"{name}: labels must be -1 or +1, one for each of {num_rows} rows, got {len(np.unique(labels_N))} different ones; "
             "data.positive sets one against all others"
         )
+
+
+def require_targets(name: str, target_N: Vector, num_features: int) -> None:
+    """Raise `ConfigError` unless targets are finite, and features few enough for a Gram matrix; `name` is the problem's."""
+    if not np.isfinite(target_N).all():
+        raise ConfigError(f"{name}: targets must be finite numbers")
+    if num_features > _MAX_FEATURES:
+        raise ConfigError(f"{name}: at most {_MAX_FEATURES} features, got {num_features}")

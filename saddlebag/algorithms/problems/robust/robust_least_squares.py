@@ -13,12 +13,11 @@ import numpy as np
 
 from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, prepare
-from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, shards_of
+from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_targets, shards_of
 from saddlebag.algorithms.problems.games.affine import require
 from saddlebag.algorithms.problems.merits import natural_residual, relative_distance
 from saddlebag.algorithms.problems.robust.bounds import divided_constants
 from saddlebag.compression.draws import Draws
-from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RobustLeastSquares"]
 
-_MAX_FEATURES = 2048  # constants and solution take eigenvalues of a Gram matrix: about a second at this order
 _ROUNDING = 1.0 + 1e-9
 
 
@@ -66,10 +64,7 @@ class RobustLeastSquares:
         num_rows, num_features = self.rows.shape
         require(self.name, "regularisation", self.regularisation, above=0.0)
         require(self.name, "price", self.price, above=1.0)
-        if not np.isfinite(self.target_N).all():
-            raise ConfigError(f"{self.name}: targets must be finite numbers")
-        if num_features > _MAX_FEATURES:
-            raise ConfigError(f"{self.name}: at most {_MAX_FEATURES} features, got {num_features}")
+        require_targets(self.name, self.target_N, num_features)
         require_shards(self.name, self.shards, num_rows)
 
     @classmethod
