@@ -1,4 +1,4 @@
-"""Saddlebag inside Flower: compression for any app, methods as strategies, a grid without Ray.
+"""Saddlebag inside Flower: compression and secure sums for any app, methods as strategies, a grid without Ray.
 
 The only package that imports `flwr` (extra `saddlebag[flower]`, 1.30 or later).
 """
@@ -12,6 +12,8 @@ from saddlebag.flower.methods.app import add_method, method_app
 from saddlebag.flower.methods.session import add_session, run_session
 from saddlebag.flower.methods.strategy import MethodStrategy
 from saddlebag.flower.progress import Progress, RecordLines
+from saddlebag.flower.secure.mod import SecureMod, secure_mod
+from saddlebag.flower.secure.strategy import Secure
 from saddlebag.flower.trials.grid import InProcessGrid
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "MethodStrategy",
     "Progress",
     "RecordLines",
+    "Secure",
+    "SecureMod",
     "SleepingExperts",
     "add_groupwise",
     "add_method",
@@ -29,5 +33,6 @@ __all__ = [
     "compression_mod",
     "method_app",
     "run_session",
+    "secure_mod",
     "serialised_bytes",
 ]

@@ -31,8 +31,12 @@ _MERGING = {
     "server.balance": "its workers make the steps of the recipe, all of them the same",
 }
 _SECURE = {
-    "server.secure": "only driver 'grpc' masks uplinks; in the clear the bits are the same",
+    "server.secure": "only driver 'grpc' and sessions inside Flower mask uplinks; in the clear the bits are the same",
     "server.noise": "only driver 'grpc' masks uplinks, and without masks a worker's share of the noise hides nothing",
+    "server.delta": "it is for server.noise",
+}
+_NOISE = {
+    "server.noise": "a session shows no epsilon; driver 'grpc' does",
     "server.delta": "it is for server.noise",
 }
 _SHARDS = {"server.shards": "only the driver 'grpc' has servers of its own"}
@@ -81,7 +85,7 @@ DRIVERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "a session inside Flower",
         {
             **_MERGING,
-            **_SECURE,
+            **_NOISE,
             **_SHARDS,
             "server.contributions": _UNSEEN,
             "checkpoint.every": _NO_CHECKPOINTS,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Payload, Vector
 
-__all__ = ["compression_mod", "worker_of"]
+__all__ = ["compression_mod", "difference", "worker_of"]
 
 _REFERENCE, _SCHEMA, _MEMORY = "saddlebag.reference", "saddlebag.schema", "saddlebag.memory."
 _FRAME = 200  # about what Flower takes for an array beside its data
@@ -128,7 +128,7 @@ def _send(
         if not part.dimension:
             continue
         who = f"round {instruction.round}: client {worker}"
-        delta_E = _difference(record, part, part.project(model_D, schema), who)
+        delta_E = difference(record, part, part.project(model_D, schema), who)
         key = f"{_MEMORY}{name}"
         try:
             payload, memory_D, reset = memory.encode(delta_E, part, _kept(key, schema, context))
@@ -172,7 +172,7 @@ class _Memory:
         return self._compressor.encode(delta_E, self._draws), None, False
 
 
-def _difference(record: ArrayRecord, part: Schema, model_E: Vector, who: str) -> Vector:
+def difference(record: ArrayRecord, part: Schema, model_E: Vector, who: str) -> Vector:
     """The trained model less the received one.
 
     Raises:

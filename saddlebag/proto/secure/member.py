@@ -6,11 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
-from saddlebag.proto.reader import varint
+from saddlebag.proto.reader import Reader, varint
 from saddlebag.proto.secure.messages import (
     KEYS_BYTES,
     SEALED_BYTES,
     Step,
+    encode_table,
     read_ranks,
     read_table,
     seals,
@@ -64,7 +65,29 @@ class Member:
         self._next = Step.KEYS
         self._keys: dict[int, bytes] = {}  # of all members
         self._shares: dict[int, bytes] = {}  # both secrets' shares that are for this member, by whose they are
-        self._sealed: dict[int, bytes] = {}
+
+    def capture(self) -> bytes:
+        """All that it knows, secrets among it: for whoever lets a process end between two steps. `restored` takes it."""
+        secrets = self._sealing.secret + self._masking.secret + self._own
+        keys, shares = encode_table(self._keys), encode_table(self._shares)
+        return bytes((self._next,)) + secrets + varint(len(keys)) + keys + shares
+
+    @classmethod
+    def restored(cls, data: Buffer, worker: int, *, threshold: int, ring: Ring) -> Member:
+        """The member that was captured, in the same attempt at the same round.
+
+        Raises:
+            RemoteProtocolError: it is nothing that `capture` gave.
+        """
+        reader = Reader(data)
+        step = reader.take(1)[0]
+        secrets = [bytes(reader.take(KEY_BYTES)) for _ in range(3)]
+        own = iter(secrets[1:])
+        member = cls(worker, threshold=threshold, ring=ring, sealing=KeyPair(secrets[0]), entropy=lambda count: next(own))
+        member._entropy, member._next = os.urandom, Step(min(step, Step.UNMASK))
+        member._keys = read_table(reader.take(reader.size(0, len(data), "the keys' length")), KEYS_BYTES)
+        member._shares = read_table(reader.take(reader.left), 2 * SHARE_BYTES)
+        return member
 
     def _at(self, step: Step) -> None:
         if self._next is not step:
