@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["MOVED", "names_from", "watch"]
+__all__ = ["MOVED", "names_from", "names_left", "watch"]
 
 _FOLDERS: dict[tuple[str, str], str] = {
     ("algorithms", "algorithms.averages"): "contribution means robust stack",
@@ -173,6 +173,27 @@ def watch() -> None:
         sys.meta_path.append(_Finder())
 
 
+_LEFT = {
+    "algorithms": {
+        "algorithms.participation": "Arrears catch_up catch_up_sizes caught_up",
+        "algorithms.simulate": "Wire",
+        "algorithms.wrapped": "is_narrow sum_dtype",
+    },
+    "algorithms.groupwise": {
+        "algorithms.groupwise.base": "copied",
+        "algorithms.groupwise.coverage.calibration": "CalibrationState",
+        "algorithms.groupwise.coverage.offered": "IntervalsState join_notes note_ends note_width",
+        "algorithms.groupwise.coverage.scorer": "ScorerState",
+        "algorithms.groupwise.coverage.scores": "Frame check_score recorded_frames",
+        "algorithms.groupwise.coverage.thresholds": "ThresholdState",
+        "algorithms.groupwise.learners.ridge": "replay_ridge",
+        "algorithms.groupwise.mixers.mixing": "Distribution",
+        "algorithms.groupwise.watch.watch": "WatchState",
+    },
+}
+"""Package -> the file -> names of it that the package showed: inner ones, which only this project's own files need."""
+
+
 def names_from(old: str, place: str) -> Callable[[str], Any]:
     """The `__getattr__` of a package that was a file: what it held is at `place` now.
 
@@ -186,6 +207,25 @@ def names_from(old: str, place: str) -> Callable[[str], Any]:
             raise AttributeError(f"module 'saddlebag.{old}' has no attribute {name!r}")
         value = _found(old, (place,), name)
         _warn(old, (place,))
+        return value
+
+    return __getattr__
+
+
+def names_left(package: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a package that shows fewer names than it did: those gone warn, and are given.
+
+    Example:
+        >>> names_left("algorithms").__name__
+        '__getattr__'
+    """
+    places = {name: place for place, names in _LEFT[package].items() for name in names.split()}
+
+    def __getattr__(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module 'saddlebag.{package}' has no attribute {name!r}")
+        value = _found(package, (places[name],), name)
+        _warn(f"{package}.{name}", (f"{places[name]}.{name}",))
         return value
 
     return __getattr__

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from saddlebag.moved import MOVED
+from saddlebag.moved import _LEFT, MOVED
 
 PACKAGE = Path(__file__).parents[1] / "saddlebag"
 PACKAGES = {"launch.recipe": "load_recipe", "launch.data": "load_data", "launch.results": "read_lines"}
@@ -60,3 +60,20 @@ def test_files_of_such_a_package_are_imported_without_a_word() -> None:
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
     )
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("package", "name"), [("algorithms", "catch_up"), ("algorithms.groupwise", "Frame")])
+def test_an_inner_name_that_left_a_package_is_still_given_with_a_warning(package: str, name: str) -> None:
+    module = importlib.import_module(f"saddlebag.{package}")
+    assert name not in module.__all__
+    with pytest.warns(DeprecationWarning, match=rf"saddlebag\.{package}\.{name} has moved to saddlebag\.{package}\..*{name}"):
+        assert callable(getattr(module, name))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = module.no_such_name
+
+
+def test_every_name_that_left_is_where_it_is_said_to_be() -> None:
+    for package, files in _LEFT.items():
+        for place, names in files.items():
+            held = vars(importlib.import_module(f"saddlebag.{place}"))
+            assert set(names.split()) <= held.keys(), (package, place)

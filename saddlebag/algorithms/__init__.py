@@ -1,5 +1,7 @@
 """Algorithms: methods for variational inequalities, problems, and the in-process driver. Pure: numpy only."""
 
+from typing import TYPE_CHECKING
+
 from saddlebag.algorithms.base import (
     AnyMethod,
     Constants,
@@ -10,6 +12,7 @@ from saddlebag.algorithms.base import (
     Prox,
     ReplicaState,
     identity_prox,
+    known_constants,
     restarted,
 )
 from saddlebag.algorithms.catalogue import CATALOGUE
@@ -43,17 +46,16 @@ from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
 from saddlebag.algorithms.optimizers.muloco import muloco
 from saddlebag.algorithms.optimizers.power_sgd import PowerSgd, power_sgd
 from saddlebag.algorithms.optimizers.sparse_loco import sparse_loco
-from saddlebag.algorithms.participation import Arrears, Selective, catch_up, catch_up_sizes, caught_up, participants
+from saddlebag.algorithms.participation import Selective, participants
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
-from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Spent, Stop, Verdict, Wire, form_means, simulate
+from saddlebag.algorithms.simulate import DIVERGED, Judge, Outcome, Record, Spent, Stop, Verdict, form_means, simulate
 from saddlebag.algorithms.state import digest, pack, unpack
-from saddlebag.algorithms.wrapped import is_narrow, sum_dtype
+from saddlebag.moved import names_left
 
 __all__ = [
     "DIVERGED",
     "METHODS",
     "AnyMethod",
-    "Arrears",
     "CompressedExtragradient",
     "CompressedOptimizer",
     "Constants",
@@ -86,10 +88,6 @@ __all__ = [
     "ThreePillars",
     "Verdict",
     "VrDianaSgda",
-    "Wire",
-    "catch_up",
-    "catch_up_sizes",
-    "caught_up",
     "check_method",
     "compressed_adamw",
     "compressed_extra_adam",
@@ -106,7 +104,7 @@ __all__ = [
     "forward_backward_forward",
     "identity_prox",
     "innovations",
-    "is_narrow",
+    "known_constants",
     "local_average",
     "local_sgda",
     "make_method",
@@ -122,7 +120,6 @@ __all__ = [
     "restarted",
     "simulate",
     "sparse_loco",
-    "sum_dtype",
     "takes_compressors",
     "three_pillars",
     "unpack",
@@ -130,3 +127,6 @@ __all__ = [
 ]
 
 METHODS.update(CATALOGUE)
+
+if not TYPE_CHECKING:  # or every misspelt name would pass for one of these
+    __getattr__ = names_left("algorithms")

@@ -31,8 +31,6 @@ from saddlebag.compression import Contractive, Grid
 if TYPE_CHECKING:
     from saddlebag.compression import Compressor, Vector
 
-__all__ = ["DOWN", "UP", "Gauge", "Limits", "contraction", "sets_itself", "setting"]
-
 _MEMORY = 0.8  # of the sums of an iteration in the next one
 _PUSHES, _TURNS = 0.35, 0.12  # c above which lag is borne, and below which it is not
 _MORE, _LESS = 0.1, 0.25  # of the lag an iteration

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Problem, ReplicaState
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["AutoStep", "Pace", "Paced", "Steerable", "StepSize", "Strain", "automatic", "optimistic_strain"]
+__all__ = ["Steerable"]
 
 StepSize: TypeAlias = float | str | None
 """A number, "auto" or "auto from NUMBER" (with the first step), or None for the step of the theory."""

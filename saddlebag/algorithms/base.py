@@ -33,11 +33,9 @@ __all__ = [
     "Prox",
     "ReplicaState",
     "Restartable",
-    "check_step",
     "identity_prox",
     "known_constants",
     "restarted",
-    "square",
 ]
 
 Operator = Callable[[Vector, Draws], Vector]

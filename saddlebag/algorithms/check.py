@@ -33,7 +33,7 @@ from saddlebag.capabilities import require_known
 from saddlebag.compression import SERVER, Draws, Index, Mean, Vector
 from saddlebag.errors import StateError
 
-__all__ = ["CAPABILITIES", "check_method"]
+__all__ = ["check_method"]
 
 CAPABILITIES: tuple[type, ...] = (
     Clips,

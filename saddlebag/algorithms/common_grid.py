@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod
     from saddlebag.compression import Compressor, Draws, Payload, Vector
 
-__all__ = ["CommonGrid", "SharesGrid", "next_scale", "require_common", "require_shared"]
+__all__ = ["SharesGrid"]
 
 _LEAST, _MOST = 2.0**-100, 2.0**100  # scales that are normal numbers of float32, and so are their multiples
 _INNER = 0.25

@@ -5,7 +5,7 @@
 The sum of several has all but the law of one with the sum of their variances (Kairouz, Liu, Steinke 2021: for sigma of 3 and
 more the difference is below 1e-35 a coordinate), so workers may each add a share.
 
-Differs: drawn by inversion from one word of 64 bits each, cut off at `REACH` sigma. The law is met up to `defect(sigma)` in
+Differs: drawn by inversion from one word of 64 bits each, cut off at `_REACH` sigma. The law is met up to `defect(sigma)` in
 total variation a number, which an account of privacy adds to its delta.
 
 Who knows the words knows the noise. They come from the operating system where privacy is meant, and from the keyed stream
@@ -26,9 +26,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["LEAST_SIGMA", "REACH", "defect", "discrete_gaussian", "most"]
-
-REACH = 12
+_REACH = 12
 """Sigmas beyond which nothing lies: 4e-33 of the law."""
 LEAST_SIGMA = 3.0
 """Of one share, so that sums of shares are as good as one."""
@@ -39,7 +37,7 @@ _DIGITS = 40  # of the table's terms
 
 def most(sigma: float) -> int:
     """The largest magnitude of a number."""
-    return math.ceil(REACH * sigma)
+    return math.ceil(_REACH * sigma)
 
 
 def defect(sigma: float) -> float:

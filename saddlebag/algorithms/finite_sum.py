@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Operator, Problem
     from saddlebag.compression import Draws, Index, Vector
 
-__all__ = ["FiniteSum", "as_finite_sum", "batch_index", "check_batch", "finite_sums", "lipschitz_samples"]
+__all__ = ["FiniteSum"]
 
 
 @runtime_checkable

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Operator
     from saddlebag.compression import Draws, Mean
 
-__all__ = ["Guarded"]
-
 _NAN16 = 0x7FC0  # of bfloat16
 
 

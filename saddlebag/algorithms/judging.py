@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.base import Problem
 
-__all__ = ["DIVERGED", "LIMITS", "ForeseesVerdicts", "Judge", "Spent", "Stop", "Verdict"]
+__all__ = ["DIVERGED", "ForeseesVerdicts", "Judge", "Spent", "Stop", "Verdict"]
 
 DIVERGED = "diverged"
 """Why a run ended whose merit or messages grew without bound."""

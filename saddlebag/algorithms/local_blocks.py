@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Message, Operator
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["KeepsBlocks", "LocalOperator", "WithBlock", "with_local_blocks"]
+__all__ = ["LocalOperator"]
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class LocalOperator(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class WithBlock:
+class _WithBlock:
     """A worker's state in the method, and its block; a block without coordinates before the first step."""
 
     state: Any
@@ -62,11 +62,11 @@ class KeepsBlocks(Wrapped):
         """The replica with which the method begins an epoch."""
         return restarted(self.method, replica)
 
-    def init_worker(self, replica: Any) -> WithBlock:
+    def init_worker(self, replica: Any) -> _WithBlock:
         """With an empty block: the first step asks the operator for its size."""
-        return WithBlock(self.method.init_worker(replica), np.empty(0))
+        return _WithBlock(self.method.init_worker(replica), np.empty(0))
 
-    def worker_step(self, replica: Any, own: WithBlock, operator: Operator, draws: Draws) -> tuple[WithBlock, Message]:
+    def worker_step(self, replica: Any, own: _WithBlock, operator: Operator, draws: Draws) -> tuple[_WithBlock, Message]:
         """The method's own step; the block moves by what its first value says.
 
         Raises:
@@ -75,7 +75,7 @@ class KeepsBlocks(Wrapped):
         keeper: Any = operator
         if not isinstance(keeper, LocalOperator):  # of another problem: there is nothing to keep
             state, up = self.method.worker_step(replica, own.state, operator, draws)
-            return WithBlock(state, own.block_E), up
+            return _WithBlock(state, own.block_E), up
         size, block_E = keeper.block_size, own.block_E
         if len(block_E) not in (0, size):
             raise StateError(f"the worker's block must have {size} coordinates, got {len(block_E)}")
@@ -88,7 +88,7 @@ class KeepsBlocks(Wrapped):
             return value_D
 
         state, up = self.method.worker_step(replica, own.state, ask, draws)
-        return WithBlock(state, moved[0] if moved else block_E), up
+        return _WithBlock(state, moved[0] if moved else block_E), up
 
 
 def with_local_blocks(method: AnyMethod) -> KeepsBlocks:

@@ -33,18 +33,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.simulate import Wire
     from saddlebag.compression import Payload, Vector
 
-__all__ = [
-    "WHOLE",
-    "Arrivals",
-    "Counted",
-    "Mergeable",
-    "Piece",
-    "Weights",
-    "late_weight",
-    "merged",
-    "replayed",
-    "require_mergeable",
-]
+__all__ = ["Mergeable"]
 
 Weights = Literal["equal", "samples"]
 """What a worker's word weighs: as everybody else's, or the samples behind it."""

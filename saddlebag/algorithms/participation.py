@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Draws
 
-__all__ = ["Arrears", "Selective", "catch_up", "catch_up_sizes", "caught_up", "participants"]
+__all__ = ["Selective", "participants"]
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Problem
     from saddlebag.compression import Compressor
 
-__all__ = ["METHODS", "PROBLEMS", "Factory", "default_compressors", "make_method", "takes_compressors"]
+__all__ = ["METHODS", "PROBLEMS", "Factory", "make_method", "takes_compressors"]
 
 METHODS: dict[str, Callable[..., AnyMethod]] = {}
 """Name -> factory(problem, **parameters); filled when `saddlebag.algorithms` is imported."""

@@ -34,7 +34,6 @@ __all__ = [
     "Spent",
     "Stop",
     "Verdict",
-    "Wire",
     "form_means",
     "simulate",
 ]

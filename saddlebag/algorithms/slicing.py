@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Constants, Operator, Problem
     from saddlebag.compression import Vector
 
-__all__ = ["SliceOfProblem", "cut", "differences", "joined", "require_sliceable", "sliced"]
-
 _UNIT = 1 << 16  # coordinates: slices of a vector without tensors end at multiples of it, where that is even enough
 _EVEN = 4  # units that a slice has at least
 

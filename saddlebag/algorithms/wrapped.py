@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Message, Operator
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["Wrapped", "is_narrow", "sum_dtype", "unwrapped"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wrapped:

@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms import (
-    AnyMethod,
-    Message,
-    Operator,
-    Selective,
-    catch_up_sizes,
-    caught_up,
-    digest,
-    is_narrow,
-    pack,
-    participants,
-    unpack,
-)
+from saddlebag.algorithms import AnyMethod, Message, Operator, Selective, digest, pack, participants, unpack
 from saddlebag.algorithms.capabilities import Foresees
 from saddlebag.algorithms.merging import WHOLE
+from saddlebag.algorithms.participation import catch_up_sizes, caught_up
+from saddlebag.algorithms.wrapped import is_narrow
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError, StateError
 from saddlebag.proto.checkpoint import STATES, count, require_version

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from saddlebag.compression.payload import Payload, Vector
 
 __all__ = [
-    "CAPABILITIES",
     "Absolute",
     "Adaptive",
     "Compressor",

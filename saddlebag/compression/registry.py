@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.base import Compressor
 
-__all__ = ["COMPRESSORS", "make_compressor", "unknown_compressor"]
+__all__ = ["COMPRESSORS", "make_compressor"]
 
 COMPRESSORS: dict[str, Callable[..., Compressor]] = {}
 """Name -> factory; filled when `saddlebag.compression` is imported."""

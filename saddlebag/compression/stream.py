@@ -14,7 +14,7 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Purpose", "Stream", "Words"]
+__all__ = ["Purpose", "Stream"]
 
 _KEY_TAG = 0x5361_6464_6C65_6261  # "Saddleba": separates our key space from other users of the same seed
 _WORDS_PER_BLOCK = 4

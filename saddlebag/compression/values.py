@@ -9,8 +9,6 @@ import numpy as np
 from saddlebag.compression.payload import Vector, require_finite
 from saddlebag.errors import ConfigError, NotFiniteError
 
-__all__ = ["cast", "check_kept", "kept", "sparse_bits"]
-
 
 def cast(x_D: Vector, dtype: type[np.float32] | type[np.float64] = np.float32) -> Vector:
     """A copy of `x_D` as `dtype`, every entry finite.

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Spent, Verdict, digest, participants, sum_dtype
+from saddlebag.algorithms import DIVERGED, AnyMethod, Judge, Record, Spent, Verdict, digest, participants
 from saddlebag.algorithms.averages.robust import rule_of_round
 from saddlebag.algorithms.simulate import ForeseesVerdicts
+from saddlebag.algorithms.wrapped import sum_dtype
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import BrokenStream, NotFiniteError, RemoteProtocolError
 from saddlebag.proto.checkpoint import restoring

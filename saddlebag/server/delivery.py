@@ -10,7 +10,8 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import AnyMethod, Arrears, Selective, catch_up
+from saddlebag.algorithms import AnyMethod, Selective
+from saddlebag.algorithms.participation import Arrears, catch_up
 from saddlebag.errors import PeerLost
 from saddlebag.proto.codec import encode
 from saddlebag.proto.frames import frames_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import is_narrow, pack, unpack
+from saddlebag.algorithms import pack, unpack
+from saddlebag.algorithms.wrapped import is_narrow
 from saddlebag.proto.checkpoint import STATES, count, require_version, restoring, seconds
 from saddlebag.proto.handshake import require_same_recipe
 from saddlebag.server.effects import Arrays, Save

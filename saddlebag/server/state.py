@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms import AnyMethod, is_narrow, restarted
+from saddlebag.algorithms import AnyMethod, restarted
+from saddlebag.algorithms.wrapped import is_narrow
 from saddlebag.errors import ConfigError
 from saddlebag.server.delivery import Deliveries
 from saddlebag.server.ledger import Ledger

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms import Arrears, Masha1, Stop, make_method, masha1, participants, simulate
+from saddlebag.algorithms import Masha1, Stop, make_method, masha1, participants, simulate
 from saddlebag.algorithms.methods.masha.anchor import AnchoredReplica
 from saddlebag.algorithms.methods.masha.masha1 import Masha1Server, Masha1Worker, masha1_noise
+from saddlebag.algorithms.participation import Arrears
 from saddlebag.algorithms.problems import BilinearGame, FiniteBilinearGame
 from saddlebag.compression import SERVER, Draws, Identity, Mean, Natural, PermK, RandK, TopK, Vector
 from saddlebag.errors import ConfigError

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Vector
 
-__all__ = ["alignments", "num_orders", "of_means", "of_squares", "of_sums", "shapley", "shapley_sampled"]
-
 _MOST = 20  # workers whose coalitions are enumerated: a million utilities
 
 

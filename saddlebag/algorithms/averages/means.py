@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.averages.robust import RobustMean
     from saddlebag.algorithms.base import AnyMethod
 
-__all__ = ["MEANS", "PLAIN", "make_mean", "mean_for", "require_robust"]
+__all__ = ["MEANS"]
 
 PLAIN = "mean"
 """What recipes call the plain mean, which is no rule."""

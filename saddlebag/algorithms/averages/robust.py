@@ -42,8 +42,6 @@ __all__ = [
     "NormBound",
     "RobustMean",
     "TrimmedMean",
-    "require_scores",
-    "rule_of_round",
 ]
 
 Uplinks: TypeAlias = npt.NDArray[np.float64]

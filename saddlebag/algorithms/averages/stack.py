@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.averages.robust import RobustMean
     from saddlebag.compression import Payload, Vector
 
-__all__ = ["BLOCK", "Stack", "alignments_of", "collector"]
-
 BLOCK = 1 << 16
 """Coordinates of a block, which a rule by coordinate forms as soon as all workers have come past it."""
 

@@ -1,5 +1,7 @@
 """Groupwise regret: online learners for each group, mixed by sleeping experts. Pure: numpy, float64."""
 
+from typing import TYPE_CHECKING
+
 from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState, Prediction
 from saddlebag.algorithms.groupwise.base import (
     AnyLearner,
@@ -7,24 +9,22 @@ from saddlebag.algorithms.groupwise.base import (
     Learner,
     LearnerDefaults,
     Mixer,
+    MixerDefaults,
     PredictsUnweighted,
     Sums,
     add_sums,
-    copied,
 )
 from saddlebag.algorithms.groupwise.bounds import FeatureBounds, service_bounds, table_bounds
 from saddlebag.algorithms.groupwise.check import check_learner, states_equal
 from saddlebag.algorithms.groupwise.coverage.calibration import (
     Calibration,
-    CalibrationState,
     calibrate_recorded,
     calibration_cells,
 )
 from saddlebag.algorithms.groupwise.coverage.intervals import Covered, cover_recorded
-from saddlebag.algorithms.groupwise.coverage.offered import Intervals, IntervalsState, join_notes, note_ends, note_width
-from saddlebag.algorithms.groupwise.coverage.scorer import Scorer, ScorerState
-from saddlebag.algorithms.groupwise.coverage.scores import Frame, check_score, recorded_frames
-from saddlebag.algorithms.groupwise.coverage.thresholds import Thresholds, ThresholdState
+from saddlebag.algorithms.groupwise.coverage.offered import Intervals
+from saddlebag.algorithms.groupwise.coverage.scorer import Scorer
+from saddlebag.algorithms.groupwise.coverage.thresholds import Thresholds
 from saddlebag.algorithms.groupwise.distributed.aggregation import ExpertAggregation, mean_of_models
 from saddlebag.algorithms.groupwise.distributed.block import Block, predict_block
 from saddlebag.algorithms.groupwise.distributed.federation import (
@@ -45,7 +45,7 @@ from saddlebag.algorithms.groupwise.learners.ftpl import Oracle, PerturbedLeader
 from saddlebag.algorithms.groupwise.learners.gradient import Gradient
 from saddlebag.algorithms.groupwise.learners.newton import Newton
 from saddlebag.algorithms.groupwise.learners.objects import ObjectLearner, estimator_learner, one_by_one_learner
-from saddlebag.algorithms.groupwise.learners.ridge import Ridge, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise.learners.ridge import Ridge, vovk_azoury_warmuth
 from saddlebag.algorithms.groupwise.learners.shortest_path import ShortestPath, grid_graph
 from saddlebag.algorithms.groupwise.ledger import Alarm, Ledger, Outcome
 from saddlebag.algorithms.groupwise.losses import LOSSES, AbsoluteLoss, LinearLoss, LogLoss, Loss, SquaredLoss
@@ -53,15 +53,16 @@ from saddlebag.algorithms.groupwise.members import Members
 from saddlebag.algorithms.groupwise.mixers.ada_normal_hedge import AdaNormalHedge
 from saddlebag.algorithms.groupwise.mixers.adapt_ml_prod import AdaptMlProd
 from saddlebag.algorithms.groupwise.mixers.doubling import Doubling
-from saddlebag.algorithms.groupwise.mixers.mixing import Distribution, distribution
+from saddlebag.algorithms.groupwise.mixers.mixing import distribution
 from saddlebag.algorithms.groupwise.mixers.solo import Solo
 from saddlebag.algorithms.groupwise.mixers.specialists import Specialists
 from saddlebag.algorithms.groupwise.packing import pack_state, unpack_state
 from saddlebag.algorithms.groupwise.recorded import Mixed, mix_members, mix_recorded, replay_groups, replay_members
 from saddlebag.algorithms.groupwise.registry import LEARNERS, MIXERS
 from saddlebag.algorithms.groupwise.rounds import is_fast, run_rounds
-from saddlebag.algorithms.groupwise.watch.watch import Seen, Watch, WatchState, cell_edges
+from saddlebag.algorithms.groupwise.watch.watch import Seen, Watch, cell_edges
 from saddlebag.algorithms.groupwise.weights import WeightedLearner
+from saddlebag.moved import names_left
 
 __all__ = [
     "LEARNERS",
@@ -77,19 +78,15 @@ __all__ = [
     "Block",
     "BlockSums",
     "Calibration",
-    "CalibrationState",
     "Careful",
     "Covered",
-    "Distribution",
     "Doubling",
     "ExpertAggregation",
     "FeatureBounds",
-    "Frame",
     "Gradient",
     "Groupwise",
     "GroupwiseState",
     "Intervals",
-    "IntervalsState",
     "Learner",
     "LearnerDefaults",
     "Ledger",
@@ -99,6 +96,7 @@ __all__ = [
     "Members",
     "Mixed",
     "Mixer",
+    "MixerDefaults",
     "Newton",
     "ObjectLearner",
     "Oracle",
@@ -109,17 +107,14 @@ __all__ = [
     "PredictsUnweighted",
     "Ridge",
     "Scorer",
-    "ScorerState",
     "Seen",
     "ShortestPath",
     "Solo",
     "Specialists",
     "SquaredLoss",
     "Sums",
-    "ThresholdState",
     "Thresholds",
     "Watch",
-    "WatchState",
     "WeightedLearner",
     "add_blocks",
     "add_sums",
@@ -133,8 +128,6 @@ __all__ = [
     "cell_edges",
     "check_labels",
     "check_learner",
-    "check_score",
-    "copied",
     "cover_recorded",
     "distribution",
     "estimator_learner",
@@ -142,23 +135,18 @@ __all__ = [
     "grid_graph",
     "is_fast",
     "join_mixes",
-    "join_notes",
     "logistic",
     "mean_of_models",
     "merge_block",
     "mix_members",
     "mix_recorded",
-    "note_ends",
-    "note_width",
     "one_by_one_learner",
     "pack_state",
     "partial_mix",
     "predict_block",
     "prefix_losses",
-    "recorded_frames",
     "replay_groups",
     "replay_members",
-    "replay_ridge",
     "run_rounds",
     "service_bounds",
     "shard_bound",
@@ -169,3 +157,6 @@ __all__ = [
     "vovk_azoury_warmuth",
     "wrong_label",
 ]
+
+if not TYPE_CHECKING:  # or every misspelt name would pass for one of these
+    __getattr__ = names_left("algorithms.groupwise")

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AnyLearner",
     "AnyMixer",
-    "Array",
-    "Index",
     "Learner",
     "LearnerDefaults",
     "Mixer",
@@ -36,9 +34,6 @@ __all__ = [
     "PredictsUnweighted",
     "Sums",
     "add_sums",
-    "check_positive",
-    "copied",
-    "joined",
 ]
 
 Array = npt.NDArray[np.float64]

@@ -24,10 +24,10 @@ from saddlebag.errors import ConfigError, check_choice
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["UNKNOWN", "FeatureBounds", "Outside", "service_bounds", "table_bounds"]
+__all__ = ["FeatureBounds", "service_bounds", "table_bounds"]
 
-Outside = Literal["clip", "refuse"]
-UNKNOWN = 1e4
+_Outside = Literal["clip", "refuse"]
+_UNKNOWN = 1e4
 """The bound of a feature of which nothing is known."""
 _TABLE, _SERVICE = 1000.0, 10.0
 _MOST = 1e50  # a declared bound; products of three such numbers are finite
@@ -47,8 +47,8 @@ class FeatureBounds:
         array([[ 0.5, 10. ]])
     """
 
-    limit: tuple[float, ...] = (UNKNOWN,)
-    outside: Outside = "refuse"
+    limit: tuple[float, ...] = (_UNKNOWN,)
+    outside: _Outside = "refuse"
 
     def __post_init__(self) -> None:
         check_choice("features.outside", self.outside, ("clip", "refuse"))
@@ -81,7 +81,7 @@ class FeatureBounds:
         return np.clip(x_ND, -self._limit_D, self._limit_D) if self.outside == "clip" else x_ND
 
 
-def table_bounds(x_ND: Array, declared: float, outside: Outside) -> FeatureBounds:
+def table_bounds(x_ND: Array, declared: float, outside: _Outside) -> FeatureBounds:
     """Bounds of a recorded table: what is declared, or (for 0) learned from the table itself.
 
     A median is moved by a few rows only a little, however large they are, so that it can judge them.
@@ -102,7 +102,7 @@ def _median(size_N: Array) -> float:
     return float(np.median(kept_N)) if len(kept_N) else 0.0
 
 
-def service_bounds(x_ND: Array, declared: float, outside: Outside) -> FeatureBounds:
+def service_bounds(x_ND: Array, declared: float, outside: _Outside) -> FeatureBounds:
     """Bounds of a service whose features are those of a table: what is declared, or (for 0) learned from the table.
 
     Example:

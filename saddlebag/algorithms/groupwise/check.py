@@ -24,7 +24,7 @@ from saddlebag.compression import Draws
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["CAPABILITIES", "check_learner", "states_equal"]
+__all__ = ["check_learner", "states_equal"]
 
 CAPABILITIES: tuple[type, ...] = (
     BoundsRegret,

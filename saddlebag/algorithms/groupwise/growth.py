@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Separate", "grown_order", "reordered", "widened"]
-
 S = TypeVar("S")
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import AnyLearner, Array, Index
     from saddlebag.algorithms.groupwise.ledger import Outcome
 
-__all__ = ["LARGEST", "Careful", "advance", "check_losses", "check_outcome", "check_predictions", "checked", "updated"]
+__all__ = ["Careful"]
 
 LARGEST = 1e100
 """Of any number in a state: its square, and sums of squares over any number of rounds, stay below float64's 1.8e308."""

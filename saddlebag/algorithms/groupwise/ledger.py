@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import AnyMixer, Array, Index
 
-__all__ = ["Alarm", "Ledger", "Outcome", "alarms", "declared_range", "judge", "open_ledger", "record", "total", "widen"]
+__all__ = ["Alarm", "Ledger", "Outcome"]
 
 _ROUNDING = 1e-9  # relative; sums of 1e6 losses carry about 1e-10
 

@@ -16,7 +16,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["LOSSES", "AbsoluteLoss", "LinearLoss", "LogLoss", "Loss", "SquaredLoss", "interval_width"]
+__all__ = ["LOSSES", "AbsoluteLoss", "LinearLoss", "LogLoss", "Loss", "SquaredLoss"]
 
 Interval = tuple[float, float]
 

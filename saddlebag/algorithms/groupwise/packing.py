@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["pack_part", "pack_state", "unpack_part", "unpack_state"]
+__all__ = ["pack_state", "unpack_state"]
 
 _PARTS = ("learner", "mixer", "ledger")
 

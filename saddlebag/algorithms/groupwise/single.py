@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Mixed = tuple[Any, Array, Array, Array, Any]
 
-__all__ = ["Single"]
-
 
 class Single:
     """The loops of one algorithm; they are compiled, or loaded from the disk, when this is made."""

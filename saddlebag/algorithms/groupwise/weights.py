@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import AnyLearner, Array, Index, Sums
     from saddlebag.compression import Draws
 
-__all__ = ["AnyWeighted", "WeightedLearner", "advance", "are_whole", "block_sums_of", "predict", "weighted"]
+__all__ = ["WeightedLearner"]
 
 S = TypeVar("S")
 
@@ -42,7 +42,7 @@ class WeightedLearner(Learner[S], Protocol[S]):
         """`sums`, where round n counts `weight_NG[n]` times; 0 for sleepers."""
 
 
-AnyWeighted = WeightedLearner[Any]
+_AnyWeighted = WeightedLearner[Any]
 
 
 def are_whole(weight: Any) -> bool:
@@ -67,7 +67,7 @@ def are_whole(weight: Any) -> bool:
     return False
 
 
-def weighted(learner: AnyLearner) -> AnyWeighted:
+def weighted(learner: AnyLearner) -> _AnyWeighted:
     """The learner, as one that takes memberships in part.
 
     Raises:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.methods.full import WireType
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["AnchoredExtragradient", "anchored_extragradient"]
+__all__ = ["anchored_extragradient"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -16,8 +16,6 @@ from saddlebag.compression.stream import Purpose
 if TYPE_CHECKING:
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["FORGET", "Play", "Rule", "chosen", "untried"]
-
 Rule = Literal["thompson", "epsilon_greedy", "elimination"]
 
 FORGET = 0.95  # of an arm's sums at its next play

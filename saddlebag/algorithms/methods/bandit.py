@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Message, Problem
     from saddlebag.compression import Compressor, Draws, Payload, Vector
 
-__all__ = ["Bandit", "Play", "Rule", "bandit"]
+__all__ = ["Play", "Rule", "bandit"]
 
 _WARM = 4  # plays before the first that is rewarded: an automatic step is still found in them, which no arm is to blame for
 _MOST = 20.0  # |log2| of a play's progress that counts: what lies beyond is a run that diverges

@@ -33,7 +33,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression import Compressor, Draws, Mean, Vector
 
-__all__ = ["DianaSgda", "diana_growth", "diana_sgda"]
+__all__ = ["DianaSgda", "diana_sgda"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -24,21 +24,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Draws, Mean, Payload
 
-__all__ = [
-    "FullExchange",
-    "FullServer",
-    "FullWorker",
-    "WireType",
-    "advanced",
-    "advancing",
-    "blocks",
-    "check_wire_type",
-    "difference",
-    "increment",
-    "moved_difference",
-    "synchronise",
-]
-
 WireType: TypeAlias = Literal["float32", "float64"]
 
 _DTYPES: dict[str, type[np.float32] | type[np.float64]] = {"float32": np.float32, "float64": np.float64}

@@ -36,7 +36,7 @@ from saddlebag.algorithms.methods.full import FullExchange, FullServer, FullWork
 if TYPE_CHECKING:
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["GoldenRatio", "golden_ratio"]
+__all__ = ["golden_ratio"]
 
 _PHI = 1.5
 _GROWTH = 1.0 / _PHI + 1.0 / _PHI**2

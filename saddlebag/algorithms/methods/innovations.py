@@ -30,7 +30,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Constants
 
-__all__ = ["Innovations", "innovations", "proven_step"]
+__all__ = ["Innovations", "innovations"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Problem, ReplicaState
     from saddlebag.compression import Compressor, Draws
 
-__all__ = ["OnePart", "Stateless", "refuse_joint", "require_unbiased", "variance"]
-
 _SYNC_EVERY = 16  # rounds between comparisons of digests, for methods without synchronisations of their own
 
 

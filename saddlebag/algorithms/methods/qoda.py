@@ -36,7 +36,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression import Compressor, Draws, Mean, Vector
 
-__all__ = ["Qoda", "qoda"]
+__all__ = ["qoda"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

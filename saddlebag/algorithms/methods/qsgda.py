@@ -27,7 +27,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression import Compressor, Draws, Mean, Vector
 
-__all__ = ["Qsgda", "qsgda", "qsgda_growth"]
+__all__ = ["Qsgda", "qsgda"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Prox
     from saddlebag.compression import Vector
 
-__all__ = ["solve"]
-
 _ROUNDING = 1e-13  # of L |u|: a residual below it is that of float64
 
 

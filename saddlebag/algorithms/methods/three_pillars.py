@@ -51,7 +51,7 @@ from saddlebag.compression import (
 )
 from saddlebag.errors import ConfigError
 
-__all__ = ["ThreePillars", "similarity_noise", "three_pillars"]
+__all__ = ["ThreePillars", "three_pillars"]
 
 _PROJECTION = float(np.finfo(np.float64).tiny)  # a step so small that the prox is the projection on the domain of h
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Norm", "advance", "ascend", "climb"]
+__all__ = ["ascend"]
 
 Norm = Literal["linf", "l2"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Chance", "alone", "seed_of", "seeded"]
+__all__ = ["Chance"]
 
 _SEED_BITS = 63  # torch's generators take a signed seed
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.images.pictures import Images
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Client", "Distillation", "distillation"]
+__all__ = ["distillation"]
 
 _STEP = 3e-3  # of Adam, begun anew in every round
 

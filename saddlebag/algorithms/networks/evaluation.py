@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     Players = Mapping[str, nn.Module]
 
-__all__ = ["Evaluation", "Precision"]
-
 Precision = Literal["float32", "float64", "bfloat16"]
 _STEP = 2**48  # see `Draws.within`
 _KEPT = 1 << 20  # parameters whose start is kept

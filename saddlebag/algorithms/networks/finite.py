@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["all_finite"]
-
 
 def all_finite(x_D: torch.Tensor) -> bool:
     """Whether every entry is finite, in one pass and without temporaries.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.payload import Vector
 
-__all__ = ["FlatModules"]
-
 
 class FlatModules:
     """Named modules whose parameters are views of one buffer, and whose gradients are views of another.

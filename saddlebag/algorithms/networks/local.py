@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["Keeper", "LocalBlock"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LocalBlock:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Evaluates", "Part"]
-
 
 class Evaluates(Protocol):
     """What a part asks of its game: `ModuleGame.value`, and what the modules compute in."""

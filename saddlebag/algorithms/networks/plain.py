@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.game import ModuleGame
     from saddlebag.compression import Draws
 
-__all__ = ["PlainTraining"]
-
 
 class PlainTraining(nn.Module):
     """The loss of a worker's batch as a module, whose parameters are the players'.

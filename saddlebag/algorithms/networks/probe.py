@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.networks.flat import FlatModules
 
-__all__ = ["require_function"]
-
 
 def require_function(game: str, flat: FlatModules, value: Callable[[torch.Tensor, int], torch.Tensor], *, bits: bool) -> None:
     """Evaluate three times and compare.

@@ -15,8 +15,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from saddlebag.errors import ConfigError
 
-__all__ = ["MOST_BYTES", "collected"]
-
 MOST_BYTES = 1 << 33
 """Of one worker's arrays; more than that belongs in a memory-mapped array."""
 _AT_ONCE = 256  # samples that are collated together

@@ -8,10 +8,8 @@ from typing import Annotated, TypedDict
 from saddlebag.algorithms.networks.evaluation import Precision  # noqa: TC001 (the keys' types are read at run time)
 from saddlebag.algorithms.problems.data.shards import Division, DivisionKeys
 
-__all__ = ["Computing", "Training", "TrainingKeys"]
 
-
-class Computing(TypedDict):
+class _Computing(TypedDict):
     """How a `ModuleGame` computes a batch, under the names of its fields."""
 
     accumulate: int
@@ -34,9 +32,9 @@ class Training(Division):
     device: str = "cpu"
 
     @property
-    def computing(self) -> Computing:
+    def computing(self) -> _Computing:
         """For the game."""
-        return Computing(accumulate=self.accumulate, precision=self.precision, device=self.device)
+        return _Computing(accumulate=self.accumulate, precision=self.precision, device=self.device)
 
     @property
     def dtype(self) -> str:

@@ -12,8 +12,6 @@ import numpy as np
 
 from saddlebag.compression.kernels.jit import jit
 
-__all__ = ["advance", "advance_narrow"]
-
 
 @jit
 def advance(

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.narrow import Precision
     from saddlebag.compression import Draws, Mean
 
-__all__ = ["Average", "CompressedOptimizer", "Memory", "MemoryKind", "OptimizerReplica", "OptimizerWorker"]
+__all__ = ["CompressedOptimizer"]
 
 MemoryKind = Literal["feedback", "innovations"]
 

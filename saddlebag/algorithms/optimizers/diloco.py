@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
     from saddlebag.compression import Compressor
 
-__all__ = ["diloco", "outer_defaults"]
+__all__ = ["diloco"]
 
 _SPARSE = 0.2  # alpha of a compressor that leaves most of a vector to its memory
 _FEW, _MANY = 16, 100  # rounds

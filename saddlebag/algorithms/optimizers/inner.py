@@ -26,13 +26,11 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.rule import Rule
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["Inner", "InnerRule", "InnerSchedule", "Walk", "WalkKeys", "inner_of", "inner_rule"]
-
 InnerRule = Literal["sgd", "adamw", "muon"]
-InnerSchedule = Literal["constant", "linear", "cosine"]
+_InnerSchedule = Literal["constant", "linear", "cosine"]
 
 
-def inner_rule(
+def _inner_rule(
     name: InnerRule,
     problem: Problem,
     *,
@@ -86,7 +84,7 @@ class Inner:
     clip_norm: float = math.inf
     warmup: int = 0
     total: int = 0
-    schedule: InnerSchedule = "constant"
+    schedule: _InnerSchedule = "constant"
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps < 2**16:
@@ -95,7 +93,7 @@ class Inner:
             raise ConfigError(f"local_step_size must be positive, got {self.step_size}")
         if not self.clip_norm > 0:
             raise ConfigError(f"clip_norm must be positive, got {self.clip_norm}")
-        check_choice("schedule", self.schedule, get_args(InnerSchedule))
+        check_choice("schedule", self.schedule, get_args(_InnerSchedule))
         if self.warmup < 0 or self.total < 0:
             raise ConfigError(f"warmup and total must be at least 0, got {self.warmup} and {self.total}")
         if self.schedule != "constant" and self.total <= self.warmup:
@@ -155,7 +153,7 @@ class Walk:
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
-    schedule: InnerSchedule = "constant"
+    schedule: _InnerSchedule = "constant"
     warmup: int = 0
     total: int = 0
 
@@ -166,7 +164,7 @@ class WalkKeys(TypedDict, total=False):
     beta1: Annotated[float, Walk]
     beta2: Annotated[float, Walk]
     eps: Annotated[float, Walk]
-    schedule: Annotated[InnerSchedule, Walk]
+    schedule: Annotated[_InnerSchedule, Walk]
     warmup: Annotated[int, Walk]
     total: Annotated[int, Walk]
 
@@ -198,7 +196,7 @@ def inner_of(
     betas = {"beta1": walk.beta1, "beta2": walk.beta2, "eps": walk.eps}
     return Inner(
         steps=steps,
-        rule=inner_rule(rule, problem, weight_decay=weight_decay, momentum=momentum, **betas),
+        rule=_inner_rule(rule, problem, weight_decay=weight_decay, momentum=momentum, **betas),
         step_size=step_size,
         clip_norm=clip_norm,
         warmup=walk.warmup,

@@ -6,8 +6,6 @@ from typing import Annotated, TypedDict
 
 from saddlebag.algorithms.optimizers.rules import Adam, Momentum, OptimisticAdam
 
-__all__ = ["AdamKeys", "MomentumKeys", "OptimisticAdamKeys", "RuleKeys"]
-
 
 class MomentumKeys(TypedDict, total=False):
     """What may be set of `Momentum`."""

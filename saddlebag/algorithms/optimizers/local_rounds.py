@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.inner import Inner
     from saddlebag.compression import Compressor, Draws, Mean
 
-__all__ = ["LocalRounds", "MovingPoint", "Owes", "Point"]
+__all__ = ["LocalRounds"]
 
 _SYNC_EVERY = 16  # rounds between comparisons of digests
 

@@ -14,8 +14,6 @@ from saddlebag.compression import feed_back, track
 if TYPE_CHECKING:
     from saddlebag.compression import Compressor, Draws, Payload, Vector
 
-__all__ = ["MEMORIES", "Feedback", "Tracking"]
-
 
 class Feedback:
     """Both sides send what they owe; what arrives is applied, and nothing is known before it arrives."""
@@ -40,7 +38,7 @@ class Feedback:
         return payload.dense(), None
 
 
-class Tracking:
+class _Tracking:
     """Both sides send what the other one lacks of their vector; what is known is applied."""
 
     send = staticmethod(track)
@@ -65,4 +63,4 @@ class Tracking:
         return after_D, after_D
 
 
-MEMORIES: dict[str, Feedback | Tracking] = {"feedback": Feedback(), "innovations": Tracking()}
+MEMORIES: dict[str, Feedback | _Tracking] = {"feedback": Feedback(), "innovations": _Tracking()}

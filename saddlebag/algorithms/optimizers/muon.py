@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.compression import Vector
     from saddlebag.compression.combinators.per_tensor import Tensor
 
-__all__ = ["NOT_MUON", "Muon", "matrices_of", "orthogonalised"]
-
-NOT_MUON = ("*embed*", "*wte*", "*wpe*", "*head*")
+_NOT_MUON = ("*embed*", "*wte*", "*wpe*", "*head*")
 """Names of matrices that AdamW takes, too: embeddings and the last layer."""
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -56,7 +54,7 @@ def matrices_of(tensors: Sequence[Tensor]) -> tuple[tuple[int, int, int], ...]:
     """(start, R, C) of the tensors that are matrices of layers."""
     found, start = [], 0
     for tensor in tensors:
-        if len(tensor.shape) > 1 and not any(fnmatch.fnmatchcase(tensor.name.lower(), pattern) for pattern in NOT_MUON):
+        if len(tensor.shape) > 1 and not any(fnmatch.fnmatchcase(tensor.name.lower(), pattern) for pattern in _NOT_MUON):
             rows = tensor.shape[0]
             found.append((start, rows, tensor.size // rows if rows else 0))
         start += tensor.size

@@ -29,22 +29,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.rule import Rule
     from saddlebag.compression import Vector
 
-__all__ = [
-    "IN_PLACE",
-    "Bits16",
-    "Precision",
-    "add_clipped",
-    "clipped_narrow",
-    "join",
-    "move",
-    "narrow_init",
-    "narrow_start",
-    "norm",
-    "require_network",
-    "split",
-    "update_in_place",
-]
-
 Precision = Literal["float64", "float32"]
 IN_PLACE = "with precision = 'float32' a worker's step changes its state in place, so a late one cannot be made again"
 """Why narrow methods wait for all workers, see `Mergeable`."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.inner import Inner
     from saddlebag.compression import Compressor, Draws, Mean, Vector
 
-__all__ = ["NarrowLocalRounds", "Precision", "local_rounds"]
+__all__ = ["Precision"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

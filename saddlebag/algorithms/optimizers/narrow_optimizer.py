@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Operator
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["NarrowOptimizer"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NarrowOptimizer(CompressedOptimizer):

@@ -27,19 +27,8 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.rule import Rule
     from saddlebag.compression import Draws, Vector
 
-__all__ = [
-    "LocalMoments",
-    "LocalRule",
-    "ReplicaKeys",
-    "ReplicaOptimizer",
-    "Ruled",
-    "Schedule",
-    "clipped",
-    "split_parameters",
-]
-
-Schedule = Literal["constant", "linear", "cosine"]
-LocalRule = Literal["sgd", "adamw", "adamw_kept"]
+_Schedule = Literal["constant", "linear", "cosine"]
+_LocalRule = Literal["sgd", "adamw", "adamw_kept"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,16 +79,16 @@ class ReplicaOptimizer:
     clip_norm: float = math.inf
     warmup: int = 0
     total: int = 0
-    schedule: Schedule = "constant"
+    schedule: _Schedule = "constant"
     local_steps: int = 1
     local_step_size: float = 0.0
-    local_rule: LocalRule = "sgd"
+    local_rule: _LocalRule = "sgd"
 
     def __post_init__(self) -> None:
         check_step(self.step_size)
         if not self.clip_norm > 0:
             raise ConfigError(f"clip_norm must be positive, got {self.clip_norm}")
-        for name, kinds in (("schedule", Schedule), ("local_rule", LocalRule)):
+        for name, kinds in (("schedule", _Schedule), ("local_rule", _LocalRule)):
             check_choice(name, getattr(self, name), get_args(kinds))
         if self.warmup < 0 or self.total < 0:
             raise ConfigError(f"warmup and total must be at least 0, got {self.warmup} and {self.total}")
@@ -190,10 +179,10 @@ class ReplicaKeys(TypedDict, total=False):
     clip_norm: Annotated[float, ReplicaOptimizer]
     warmup: Annotated[int, ReplicaOptimizer]
     total: Annotated[int, ReplicaOptimizer]
-    schedule: Annotated[Schedule, ReplicaOptimizer]
+    schedule: Annotated[_Schedule, ReplicaOptimizer]
     local_steps: Annotated[int, ReplicaOptimizer]
     local_step_size: Annotated[float, ReplicaOptimizer]
-    local_rule: Annotated[LocalRule, ReplicaOptimizer]
+    local_rule: Annotated[_LocalRule, ReplicaOptimizer]
 
 
 def clipped(x_D: Vector, largest: float) -> Vector:

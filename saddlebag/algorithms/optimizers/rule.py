@@ -14,8 +14,6 @@ import numpy as np
 from saddlebag.compression import Vector
 from saddlebag.errors import ConfigError
 
-__all__ = ["Fused", "Rule", "Vectors"]
-
 _BLOCK = 1 << 13  # coordinates: seven blocks of 64 KiB, measured best among 2^11 ... 2^18
 
 Vectors: TypeAlias = Mapping[str, Vector]

@@ -30,19 +30,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Problem
     from saddlebag.compression import Vector
 
-__all__ = [
-    "RULES",
-    "Adam",
-    "AdamReplica",
-    "ExtraAdam",
-    "Lamb",
-    "Momentum",
-    "MomentumReplica",
-    "OptimisticAdam",
-    "make_rule",
-    "rule_parameters",
-]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MomentumReplica:

@@ -27,8 +27,6 @@ from saddlebag.compression.values import cast
 if TYPE_CHECKING:
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["SiteRounds", "corrected", "led", "site_rounds"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SiteRounds(LocalRounds):

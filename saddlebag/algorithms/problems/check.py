@@ -16,9 +16,9 @@ from saddlebag.compression.draws import EVERYONE, Draws
 if TYPE_CHECKING:
     from saddlebag.compression.payload import Vector
 
-__all__ = ["PROBLEM_CAPABILITIES", "check_problem"]
+__all__ = ["check_problem"]
 
-PROBLEM_CAPABILITIES = (
+_PROBLEM_CAPABILITIES = (
     Problem,
     kinds.HasActiveSet,
     kinds.HasSolution,
@@ -74,7 +74,7 @@ def check_problem(problem: Problem, *, num_points: int = 4, seed: int = 0) -> No
 
 
 def _check_names(problem: Problem) -> None:
-    known = sorted({name for kind in PROBLEM_CAPABILITIES for name in members(kind)})
+    known = sorted({name for kind in _PROBLEM_CAPABILITIES for name in members(kind)})
     for name in dir(problem):
         near = [] if name.startswith("_") or name in known else difflib.get_close_matches(name, known, 1, _ALIKE)
         assert not near, f"{type(problem).__name__}.{name}: no capability has this name; did you mean {near[0]!r}?"

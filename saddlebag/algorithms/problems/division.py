@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Operator, Problem
     from saddlebag.compression import Draws, Vector
 
-__all__ = ["divided", "part_of", "tree_mean", "tree_partners"]
-
 
 def part_of(problem: Problem, worker: int, rank: int, ranks: int) -> Operator:
     """One rank's part of the worker's operator; the mean of the parts of all ranks is `problem.operator(worker)`.

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     Map = Callable[[Vector], Vector]
 
-__all__ = ["SAFETY", "estimate_constants", "estimate_norm", "with_constants"]
-
 SAFETY = 1.25
 """Times the largest norm that was found."""
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Operator
     from saddlebag.compression import Tensor, Vector
 
-__all__ = ["LinkedPrograms"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class LinkedPrograms:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Operator, Problem, Prox
     from saddlebag.compression import Compressor, Draws, Index, Mean, Vector
 
-__all__ = ["ActiveSet", "active_set"]
+__all__ = ["active_set"]
 
 _OF = MappingProxyType({"name": "innovations"})
 

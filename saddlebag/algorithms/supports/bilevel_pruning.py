@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Operator, Problem
     from saddlebag.compression import Compressor, Draws, Index, Mean, Vector
 
-__all__ = ["BilevelPruning", "BilevelReplica", "BilevelServer", "bilevel_pruning"]
+__all__ = ["bilevel_pruning"]
 
 _OF = MappingProxyType({"name": "compressed_adamw"})
 _SYNC_EVERY = 16  # rounds between comparisons of digests

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Operator, Problem
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["BlockDescent", "BlockReplica", "BlockServer", "BlockWorker", "block_descent"]
+__all__ = ["block_descent"]
 
 _WHOLE = Identity()
 _SYNC_EVERY = 16  # rounds between comparisons of digests

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Operator, Problem
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["MaskAverage", "MaskReplica", "mask_average"]
+__all__ = ["mask_average"]
 
 _SYNC_EVERY = 16  # rounds between comparisons of digests
 _LEAST = 2.0**-10  # of a chance, and what it lacks of 1 at most: no bit is decided for ever

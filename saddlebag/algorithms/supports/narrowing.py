@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Problem, Prox
     from saddlebag.compression import Compressor, Index
 
-__all__ = ["OfTable", "inner_of", "put", "taken"]
-
 T = TypeVar("T")
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 
-from saddlebag.algorithms.groupwise import PartialMix, note_width
+from saddlebag.algorithms.groupwise import PartialMix
+from saddlebag.algorithms.groupwise.coverage.offered import note_width
 from saddlebag.algorithms.groupwise.distributed.sharding import FIELDS as SHARD_NUMBERS
 from saddlebag.client.groupwise.requests import (
     Predicted,

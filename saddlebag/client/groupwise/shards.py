@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.groupwise import join_mixes, join_notes, note_ends
+from saddlebag.algorithms.groupwise import join_mixes
+from saddlebag.algorithms.groupwise.coverage.offered import join_notes, note_ends
 from saddlebag.client.groupwise.client import GroupwiseClient
 from saddlebag.errors import ConfigError
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Payload, Vector
 
-__all__ = ["HEADER_BYTES", "SLACK", "budget", "largest"]
+__all__ = ["budget"]
 
 HEADER_BYTES = 40
 """What a message needs at most beside its indices, levels and values."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Induced", "induced"]
+__all__ = ["induced"]
 
 _CONTRACTIVE = 2  # the number of the contractive part's own draws
 

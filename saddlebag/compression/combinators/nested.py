@@ -13,8 +13,6 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Inner", "as_compressor", "independent_draws"]
-
 Inner: TypeAlias = Compressor | Mapping[str, Any]
 """A compressor, or a table with `name` and its parameters."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Rule", "Tensor", "choose", "per_tensor"]
+__all__ = ["Rule", "Tensor", "per_tensor"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Payload, Vector
 
-__all__ = ["Scaled", "scaled"]
+__all__ = ["scaled"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

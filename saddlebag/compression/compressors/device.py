@@ -30,8 +30,6 @@ from saddlebag.errors import ConfigError, NotFiniteError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["rand_k", "top_k_feedback"]
-
 _SAMPLE = 1 << 16
 _SIGMAS = 4.0  # as in kernels/select.py
 _STRATA_BLOCK = 256

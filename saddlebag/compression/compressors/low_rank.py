@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.draws import Draws
 
-__all__ = ["RankR", "aligned", "orthonormal", "start_matrix"]
+__all__ = ["RankR"]
 
 _ALIGNMENT = 64  # bytes: BLAS kernels repeat bit for bit on arrays of equal alignment
 _LARGEST_EXPONENT = 250  # of an entry: the scale is shared by two float32 factors

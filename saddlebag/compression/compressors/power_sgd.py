@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Exchanges", "PowerSGD", "PowerState", "in_lockstep", "power_iteration", "revive", "together"]
+__all__ = ["PowerSGD", "PowerState", "in_lockstep"]
 
 T = TypeVar("T")
 Matrix: TypeAlias = npt.NDArray[Any]
@@ -40,7 +40,7 @@ Exchanges: TypeAlias = Generator[Vector, Vector, T]
 _DEAD = 1e-12  # relative; a direction that the last matrix did not have, so its start is only rounding
 
 
-def power_iteration(m_RC: Matrix, q_CK: Matrix) -> Generator[Matrix, Matrix, tuple[Matrix, Matrix]]:
+def _power_iteration(m_RC: Matrix, q_CK: Matrix) -> Generator[Matrix, Matrix, tuple[Matrix, Matrix]]:
     """One step of subspace iteration on the mean of the workers' matrices: `yield t` asks for the mean of t.
 
     Returns:
@@ -171,7 +171,7 @@ def _uncompressed(m_N: Vector) -> Exchanges[tuple[Vector, Vector, Vector]]:
 
 
 def _compressed(m_RC: Matrix, q_CK: Matrix) -> Exchanges[tuple[Vector, Vector, Vector]]:
-    p_RK, q_CK = yield from power_iteration(m_RC, q_CK)
+    p_RK, q_CK = yield from _power_iteration(m_RC, q_CK)
     product_RC = p_RK @ q_CK.T
     return product_RC.reshape(-1), (m_RC - product_RC).reshape(-1), q_CK.reshape(-1)
 

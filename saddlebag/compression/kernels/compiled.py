@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.kernels.plain import Piece
 
-__all__ = ["add_sparse", "collect", "keep", "strata"]
+__all__ = ["strata"]
 
 _BLOCK = 1 << 16  # float64: half a usual second-level cache
 _WORD = 64  # coordinates whose hits are found in one word: fewer mispredicted ends of loops

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from saddlebag.compression.kernels.magnitude import Index
     from saddlebag.compression.stream import Stream
 
-__all__ = ["philox", "strata"]
-
 _STRATA = 512  # drawn at a time
 
 

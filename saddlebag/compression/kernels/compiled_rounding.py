@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.stream import Stream
 
-__all__ = ["bfloat16", "dyadic_levels", "multiples", "peaks", "powers", "random_levels"]
-
 _DRAWN = 512  # values whose words are drawn at a time
 _SMALLEST = 2.0**-126  # normal number of float32 and bfloat16
 _STEP = 2.0**-133  # between bfloat16's numbers below

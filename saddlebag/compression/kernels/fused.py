@@ -14,8 +14,6 @@ import triton.language as tl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BLOCK", "add_and_count", "collect", "runs", "strata"]
-
 BLOCK = 4096  # coordinates of a program: few counts to sum, several warps' work
 
 

@@ -9,8 +9,6 @@ import numba
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["jit"]
-
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compiled at the first call for each type of arguments, and kept on disk where numba finds a place to write."""

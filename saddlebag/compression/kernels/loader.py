@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from saddlebag.compression.kernels.magnitude import Bits, Index
     from saddlebag.compression.stream import Stream
 
-__all__ = ["LARGE", "Kernels", "compiled", "kernels_for", "rounding_for"]
-
 LARGE = 1 << 20
 """Coordinates from which compiled kernels are looked for: numba takes half a second to import, numpy 1 ms for a Top-k here."""
 

@@ -14,8 +14,6 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Bits", "Index", "bits_of", "infinity_of", "magnitudes", "sign_mask"]
-
 Bits: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 Index: TypeAlias = npt.NDArray[np.int64]
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.stream import Stream
 
-__all__ = ["Piece", "add_sparse", "collect", "keep", "strata"]
-
 _BLOCK_BYTES = 1 << 18  # of magnitudes: with the block that they come from, half of a usual second-level cache
 _ADDED = 1 << 16  # coordinates of a float64 sum that stay in the cache while all messages pass
 

@@ -24,8 +24,6 @@ from saddlebag.compression.kernels.magnitude import Bits, Index, bits_of, infini
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["largest"]
-
 _SMALL = 1 << 13  # up to here one partition is quicker than a sample and a pass
 _SAMPLE = 1 << 16
 _SIGMAS = 4.0  # of the rank of a sample's quantile: one sample in 16,000 misleads

@@ -9,8 +9,6 @@ from numba.core import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "at_least", "load", "product", "trailing_zeros"]
-
 LANES = 16
 
 

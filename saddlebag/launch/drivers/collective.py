@@ -16,19 +16,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms import (
-    DIVERGED,
-    Judge,
-    Message,
-    Record,
-    Spent,
-    Verdict,
-    form_means,
-    pack,
-    participants,
-    sum_dtype,
-    unpack,
-)
+from saddlebag.algorithms import DIVERGED, Judge, Message, Record, Spent, Verdict, form_means, pack, participants, unpack
+from saddlebag.algorithms.wrapped import sum_dtype
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import ConfigError, NotFiniteError
 from saddlebag.launch.build import build_problem

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from saddlebag.algorithms.groupwise import Frame, Intervals, Scorer, cover_recorded, recorded_frames
+from saddlebag.algorithms.groupwise import Intervals, Scorer, cover_recorded
+from saddlebag.algorithms.groupwise.coverage.scores import Frame, recorded_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from saddlebag.algorithms.groupwise import Groupwise, GroupwiseState, Intervals, IntervalsState
+    from saddlebag.algorithms.groupwise import Groupwise, GroupwiseState, Intervals
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.algorithms.groupwise.coverage.offered import IntervalsState
     from saddlebag.launch.groupwise.data.stream import RoundStream
 
 __all__ = ["learn_in_blocks", "learn_recipe", "print_blocks"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.groupwise import join_notes
+from saddlebag.algorithms.groupwise.coverage.offered import join_notes
 from saddlebag.client.groupwise.requests import table_request, values_request
 from saddlebag.errors import RemoteProtocolError
 from saddlebag.launch.groupwise.data.stream import build_stream

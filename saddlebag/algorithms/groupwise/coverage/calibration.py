@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Calibration", "CalibrationState", "calibrate_recorded", "calibration_cells"]
+__all__ = ["Calibration", "calibrate_recorded", "calibration_cells"]
 
 _EDGE = 1e-9  # a probability this close below a boundary counts as on it: 0.3 * 10 is 3.0000000000000004 or 2.9999999999999996
 

@@ -50,7 +50,8 @@ def cover_recorded(rule: Thresholds, frame_NS: Frame, y_NS: Array, awake_NSG: Ar
         labels: where labels lie: intervals are cut to it, which loses none.
 
     Example:
-        >>> from saddlebag.algorithms.groupwise import Frame, Thresholds
+        >>> from saddlebag.algorithms.groupwise import Thresholds
+        >>> from saddlebag.algorithms.groupwise.coverage.scores import Frame
         >>> y_NS = np.random.default_rng(0).normal(size=(500, 1))
         >>> frame = Frame(np.zeros((500, 1, 1)), np.zeros((500, 1, 1)), np.ones((500, 1, 1)))  # |y - 0| is the score
         >>> run = cover_recorded(Thresholds(targets=(0.9,)), frame, y_NS, np.ones((500, 1, 1)))

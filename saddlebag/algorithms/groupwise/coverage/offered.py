@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.coverage.thresholds import Thresholds, ThresholdState
     from saddlebag.algorithms.groupwise.losses import Interval
 
-__all__ = ["Intervals", "IntervalsState", "join_notes", "note_ends", "note_width"]
+__all__ = ["Intervals"]
 
 _FARTHEST = 1e50  # its square is finite, and so are sums of squares
 _TAU, _BASE, _LOW, _HIGH, _SCALE = range(5)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Scorer", "ScorerState"]
+__all__ = ["Scorer"]
 
 _ONLY = np.zeros(1, np.int64)
 

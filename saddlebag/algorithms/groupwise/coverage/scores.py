@@ -28,8 +28,6 @@ from saddlebag.errors import check_choice
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["FLOOR", "Frame", "ScoreName", "check_score", "recorded_frames"]
-
 ScoreName = Literal["absolute", "scaled", "quantile"]
 FLOOR = 0.2
 """Of the scale, in mean residuals so far: a scale near 0 would make every score infinite."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Parts", "ThresholdState", "Thresholds"]
+__all__ = ["Thresholds"]
 
 _AVERAGE = 3.0  # of the weight of the newest round in the base's average: (n + 2) / 3 rounds count, which forgets the start
 _BASE = 0.5  # of the base's step, in mean scores of the group; of 0.3, 0.5 and 1 the best on most of the recipes' data sets

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import AnyMixer, Array
 
-__all__ = ["Joined", "PartialMix", "join_mixes", "partial_mix", "shard_bound"]
+__all__ = ["PartialMix", "join_mixes", "partial_mix", "shard_bound"]
 
 FIELDS = 5
 """Numbers a row."""

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array, Index
 
-__all__ = ["hedge_rounds", "ridge_pass"]
-
 _ANY_ORDER = {"reassoc", "contract", "nsz"}  # of sums
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _ANY_ORDER}
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array, Index
 
-__all__ = ["models_taught", "round_booked", "round_mixed", "rows_mixed"]
-
 _VANISHING = 1e-200  # of a sum of weights, as in `mixing`
 
 

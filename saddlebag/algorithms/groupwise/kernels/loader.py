@@ -6,8 +6,6 @@ import functools
 import importlib
 from typing import Any
 
-__all__ = ["compiled"]
-
 
 @functools.cache
 def compiled(module: str = "compiled") -> Any:

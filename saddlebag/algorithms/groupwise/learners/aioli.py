@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array, Index, Sums
     from saddlebag.compression import Draws
 
-__all__ = ["Aioli", "AioliState", "logistic", "volumes"]
+__all__ = ["Aioli", "logistic"]
 
 _MOST_STEPS = 60  # of Newton's method on a concave increasing function from its left: each doubles the digits near the root
 _CLOSE = 1e-13

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array, Index, Sums
     from saddlebag.compression import Draws
 
-__all__ = ["Oracle", "PerturbedLeader", "PerturbedState"]
+__all__ = ["Oracle", "PerturbedLeader"]
 
 
 class Oracle(Protocol):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array, Index, Sums
     from saddlebag.compression import Draws
 
-__all__ = ["Gradient", "GradientState"]
+__all__ = ["Gradient"]
 
 _USUAL = 1e15  # of |x|^2, labels and the radius: |g|^2 then stays below 1e76, and models lie in their ball
 

@@ -17,8 +17,6 @@ from saddlebag.errors import check_choice
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["LinearLossName", "check_loss", "curvature", "predicted", "slope"]
-
 LinearLossName: TypeAlias = Literal["squared", "absolute", "logistic"]
 _NAMES = ("squared", "absolute", "logistic")
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array, Index, Sums
     from saddlebag.compression import Draws
 
-__all__ = ["Newton", "NewtonState"]
+__all__ = ["Newton"]
 
 _SMALL = 1e-300
 _ROOM, _FAR, _USUAL = 1e10, 1e3, 1e25  # of |x|^2 / penalty, of a label to the bound, of a penalty: far from float64's ends

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array, Index, Sums
     from saddlebag.compression import Draws
 
-__all__ = ["ObjectLearner", "ObjectState", "estimator_learner", "one_by_one_learner"]
+__all__ = ["ObjectLearner", "estimator_learner", "one_by_one_learner"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ from saddlebag.errors import ConfigError, NotFiniteError
 if TYPE_CHECKING:
     from saddlebag.compression import Draws
 
-__all__ = ["Ridge", "RidgeState", "replay_ridge", "vovk_azoury_warmuth"]
+__all__ = ["Ridge", "vovk_azoury_warmuth"]
 
 _PENDING = 64  # rounds between two products of matrices
 _IN_CACHE = 2**15  # float64 entries of inverses worked on at once: 256 KiB, a part of a core's second cache

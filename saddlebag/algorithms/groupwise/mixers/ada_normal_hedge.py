@@ -28,7 +28,7 @@ from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, safe_log
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["AdaNormalHedge", "HedgeState", "log_potential", "log_weight"]
+__all__ = ["AdaNormalHedge"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

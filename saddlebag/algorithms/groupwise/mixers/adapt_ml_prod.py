@@ -24,7 +24,7 @@ from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["AdaptMlProd", "ProdState"]
+__all__ = ["AdaptMlProd"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Doubling", "DoublingState"]
+__all__ = ["Doubling"]
 
 _RULE = AdaNormalHedge()
 

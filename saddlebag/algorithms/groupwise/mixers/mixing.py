@@ -12,7 +12,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Distribution", "checked_prior", "distribution", "safe_log", "shared_distribution"]
+__all__ = ["distribution"]
 
 
 _VANISHING = 1e-200  # of a sum of weights: far above the smallest numbers, where precision ends

@@ -23,7 +23,7 @@ from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior, safe_log
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Solo", "SoloState"]
+__all__ = ["Solo"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from saddlebag.algorithms.groupwise.mixers.mixing import checked_prior
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["Specialists", "SpecialistsState"]
+__all__ = ["Specialists"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

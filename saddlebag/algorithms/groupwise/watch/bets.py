@@ -25,8 +25,6 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array, Index
 
-__all__ = ["BetState", "Bets"]
-
 _FRACTIONS = np.array([0.0, 1 / 128, 1 / 32, 1 / 8, 1 / 3, 1.0])
 _MOST = 0.9  # of the largest lambda that leaves any wealth: one increment never costs more than nine tenths
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array, Index
 
-__all__ = ["KINDS", "Seen", "Watch", "WatchState", "cell_edges"]
+__all__ = ["Seen", "Watch", "cell_edges"]
 
 KINDS = ("worse", "coverage", "calibration", "features")
 _SEED = 0x57617463  # of ties; any number would do

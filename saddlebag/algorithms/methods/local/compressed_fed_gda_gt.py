@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Constants, Problem
     from saddlebag.compression import Compressor, Draws, Mean, Vector
 
-__all__ = ["CompressedFedGdaGt", "compressed_fed_gda_gt", "growth", "proven_step"]
+__all__ = ["compressed_fed_gda_gt"]
 
 _TRIED = 0.5 ** np.arange(0, 24, 0.25)  # steps s L_x among which the proven one is
 

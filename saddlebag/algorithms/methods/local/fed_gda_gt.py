@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.methods.full import WireType
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["FedGdaGt", "fed_gda_gt", "proven_step", "squared_rate"]
+__all__ = ["fed_gda_gt"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

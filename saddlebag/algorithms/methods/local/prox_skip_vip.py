@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.methods.full import WireType
     from saddlebag.compression import Draws, Mean, Vector
 
-__all__ = ["ProxSkipVip", "prox_skip_vip"]
+__all__ = ["prox_skip_vip"]
 
 _MOST_STEPS = 2**16 - 1  # of a round: `Draws.within` has no more
 

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Message, Operator, Problem
     from saddlebag.compression import Compressor, Draws, Mean, Payload, Vector
 
-__all__ = ["AnchorRule", "Anchored", "AnchoredKeys", "AnchoredReplica", "theory_probability"]
-
-AnchorRule: TypeAlias = Literal["current", "next"]
+_AnchorRule: TypeAlias = Literal["current", "next"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +65,7 @@ class Anchored:
     probability: float
     up: Compressor
     down: Compressor
-    rule: AnchorRule = "current"
+    rule: _AnchorRule = "current"
     wire: WireType = "float32"
     batch: int | None = None
     sync_batch: int | None = None
@@ -181,7 +179,7 @@ class Anchored:
 class AnchoredKeys(TypedDict, total=False):
     """What either factory takes as `Anchored` has it; steps and probabilities have a theory."""
 
-    rule: Annotated[AnchorRule, Anchored]
+    rule: Annotated[_AnchorRule, Anchored]
     wire: Annotated[WireType, Anchored]
     batch: Annotated[int | None, Anchored]
     sync_batch: Annotated[int | None, Anchored]

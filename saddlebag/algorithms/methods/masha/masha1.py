@@ -32,7 +32,7 @@ from saddlebag.algorithms.methods.one_part import refuse_joint
 from saddlebag.compression import Compressor, Draws, Mean, Purpose, Unbiased, Vector, kind_of, mean_noise, uniform_subset
 from saddlebag.errors import ConfigError
 
-__all__ = ["Masha1", "masha1", "masha1_noise"]
+__all__ = ["Masha1", "masha1"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import Constants
 
-__all__ = ["OptimisticMasha", "optimistic_masha", "optimistic_noise"]
+__all__ = ["OptimisticMasha", "optimistic_masha"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

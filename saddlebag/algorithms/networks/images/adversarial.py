@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.images.pictures import Images
     from saddlebag.compression.payload import Vector
 
-__all__ = ["AdversarialKeys", "AdversarialTraining", "Attack"]
-
 Attack = Literal["none", "fgsm", "pgd", "freelb", "free"]
 _STRIDES = 2.5  # radii of all steps of an ascent together, in training and for the judge (Madry et al. 2018)
 _FREE_STRIDE = 1.0  # Shafahi et al. 2019

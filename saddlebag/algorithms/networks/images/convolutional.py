@@ -10,8 +10,6 @@ import dataclasses
 import torch
 from torch import nn
 
-__all__ = ["SHAPES", "ConvolutionalShape", "convolutional"]
-
 
 @dataclasses.dataclass(frozen=True)
 class ConvolutionalShape:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.images.pictures import Images
     from saddlebag.compression.payload import Vector
 
-__all__ = ["DigitsGan", "Judge", "Loss", "digits_gan"]
+__all__ = ["digits_gan"]
 
 Loss = Literal["hinge", "wgan_gp"]
 

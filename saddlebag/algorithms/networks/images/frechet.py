@@ -14,8 +14,6 @@ from saddlebag.compression.draws import Draws
 from saddlebag.compression.stream import Purpose
 from saddlebag.errors import ConfigError
 
-__all__ = ["Frechet", "frechet_distance", "normals"]
-
 Array = npt.NDArray[np.float64]
 
 _KEY = 0x4672_6563_6865_74  # "Frechet": the features are the same in every run, so merits of different runs can be compared

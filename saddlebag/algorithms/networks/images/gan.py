@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-__all__ = ["SHAPES", "GanShape", "critic", "critic_loss", "generator", "generator_loss", "gradient_norms", "players"]
-
-
 @dataclasses.dataclass(frozen=True)
 class GanShape:
     """Latent coordinates; width and number of the hidden layers of either network."""

@@ -14,8 +14,6 @@ from saddlebag.algorithms.problems.data.shards import split_rows
 from saddlebag.compression.draws import Draws
 from saddlebag.compression.stream import Purpose
 
-__all__ = ["Images"]
-
 _HELD_OUT = 5  # every fifth picture judges
 _MOST_JUDGED = 1000
 

@@ -11,8 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["SHAPES", "VisionShape", "VisionTransformer"]
-
 
 @dataclasses.dataclass(frozen=True)
 class VisionShape:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.images.pictures import Images
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["PruningGame", "pruning_game"]
+__all__ = ["pruning_game"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

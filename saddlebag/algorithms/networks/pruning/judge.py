@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.images.pictures import Images
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Judge", "Owners", "check_hidden"]
-
 
 def check_hidden(hidden: Any) -> None:
     """Raise `ConfigError` unless these are the widths of some layers."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.images.pictures import Images
     from saddlebag.compression.payload import Vector
 
-__all__ = ["MaskedNetwork", "masked_network"]
+__all__ = ["masked_network"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -15,8 +15,6 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MaskedPerceptron", "Perceptron"]
-
 
 class Perceptron(nn.Module):
     """Pictures (B, H, W) in [0, 1] to scores (B, classes): linear layers with ReLU between them.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Vector
 
-__all__ = ["SAMPLES", "SHAPES", "AlbertGame", "AlbertShape", "Size", "make_albert", "shape_of"]
-
 SAMPLES = 12
 """Held-out texts that a run ends with a table of."""
 

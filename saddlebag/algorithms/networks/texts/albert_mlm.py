@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack
     from saddlebag.algorithms.networks.texts.text import Text
 
-__all__ = ["albert_mlm", "masked", "masked_loss"]
+__all__ = ["albert_mlm"]
 
 _CHOSEN, _SHOWN_MASK, _SHOWN_RANDOM = 0.15, 0.8, 0.1
 _JUDGED_AT_ONCE = 32

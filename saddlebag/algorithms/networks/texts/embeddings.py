@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["EmbeddingAttack", "TextAttack"]
-
 TextAttack = Literal["none", "pgd", "freelb", "free"]
 _STRIDES = 1.5  # radii that all steps of an ascent together can go, in training
 _JUDGE_STEPS, _JUDGE_STRIDES = 10, 2.5  # as for pictures (Madry et al. 2018): from any start to any other point of the ball

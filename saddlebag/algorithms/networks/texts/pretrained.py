@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Pretrained", "PretrainedVocabulary"]
-
 _MOST_LAYERS = 1000  # of a configuration: what a model is built of one after the other
 _SHOWN = 3  # names that a message repeats
 _NO_WEIGHTS = ("position_ids",)  # counted, not trained: older files hold them

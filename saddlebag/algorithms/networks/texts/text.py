@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-__all__ = ["Remember", "Sentences", "Text", "forget"]
-
 Remember = Callable[[str, Callable[[], bytes]], bytes]
 """(key that names all that the bytes depend on, what makes them) -> the bytes, perhaps kept from before."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.networks.texts.vocabulary import Vocabulary
 
-__all__ = ["AlbertKeys", "AlbertTraining", "TextJudge"]
-
 
 class TextJudge(Protocol):
     """Merits of a model on held-out texts, and some of these for people."""

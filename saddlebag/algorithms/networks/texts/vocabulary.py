@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.networks.texts.text import Remember
 
-__all__ = ["CLS", "MASK", "PAD", "SEP", "SPECIAL", "UNKNOWN", "Tokens", "Vocabulary", "require"]
+__all__ = ["CLS", "MASK", "PAD", "SEP", "UNKNOWN"]
 
 Tokens = npt.NDArray[np.int32]
 

@@ -9,8 +9,6 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.algorithms.problems.data.rows import Dataset
 
-__all__ = ["refuse_data", "require_data", "require_pictures"]
-
 T = TypeVar("T")
 
 

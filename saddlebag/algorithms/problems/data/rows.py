@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["Dataset", "DenseRows", "Rows", "SparseRows", "norm", "prepare", "spectral_bound"]
+__all__ = ["Dataset", "DenseRows", "Rows", "SparseRows"]
 
 _GRAM_FEATURES = 2048  # an eigenvalue of a matrix of this order takes about a second
 _BLOCK_ENTRIES = 1 << 22  # of the dense blocks that a sparse Gram matrix is summed from: 32 MiB

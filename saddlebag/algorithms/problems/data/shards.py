@@ -20,16 +20,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.problems.data.rows import Dataset
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = [
-    "SPLITS",
-    "Division",
-    "DivisionKeys",
-    "require_shards",
-    "require_signs",
-    "require_targets",
-    "shards_of",
-    "split_rows",
-]
+__all__ = ["SPLITS", "split_rows"]
 
 _MAX_FEATURES = 2048  # constants and solution take eigenvalues of a Gram matrix: about a second at this order
 

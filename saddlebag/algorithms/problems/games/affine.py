@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["AffineProblem", "orthogonal", "require"]
+__all__ = ["AffineProblem"]
 
 
 def require(name: str, field: str, value: float, *, at_least: float = -np.inf, above: float = -np.inf) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["BilinearGame", "BilinearKeys"]
+__all__ = ["BilinearGame"]
 
 
 class _Parts(NamedTuple):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["FiniteBilinearGame", "FiniteBilinearKeys"]
+__all__ = ["FiniteBilinearGame"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Geometry", "MatrixGame", "softmax"]
+__all__ = ["MatrixGame"]
 
-Geometry = Literal["euclidean", "entropy"]
+_Geometry = Literal["euclidean", "entropy"]
 
 
 def softmax(v_N: Vector) -> Vector:
@@ -66,7 +66,7 @@ class MatrixGame:
     """
 
     payoff_MAB: npt.NDArray[np.float64]
-    geometry: Geometry = "euclidean"
+    geometry: _Geometry = "euclidean"
 
     def __post_init__(self) -> None:
         if self.payoff_MAB.ndim != 3 or 0 in self.payoff_MAB.shape or not np.isfinite(self.payoff_MAB).all():
@@ -83,7 +83,7 @@ class MatrixGame:
         rows: int = 50,
         columns: int = 50,
         heterogeneity: float = 0.5,
-        geometry: Geometry = "euclidean",
+        geometry: _Geometry = "euclidean",
         seed: int = 0,
     ) -> MatrixGame:
         """The factory of the registry: payoffs uniform in [-1, 1] plus deviations of the workers that sum to 0.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.payload import Index
 
-__all__ = ["divided_constants", "saddle_bound"]
-
 
 def divided_constants(lipschitz: Callable[[Index, int], float], shards: Sequence[Index], mu: float) -> Constants:
     """Constants of F and of every F_m, where the mean F is the case of a single worker that holds everything.

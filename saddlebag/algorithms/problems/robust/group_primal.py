@@ -21,8 +21,6 @@ from saddlebag.algorithms.problems.simplex import project_simplex
 if TYPE_CHECKING:
     from saddlebag.compression.payload import Vector
 
-__all__ = ["GroupPoint", "GroupPrimal"]
-
 _MAX_STEPS = 100
 _SMALLEST_STEP = 1e-6
 _ARMIJO = 1e-4

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.payload import Vector
 
-__all__ = ["Point", "Primal", "logistic"]
-
 _MAX_STEPS = 100
 _SMALLEST_STEP = 1e-6
 _ARMIJO = 1e-4

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Index, Vector
 
-__all__ = ["RowSum"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class RowSum:

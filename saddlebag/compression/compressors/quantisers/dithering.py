@@ -16,16 +16,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = [
-    "Dithering",
-    "check_block",
-    "check_levels",
-    "euclidean",
-    "level_bits",
-    "max_norm_omega",
-    "num_blocks",
-    "whole_blocks",
-]
+__all__ = ["Dithering"]
 
 _MOST_LEVELS = 2**15 - 1
 _INT8 = 127

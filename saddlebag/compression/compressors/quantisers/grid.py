@@ -16,7 +16,7 @@ from saddlebag.errors import ConfigError, NotFiniteError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Grid", "round_to_bfloat16"]
+__all__ = ["Grid"]
 
 _COARSEST = 1.5  # beyond it the largest entry would move by half of itself
 _FINEST = 0.01  # levels fit int8 with the rounding of the scale

@@ -16,7 +16,7 @@ from saddlebag.errors import ConfigError, NotFiniteError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Cast", "StochasticBfloat16", "bfloat16_at", "nearest_bfloat16"]
+__all__ = ["Cast", "StochasticBfloat16"]
 
 _LARGEST = 255 * 2.0**120  # of bfloat16
 _STEP = 2.0**-133  # between bfloat16's numbers below 2^-126

@@ -16,7 +16,7 @@ from saddlebag.errors import NotFiniteError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Natural", "natural_at"]
+__all__ = ["Natural"]
 
 _LARGEST = 2.0**127  # of float32's powers of two
 _SMALLEST = 2.0**-126

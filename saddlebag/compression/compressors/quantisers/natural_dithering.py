@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.draws import Draws
 
-__all__ = ["NaturalDithering", "dyadic_levels_at"]
+__all__ = ["NaturalDithering"]
 
 _MOST_LEVELS = 100  # 2^(1 - s) stays far from the end of float32's exponents
 _BIAS, _MANTISSA = 1023, 52  # of float64

@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from saddlebag.compression.flat import Vector
     from saddlebag.compression.stream import Stream
 
-__all__ = [
-    "levels_at",
-    "multiples",
-    "nearest_levels",
-    "peaks",
-    "piecewise",
-    "random_levels",
-    "ratios",
-    "round_mantissa",
-    "scales",
-    "words32",
-]
-
 Scales = npt.NDArray[np.float32]
 LevelVector = npt.NDArray[np.signedinteger[Any]]
 Words32 = npt.NDArray[np.uint32]

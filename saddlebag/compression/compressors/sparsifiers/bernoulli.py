@@ -15,7 +15,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["Bernoulli", "bernoulli_at"]
+__all__ = ["Bernoulli"]
 
 
 def bernoulli_at(x_D: Vector, uniform: float, probability: float) -> Dense | Sparse:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from saddlebag.compression.draws import Draws
 
-__all__ = ["BlockTopK", "top_k_of_rows"]
+__all__ = ["BlockTopK"]
 
 _PIECE = 1 << 18  # coordinates of one step, which bounds its temporaries
 
 
-def top_k_of_rows(x_RC: Vector, k: int) -> Index:
+def _top_k_of_rows(x_RC: Vector, k: int) -> Index:
     """The k largest magnitudes of each row as sorted coordinates of the flat matrix; of ties the lowest, int64 (R k,)."""
     magnitude_RC = np.abs(x_RC)
     least = x_RC.shape[1] - k
@@ -69,7 +69,7 @@ class BlockTopK:
             step, k = max(1, _PIECE // length), self._kept(length)
             for first in range(0, rows, step):
                 piece = x_D[start : start + min(step, rows - first) * length]
-                found.append(top_k_of_rows(piece.reshape(-1, length), k) + start)
+                found.append(_top_k_of_rows(piece.reshape(-1, length), k) + start)
                 start += len(piece)
         index_K = np.concatenate(found)
         return Sparse(len(x_D), index_K, Dense(cast(x_D[index_K])))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Vector
 
-__all__ = ["ChunkTopK", "four_levels"]
+__all__ = ["ChunkTopK"]
 
 _LEVELS = 4
 _EDGE = 1.5  # root mean squares: the inner edges of four equal bins of -3 to 3

@@ -14,7 +14,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["RandK", "UnscaledRandK", "rand_k_at"]
+__all__ = ["RandK", "UnscaledRandK"]
 
 _SCOPES = {"own": Scope.OWN, "common": Scope.COMMON}
 _SCHEMES = {"subset": Scheme.SUBSET, "strata": Scheme.STRATA}

@@ -18,7 +18,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["HardThreshold", "SampledTopK", "sampled_top_k_at"]
+__all__ = ["HardThreshold", "SampledTopK"]
 
 
 def _at_least(x_D: Vector, threshold: float) -> Index:

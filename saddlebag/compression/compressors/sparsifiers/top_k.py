@@ -13,7 +13,7 @@ from saddlebag.errors import NotFiniteError
 if TYPE_CHECKING:
     from saddlebag.compression.draws import Draws
 
-__all__ = ["TopK", "top_k_index"]
+__all__ = ["TopK"]
 
 
 def top_k_index(x_D: Vector, k: int) -> Index:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saddlebag.algorithms.groupwise import Intervals, Scorer, Thresholds, add_sums, cover_recorded, join_notes, recorded_frames
-from saddlebag.algorithms.groupwise.coverage.scores import Frame, ScoreName
+from saddlebag.algorithms.groupwise import Intervals, Scorer, Thresholds, add_sums, cover_recorded
+from saddlebag.algorithms.groupwise.coverage.offered import join_notes
+from saddlebag.algorithms.groupwise.coverage.scores import Frame, ScoreName, recorded_frames
 from saddlebag.errors import ConfigError, NotFiniteError, StateError
 
 NAMES: list[ScoreName] = ["absolute", "scaled", "quantile"]

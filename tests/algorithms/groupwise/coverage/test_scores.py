@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.groupwise import Thresholds, cover_recorded, recorded_frames
-from saddlebag.algorithms.groupwise.coverage.scores import Frame, ScoreName
+from saddlebag.algorithms.groupwise import Thresholds, cover_recorded
+from saddlebag.algorithms.groupwise.coverage.scores import Frame, ScoreName, recorded_frames
 from saddlebag.errors import ConfigError
 
 NAMES: list[ScoreName] = ["absolute", "scaled", "quantile"]

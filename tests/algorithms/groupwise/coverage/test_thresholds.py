@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.groupwise import Thresholds, ThresholdState
+from saddlebag.algorithms.groupwise import Thresholds
 from saddlebag.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saddlebag.algorithms.groupwise.coverage.thresholds import ThresholdState
 
 RULES = [Thresholds(targets=(0.9, 0.5)), Thresholds(targets=(0.9, 0.5), form="fixed", step=0.05)]
 ROUNDS, GROUPS = 600, 5

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.groupwise import Ridge, add_sums, check_learner, replay_ridge, vovk_azoury_warmuth
+from saddlebag.algorithms.groupwise import Ridge, add_sums, check_learner, vovk_azoury_warmuth
 from saddlebag.algorithms.groupwise.kernels.loader import compiled
 from saddlebag.algorithms.groupwise.learners import ridge
+from saddlebag.algorithms.groupwise.learners.ridge import replay_ridge
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError
 
