@@ -44,6 +44,9 @@ COMPRESSORS = {
 }
 POWER_SGD = "PowerSGD, rank 4, both ways"
 BOTH = ("up", "down")
+NOTHING = "none"
+DRAWN = (NOTHING, *(f"{name}, both ways" for name in COMPRESSORS), POWER_SGD)
+TITLES = ("masked words of WikiText-2", "sentiment, SST-2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,7 @@ def through(table: str, ways: Sequence[str] = BOTH) -> tuple[str, ...]:
 
 def compressed(*, both_alone: bool = False) -> dict[str, tuple[str, ...]]:
     """The overrides of each curve of `mlm` and, in both directions alone, of `sst2`."""
-    curves = {"none": through(NONE)}
+    curves = {NOTHING: through(NONE)}
     for name, table in COMPRESSORS.items():
         if not both_alone:
             curves[f"{name}, up"] = through(table, ["up"])
@@ -165,7 +168,7 @@ def attack_line(name: str, runs: Runs) -> str:
 def show(name: str, task: str, found: dict[str, Runs]) -> str:
     if task == "adversarial":
         return attack_line(name, found[name])
-    return curve_line(name, found[name], found["none"], MERITS[task])
+    return curve_line(name, found[name], found[NOTHING], MERITS[task])
 
 
 HEADINGS = {
@@ -181,7 +184,7 @@ ROWS = {"mlm": compressed, "sst2": functools.partial(compressed, both_alone=True
 
 def study(name: str, task: Task, data: Path, seeds: int, only: str, file: Path | None) -> dict[str, Runs]:
     """All runs of a task, two at a time; the table's rows as they come. What `file` holds is not run again."""
-    rows = {row: sets for row, sets in ROWS[name]().items() if row == "none" or only in row}
+    rows = {row: sets for row, sets in ROWS[name]().items() if row == NOTHING or only in row}
     print(HEADINGS[name], "|---" * HEADINGS[name].count(" | ") + "|---|", sep="\n", flush=True)
     found: dict[str, Runs] = json.loads(file.read_text()) if file and file.exists() else {}
     context = multiprocessing.get_context("spawn")  # torch's threads do not outlive a fork
@@ -204,33 +207,33 @@ def study(name: str, task: Task, data: Path, seeds: int, only: str, file: Path |
 
 
 def draw(studies: Sequence[dict[str, Runs]], path: Path) -> None:
-    """For each study the loss over iterations, and over bytes of a worker in both directions; means over the seeds."""
-    import matplotlib as mpl
+    """For each study the loss over iterations and over bytes: nothing compressed, and both directions; means over the seeds."""
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from saddlebag.launch.results.house import in_style, look, name_beside, tidy
 
-    figure, axes = plt.subplots(
-        len(studies), 2, figsize=(11, 3.8 * len(studies)), sharey="row", layout="constrained", squeeze=False
-    )
-    colours = dict(zip((*COMPRESSORS, POWER_SGD), plt.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
-    for (left, right), study_ in zip(axes, studies, strict=True):
-        for name, runs in study_.items():
-            up = name.endswith(", up")
-            kind = name if name == POWER_SGD else name.removesuffix(", up").removesuffix(", both ways")
-            style: dict[str, Any] = {"color": colours.get(kind, "black"), "ls": "--" if up else "-", "lw": 1.4}
-            steps = [int(step) for step in runs[0]["merits"]]
-            losses = np.mean([[merits["loss"] for merits in run["merits"].values()] for run in runs], axis=0)
-            left.plot(steps, losses, label=name, **style)
-            right.plot([step * (runs[0]["up"] + runs[0]["down"]) / 1e6 for step in steps], losses, **style)
-        if frequencies := next(iter(study_.values()))[0]["frequencies"]:
-            left.axhline(frequencies, color="grey", lw=0.8, ls=":", label="frequencies alone")
-        left.set(xlabel="iteration", ylabel="loss, held out")
-        right.set(xlabel="MB of a worker, both directions", xscale="log")
-    for axis, title in zip(axes[:, 0], ("masked words of WikiText-2", "sentiment, SST-2"), strict=False):
-        axis.set_title(title, loc="left", fontsize=10)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.savefig(path, dpi=130)
+    with in_style():
+        figure = Figure(figsize=(12, 3.8 * len(studies)), layout="constrained")
+        axes = figure.subplots(len(studies), 2, sharey="row", squeeze=False)
+        for (left, right), study_, title in zip(axes, studies, TITLES, strict=False):
+            ends = []
+            for number, name in enumerate(DRAWN):
+                runs, seen = study_[name], look(number)
+                steps = [int(step) for step in runs[0]["merits"]]
+                losses = np.mean([[merits["loss"] for merits in run["merits"].values()] for run in runs], axis=0)
+                sizes = [step * (runs[0]["up"] + runs[0]["down"]) / 1e6 for step in steps]
+                left.plot(steps, losses, **seen)
+                right.plot(sizes, losses, **seen)
+                ends.append((name.removesuffix(", both ways"), seen["color"], (sizes[-1], losses[-1])))
+            frequencies = study_[NOTHING][0]["frequencies"]
+            left.set(xlabel="iteration", ylabel="loss, held out", title=title)
+            right.set(xlabel="MB of a worker, both directions", xscale="log")
+            for ax in (left, right):
+                tidy(ax, frequencies)
+            if frequencies:
+                ends.append(("frequencies alone", "#777777", (right.get_xlim()[1], frequencies)))
+            name_beside(right, ends)
+        figure.savefig(path, dpi=130)
 
 
 def main() -> None:

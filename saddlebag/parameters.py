@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import sys
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 if typing.TYPE_CHECKING:
@@ -17,6 +18,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["owners_of", "parameters_of"]
 
+_COMMON = {"Any": Any, "Mapping": Mapping, "Sequence": Sequence}  # often imported for type checkers only
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -75,6 +77,6 @@ def _declared(keys: Any) -> dict[str, inspect.Parameter]:
 def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
     """An annotation as a type; one whose names exist for type checkers only stays text, and its values are not checked."""
     try:
-        return eval(annotation, names) if isinstance(annotation, str) else annotation
+        return eval(annotation, names, _COMMON) if isinstance(annotation, str) else annotation
     except (NameError, AttributeError):
         return annotation

@@ -82,6 +82,8 @@ def parse_address(text: str, what: str = "address", *, listening: bool = False) 
         if not path or "\0" in path:
             raise ConfigError(f"{what} must be {_FORMS}, got {text!r}: the path is empty")
         return Address("", 0, path)
+    if scheme := re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
+        raise ConfigError(f"{what} must be {_FORMS}, got {text!r}: leave out {scheme[0]!r}")
     host, colon, number = text.rpartition(":")
     if not colon or not host:
         missing = "the host" if colon else "the port"

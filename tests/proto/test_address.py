@@ -49,7 +49,7 @@ def test_addresses(text: str, read: str, local: bool) -> None:
         ("[::1:7777", "an IPv6 address goes in brackets"),
         ("[::g]:7777", "is no IPv6 address"),
         ("256.0.0.1:7777", "is no host"),
-        ("http://server:7777", "an IPv6 address goes in brackets"),
+        ("http://server:7777", "leave out .http://."),
         ("a b:7777", "is no host"),
         ("h" * 64 + ":7777", "is no host"),  # what IDNA's codec ends with an error of its own kind
         ("a." * 127 + ":7777", "is no host"),

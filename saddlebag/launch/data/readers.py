@@ -73,7 +73,7 @@ def read_rows(data: DataSection) -> Dataset:
     if tabular:
         if data.num_features is not None:
             raise ConfigError(f"data.num_features is for LIBSVM files, got {data.num_features} for the table {data.source!r}")
-        _require_taken(data, (*_TABLE, "positive", "labels", "format"), f"{data.source!r} is a table")
+        _require_taken(data, (*_TABLE, "target", "positive", "labels", "format"), f"{data.source!r} is a table")
         options: TableOptions = data
         if data.format == "tsv" and not data.delimiter:
             options = dataclasses.replace(data, delimiter="\t")
@@ -94,9 +94,11 @@ def _require_taken(data: DataSection, taken: Sequence[str], why: str) -> None:
     """Refuse an option that would be ignored."""
     for name in data.options():
         if name not in taken:
-            raise ConfigError(f"data.{name} does not apply: {why}")
+            hint = f"; there it is data.{_TWINS[name]}" if _TWINS.get(name) in taken else ""
+            raise ConfigError(f"data.{name} does not apply: {why}{hint}")
 
 
+_TWINS = {"label_column": "target", "target": "label_column"}  # the labels' column, of sentences and of tables
 _TABLE = tuple(field.name for field in dataclasses.fields(TableOptions))
 _TAKEN: dict[str, Sequence[str]] = {
     "images": (),

@@ -27,6 +27,7 @@ __all__ = ["LARGEST", "Column", "Rules", "beyond", "is_finite_number", "type_col
 LARGEST = 1e50
 """Of a value: Lipschitz constants are sums of squares of values, and steps divide by their products; these stay finite."""
 _QUOTED = 30
+_FEW = 20  # rows, of which nobody wonders that all differ
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 _COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 _SPACED = re.compile(r"[-+]?\d{1,3}(?:([\u00a0\u202f'\u2019 _])\d{3})+(?:[.,]\d*)?")  # thousands
@@ -84,7 +85,7 @@ def type_column(name: str, texts: Sequence[str], lines: Sequence[int], rules: Ru
     missing = {mark: counts[mark] for mark in rules.marks if mark in counts}
     known = [text for text in counts if text not in missing]
     if name in options.text or not known:
-        return Column(_text(texts, missing), missing)
+        return Column(_text(texts, missing), missing, remark="" if name in options.text else _empty(name, texts))
     value_of = {text: _number(text, options) for text in known}
     odd = [text for text, value in value_of.items() if value is None or not abs(value) <= rules.largest]
     if not odd:
@@ -100,7 +101,7 @@ def type_column(name: str, texts: Sequence[str], lines: Sequence[int], rules: Ru
             doubt = _mixed(name, texts[place], sum(counts[text] for text in odd), lines[place])
     else:
         doubt = _written(name, known)
-    return Column(_text(texts, missing if name not in options.text else {}), missing, doubt)
+    return Column(_text(texts, missing), missing, doubt, remark="" if doubt else _texts(name, known, len(texts)))
 
 
 def _text(texts: Sequence[str], missing: Collection[str]) -> npt.NDArray[Any]:
@@ -145,6 +146,23 @@ def _padded(name: str, known: Sequence[str]) -> str:
     if zeros is None or any(len(text) != len(zeros) or not text.isdecimal() for text in known):
         return ""
     return f'{name!r} has values such as {zeros!r}, read as numbers; if they are names, give data.text = ["{name}"]'
+
+
+def _empty(name: str, texts: Sequence[str]) -> str:
+    """What to say of a column without a value."""
+    return f'{name!r} holds no value; data.drop = ["{name}"] leaves it out' if texts else ""
+
+
+def _texts(name: str, known: Sequence[str], rows: int) -> str:
+    """What to say of text that is a name of its own in every row, or one value in several ways of writing."""
+    if len(known) == rows > _FEW:
+        return f'{name!r} has a value of its own in every row; if it names the rows, data.drop = ["{name}"] leaves it out'
+    folded: dict[str, str] = {}
+    for text in known:
+        first = folded.setdefault(" ".join(text.casefold().split()), text)
+        if first != text:
+            return f"{name!r} holds {_quote(first)} and {_quote(text)}, read as two values"
+    return ""
 
 
 def _mark(letter: str) -> str:

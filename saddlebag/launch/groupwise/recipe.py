@@ -134,6 +134,9 @@ class MixingTable:
             _interval(self.clip, "mixing.clip", "true or false")
         if self.interval:
             _interval(self.interval, "mixing.interval")
+        for name, mass in self.prior.items():
+            if mass < 0:
+                raise ConfigError(f"mixing.prior.{name} must be 0 or more, got {mass}")
 
 
 def _interval(value: object, where: str, instead: str = "") -> Interval:
@@ -252,7 +255,10 @@ def groupwise_from_dict(table: dict[str, Any]) -> GroupwiseRecipe:
             values[name] = kind(**fit(kind, below, name))
     for name, default in _PARTS.items():
         below = dict(read_table(table.get(name, {}), name))
-        values[name] = PartTable(name=below.pop("name", default), parameters=below)
+        part = below.pop("name", default)
+        if not isinstance(part, str):
+            raise ConfigError(f"{name}.name must be text, got {part!r}")
+        values[name] = PartTable(name=part, parameters=below)
     groups = read_table(table.get("groups", {}), "groups")
     for name, text in groups.items():
         if not isinstance(text, str):
@@ -326,7 +332,7 @@ def prior_of(recipe: GroupwiseRecipe, groups: tuple[str, ...]) -> Array:
     """The prior of a recipe's groups, which sums to 1; the always-on group is the last one.
 
     Raises:
-        ConfigError: `mixing.prior` names a group that there is not.
+        ConfigError: `mixing.prior` names a group that there is not, or leaves nothing to any.
     """
     for name in recipe.mixing.prior:
         if name not in groups:
@@ -334,6 +340,8 @@ def prior_of(recipe: GroupwiseRecipe, groups: tuple[str, ...]) -> Array:
     mass_G = np.array([float(recipe.mixing.prior.get(name, 1.0)) for name in groups])
     if recipe.mixing.loss == "log" and ALWAYS_ON not in recipe.mixing.prior:
         mass_G[-1] = max(1.0, mass_G[:-1].sum())
+    if not mass_G.sum() > 0:
+        raise ConfigError("mixing.prior must leave some mass to a group, got 0 for all")
     return np.asarray(mass_G / mass_G.sum())
 
 

@@ -137,6 +137,23 @@ def _is_kind(choice: Any, kind: type) -> bool:
     return isinstance(origin, type) and issubclass(origin, kind)
 
 
+def _held(choice: Any) -> tuple[type, ...]:
+    """What a value is for a hint such as `list[int]` or `Mapping[str, float]`; nothing for other hints."""
+    origin = typing.get_origin(choice)
+    if not isinstance(origin, type) or origin is type:
+        return ()
+    if issubclass(origin, Mapping):
+        return (Mapping,)
+    return (list, tuple) if issubclass(origin, Sequence) else ()
+
+
+def _converted_items(value: Any, hints: tuple[Any, ...], path: str) -> Any:
+    """A list or table whose items have the type that its hint says."""
+    if isinstance(value, Mapping):
+        return {key: _convert(item, hints[-1], join(path, str(key))) for key, item in value.items()}
+    return type(value)(_convert(item, hints[0], f"{path}[{number}]") for number, item in enumerate(value))
+
+
 def _convert(value: Any, hint: Any, path: str) -> Any:
     for choice in _choices(hint):
         if typing.get_origin(choice) is Literal:
@@ -145,6 +162,9 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         elif choice is float:
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 return float(value)
+        elif held := _held(choice):
+            if isinstance(value, held):
+                return _converted_items(value, typing.get_args(choice), path)
         elif choice not in _NOUNS or (isinstance(value, choice) and not (choice is int and isinstance(value, bool))):
             return value
     if isinstance(value, float) and int in _choices(hint) and value.is_integer() and abs(value) <= _EXACT:

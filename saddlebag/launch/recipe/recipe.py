@@ -50,6 +50,18 @@ _ELSEWHERE = "compare"  # a table that `saddlebag compare` reads; a single run h
 _TOP = (*_PLAIN, "problem", "method", "baseline", *_SECTIONS, _ELSEWHERE)
 _OF_PROBLEMS = {"data": "data.source", "num_workers": "workers", "workers": "workers", "split": "data.split"}
 """What a problem is given, and where a recipe says it."""
+_OF_OTHERS = {
+    "data": {
+        "file": "data.source",
+        "label": "data.target (of a table) or data.label_column (of sentences)",
+        "na_values": "data.missing",
+        "name": "data.source",
+        "path": "data.source",
+        "sep": "data.delimiter",
+        "separator": "data.delimiter",
+    }
+}
+"""Keys that other tools have for it, by section."""
 _MOST_WORKERS = 1 << 16  # each has an operator of its own, and every round goes over all of them
 _METHOD_KEYS = ("name", "label", "up", "down", "step_size", "probability")
 
@@ -213,7 +225,7 @@ def recipe_from_dict(table: Mapping[str, Any], *, folder: Path | None = None, st
     for key, section in _SECTIONS.items():
         if key in table:
             with at(key):
-                values = fit(section, read_table(table[key], key), key)
+                values = fit(section, read_table(table[key], key), key, elsewhere=_OF_OTHERS.get(key, {}))
                 limited = key != "stop" or not values.keys().isdisjoint(LIMITS)
                 sections[key] = section(**values if limited else _USUAL_STOP | values)
     sections.setdefault("stop", Stop(**_USUAL_STOP))

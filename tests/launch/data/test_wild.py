@@ -378,13 +378,34 @@ def test_what_is_missing_or_left_out_is_counted(tmp_path: Path) -> None:
     ("source", "options", "words"),
     [
         ("breast_cancer", {"missing": ["NA"]}, r"data\.missing does not apply: 'breast_cancer' is a bundled set"),
-        ("a.csv", {"first_index": 0}, r"data\.first_index does not apply: .* is a table"),
+        ("a.csv", {"first_index": 0}, r"data\.first_index does not apply: .* is a table$"),
+        ("a.csv", {"label_column": "y"}, r"data\.label_column does not apply: .* is a table; there it is data\.target$"),
         ("a.svm", {"missing": ["NA"]}, r"data\.missing does not apply: .* LIBSVM"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(source: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(SaddlebagError, match=words):
         read_rows(DataSection(source=source, **options))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            [f"u{row}" for row in range(30)],
+            "'a' has a value of its own in every row; if it names the rows, data.drop = [\"a\"]",
+        ),
+        (["Yes", "no", " yes"] * 10, "'a' holds 'Yes' and 'yes', read as two values"),
+        ([""] * 30, "'a' holds no value; data.drop = [\"a\"] leaves it out"),
+        ([f"u{row}" for row in range(3)], ""),
+        (["yes", "no", "maybe"] * 10, ""),
+    ],
+)
+def test_text_that_is_hardly_meant_is_remarked(tmp_path: Path, values: list[str], words: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{value},{row % 2}\n" for row, value in enumerate(values)))
+    remarks = [note for note in read_table_file(path, DataSection(source=str(path))).notes if "'a'" in note]
+    assert [words in remark for remark in remarks] == [True] * bool(words)
 
 
 def test_a_bad_column_that_is_dropped_does_no_harm(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ def test_overrides(file: Path, assignment: str, value: dict[str, Any]) -> None:
         ("problem.n=big", r"problem\.n must be a whole number, got 'big'"),
         ("problem.regularisation=nan", r"problem\.regularisation must be a number, got nan"),
         ("problem.num_workers=3", r"problem\.num_workers is no known key; a recipe has it as workers"),
+        ("data.label=y", r"data\.label is no known key; a recipe has it as data\.target \(of a table\) or data\.label_column"),
+        ("data.sep=;", r"data\.sep is no known key; a recipe has it as data\.delimiter"),
         ("problem.data=digits", r"problem\.data is no known key; a recipe has it as data\.source"),
         ("max_rounds=3", r"max_rounds is no known key; did you mean stop\.max_rounds\?"),
         ("every=3", r"every is no known key; did you mean stop\.every or checkpoint\.every\?"),

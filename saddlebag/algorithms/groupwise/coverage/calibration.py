@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Calibration", "calibrate_recorded", "calibration_cells"]
 
 _EDGE = 1e-9  # a probability this close below a boundary counts as on it: 0.3 * 10 is 3.0000000000000004 or 2.9999999999999996
+_MOST = 10_000  # levels: each has a correction of its own for every group
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,8 +76,8 @@ class Calibration:
     step: float = 0.005
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ConfigError(f"bins must be at least 1, got {self.bins}")
+        if not 1 <= self.bins <= _MOST:
+            raise ConfigError(f"bins must lie in [1, {_MOST:,}], got {self.bins}")
         check_positive("step", self.step)
 
     def init(self, num_groups: int) -> CalibrationState:

@@ -43,6 +43,7 @@ __all__ = ["Seen", "Watch", "cell_edges"]
 KINDS = ("worse", "coverage", "calibration", "features")
 _SEED = 0x57617463  # of ties; any number would do
 _EDGE = 1e-9
+_MOST = 10_000  # levels: each has bets of its own for every group
 _ARRAYS = ("count_GDC", "covered_G", "first_KG", "rounds")
 CELLS = 8
 
@@ -127,8 +128,8 @@ class Watch:
             raise ConfigError(f"rate must lie in (0, 1), got {self.rate:g}")
         if not 0.0 < self.tolerance < 1.0:
             raise ConfigError(f"tolerance must lie in (0, 1), got {self.tolerance:g}")
-        if self.levels < 1:
-            raise ConfigError(f"levels must be at least 1, got {self.levels}")
+        if not 1 <= self.levels <= _MOST:
+            raise ConfigError(f"levels must lie in [1, {_MOST:,}], got {self.levels}")
         if not 0.0 < self.loss_range < math.inf:
             raise ConfigError(f"loss_range must be positive and finite, got {self.loss_range:g}")
         for target in self.targets:

@@ -89,7 +89,7 @@ def test_edges_do_not_depend_on_the_order_of_rows() -> None:
         ({"kinds": ("louder",)}, "kinds must be"),
         ({"rate": 1.0}, r"rate must lie in \(0, 1\), got 1"),
         ({"tolerance": 0.0}, r"tolerance must lie in \(0, 1\), got 0"),
-        ({"levels": 0}, "levels must be at least 1, got 0"),
+        ({"levels": 0}, r"levels must lie in \[1, 10,000\], got 0"),
         ({"loss_range": float("inf")}, "loss_range must be positive and finite"),
         ({"targets": (0.9,), "margin": 0.2}, r"margin must lie in \(0, 0.1\) at target 0.9, got 0.2"),
         ({"kinds": ("coverage",)}, "coverage needs targets"),
