@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from saddlebag.algorithms.optimizers.site_rounds import SiteRounds, corrected, led
+from saddlebag.algorithms.optimizers.site_rounds import SiteRounds
 from saddlebag.algorithms.simulate import Verdict
 from saddlebag.errors import ConfigError
 from saddlebag.proto.checkpoint import count
@@ -39,8 +39,11 @@ class Above(Protocol):
     def resume(self, at: int) -> None:
         """Go on there, where the site's checkpoint says that its last point was from the boundary `at`."""
 
-    def exchange(self, z_D: Vector) -> Vector:
-        """Say where the site has come, and hear where all go on, float64 (D,); waits for the round above to end."""
+    def exchange(self, change_D: Vector) -> Vector:
+        """Say from where the site comes, less where it is, and hear where all go on.
+
+        Both are float64 (D,); waits for the round above to end.
+        """
 
 
 def require_waiting(*, merging: bool, checkpoint_every: int) -> None:
@@ -93,8 +96,9 @@ class MiddleCore(ServerCore):
         own, down = super().formed(means)
         if (self.round + 1) % self._site.period:
             return own, down
-        led_D = led(self._site, self.replica, down, self._draws)
-        return own, corrected(down, led_D, self._above.exchange(led_D))
+        led_D = self._site.led(self.replica, down, self._draws).z_D
+        point_D = self._above.exchange(self.replica.anchor_D - led_D)
+        return own, self._site.corrected(self.replica, down, point_D, self._draws)
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "above": self._above.round}

@@ -1,15 +1,17 @@
 """Two levels: local rounds of a site whose server is itself a worker of another run.
 
-Every P-th downlink of the site has a last part more, the way from where the site's round leads to the point on which all sites
-agree; everybody replays it, so replicas stay alike.
+Every P-th downlink of the site has a last part more, the way from where the site stood after the last such round to the point on
+which all sites agree; everybody replays it, so replicas stay alike.
 
     site, round k     z' = the point after its own round
-    if P | k + 1      Delta = v - z' goes up, v being the last point from above; a new v comes down
-                      delta = v - z' is the last part of the downlink;    z <- z' + delta
+    if P | k + 1      Delta = a - z' goes up; the point v of the run above comes down
+                      c = C_s(v - a) is the last part of the downlink;    z <- a + c;    a <- z
     else              z <- z'
 
-Delta counts from v, not from the site's z: what the float32 of delta rounds off is in the next Delta. The outer momentum of the
-site stays. Two levels of parameter servers: Lin et al. 2020, hierarchical local SGD.
+a is where the site began its way, so what it has done since is taken back without a byte, and v - a is as sparse as the downlink
+from above. What C_s leaves out is in the next v - a by itself (EF21 does the same: Richtarik et al. 2021); it is not in Delta,
+where it would take back what other sites have done. The outer momentum of the site stays. Two levels of parameter servers: Lin
+et al. 2020, hierarchical local SGD.
 
 Shapes: D = coordinates.
 """
@@ -19,13 +21,33 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
-from saddlebag.compression import Dense
-from saddlebag.compression.values import cast
 
 if TYPE_CHECKING:
     from saddlebag.compression import Draws, Vector
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SitePoint:
+    """What a site's replicas hold: the method's own, and a, from which the site's way above counts."""
+
+    own: Any
+    anchor_D: Vector
+
+    @property
+    def z_D(self) -> Vector:
+        """The point at which the programs are."""
+        z_D: Vector = self.own.z_D
+        return z_D
+
+    @property
+    def iteration(self) -> int:
+        """The place in the schedule."""
+        iteration: int = self.own.iteration
+        return iteration
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,29 +66,33 @@ class SiteRounds(LocalRounds):
 
     def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
         sizes = self.uplink_sizes(replica, draws)
-        return (*sizes, len(replica.z_D)) if self._due(draws) else sizes
+        return (*sizes, *sizes) if self._due(draws) else sizes
 
-    def replay(self, replica: Any, down: Message, draws: Draws) -> Any:
+    def init_replica(self, z_D: Vector) -> SitePoint:
+        return SitePoint(super().init_replica(z_D), z_D)
+
+    def led(self, replica: SitePoint, down: Message, draws: Draws) -> Any:
+        """z' with the rest of the method's own replica: where a downlink leads that has no part from above."""
+        return super().replay(replica.own, down, draws)
+
+    def replay(self, replica: SitePoint, down: Message, draws: Draws) -> SitePoint:
         if not self._due(draws):
-            return super().replay(replica, down, draws)
-        moved = super().replay(replica, Message(down.parts[:-1]), draws)
-        z_D = moved.z_D.copy()
-        down.parts[-1].add_to(z_D)
-        return dataclasses.replace(moved, z_D=z_D)
+            return SitePoint(self.led(replica, down, draws), replica.anchor_D)
+        half, place = len(down.parts) // 2, 0
+        z_D = replica.anchor_D.copy()
+        for part in down.parts[half:]:
+            part.add_to(z_D[place : place + part.dimension])
+            place += part.dimension
+        led = self.led(replica, Message(down.parts[:half]), draws)
+        return SitePoint(dataclasses.replace(led, z_D=z_D), z_D)
+
+    def corrected(self, replica: SitePoint, down: Message, point_D: Vector, draws: Draws) -> Message:
+        """The downlink that leads towards `point_D`, as far as the compressor goes."""
+        way, _ = self._sent(self.down, point_D - replica.anchor_D, np.zeros(len(point_D)), draws)
+        return Message((*down.parts, *way.parts))
 
 
 def site_rounds(method: LocalRounds, period: int) -> SiteRounds:
     """The method of a site of its own, below another server."""
     fields = {field.name: getattr(method, field.name) for field in dataclasses.fields(LocalRounds)}
     return SiteRounds(**fields, period=period)
-
-
-def led(method: SiteRounds, replica: Any, down: Message, draws: Draws) -> Vector:
-    """z', float64 (D,): where a downlink without its last part leads."""
-    z_D: Vector = LocalRounds.replay(method, replica, down, draws).z_D
-    return z_D
-
-
-def corrected(down: Message, led_D: Vector, point_D: Vector) -> Message:
-    """The downlink that leads to `point_D` instead of `led_D`, but for the rounding of float32."""
-    return Message((*down.parts, Dense(cast(point_D - led_D))))

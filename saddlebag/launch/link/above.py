@@ -123,17 +123,17 @@ class SiteAbove:
         terms = self._terms = section.terms(site)
         self._connection = LinkConnection(terms, section.address, section.rank, store=self._store, **ways)
         self._steps, self._samples = terms.every, terms.every * workers
-        self._point_D: Vector | None = None  # from above, from which the site's change counts
+        self._said = False  # whether the site's way of this round was told before a crash, and its round has ended above
         self._thread: threading.Thread | None = None
 
     def begin(self, start_D: Vector) -> Vector:
         """Join anew with the site's start; returns that of the run above, or where it stands."""
         self._store.forget_after(-1)
         self._connection.open(start_D)
-        self._point_D, self.round = self._started()
+        point_D, self.round = self._started()
         arrays, facts = self._connection.capture()  # else a crash in the first round would have nothing to go on from
         self._store.save(self.round, arrays, {**facts, "recipe": self._terms.text()})
-        return self._point_D
+        return point_D
 
     def take_up(self, start_D: Vector, at: int) -> None:
         """Take up the state of the last checkpoint of a run that began at the boundary `at`; `resume` goes on."""
@@ -144,8 +144,8 @@ class SiteAbove:
 
     def resume(self, at: int) -> None:
         """See `Above`. What the site has said of a round that had ended above is not said again."""
-        point_D, round_ = self._started()
-        self._point_D, self.round = (point_D if round_ == at else None), at
+        _, round_ = self._started()
+        self._said, self.round = round_ != at, at
 
     def _started(self) -> tuple[Vector, int]:
         self._thread = threading.Thread(target=self._work, name="saddlebag-above", daemon=True)
@@ -157,7 +157,7 @@ class SiteAbove:
         point_D, self.over = self._connection.meeting.next_point()
         return point_D, self._connection.meeting.round
 
-    def exchange(self, z_D: Vector) -> Vector:
+    def exchange(self, change_D: Vector) -> Vector:
         """See `Above`.
 
         Raises:
@@ -166,13 +166,13 @@ class SiteAbove:
         """
         if self._thread is None:  # there was no checkpoint yet
             self.resume(self.round)
-        if self._point_D is not None and not self.over:
-            change_D = self._point_D - z_D
+        if not self._said and not self.over:
             if not np.isfinite(change_D).all():
                 raise NotFiniteError("the site's point is not finite before its exchange above; nothing was sent")
             self._connection.meeting.bring(change_D, samples=self._samples, steps=self._steps)
-        self._point_D, self.round = self._heard()
-        return self._point_D
+        point_D, self.round = self._heard()
+        self._said = False
+        return point_D
 
     def leave(self) -> None:
         """Say above that the site is done."""

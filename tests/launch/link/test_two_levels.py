@@ -149,6 +149,22 @@ def test_a_site_goes_its_own_way_between_exchanges_and_starts_where_the_run_abov
     assert np.allclose((states[1, 3] - states[0, 3])[:32], 1.0)
 
 
+def test_a_site_of_sparse_messages_gets_a_sparse_part_from_above(tmp_path: Path) -> None:
+    """Nobody pays 4 bytes a parameter, and what is left out comes later: programs train, and sites stay near each other."""
+    sparse = {"name": "local_average", **dict.fromkeys(("up", "down"), {"name": "top_k", "k": 8})}
+    above = Served(tmp_path / "above", workers=2)
+    sites = [Served(tmp_path / f"site-{rank}", workers=1, above=section(above, rank, 1, sparse)) for rank in range(2)]
+    found = ends(*((sites[number].address, 0, number) for number in range(2)), steps=120, method=sparse)
+    for site in sites:
+        result = site.end()
+        full = 4 * len(found[0]) * result["rounds"]
+        assert result["down_bytes"] < 0.8 * full, "two sparse parts a round are less than one in full"
+    above.end()
+    start = np.abs(values(network()) - found[0]).max()
+    assert start > 0.3, "nothing was trained"
+    assert np.allclose(found[0], found[1], rtol=0, atol=1e-5), "what came from above is as sparse as the compressor leaves"
+
+
 def test_a_site_ends_when_the_run_above_does(tmp_path: Path) -> None:
     above = Served(tmp_path / "above", workers=1, rounds=2)
     site = Served(tmp_path / "site", workers=1, above=section(above, 0, 2))
