@@ -1,17 +1,17 @@
 """Two levels: local rounds of a site whose server is itself a worker of another run.
 
-Every P-th downlink of the site has a last part more, the way from where the site stood after the last such round to the point on
-which all sites agree; everybody replays it, so replicas stay alike.
+Every P-th downlink of the site has a last part more, the way from where the site stood after the last such round to the point
+on which all sites agree; everybody replays it, so replicas stay alike.
 
     site, round k     z' = the point after its own round
     if P | k + 1      Delta = a - z' goes up; the point v of the run above comes down
                       c = C_s(v - a) is the last part of the downlink;    z <- a + c;    a <- z
     else              z <- z'
 
-a is where the site began its way, so what it has done since is taken back without a byte, and v - a is as sparse as the downlink
-from above. What C_s leaves out is in the next v - a by itself (EF21 does the same: Richtarik et al. 2021); it is not in Delta,
-where it would take back what other sites have done. The outer momentum of the site stays. Two levels of parameter servers: Lin
-et al. 2020, hierarchical local SGD.
+a is where the site began its way, so what it has done since is taken back without a byte, and v - a is as sparse as what came
+down from above. What C_s leaves out is in the next v - a by itself (EF21 does the same: Richtarik et al. 2021); it is not in
+Delta, where it would take back what other sites have done. The outer momentum of the site stays. Two levels of parameter
+servers: Lin et al. 2020, hierarchical local SGD.
 
 Shapes: D = coordinates.
 """
@@ -72,7 +72,7 @@ class SiteRounds(LocalRounds):
         return SitePoint(super().init_replica(z_D), z_D)
 
     def led(self, replica: SitePoint, down: Message, draws: Draws) -> Any:
-        """z' with the rest of the method's own replica: where a downlink leads that has no part from above."""
+        """The method's own replica at z': where a downlink leads that has no part from above."""
         return super().replay(replica.own, down, draws)
 
     def replay(self, replica: SitePoint, down: Message, draws: Draws) -> SitePoint:

@@ -151,7 +151,7 @@ def test_a_site_goes_its_own_way_between_exchanges_and_starts_where_the_run_abov
 
 def test_a_site_of_sparse_messages_gets_a_sparse_part_from_above(tmp_path: Path) -> None:
     """Nobody pays 4 bytes a parameter, and what is left out comes later: programs train, and sites stay near each other."""
-    sparse = {"name": "local_average", **dict.fromkeys(("up", "down"), {"name": "top_k", "k": 8})}
+    sparse = {"name": "local_average", **{way: {"name": "top_k", "k": 8} for way in ("up", "down")}}
     above = Served(tmp_path / "above", workers=2)
     sites = [Served(tmp_path / f"site-{rank}", workers=1, above=section(above, rank, 1, sparse)) for rank in range(2)]
     found = ends(*((sites[number].address, 0, number) for number in range(2)), steps=120, method=sparse)
