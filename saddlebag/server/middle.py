@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from saddlebag.algorithms.optimizers.site_rounds import SiteRounds
+from saddlebag.algorithms.optimizers.site_rounds import SiteRounds, corrected, led
 from saddlebag.algorithms.simulate import Verdict
 from saddlebag.errors import ConfigError
 from saddlebag.proto.checkpoint import count
@@ -96,9 +96,9 @@ class MiddleCore(ServerCore):
         own, down = super().formed(means)
         if (self.round + 1) % self._site.period:
             return own, down
-        led_D = self._site.led(self.replica, down, self._draws).z_D
+        led_D = led(self._site, self.replica, down, self._draws)
         point_D = self._above.exchange(self.replica.anchor_D - led_D)
-        return own, self._site.corrected(self.replica, down, point_D, self._draws)
+        return own, corrected(self._site, self.replica, down, point_D, self._draws)
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "above": self._above.round}

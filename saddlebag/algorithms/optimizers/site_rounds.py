@@ -71,28 +71,31 @@ class SiteRounds(LocalRounds):
     def init_replica(self, z_D: Vector) -> SitePoint:
         return SitePoint(super().init_replica(z_D), z_D)
 
-    def led(self, replica: SitePoint, down: Message, draws: Draws) -> Any:
-        """The method's own replica at z': where a downlink leads that has no part from above."""
-        return super().replay(replica.own, down, draws)
-
     def replay(self, replica: SitePoint, down: Message, draws: Draws) -> SitePoint:
         if not self._due(draws):
-            return SitePoint(self.led(replica, down, draws), replica.anchor_D)
+            return SitePoint(super().replay(replica.own, down, draws), replica.anchor_D)
         half, place = len(down.parts) // 2, 0
         z_D = replica.anchor_D.copy()
         for part in down.parts[half:]:
             part.add_to(z_D[place : place + part.dimension])
             place += part.dimension
-        led = self.led(replica, Message(down.parts[:half]), draws)
+        led = super().replay(replica.own, Message(down.parts[:half]), draws)
         return SitePoint(dataclasses.replace(led, z_D=z_D), z_D)
-
-    def corrected(self, replica: SitePoint, down: Message, point_D: Vector, draws: Draws) -> Message:
-        """The downlink that leads towards `point_D`, as far as the compressor goes."""
-        way, _ = self._sent(self.down, point_D - replica.anchor_D, np.zeros(len(point_D)), draws)
-        return Message((*down.parts, *way.parts))
 
 
 def site_rounds(method: LocalRounds, period: int) -> SiteRounds:
     """The method of a site of its own, below another server."""
     fields = {field.name: getattr(method, field.name) for field in dataclasses.fields(LocalRounds)}
     return SiteRounds(**fields, period=period)
+
+
+def led(method: SiteRounds, replica: SitePoint, down: Message, draws: Draws) -> Vector:
+    """z', float64 (D,): where a downlink leads that has no part from above."""
+    z_D: Vector = LocalRounds.replay(method, replica.own, down, draws).z_D
+    return z_D
+
+
+def corrected(method: SiteRounds, replica: SitePoint, down: Message, point_D: Vector, draws: Draws) -> Message:
+    """The downlink that leads towards `point_D`, as far as the compressor goes."""
+    way, _ = method._sent(method.down, point_D - replica.anchor_D, np.zeros(len(point_D)), draws)
+    return Message((*down.parts, *way.parts))

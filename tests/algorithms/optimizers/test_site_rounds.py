@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms.optimizers.local_rounds import LocalRounds
-from saddlebag.algorithms.optimizers.site_rounds import site_rounds
+from saddlebag.algorithms.optimizers.site_rounds import corrected, led, site_rounds
 from saddlebag.compression import SERVER, Draws, Mean, TopK
 from saddlebag.compression.compressors.identity import Identity
 
@@ -34,9 +34,9 @@ def test_every_third_round_leads_to_the_point_from_above(momentum: float, averag
             assert np.array_equal(replica.z_D, own.z_D)
             continue
         assert site.downlink_sizes(replica, draws) == (*sizes, *sizes)
-        assert np.array_equal(site.led(replica, down, draws).z_D, own.z_D)
+        assert np.array_equal(led(site, replica, down, draws), own.z_D)
         point_D = rng.normal(size=D)
-        down = site.corrected(replica, down, point_D, draws)
+        down = corrected(site, replica, down, point_D, draws)
         assert tuple(part.dimension for part in down.parts) == (*sizes, *sizes)
         replica = site.replay(replica, down, draws)
         assert np.allclose(replica.z_D, point_D, rtol=0, atol=1e-6)
@@ -53,7 +53,7 @@ def test_what_the_sites_compressor_leaves_out_comes_with_the_next_exchanges() ->
     for round_ in range(D):
         draws = Draws(0, round_, SERVER)
         server, down = site.server_step(replica, server, (Mean(D, np.full(D, 3.0)),), draws)
-        assert not np.array_equal(site.led(replica, down, draws).z_D, replica.z_D), "the site has a way of its own"
-        replica = site.replay(replica, site.corrected(replica, down, point_D, draws), draws)
+        assert not np.array_equal(led(site, replica, down, draws), replica.z_D), "the site has a way of its own"
+        replica = site.replay(replica, corrected(site, replica, down, point_D, draws), draws)
         behind.append(np.abs(point_D - replica.z_D).sum())
     assert behind == [15.75, 7.75, 3.75, 1.75, 0.75, 0.25, 0.0]
