@@ -40,6 +40,8 @@ ONCE = "--repetitions 1"
 SMOKE = {
     "bench_advice.py": Smoke("--smoke"),
     "bench_local.py": Smoke("--smoke"),
+    "bench_thin_links.py": Smoke("--smoke"),
+    "tune_thin_links.py": Smoke("--smoke"),
     "rivals.py": Smoke("--smoke --out {out}/rivals"),
     "bench_auto.py": Smoke("--seeds 1 --methods ogda --problems quadratic --workers 1"),
     "bench_bytes.py": Smoke(f"--d 20000 --steps 1 {ONCE}"),
