@@ -81,9 +81,11 @@ def program(given: argparse.Namespace) -> None:
     link = sb.join(given.address, model, optimizer, method=given.method, every=given.every, rank=given.program)
     link.begin()  # nobody's steps count before all are here
     link.exchange()
+    begin = time.process_time()
     step_s = statistics.median(step() for _ in range(given.alone))
+    step_cpu_s = (time.process_time() - begin) / given.alone
     link.exchange()
-    ends, waited, up, down = [], [], [], []
+    ends, waited, up, down, cpu = [], [], [], [], []
     for _ in range(given.exchanges + WARM_UP):
         for _ in range(given.every):
             step()
@@ -93,10 +95,19 @@ def program(given: argparse.Namespace) -> None:
         waited.append(ends[-1] - begin)
         up.append(link.bytes_up)
         down.append(link.bytes_down)
+        cpu.append((time.process_time(), cpu_of(given.host)))
     link.finish()
     rounds = [after - before for before, after in zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)]
     bytes_ = [(each[-1] - each[WARM_UP - 1]) / given.exchanges for each in (up, down)]
-    say({"step_s": step_s, "rounds": rounds, "waited": waited[WARM_UP:], "up": bytes_[0], "down": bytes_[1]})
+    own_s, host_s = ((after - before) / given.exchanges for before, after in zip(cpu[WARM_UP - 1], cpu[-1], strict=True))
+    spent = {"program_cpu_s": own_s - given.every * step_cpu_s, "host_cpu_s": host_s}
+    say({"step_s": step_s, "rounds": rounds, "waited": waited[WARM_UP:], "up": bytes_[0], "down": bytes_[1], **spent})
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of processor time of a process and all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -120,7 +131,19 @@ def run(method: str, every: int, given: argparse.Namespace) -> Row:
             children.append(starts[0]([*command, *(["--insecure"] if given.rate else [])], stderr=subprocess.PIPE, **quiet))
             address = told(children[0])
             for rank, start in enumerate(starts[1:]):
-                words = [HERE, "--program", rank, "--address", address, "--method", method, "--every", every]
+                words = [
+                    HERE,
+                    "--host",
+                    children[0].pid,
+                    "--program",
+                    rank,
+                    "--address",
+                    address,
+                    "--method",
+                    method,
+                    "--every",
+                    every,
+                ]
                 for name in ("parameters", "batch", "alone", "exchanges"):
                     words += [f"--{name}", getattr(given, name)]
                 children.append(start([sys.executable, *map(str, words)], stdout=subprocess.PIPE, **quiet))
@@ -150,6 +173,8 @@ def summary(said: list[Row], every: int) -> Row:
         "step_s": statistics.mean(each["step_s"] for each in said),
         "gradient_s": statistics.median(rounds) / every,
         "exchange_s": statistics.median(least),
+        "program_cpu_s": statistics.mean(each["program_cpu_s"] for each in said),
+        "host_cpu_s": statistics.mean(each["host_cpu_s"] for each in said),
         "up_bytes": statistics.mean(each["up"] for each in said),
         "down_bytes": statistics.mean(each["down"] for each in said),
     }
@@ -169,6 +194,8 @@ def compared(method: str, every: int, given: argparse.Namespace) -> Row:
     predicted = {
         "gradient_s": measured["step_s"] + prediction.exchange_s / every,
         "exchange_s": prediction.exchange_s,
+        "program_cpu_s": prediction.say_s + prediction.take_s,
+        "host_cpu_s": prediction.server_s + prediction.keep_s,
         "up_bytes": prediction.costs.up_bytes,
         "down_bytes": prediction.costs.down_bytes,
     }
@@ -180,7 +207,7 @@ def compared(method: str, every: int, given: argparse.Namespace) -> Row:
 def show(row: Row) -> None:
     predicted, measured, error = row["predicted"], row["measured"], row["error"]
     words = [f"{row['method']:13} H = {row['every']:3}  step {1e3 * measured['step_s']:.2f} ms"]
-    for name, digits in (("gradient", 2), ("exchange", 1)):
+    for name, digits in (("gradient", 2), ("exchange", 1), ("program_cpu", 1), ("host_cpu", 1)):
         key = f"{name}_s"
         times = [f"{1e3 * values[key]:.{digits}f}" for values in (measured, predicted)]
         words.append(f"{name} {times[0]} ms, predicted {times[1]} ({error[key]:+.0%})")
@@ -202,6 +229,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--program", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
+    parser.add_argument("--host", type=int, help=argparse.SUPPRESS)
     add_output_options(parser)
     given: Any = parser.parse_args()
     if given.program is not None:

@@ -68,13 +68,13 @@ CONTENDERS: dict[str, Row] = {
     "torchft DiLoCo, H = 32": torchft(32, (0.7, 0.6)),
     "torchft DiLoCo, Muon, H = 8": torchft(8, (0.7, 0.6), muon=0.02),
     "torchft DiLoCo, Muon, H = 32": torchft(32, (0.7, 0.6), muon=0.02),
-    "hivemind, local updates, 8 bits, H = 32": hivemind(32, "8 bits", delay=False),
-    "hivemind, local updates, 8 bits, delayed, H = 32": hivemind(32, "8 bits", delay=True),
+    "hivemind, local updates, H = 32": hivemind(32, "32 bits", delay=False),
+    "hivemind, local updates, delayed, H = 32": hivemind(32, "32 bits", delay=True),
     "local_average, grid, H = 32": link(32, "local_average", **both(GRID)),
-    "diloco, grid, H = 8": link(8, "diloco", **both(GRID)),
-    "diloco, grid, H = 32": link(32, "diloco", **both(GRID)),
+    "diloco, grid, H = 8": link(8, "diloco", **both(GRID), step_size=0.7, momentum=0.6),
+    "diloco, grid, H = 32": link(32, "diloco", **both(GRID), step_size=0.7, momentum=0.6),
     "sparse_loco, H = 8": link(8, "sparse_loco"),
-    "muloco, grid, H = 8": link(8, "muloco", 0.02, **both(GRID)),
+    "muloco, grid, H = 8": link(8, "muloco", 0.02, **both(GRID), step_size=0.7, momentum=0.6),
     "muloco, grid, H = 32": link(32, "muloco", 0.02, **both(GRID), step_size=1.0, momentum=0.0),
 }
 """With the numbers that `tune_thin_links.py` found; the steps of AdamW and Muon inside are one for all."""

@@ -7,12 +7,11 @@ A worker makes H steps of its own and exchanges what they have changed, so a gra
     say       the change becomes a message: the method's half of the worker, its memory, the encoder
     server    M messages are decoded, their mean is formed; the method's half of the server, the encoder; the server replays its
               own message before it sends it, as where every round has a checkpoint
-    keep      that checkpoint is written, as a host does by default: beside the next round, but on cores and a disk that
-              rounds need too, so it counts in full; a server with more to spare is faster than predicted
+    keep      that checkpoint is written: beside the next round, but on cores and a disk that it needs, so it counts in full
     take      the downlink is decoded and replayed; the model is read before and written after
 
 Exchanges and steps follow one another: no method of links computes while it exchanges. Messages are made by the methods
-themselves, of sample vectors and with memories that the rounds before have filled. What happens to the loss is not predicted.
+themselves, of sample vectors and with memories that the rounds before have filled. The loss is not predicted.
 """
 
 from __future__ import annotations
@@ -25,10 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from saddlebag.algorithms import pack
 from saddlebag.algorithms.problems.linked import LinkedPrograms
 from saddlebag.algorithms.registry import METHODS, make_method
+from saddlebag.client.link.vector import ModelVector
 from saddlebag.compression import Draws, Identity, Sum, Tensor
 from saddlebag.errors import ConfigError
 from saddlebag.launch.advice.measure import SEED, timed
@@ -50,8 +51,7 @@ EVERY = (8, 32)
 """Steps between exchanges that every method is shown with, beside its own."""
 _MOST_MESSAGES = 8  # whose mean is timed
 _FILLING = 3  # rounds before the one that is timed: full memories take other times than empty ones
-_SAVES = 3
-_SHIFT = 7919  # one sample serves all workers, turned by so many coordinates
+_SAVES, _SHIFT = 3, 7919  # one sample serves all workers, turned by so many coordinates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,12 +144,12 @@ def local_costs(method: str, x_D: Vector, d: int, workers: int, seconds: float) 
     """
     if method not in LINKED:
         raise ConfigError(f"a method of links is one of {', '.join(LINKED)}, got {method!r}")
-    bench = _Bench(method, x_D, workers)
+    bench, grown = _Bench(method, x_D, workers), d / len(x_D)
     for number in range(_FILLING):
         bench.round(number)
     messages, down = bench.round(_FILLING)
-    grown = d / len(x_D)
     draws = Draws(SEED, _FILLING, 0)
+    bench.stepped(0, _FILLING)
     means = bench.gathered(messages, _FILLING)
     return LocalCosts(
         method=method,
@@ -166,7 +166,7 @@ def local_costs(method: str, x_D: Vector, d: int, workers: int, seconds: float) 
 
 def saved_s(arrays: Mapping[str, Any]) -> float:
     """Seconds of the fastest of three checkpoints of these arrays."""
-    times = []
+    times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         store = CheckpointStore(Path(folder), "server")
         for number in range(_SAVES):
@@ -181,7 +181,8 @@ class _Bench:
 
     def __init__(self, name: str, x_D: Vector, workers: int) -> None:
         self._x_D, d = x_D, len(x_D)
-        self._origin_D, self._base_D, self._model_D = np.zeros(d), np.zeros(d), np.zeros(d, np.float32)
+        self._base_D = np.zeros(d)  # what was in the model when its steps began
+        self._vector = ModelVector(torch.nn.ParameterList([torch.zeros(d)]), None, buffers=False)
         self._count = min(workers, _MOST_MESSAGES)
         problem = LinkedPrograms(origin_D=np.zeros(d), tensors=[Tensor("sample", (d,))], num_workers=workers)
         given = {} if getattr(METHODS[name], "compressors", None) else {"up": Identity(), "down": Identity()}
@@ -195,23 +196,22 @@ class _Bench:
         """A whole round; the bytes up and down."""
         messages = []
         for worker in range(self._count):
+            self.stepped(worker, number)
             self._workers[worker], data = self.said(worker, Draws(SEED, number, worker))
             messages.append(data)
         self._server, down = self.answered(self.gathered(messages, number), Draws(SEED, number, 0))
         self.replica = self.taken(down, Draws(SEED, number, 0))
         return messages, down
 
+    def stepped(self, worker: int, number: int) -> None:
+        """The model is where a worker's steps have led it."""
+        self._vector.write(-np.roll(self._x_D, _SHIFT * (worker + self._count * number)))
+
     def said(self, worker: int, draws: Draws) -> tuple[Any, bytes]:
-        """A worker's state after its message, and that."""
-
-        def change(z_D: Vector, draws: Draws) -> Vector:
-            del z_D
-            moved_D = np.roll(self._x_D, _SHIFT * (worker + self._count * draws.round))
-            change_D = self._origin_D - moved_D  # the model is read, and compared with where it began
-            assert np.isfinite(change_D).all()  # as a link looks before it sends
-            return change_D
-
-        own, message = self.method.worker_step(self.replica, self._workers[worker], change, draws)
+        """A worker's state after its message, and that: what `Link.exchange` and the worker do."""
+        change_D = self._base_D - self._vector.read()
+        assert np.isfinite(change_D).all()  # as a link looks before it sends
+        own, message = self.method.worker_step(self.replica, self._workers[worker], lambda z_D, draws: change_D, draws)
         return own, b"".join(encode(message))
 
     def gathered(self, messages: Sequence[bytes], number: int) -> tuple[Any, ...]:
@@ -241,8 +241,8 @@ class _Bench:
     def taken(self, down: bytes, draws: Draws) -> Any:
         """The replica after a downlink, which the model gets too."""
         replica = self.method.replay(self.replica, decode(down, self._sizes, draws), draws)
-        self._model_D[:] = replica.z_D
-        self._base_D[:] = self._model_D
+        self._vector.write(replica.z_D)
+        self._vector.read()  # from here the next steps count
         return replica
 
 
