@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saddlebag.errors import ConfigError, RemoteProtocolError
+from saddlebag.proto.frames import FRAME_BYTES
 from saddlebag.proto.v1 import groupwise_pb2 as pb
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "join_labels",
     "join_rows",
     "numbers",
+    "rows_of_a_frame",
     "split_column",
     "split_columns",
     "split_labels",
@@ -92,6 +94,16 @@ def _table(values: Any, what: str) -> Doubles:
     if array.dtype.kind not in "biuf" or array.ndim != 2:
         raise ConfigError(f"{what} must be a table of numbers (rows, columns), got {array.dtype} of shape {array.shape}")
     return np.asarray(array, _F8)
+
+
+def rows_of_a_frame(num_features: int, num_groups: int) -> int:
+    """The most rows that a message holds, in a request or in a reply with the weights of groups and shadows; at least 1.
+
+    Example:
+        >>> rows_of_a_frame(25, 10), rows_of_a_frame(25, 20_000)
+        (5242, 3)
+    """
+    return max(1, FRAME_BYTES // (8 * max(num_features, 2 * num_groups)))
 
 
 def split_rows(

@@ -19,6 +19,7 @@ from saddlebag.launch.groupwise.recipe import load_groupwise, make_algorithm
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "launch" / "recipes" / "groupwise_synthetic.toml"
 SETS = ["data.rounds=3000", "mixing.charge=played", "mixing.clip=true", "intervals.targets=[0.9]", "intervals.score=scaled"]
+SETS += ["calibration.step=0.02"]
 
 
 def test_blocks_know_the_prior() -> None:
@@ -34,7 +35,8 @@ def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
     recipe, _ = load_groupwise(RECIPE, SETS)
     stream = build_stream(recipe)
     algorithm = make_algorithm(recipe, len(stream.features), len(stream.groups))
-    intervals = intervals_of(recipe, stream)
+    assert recipe.calibration is not None
+    intervals, calibration = intervals_of(recipe, stream), recipe.calibration.rule()
     states: list[Any]
     meet, shared, states = threading.Barrier(3), [np.empty(0)] * 3, [None, None, None]
 
@@ -54,6 +56,7 @@ def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
             ranks=3,
             reduce=lambda vector, largest: reduce(vector, largest, rank),
             intervals=intervals,
+            calibration=calibration,
         )
 
     threads = [threading.Thread(target=learn, args=(rank,)) for rank in range(3)]
@@ -61,11 +64,15 @@ def test_ranks_that_add_their_sums_learn_what_one_learns() -> None:
         thread.start()
     for thread in threads:
         thread.join(100)
-    alone, alone_covered = learn_in_blocks(algorithm, stream, 32, intervals=intervals)
+    alone, alone_covered, alone_cells = learn_in_blocks(algorithm, stream, 32, intervals=intervals, calibration=calibration)
     assert alone_covered is not None
+    assert alone_cells is not None
     for learned in states:
         assert learned is not None
-        state, covered = learned
+        state, covered, cells = learned
+        for name in ("excess_GB", "count_GB", "room"):
+            np.testing.assert_allclose(getattr(cells, name), getattr(alone_cells, name), rtol=1e-9, atol=1e-9)
+        assert np.abs(cells.excess_GB).max() > 0.1
         for name in ("excess_MG", "base_MG", "average_MG", "size"):
             ours, theirs = (getattr(each.thresholds, name) for each in (covered, alone_covered))
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
@@ -89,6 +96,9 @@ def test_torchrun_equals_one_process(tmp_path: Path) -> None:
     for ours, theirs in zip(second["coverage"], first["coverage"], strict=True):
         assert (ours["held"], ours["width"]) == pytest.approx((theirs["held"], theirs["width"]), rel=1e-9)
         assert abs(ours["held"] - 0.9) < 0.1
+    for ours, theirs in zip(second["calibration"], first["calibration"], strict=True):
+        assert ours["levels"] == pytest.approx(theirs["levels"], abs=1e-9)
+        assert 0 < ours["error"] < 0.1
     assert second["played"] == pytest.approx(first["played"], rel=1e-9)
     for ours, theirs in zip(second["groups"], first["groups"], strict=True):
         assert ours["group"] == theirs["group"]

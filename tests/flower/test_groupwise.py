@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 
 from saddlebag.algorithms.groupwise import (
     AdaNormalHedge,
+    Calibration,
     Groupwise,
     Intervals,
     Ridge,
@@ -57,25 +58,39 @@ def test_sums_of_clients_make_the_block_of_one_machine_with_all_rows() -> None:
     assert federation.algorithm.alarms(federation.state) == ()
 
 
-def test_intervals_of_clients_cover_as_those_of_one_machine() -> None:
+def test_intervals_and_calibration_of_clients_are_those_of_one_machine() -> None:
     rule = Thresholds(targets=(0.8, 0.9))
     intervals = Intervals(rule=rule, scorer=Scorer(name="scaled", dimension=D, targets=rule.targets), labels=(0.0, 1.0))
-    app = ClientApp()
+    calibration, app = Calibration(bins=5, step=0.02), ClientApp()
     add_groupwise(
         app,
         algorithm(),
         G,
         lambda context, block: rows(int(context.node_config["partition-id"]), block),
         intervals=intervals,
+        calibration=calibration,
     )
-    federation, grid = GroupwiseFederation(algorithm(), G, intervals=intervals), InProcessGrid(app, CLIENTS)
-    alone, covered = algorithm().init(G), intervals.init(G)
+    federation = GroupwiseFederation(algorithm(), G, intervals=intervals, calibration=calibration)
+    grid = InProcessGrid(app, CLIENTS)
+    alone, covered, cells = algorithm().init(G), intervals.init(G), calibration.init(G)
     for block in range(10):
         federation.round(grid, list(grid.get_node_ids()))
         whole: Any = (np.concatenate(part) for part in zip(*(rows(client, block) for client in range(CLIENTS)), strict=True))
-        sums = block_sums(algorithm(), alone, *whole, lambda row: Draws(0, row), intervals=(intervals, covered))
+        sums = block_sums(
+            algorithm(),
+            alone,
+            *whole,
+            lambda row: Draws(0, row),
+            intervals=(intervals, covered),
+            calibration=(calibration, cells),
+        )
         alone, covered = merge_block(algorithm(), alone, sums), intervals.merge(covered, sums.intervals)
+        cells = calibration.merge(cells, sums.calibration)
     assert federation.intervals_state is not None
+    assert federation.calibration_state is not None
+    for name in ("excess_GB", "count_GB", "room"):
+        ours_G, theirs_G = getattr(federation.calibration_state, name), getattr(cells, name)
+        np.testing.assert_allclose(ours_G, theirs_G, rtol=1e-9, atol=1e-9, err_msg=name)
     ours, theirs = (intervals.pack(state) for state in (federation.intervals_state, covered))
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=1e-9, atol=1e-9, err_msg=name)

@@ -150,7 +150,7 @@ class GroupwiseClient:
     def partial(
         self, x_ND: Vector, member_NG: Members, given_N: Vector | None = None
     ) -> tuple[npt.NDArray[np.uint64], PartialMix, Vector]:
-        """Tickets of a shard, its part of a prediction, and its notes of intervals, (N, 0) without. Errors as `predict`."""
+        """Tickets of a shard, its part of a prediction, and its notes of intervals and levels. Errors as `predict`."""
         return self._partial(predict_request(self.about, x_ND, member_NG, False, given_N), len(x_ND))
 
     def partial_table(self, rows: Any) -> tuple[npt.NDArray[np.uint64], PartialMix, Vector]:
@@ -163,7 +163,8 @@ class GroupwiseClient:
         reply = self._call("Partial", request, pb.PartialReply)
         try:
             part = PartialMix.from_array(numbers(reply.sums).reshape(-1, SHARD_NUMBERS))
-            notes = numbers(reply.notes).reshape(rows, note_width(len(self.about.targets)) if self.about.targets else 0)
+            width = (note_width(len(self.about.targets)) if self.about.targets else 0) + self.about.levels
+            notes = numbers(reply.notes).reshape(rows, width)
         except ValueError as error:
             raise RemoteProtocolError(f"the shard at {self._address} sent no sums of {rows} rows: {error}") from error
         if len(part.top_N) != rows:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms.groupwise import join_mixes
-from saddlebag.algorithms.groupwise.coverage.offered import join_notes, note_ends
+from saddlebag.algorithms.groupwise.coverage.calibration import corrected
+from saddlebag.algorithms.groupwise.coverage.offered import join_notes, note_ends, note_width
 from saddlebag.client.groupwise.client import GroupwiseClient
 from saddlebag.errors import ConfigError
 
@@ -38,7 +39,8 @@ class JoinedPrediction:
         value_N: the predictions.
         ticket_SN: each server's tickets.
         low_NM, high_NM: the ends of the intervals, a column for each target.
-        joined_NK: the notes of all servers: see `join_notes`.
+        joined_NK: the notes of all servers: see `join_notes`; then what was given out as `calibrated_N`.
+        calibrated_N: the predictions corrected for every group and level; None without.
     """
 
     value_N: Vector
@@ -46,6 +48,7 @@ class JoinedPrediction:
     low_NM: Vector
     high_NM: Vector
     joined_NK: Vector | None = None
+    calibrated_N: Vector | None = None
 
 
 class ShardedClient:
@@ -125,11 +128,18 @@ class ShardedClient:
         answers = [job.result() for job in jobs]
         value_N = join_mixes([part for _, part, _ in answers], self._default).value_N
         ticket_SN = np.stack([tickets for tickets, _, _ in answers])
-        if not self._about.targets:
-            return JoinedPrediction(value_N, ticket_SN, np.empty((len(value_N), 0)), np.empty((len(value_N), 0)))
-        joined_NK = join_notes(np.stack([notes for _, _, notes in answers]), None if self._about.given else value_N)
-        ends = note_ends(joined_NK, (self._about.low, self._about.high) if self._about.bounded else None)
-        return JoinedPrediction(value_N, ticket_SN, *ends, joined_NK)
+        low_NM = high_NM = np.empty((len(value_N), 0))
+        note_SNK = np.stack([notes for _, _, notes in answers])
+        joined_NK, calibrated_N = note_SNK[0, :, :0], None
+        if self._about.targets:
+            width, around = note_width(len(self._about.targets)), None if self._about.given else value_N
+            joined_NK = join_notes(note_SNK[:, :, :width], around)
+            low_NM, high_NM = note_ends(joined_NK, (self._about.low, self._about.high) if self._about.bounded else None)
+        if self._about.levels:
+            calibrated_N = corrected(np.clip(value_N, 0.0, 1.0), note_SNK[:, :, -self._about.levels :].sum(axis=0))
+            joined_NK = np.column_stack((joined_NK, calibrated_N))
+        noted = joined_NK if joined_NK.shape[1] else None
+        return JoinedPrediction(value_N, ticket_SN, low_NM, high_NM, noted, calibrated_N)
 
     def feedback(self, prediction: JoinedPrediction, row_N: Any, label_N: Any) -> npt.NDArray[np.uint8]:
         """Give the labels of some rows of a batch; returns the largest outcome of any shard (1: all have applied it)."""

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from saddlebag.algorithms.groupwise import Groupwise, GroupwiseState, Intervals
+    from saddlebag.algorithms.groupwise import Calibration, Groupwise, GroupwiseState, Intervals
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.algorithms.groupwise.coverage.calibration import CalibrationState
     from saddlebag.algorithms.groupwise.coverage.offered import IntervalsState
     from saddlebag.launch.groupwise.data.stream import RoundStream
 
@@ -45,8 +46,9 @@ def learn_in_blocks(
     ranks: int = 1,
     reduce: Callable[[Any, float], tuple[Any, float]] = lambda vector, largest: (vector, largest),
     intervals: Intervals | None = None,
+    calibration: Calibration | None = None,
     prior_G: Array | None = None,
-) -> tuple[GroupwiseState, IntervalsState | None]:
+) -> tuple[GroupwiseState, IntervalsState | None, CalibrationState | None]:
     """Learn a stream in frozen blocks, this rank's share of each; returns the states at the end.
 
     Args:
@@ -57,10 +59,12 @@ def learn_in_blocks(
         ranks: how many there are.
         reduce: adds a vector, and takes the maximum of a number, over the ranks.
         intervals: to give out with the predictions.
+        calibration: to give out with the predictions.
         prior_G: of the groups; uniform by default.
     """
     state, at = algorithm.init(len(stream.groups), prior_G), 0
     covered = None if intervals is None else intervals.init(len(stream.groups))
+    cells = None if calibration is None else calibration.init(len(stream.groups))
     while at < len(stream.y_N):
         stop = min(len(stream.y_N), at + block_length(at, longest))
         row_N = np.arange(at + rank, stop, ranks)
@@ -72,13 +76,16 @@ def learn_in_blocks(
             stream.awake_NG[row_N],
             lambda row, row_N=row_N: Draws(0, int(row_N[row])),  # type: ignore[misc]
             intervals=None if intervals is None or covered is None else (intervals, covered),
+            calibration=None if calibration is None or cells is None else (calibration, cells),
         )
         vector, largest = reduce(to_vector(mine), mine.outcome.largest)
         total: BlockSums = from_vector(vector, mine, largest)
         state, at = merge_block(algorithm, state, total), stop
         if intervals is not None and covered is not None:
             covered = intervals.merge(covered, total.intervals)
-    return state, covered
+        if calibration is not None and cells is not None:
+            cells = calibration.merge(cells, total.calibration)
+    return state, covered, cells
 
 
 def _all_reduce(vector: Any, largest: float) -> tuple[Any, float]:
@@ -107,19 +114,21 @@ def learn_recipe(path: Path, sets: Sequence[str], *, longest: int) -> dict[str, 
     algorithm = dataclasses.replace(algorithm, mixer=dataclasses.replace(mixer, loss_range=largest * longest))
     if stream.given_N is not None:
         raise ConfigError("blocks give out intervals around our predictions: leave out intervals.prediction")
-    if loaded.alarms is not None or loaded.calibration is not None:
-        raise ConfigError("blocks know neither [alarms] nor [calibration]: leave them out, or run the study")
-    more: Any = {"intervals": (intervals := intervals_of(loaded, stream)), "prior_G": prior_of(loaded, stream.groups)}
+    if loaded.alarms is not None:
+        raise ConfigError("blocks know no [alarms], which look at each round: leave them out, or run the study")
+    intervals, calibration = intervals_of(loaded, stream), None if loaded.calibration is None else loaded.calibration.rule()
+    more: Any = {"intervals": intervals, "calibration": calibration, "prior_G": prior_of(loaded, stream.groups)}
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks == 1:
-        (state, covered), rank = learn_in_blocks(algorithm, stream, longest, **more), 0
+        (state, covered, cells), rank = learn_in_blocks(algorithm, stream, longest, **more), 0
     else:
         import torch.distributed as dist
 
         dist.init_process_group("gloo")
         try:
             rank = dist.get_rank()
-            state, covered = learn_in_blocks(algorithm, stream, longest, rank=rank, ranks=ranks, reduce=_all_reduce, **more)
+            told = learn_in_blocks(algorithm, stream, longest, rank=rank, ranks=ranks, reduce=_all_reduce, **more)
+            state, covered, cells = told
         finally:
             dist.destroy_process_group()
     if rank != 0:
@@ -127,6 +136,8 @@ def learn_recipe(path: Path, sets: Sequence[str], *, longest: int) -> dict[str, 
     values = _told(algorithm, stream, state)
     if intervals is not None and covered is not None:
         values["coverage"] = _coverage(intervals, covered, stream)
+    if calibration is not None and cells is not None:
+        values["calibration"] = _calibrated(calibration, cells, stream)
     return values
 
 
@@ -161,6 +172,17 @@ def _coverage(intervals: Intervals, covered: IntervalsState, stream: RoundStream
     ]
 
 
+def _calibrated(calibration: Calibration, cells: CalibrationState, stream: RoundStream) -> list[dict[str, Any]]:
+    """Mean |mean of label - probability| of each group's cells, by their rounds; no bound, as of coverage."""
+    rounds_G = cells.count_GB.sum(axis=1)
+    error_G = np.abs(cells.excess_GB).sum(axis=1) / np.maximum(rounds_G, 1e-300)
+    levels_GB = calibration.error(cells)
+    return [
+        {"group": name, "error": float(error_G[g]), "rounds": cells.count_GB[g].tolist(), "levels": levels_GB[g].tolist()}
+        for g, name in enumerate(stream.groups)
+    ]
+
+
 def print_blocks(values: Mapping[str, Any]) -> None:
     """A line for each group, and the alarms."""
     click.echo(f"{'group':20} {'rounds':>9} {'our loss':>12} {'own model':>12} {'bound':>10}")
@@ -168,5 +190,7 @@ def print_blocks(values: Mapping[str, Any]) -> None:
         click.echo(f"{row['group']:20} {row['rounds']:9,.0f} {row['loss']:12.4f} {row['own_loss']:12.4f} {row['bound']:10.2f}")
     for row in values.get("coverage", ()):
         click.echo(f"{row['group']:20} intervals held {row['held']:.4f} of {row['target']:.4g}, mean width {row['width']:.4f}")
+    for row in values.get("calibration", ()):
+        click.echo(f"{row['group']:20} calibrated to {row['error']:.4f} a label")
     for alarm in values["alarms"]:
         click.echo(f"alarm: {alarm}")

@@ -23,7 +23,7 @@ from saddlebag.launch.ownership import holds_run, holds_service, owned
 from saddlebag.launch.results.folder import RECIPE
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import write_atomically
-from saddlebag.proto.frames import FRAME_BYTES
+from saddlebag.proto.groupwise import rows_of_a_frame
 from saddlebag.server.groupwise.core import GroupwiseCore, ServiceSettings
 from saddlebag.server.groupwise.service import GroupwiseService
 from saddlebag.server.groupwise.shell import GroupwiseShell
@@ -103,11 +103,10 @@ def make_parts(
             raise ConfigError("mixing.shadows: shadows need the always-on learner beside them; serve without shards")
         algorithm = dataclasses.replace(algorithm, always_on=None)
     algorithm = dataclasses.replace(algorithm, compiled=True)  # where there are loops for it
-    largest = 8 * max(len(features), 2 * len(groups))  # bytes of a row, in a request or in a reply with weights
     settings = ServiceSettings(
         features=features,
         groups=groups[share],
-        max_rows=max(1, min(max_rows, FRAME_BYTES // largest)),
+        max_rows=min(max_rows, rows_of_a_frame(len(features), len(groups))),
         max_pending=max_pending,
         meaning={**stream.meaning, "groups": rules[share]},
         bounds=service_bounds(stream.x_ND, recipe.features.bound, recipe.features.outside),

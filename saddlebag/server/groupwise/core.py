@@ -39,6 +39,7 @@ from saddlebag.algorithms.groupwise.guard import LARGEST, checked
 from saddlebag.algorithms.groupwise.packing import pack_part, unpack_part
 from saddlebag.compression import Draws
 from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError, StateError
+from saddlebag.proto.groupwise import rows_of_a_frame
 from saddlebag.server.groupwise.meaning import changes, describe
 from saddlebag.server.groupwise.tickets import APPLIED, REFUSED, REPEATED, UNKNOWN, Tickets
 
@@ -57,6 +58,7 @@ _SHOWN = 5  # changes that a refusal names
 MOST_ADDED = 1000
 """Groups that join a running service: each takes a model's memory."""
 _LONGEST_NAME = 200
+_SAID_SINCE = ("intervals", "alarms")  # 0.3: a checkpoint of before says nothing of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,6 +163,11 @@ def _nothing() -> None:
     """No journal."""
 
 
+def _without_edges(told: dict[str, Any]) -> dict[str, Any]:
+    """Alarms without the cells of features, which come from the table of the first start, as its other constants do."""
+    return {key: value for key, value in told.items() if key not in ("kind", "edges")}
+
+
 class GroupwiseCore:
     """The service's state."""
 
@@ -178,8 +185,6 @@ class GroupwiseCore:
         self.intervals_state = None if self.intervals is None else self.intervals.init(len(settings.groups))
         self.calibration = settings.calibration
         self.calibration_state = None if self.calibration is None else self.calibration.init(len(settings.groups))
-        if self.calibration is not None and settings.shards > 1:
-            raise ConfigError("calibration: a share of the groups does not know the prediction's level; serve without shards")
         self.watch = settings.watch
         if self.watch is not None and settings.shards > 1:
             raise ConfigError("alarms: a share of the groups does not know the single model's loss; serve without shards")
@@ -206,7 +211,17 @@ class GroupwiseCore:
             "seed": settings.seed,
             "algorithm": describe(self.algorithm),
             **({} if self.calibration is None else {"calibration": describe(self.calibration)}),
+            "intervals": self._told_of_intervals(),
+            "alarms": None if self.watch is None else _without_edges(describe(self.watch)),
         }
+
+    def _told_of_intervals(self) -> dict[str, Any] | None:
+        """What intervals depend on, by the keys of a recipe."""
+        if self.intervals is None:
+            return None
+        rule, scorer = self.intervals.rule, self.intervals.scorer
+        told = {"targets": list(rule.targets), "score": scorer.name, "form": rule.form, "step": rule.step}
+        return {**told, "given": self.settings.given, "binary": self.intervals.binary}
 
     @property
     def expert_names(self) -> list[str]:
@@ -261,11 +276,13 @@ class GroupwiseCore:
         given_N: Array | None = None,
         owner: int = 0,
     ) -> tuple[int, PartialMix, Array]:
-        """This share's part of a prediction, and of the intervals' notes; errors as `predict`.
+        """This share's part of a prediction, and of the notes of intervals and calibration; errors as `predict`.
 
         Its tickets want what was played beside the label, and the notes of all shares, joined.
         """
         first, block, note_NK, _ = self._open(self._check_table(x_ND, member_NG), member_NG, record, given_N, owner)
+        if self.calibration is not None and self.calibration_state is not None:
+            note_NK = np.hstack((note_NK, self.calibration.notes(self.calibration_state, member_NG)))
         mixer = self.state.mixer
         return first, partial_mix(self._log_weight_E(), mixer.prior_E, block.awake_NE, block.z_NE), note_NK
 
@@ -289,7 +306,7 @@ class GroupwiseCore:
             centre_N = given_N if given_N is not None else block.value_N if whole else np.zeros(len(x_ND))
             note_NK = self.intervals.notes(self.intervals_state, x_ND, centre_N, member_NG)
             x_ND = np.hstack((x_ND, note_NK))
-        if self.calibration is not None and self.calibration_state is not None:
+        if self.calibration is not None and self.calibration_state is not None and self.settings.shards == 1:
             calibrated_N = self.calibration.play_rows(self.calibration_state, np.clip(block.value_N, 0.0, 1.0), member_NG)
             x_ND = np.column_stack((x_ND, calibrated_N))
         record()  # last: what is on record is answered
@@ -329,8 +346,8 @@ class GroupwiseCore:
 
         REFUSED is a label after which the state would not be finite: nothing is learned from it, and an alarm counts it.
 
-        A share of the groups needs `played_N`, the predictions that all shares made together, and with intervals `joined_NK`,
-        what `join_notes` made of the notes of all.
+        A share of the groups needs `played_N`, the predictions that all shares made together, and `joined_NK`: with intervals
+        what `join_notes` made of the notes of all, and with calibration, as the last column, the probability given out.
 
         Raises:
             RemoteProtocolError: a label is not finite or lies outside the declared interval, there are too many, or an open
@@ -390,7 +407,9 @@ class GroupwiseCore:
         known = settings.meaning.get("groups", [{"name": name} for name in settings.groups])
         meaning = {**settings.meaning, "groups": [*known, *({**group, "added": True} for group in groups)]}
         names = (*settings.groups, *(str(group["name"]) for group in groups))
-        self.settings = dataclasses.replace(settings, groups=names, meaning=meaning)
+        most = min(settings.max_rows, rows_of_a_frame(len(settings.features), len(names)))
+        self.settings = dataclasses.replace(settings, groups=names, meaning=meaning, max_rows=most)
+        self._max_rows = min(self._max_rows, most)
 
     @property
     def added(self) -> list[dict[str, Any]]:
@@ -414,27 +433,35 @@ class GroupwiseCore:
                 raise RemoteProtocolError(f"the prior of group {name!r} must lie in (0, 1], got {group['prior']}")
 
     def _check_joined(self, joined_NK: Array | None, rows: int) -> None:
-        needed = self.intervals is not None and self.settings.shards > 1
+        needed = self.settings.shards > 1 and (self.intervals is not None or self.calibration is not None)
         if (joined_NK is not None) != needed:
-            raise RemoteProtocolError("notes come with the labels of a shard that gives out intervals, and only there")
-        if joined_NK is None or self.intervals is None:
+            raise RemoteProtocolError(
+                "notes come with the labels of a shard that gives out intervals or calibrated probabilities, and only there"
+            )
+        if joined_NK is None:
             return
-        shape = (rows, self.intervals.width)
-        scale_NM = joined_NK[:, -len(self.intervals.rule.targets) :]
-        if joined_NK.shape != shape or not (np.abs(joined_NK) <= LARGEST).all() or not (scale_NM > 0).all():
-            raise RemoteProtocolError(f"{rows} labels need notes of {shape[1]} finite numbers each, joined over all shards")
+        width = (0 if self.intervals is None else self.intervals.width) + (self.calibration is not None)
+        fine = joined_NK.shape == (rows, width) and bool((np.abs(joined_NK) <= LARGEST).all())
+        if fine and self.intervals is not None:
+            end = self.intervals.width
+            fine = bool((joined_NK[:, end - len(self.intervals.rule.targets) : end] > 0).all())
+        if fine and self.calibration is not None:
+            fine = bool(((joined_NK[:, -1] >= 0.0) & (joined_NK[:, -1] <= 1.0)).all())
+        if not fine:
+            raise RemoteProtocolError(f"{rows} labels need notes of {width} finite numbers each, joined over all shards")
 
     def _learn(self, x_D: Array, y: float, prediction: Prediction, joined_K: Array | None) -> None:
         """Learn a label: intervals judge it as they were given out, and are changed only if everything can be learned."""
         D, G = len(self.settings.features), len(self.settings.groups)
         after, row_D, note_K = self.intervals_state, x_D[:D], None
         if self.intervals is not None and after is not None:
-            note_K = x_D[D : D + self.intervals.width] if joined_K is None else joined_K
+            note_K = (x_D[D:] if joined_K is None else joined_K)[: self.intervals.width]
             after = self.intervals.learn(after, row_D, y, prediction.awake_E[:G], note_K)
         self.state = self.algorithm.learn(self.state, row_D, y, prediction, owned=True)
         self.intervals_state = after
         if self.calibration is not None and self.calibration_state is not None:
-            told = (min(max(float(prediction.value), 0.0), 1.0), float(x_D[-1]), y)
+            p = float((x_D if joined_K is None else joined_K)[-1])
+            told = (min(max(float(prediction.value), 0.0), 1.0), p, y)
             self.calibration_state = self.calibration.learn(self.calibration_state, *told, prediction.awake_E[:G])
         if self.watch is not None and self.watch_state is not None:
             self.watch.see(self.watch_state, self._seen(row_D, y, prediction, note_K))
@@ -515,7 +542,10 @@ class GroupwiseCore:
         if self.calibration is None or self.calibration_state is None:
             return []
         state = self.calibration_state
-        parts = (state.count_GB, self.calibration.error(state), self.calibration.bound(state))
+        bound_GB = self.calibration.bound(state)
+        if self.settings.shards > 1:  # the proof needs the groups of all shards
+            bound_GB = np.full(bound_GB.shape, np.nan)
+        parts = (state.count_GB, self.calibration.error(state), bound_GB)
         rows = zip(self.settings.groups, *(part.tolist() for part in parts), strict=True)
         return [Levels(name, *map(tuple, numbers)) for name, *numbers in rows if any(numbers[0])]
 
@@ -548,7 +578,9 @@ class GroupwiseCore:
         try:
             if joined := [group for group in facts["meaning"]["groups"] if group.get("added")]:
                 self.grow([{key: group[key] for key in ("name", "rule", "prior")} for group in joined])
-            found = changes(facts["meaning"], json.loads(json.dumps(self.meaning)))
+            now = json.loads(json.dumps(self.meaning))
+            before = {**{key: now[key] for key in _SAID_SINCE if key not in facts["meaning"]}, **facts["meaning"]}
+            found = changes(before, now)
         except (KeyError, TypeError, AttributeError, RemoteProtocolError) as error:
             raise StateError(f"the checkpoint does not say what it means: {error!r}") from error
         if found:

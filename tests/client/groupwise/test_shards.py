@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from saddlebag.algorithms.groupwise import AdaNormalHedge, Groupwise, Intervals, Ridge, Scorer, SquaredLoss, Thresholds
+from saddlebag.algorithms.groupwise import (
+    AdaNormalHedge,
+    Calibration,
+    Groupwise,
+    Intervals,
+    Ridge,
+    Scorer,
+    SquaredLoss,
+    Thresholds,
+)
 from saddlebag.client.groupwise.client import GroupwiseClient
 from saddlebag.client.groupwise.shards import ShardedClient
 from saddlebag.errors import ConfigError, RemoteProtocolError
@@ -31,7 +40,12 @@ def core(start: int = 0, stop: int = G, shard: int = 0, shards: int = 1) -> Grou
     rule = Thresholds(targets=(0.8, 0.9))
     intervals = Intervals(rule=rule, scorer=Scorer(name="scaled", dimension=D, targets=rule.targets), labels=(0.0, 1.0))
     settings = ServiceSettings(
-        features=("a", "b", "c"), groups=GROUPS[start:stop], shard=shard, shards=shards, intervals=intervals
+        features=("a", "b", "c"),
+        groups=GROUPS[start:stop],
+        shard=shard,
+        shards=shards,
+        intervals=intervals,
+        calibration=Calibration(bins=5, step=0.05),
     )
     return GroupwiseCore(algorithm, settings, np.full(stop - start, 1.0 / G))
 
@@ -74,9 +88,15 @@ def test_shards_over_grpc_are_one_server(addresses: list[str]) -> None:
             np.testing.assert_allclose(predicted.value_N, block.value_N, rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(predicted.low_NM, low_NM, rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(predicted.high_NM, high_NM, rtol=1e-9, atol=1e-9)
+            assert predicted.calibrated_N is not None
+            np.testing.assert_allclose(predicted.calibrated_N, offer.calibrated_N, rtol=1e-9, atol=1e-9)
             row_N = rng.permutation(6)[:4]
             assert client.feedback(predicted, row_N, label_N[row_N]).tolist() == [1] * 4
             whole.feedback(first + row_N, label_N[row_N])
+        levels = {each.group: each for report in client.reports() for each in report.calibrated}
+        for each in whole.levels():
+            assert list(levels[each.group].rounds) == list(each.rounds)
+            np.testing.assert_allclose(levels[each.group].error, each.error, rtol=1e-9, atol=1e-9)
         accounts = [account for report in client.reports() for account in report.experts]
         for ours, theirs in zip(accounts, whole.accounts(), strict=True):
             assert ours.name == theirs.name

@@ -9,7 +9,7 @@ import pytest
 
 from saddlebag.algorithms.groupwise import Calibration, calibrate_recorded
 from saddlebag.client.groupwise.requests import predicted, table_request, values_request
-from saddlebag.errors import ConfigError, StateError
+from saddlebag.errors import StateError
 from saddlebag.launch.groupwise.recipe import load_groupwise
 from saddlebag.launch.groupwise.reports.live import live_page
 from saddlebag.launch.groupwise.serving import make_parts
@@ -113,9 +113,7 @@ def test_the_identity_is_exact_for_late_labels_and_through_restarts(recipe: Path
     assert service.report().calibrated == whole.report().calibrated
 
 
-def test_another_rule_or_a_share_of_the_groups_is_refused(recipe: Path, tmp_path: Path) -> None:
+def test_another_rule_is_refused(recipe: Path, tmp_path: Path) -> None:
     served(recipe, tmp_path / "state")
     with pytest.raises(StateError, match=r"calibration\.step: 0\.05 is now 0\.01"):
         served(recipe, tmp_path / "state", ["calibration.step=0.01"])
-    with pytest.raises(ConfigError, match="calibration: a share of the groups does not know the prediction's level"):
-        served(recipe, shard=0, shards=2)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from saddlebag.errors import StateError
+import saddlebag.proto.groupwise
+from saddlebag.errors import RemoteProtocolError, StateError
 from saddlebag.launch.groupwise.serving import make_core
 from saddlebag.server.groupwise.service import GroupwiseService
 
@@ -72,6 +73,15 @@ def test_the_same_meaning_resumes_though_text_path_and_rows_differ(tmp_path: Pat
         ({"recipe": RECIPE.replace('"yes"', '"no"')}, "label.positive: 'yes' is now 'no'"),
         ({"recipe": RECIPE + "[learner]\npenalty = 2.0\n"}, "algorithm.learner.penalty: 1.0 is now 2.0"),
         ({"recipe": RECIPE.replace("intercept = true\n", "")}, "column '1' is gone"),
+        ({"recipe": RECIPE + '[learner]\nname = "gradient"\n'}, "algorithm.learner.kind: 'Ridge' is now 'Gradient'"),
+        ({"recipe": RECIPE + '[mixer]\nname = "solo"\n'}, "algorithm.mixer.kind: 'Specialists' is now 'Solo'"),
+        ({"recipe": RECIPE + '[mixing]\ncharge = "expected"\n'}, "algorithm.charge: 'played' is now 'expected'"),
+        ({"recipe": RECIPE + "[mixing]\nclip = [0.1, 0.9]\n"}, "algorithm.interval: .* is now"),
+        ({"recipe": RECIPE + "[mixing]\nshadows = true\n"}, "algorithm.shadows: False is now True"),
+        ({"recipe": RECIPE + "[mixing.prior]\nyoung = 2.0\n"}, "group 'young': its prior 0.25 is now 0.4"),
+        ({"recipe": RECIPE + "[intervals]\n"}, "intervals: None is now {'targets'"),
+        ({"recipe": RECIPE + "[alarms]\n"}, "alarms: None is now {'kinds'"),
+        ({"recipe": RECIPE + "[calibration]\n"}, "calibration: None is now"),
     ],
 )
 def test_a_change_of_meaning_is_refused_by_its_name(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -80,3 +90,61 @@ def test_a_change_of_meaning_is_refused_by_its_name(change: dict[str, Any], mess
         served(tmp_path / "data", **change)
     assert "\n" not in str(refused.value)
     served(tmp_path / "data")
+
+
+WATCHED = (
+    RECIPE
+    + """[intervals]
+targets = [0.9]
+[calibration]
+[alarms]
+kinds = ["worse", "coverage"]
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("targets = [0.9]", "targets = [0.8]", r"intervals\.targets: \[0\.9\] is now \[0\.8\]"),
+        ("targets = [0.9]", "targets = [0.9]\nstep = 2.0", r"intervals\.step: 0\.5 is now 2\.0"),
+        ("targets = [0.9]", 'targets = [0.9]\nform = "fixed"', r"intervals\.form: 'adaptive' is now 'fixed'"),
+        ("targets = [0.9]", 'targets = [0.9]\nscore = "scaled"', r"intervals\.score: 'absolute' is now 'scaled'"),
+        ("targets = [0.9]", 'targets = [0.9]\nprediction = "age"', r"intervals\.given: False is now True"),
+        (WATCHED[len(RECIPE) :], "[calibration]\n", r"intervals: \{.*\} is now None"),
+        ("[calibration]\n", "[calibration]\nbins = 4\n", r"calibration\.bins: 10 is now 4"),
+        ("[calibration]\n", "", r"calibration: .* is now None"),
+        ('kinds = ["worse", "coverage"]', 'kinds = ["worse"]', r"alarms\.kinds: \['worse', 'coverage'\] is now \['worse'\]"),
+        ("[alarms]\n", "[alarms]\nrate = 0.1\n", r"alarms\.rate: 0\.05 is now 0\.1"),
+        ("[alarms]\n", "[alarms]\nmargin = 0.03\n", r"alarms\.margin: 0\.02 is now 0\.03"),
+    ],
+)
+def test_what_goes_with_predictions_is_part_of_the_meaning(old: str, new: str, message: str, tmp_path: Path) -> None:
+    """What failed: another step of intervals was taken in silence over the misses of before."""
+    served(tmp_path / "data", WATCHED)
+    with pytest.raises(StateError, match=message):
+        served(tmp_path / "data", WATCHED.replace(old, new))
+    served(tmp_path / "data", WATCHED)
+
+
+def test_a_checkpoint_that_says_nothing_of_intervals_and_alarms_is_of_before_and_taken(tmp_path: Path) -> None:
+    served(tmp_path / "data", WATCHED)
+    core = make_core(tmp_path / "data" / "recipe.toml", [], max_rows=16, max_pending=16)
+    arrays, facts = core.capture()
+    del facts["meaning"]["intervals"], facts["meaning"]["alarms"]
+    core.restore(arrays, facts)
+
+
+def test_groups_that_join_lower_the_rows_of_a_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed: with more groups a reply with weights no longer fitted a frame."""
+    monkeypatch.setattr(saddlebag.proto.groupwise, "FRAME_BYTES", 1000)
+    served(tmp_path / "data")
+    core = make_core(tmp_path / "data" / "recipe.toml", [], max_rows=4096, max_pending=16)
+    assert core.settings.max_rows == 1000 // (8 * 2 * 4)
+    core.grow([{"name": f"new {g}", "rule": "", "prior": 0.1} for g in range(6)])
+    assert core.settings.max_rows == 1000 // (8 * 2 * 10)
+    with pytest.raises(RemoteProtocolError, match="1 to 6 rows"):
+        core.check_rows(7)
+    core.limit()
+    with pytest.raises(RemoteProtocolError, match="1 to 6 rows"):
+        core.check_rows(7)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.algorithm import Groupwise, GroupwiseState
     from saddlebag.algorithms.groupwise.base import Array
+    from saddlebag.algorithms.groupwise.coverage.calibration import Calibration, CalibrationState
     from saddlebag.algorithms.groupwise.coverage.offered import Intervals, IntervalsState
     from saddlebag.compression import Draws
 
@@ -36,16 +37,21 @@ __all__ = ["BlockSums", "add_blocks", "block_length", "block_sums", "from_vector
 
 _GROWTH = 8
 _EXPERTS = ("awake_E", "loss_E", "charged_E", "regret_E")
+_SUMS = ("learner", "intervals", "calibration")
 _SCALARS = ("played", "expected", "rounds", "fell_back", "orphans")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockSums:
-    """What a block's rows on one machine, or on several, add up to; `intervals` is empty where none are given out."""
+    """What a block's rows on one machine, or on several, add up to.
+
+    `intervals` and `calibration` are empty where none are given out.
+    """
 
     outcome: Outcome
     learner: Sums
     intervals: Sums = dataclasses.field(default_factory=dict)
+    calibration: Sums = dataclasses.field(default_factory=dict)
 
 
 def block_length(seen: int, longest: int) -> int:
@@ -67,8 +73,11 @@ def block_sums(
     draws: Callable[[int], Draws],
     *,
     intervals: tuple[Intervals, IntervalsState] | None = None,
+    calibration: tuple[Calibration, CalibrationState] | None = None,
 ) -> BlockSums:
-    """Predict a machine's rows from the frozen state, and sum up what came of them; with intervals, if they are given out.
+    """Predict a machine's rows from the frozen state, and sum up what came of them.
+
+    Of intervals and calibrated probabilities, too, where they are given out: a rule and its state, frozen as the rest.
 
     Raises:
         DataError: a label lies outside the algorithm's interval.
@@ -91,10 +100,11 @@ def block_sums(
     outcomes = [algorithm.outcome(block[row], y_N[row]) for row in range(len(block))]
     total = accounts.total(outcomes) if outcomes else _nothing(len(state.ledger.count_E))
     learned = block_sums_of(algorithm.learner, state.learner, x_ND, y_N, awake_NG)
-    if intervals is None:
-        return BlockSums(total, learned)
-    rule, known = intervals
-    return BlockSums(total, learned, rule.sums(known, x_ND, y_N, block.value_N, awake_NG))
+    covered = {} if intervals is None else intervals[0].sums(intervals[1], x_ND, y_N, block.value_N, awake_NG)
+    if calibration is None:
+        return BlockSums(total, learned, covered)
+    rule, known = calibration
+    return BlockSums(total, learned, covered, rule.sums_of_rows(known, np.clip(block.value_N, 0.0, 1.0), y_N, awake_NG))
 
 
 def add_blocks(first: BlockSums, second: BlockSums) -> BlockSums:
@@ -116,7 +126,7 @@ def add_blocks(first: BlockSums, second: BlockSums) -> BlockSums:
         8
     """
     outcome = accounts.total([first.outcome, second.outcome])
-    return BlockSums(outcome, add_sums(first.learner, second.learner), add_sums(first.intervals, second.intervals))
+    return BlockSums(outcome, *(add_sums(getattr(first, part), getattr(second, part)) for part in _SUMS))
 
 
 def merge_block(algorithm: Groupwise, state: GroupwiseState, sums: BlockSums) -> GroupwiseState:
@@ -161,7 +171,7 @@ def to_vector(sums: BlockSums) -> Array:
         8
     """
     parts = [np.asarray(getattr(sums.outcome, name), np.float64).ravel() for name in (*_EXPERTS, *_SCALARS)]
-    parts += [np.asarray(part[name]).ravel() for part in (sums.learner, sums.intervals) for name in sorted(part)]
+    parts += [np.asarray(part[name]).ravel() for part in _parts(sums) for name in sorted(part)]
     return np.concatenate(parts)
 
 
@@ -183,8 +193,12 @@ def from_vector(vector: Array, like: BlockSums, largest: float) -> BlockSums:
 
     values: dict[str, Any] = {name: take(getattr(like.outcome, name).shape) for name in _EXPERTS}
     values |= {name: type(getattr(like.outcome, name))(take(())) for name in _SCALARS}
-    parts = [{name: take(part[name].shape) for name in sorted(part)} for part in (like.learner, like.intervals)]
+    parts = [{name: take(part[name].shape) for name in sorted(part)} for part in _parts(like)]
     return BlockSums(Outcome(**values, largest=largest), *parts)
+
+
+def _parts(sums: BlockSums) -> list[Sums]:
+    return [getattr(sums, part) for part in _SUMS]
 
 
 def _nothing(num_experts: int) -> Outcome:
