@@ -44,6 +44,7 @@ SMOKE = {
     "tune_thin_links.py": Smoke("--smoke"),
     "rivals.py": Smoke("--smoke --out {out}/rivals"),
     "bench_auto.py": Smoke("--seeds 1 --methods ogda --problems quadratic --workers 1"),
+    "bench_billion.py": Smoke("--dimension 300000 --workers 1"),
     "bench_bytes.py": Smoke(f"--d 20000 --steps 1 {ONCE}"),
     "bench_ddp_hook.py": Smoke("--seeds 1 --steps 12 --width 8 --rank 1"),
     "bench_dense.py": Smoke(f"--workers 2 --dimensions 2000 --rounds 3 {ONCE}"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from saddlebag.algorithms.capabilities import StartsNarrow
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["DIVERGED", "ForeseesVerdicts", "Judge", "Spent", "Stop", "Verdict"]
 DIVERGED = "diverged"
 """Why a run ended whose merit or messages grew without bound."""
 _TOO_LARGE = 1e6  # times the merit at the start
+_LARGE = 1 << 20  # coordinates from which a start in the type of networks is asked for where there is one
 _EXACT = 2**53  # up to here every whole number is a float
 _MOST = 2**63 - 1
 
@@ -125,7 +127,8 @@ class Judge:
         watch: Callable[[int, Any, Verdict], None] = lambda rounds, replica, verdict: None,
     ) -> None:
         self._problem, self._stop, self._watch = problem, stop, watch
-        at_start = problem.merits(problem.start())
+        lean = problem.dimension > _LARGE and isinstance(problem, StartsNarrow)
+        at_start = problem.merits(problem.start_narrow() if lean else problem.start())
         self._names = tuple(at_start)
         self._limit = _TOO_LARGE * (next(iter(at_start.values())) or 1.0)
         self._evaluated = -1

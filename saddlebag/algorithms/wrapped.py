@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.capabilities import Narrow
+from saddlebag.algorithms.capabilities import Narrow, StartsNarrow
 
 if TYPE_CHECKING:
-    from saddlebag.algorithms.base import AnyMethod, Message, Operator
+    from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem
     from saddlebag.compression import Draws, Mean, Vector
 
 
@@ -83,6 +83,13 @@ def is_narrow(method: AnyMethod) -> bool:
     """Whether steps change the states that they are given; see `Narrow`."""
     inner: object = unwrapped(method)
     return isinstance(inner, Narrow) and inner.narrow
+
+
+def start_of(method: AnyMethod, problem: Problem) -> Vector:
+    """Where a run begins, for `init_replica`: as float32 where the method keeps no more and the problem can say it so."""
+    if is_narrow(method) and isinstance(problem, StartsNarrow):
+        return problem.start_narrow()
+    return problem.start()
 
 
 def sum_dtype(method: AnyMethod) -> type[np.float32] | type[np.float64]:

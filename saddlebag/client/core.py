@@ -11,6 +11,7 @@ from saddlebag.algorithms import AnyMethod, Message, Operator, Selective, digest
 from saddlebag.algorithms.capabilities import Foresees
 from saddlebag.algorithms.merging import WHOLE
 from saddlebag.algorithms.participation import catch_up_sizes, caught_up
+from saddlebag.algorithms.state import hollow
 from saddlebag.algorithms.wrapped import is_narrow
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError, StateError
@@ -196,7 +197,7 @@ class WorkerCore:
     def capture(self) -> tuple[Arrays, dict[str, Any]]:
         """The state at the boundary, for a checkpoint; with the step in progress, if there is one."""
         arrays = pack(self.replica, "replica.") | pack(self._own, "worker.")
-        if self._next is not None:
+        if self._next is not None and self._next is not self._own:
             arrays |= pack(self._next, "next.")
         if self._sent is not None:
             arrays[_SENT] = np.frombuffer(b"".join(self._sent), np.uint8)
@@ -216,7 +217,10 @@ class WorkerCore:
         self.replica = unpack(self.replica, arrays, "replica.")
         like = self.method.init_worker(self.replica)
         self._own = unpack(like, arrays, "worker.")
-        self._next = unpack(like, arrays, "next.") if meta.get("stepped") else None
+        self._next = None
+        if meta.get("stepped"):
+            moved = any(name.startswith("next.") for name in arrays)
+            self._next = unpack(like, arrays, "next.") if moved else self._own
         self.epoch, self.round, self._kept = count(meta, "epoch"), count(meta, "round"), None
         self._sent = None
         if self._next is not None and is_narrow(self.method):
@@ -224,6 +228,10 @@ class WorkerCore:
         if self._next is not None and "made" in meta:
             data = arrays.get("uplink", np.zeros(0, np.uint8)).tobytes()
             self._kept = Kept(count(meta, "made"), data, count(meta, "samples"), count(meta, "steps"))
+
+    def forget(self) -> None:
+        """Give the states' memory back, for `restore` is to follow."""
+        self.replica, self._own = hollow(self.replica), hollow(self._own)
 
     def unpack_replica(self, arrays: Arrays) -> Any:
         """The replica of a snapshot; `StateError` when it does not fit."""

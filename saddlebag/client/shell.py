@@ -270,7 +270,7 @@ class WorkerShell:
             if (chunk.epoch, chunk.round) != announced or len(data) + len(chunk.data) > min(limit, chunk.total or limit):
                 raise BrokenStream(f"the snapshot of round {chunk.round} is not the announced one of round {reply.resume}")
             data += chunk.data
-        replica = core.unpack_replica(bytes_to_arrays(bytes(data), "the server's snapshot"))
+        replica = core.unpack_replica(bytes_to_arrays(data, "the server's snapshot"))
         if self._keeper.take_snapshot(reply, replica, every=self._checkpoint_every):
             self._save()
         return True

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saddlebag.compression.kernels.loader import kernels_for
 from saddlebag.compression.kernels.plain import Piece
 from saddlebag.compression.payload import Concat, Dense, Flat, Index, Payload, Scope, Seeded, Sparse, Support, Vector
+from saddlebag.compression.slices import runs_of
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,20 +22,55 @@ if TYPE_CHECKING:
 
 __all__ = ["Mean", "Sum"]
 
+_RUN = 1 << 17  # coordinates of a mean that is formed and added at once
 _CACHED = 1 << 16  # coordinates of a sum that fits the cache: there is nothing to gain by waiting
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class _Few:
+    """A mean of few entries that was never formed: run by run it takes no vector of memory."""
+
+    pieces: tuple[Piece, ...]
+    count: int
+
+    def form(self, out_D: Vector) -> None:
+        """Write it, whatever `out_D` holds."""
+        kernels_for(len(out_D)).add_sparse(out_D, self.pieces, fresh=True, divisor=self.count)
+
+    def add_to(self, out_D: Vector, dtype: np.dtype[Any]) -> None:
+        """Add it, formed in this type."""
+        d, kernels = len(out_D), kernels_for(len(out_D))
+        edges = np.array([here.start for here in runs_of(d, _RUN)] + [d])
+        cuts = [np.searchsorted(piece.index_K, edges - piece.start).tolist() for piece in self.pieces]
+        mean_B = np.empty(min(d, _RUN), dtype)
+        for run, here in enumerate(runs_of(d, _RUN)):
+            mine = []
+            for piece, cut in zip(self.pieces, cuts, strict=True):
+                part = slice(cut[run], cut[run + 1])
+                mine.append(Piece(0, piece.index_K[part] + (piece.start - here.start), piece.value_K[part]))
+            out_B = out_D[here]
+            kernels.add_sparse(mean_B[: len(out_B)], mine, fresh=True, divisor=self.count)
+            np.add(out_B, mean_B[: len(out_B)], out=out_B, casting="same_kind")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Mean:
-    """A mean over the participants; when `support` is set, `value` holds only those coordinates."""
+    """A mean over the participants; when `support` is set, `value` holds only those coordinates.
+
+    Where `few` is set, `value` is memory for it, of any content.
+    """
 
     dimension: int
     value: Vector
     support: Support | None = None
     index_K: Index | None = None
+    few: _Few | None = None
 
     def dense(self) -> Vector:
         """The mean in the type of the sum, shape (D,)."""
+        if self.few is not None:
+            self.few.form(self.value)
+            return self.value
         if self.index_K is None:
             return self.value
         out_D = np.zeros(self.dimension, self.value.dtype)
@@ -43,7 +79,9 @@ class Mean:
 
     def add_to(self, out_D: Vector) -> None:
         """Add the mean to `out_D` in place."""
-        if self.index_K is None:
+        if self.few is not None:
+            self.few.add_to(out_D, self.value.dtype)
+        elif self.index_K is None:
             np.add(out_D, self.value, out=out_D, casting="same_kind")
         else:
             out_D[self.index_K] += self.value
@@ -71,7 +109,7 @@ class Sum:
     Sparse payloads of a vector too long for the cache wait, so that all of them pass over each block of the sum while it is
     there; a quarter as many entries as coordinates at most, beside the last one given. The bits are those of adding at once.
 
-    The sum is of `dtype`: float64, or float32 where the states are.
+    The sum is of `dtype`: float64, or float32 where the states are. There it is not formed at all where all that came waits.
 
     Example:
         >>> from saddlebag.compression import Dense, Sparse
@@ -115,6 +153,9 @@ class Sum:
 
     def mean(self, count: int) -> Mean:
         """The sum divided by `count`; the sum is spent."""
+        if self._waiting and self._value is None and self._dtype == np.float32:
+            room_D = np.empty(self.dimension, self._dtype) if self._buffer_D is None else self._buffer_D
+            return Mean(self.dimension, room_D, few=_Few(tuple(self._waiting), count))
         if self._waiting:
             self._settle(count)
         elif self._value is None:

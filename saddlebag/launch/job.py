@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import AnyMethod, FiniteSum, Judge, Operator, Problem, Spent, digest
 from saddlebag.algorithms.capabilities import LinkedProgram
+from saddlebag.algorithms.wrapped import start_of
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.securing import Securing
 from saddlebag.errors import ConfigError
@@ -121,7 +122,7 @@ class Job:
             )
         if chosen.secure and isinstance(self.problem, LinkedProgram):
             raise ConfigError("server.secure is for the workers of a recipe; linked programs send no whole numbers on one grid")
-        half: tuple[Any, ...] = (self.method, judge or self.judge(), self.problem.start(), chosen, now)
+        half: tuple[Any, ...] = (self.method, judge or self.judge(), start_of(self.method, self.problem), chosen, now)
         if above is not None:
             return MiddleCore(*half, above=above)
         kind = SecureCore if chosen.secure else MergingCore if chosen.merging else ServerCore
@@ -164,7 +165,8 @@ class Job:
     def worker_core(self, rank: int, operator: Operator | None = None) -> WorkerCore:
         """A worker's half at the start; `operator` computes in place of the problem's, for example on several ranks."""
         asked = operator or self.operator(rank)
-        core = WorkerCore(self.method, asked, self.problem.start, worker=rank, seed=self.recipe.seed)
+        start = functools.partial(start_of, self.method, self.problem)
+        core = WorkerCore(self.method, asked, start, worker=rank, seed=self.recipe.seed)
         if self.recipe.server.weights == "samples" and not isinstance(self.problem, LinkedProgram):
             samples = _samples(self.problem, rank)
             core.measured = lambda made: (samples, 1)
@@ -183,7 +185,7 @@ class Job:
     @functools.cached_property
     def privacy(self) -> Privacy | None:
         """What noise promises; None without."""
-        return Privacy.of(self.recipe, self.method, self.problem.start())
+        return Privacy.of(self.recipe, self.method, self.problem.start()) if self.recipe.server.noise else None
 
     def result(
         self,

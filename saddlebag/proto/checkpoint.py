@@ -9,15 +9,15 @@ import json
 import math
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy.typing as npt
-import safetensors.numpy
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from saddlebag.errors import SaddlebagError, StateError
-from saddlebag.proto.digests import DIGEST, PLACE, check_digest, with_digest
+from saddlebag.proto.digests import DIGEST, PLACE, with_digest
 from saddlebag.proto.pieces import at_once, pieces, tensor_file
+from saddlebag.proto.tensors import read_facts, read_tensors, view_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +47,7 @@ __all__ = [
 Arrays = dict[str, npt.NDArray[Any]]
 _KEEP = 2  # checkpoints: a peer may be one checkpoint behind, see docs/protocol.md
 _NAME = "file"  # the fact that says how the file is called
+_DAMAGED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)  # of bytes that are no file of ours
 _LARGEST_COUNT = 1 << 48  # rounds, of which the draws keep 48 bits; epochs and bytes stay below
 STATES = 2
 """The version of the states in a checkpoint; 1 had the fields of nested states side by side."""
@@ -172,16 +173,16 @@ def file_of(arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any], pau
     return with_digest(tensor_file(arrays, json.dumps({**meta, DIGEST: PLACE}, sort_keys=True)), pause)
 
 
-def bytes_to_arrays(data: bytes, what: str) -> Arrays:
-    """The arrays of a file that `arrays_to_bytes` gave.
+def bytes_to_arrays(data: bytes | bytearray, what: str) -> Arrays:
+    """The arrays of a file that `arrays_to_bytes` gave; of a bytearray, which is given away, views.
 
     Raises:
         StateError: the bytes are no such file, or not those that were written; `what` names them.
     """
     try:
-        check_digest(io.BytesIO(data))
-        return safetensors.numpy.load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+        arrays, _ = view_tensors(data) if isinstance(data, bytearray) else read_tensors(io.BytesIO(data), len(data))
+        return arrays
+    except _DAMAGED as error:
         raise StateError(f"{what} is damaged: {error}") from error
 
 
@@ -258,10 +259,9 @@ class CheckpointStore:
             StateError: the file is missing, damaged or another one; it is left as it is.
         """
         path = self.path(round_)
-        with self._open(round_) as file:
-            with path.open("rb") as whole:
-                check_digest(whole)
-            arrays, facts = {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118 (not a dict)
+        with self._open(round_) as (file, size):
+            arrays, facts = read_tensors(file, size)
+            facts.pop(DIGEST, None)
             if facts.get("round", round_) != round_:
                 raise ValueError(f"it says that it is of round {facts['round']!r}")
             if (name := facts.pop(_NAME, None)) != path.stem:
@@ -303,18 +303,21 @@ class CheckpointStore:
 
     def facts(self, round_: int) -> dict[str, Any]:
         """The facts alone, without reading the arrays; errors as `load`."""
-        with self._open(round_) as file:
-            return _facts(file)
+        with self._open(round_) as (file, size):
+            facts = read_facts(file, size)
+            facts.pop(DIGEST, None)
+            return facts
 
     @contextlib.contextmanager
-    def _open(self, round_: int) -> Iterator[Any]:
+    def _open(self, round_: int) -> Iterator[tuple[IO[bytes], int]]:
+        """The file, and its length."""
         path = self.path(round_)
         try:
-            with safe_open(path, framework="numpy") as file:
-                yield file
+            with path.open("rb") as file:
+                yield file, os.fstat(file.fileno()).st_size
         except FileNotFoundError as error:
             raise StateError(f"there is no checkpoint {path}") from error
-        except (SafetensorError, OSError, KeyError, RecursionError, TypeError, ValueError) as error:
+        except (OSError, *_DAMAGED) as error:
             raise StateError(f"checkpoint {path} is damaged ({error})") from error
 
     def forget_after(self, round_: int) -> None:
@@ -322,11 +325,3 @@ class CheckpointStore:
         for later in self.rounds():
             if later > round_:
                 self.path(later).unlink(missing_ok=True)
-
-
-def _facts(file: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(file.metadata()["saddlebag"])
-    if not isinstance(facts, dict):
-        raise TypeError("its facts are no JSON object")
-    facts.pop(DIGEST, None)
-    return facts

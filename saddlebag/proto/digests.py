@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saddlebag.proto.pieces import Pause
     from saddlebag.proto.reader import Buffer
 
-__all__ = ["DIGEST", "PLACE", "check_digest", "with_digest"]
+__all__ = ["DIGEST", "PLACE", "Reading", "with_digest"]
 
 DIGEST = "sha256"
 """Name of the fact."""
@@ -26,7 +26,6 @@ PLACE = "0" * 64
 _BEFORE = f'\\"{DIGEST}\\": \\"'.encode()  # as JSON inside JSON reads
 _LENGTH = 8
 _MOST_HEADER = 100_000_000  # bytes: the format's own limit
-_PIECE = 1 << 20
 
 
 def with_digest(data: Sequence[Buffer], pause: Pause = at_once) -> list[Buffer]:
@@ -40,24 +39,55 @@ def with_digest(data: Sequence[Buffer], pause: Pause = at_once) -> list[Buffer]:
     return [whole[:at], digest.hexdigest().encode(), whole[at + len(PLACE) :], *rest]
 
 
-def check_digest(file: IO[bytes]) -> None:
-    """Read a file from its beginning, and compare.
+class Reading:
+    """A file that is read from its beginning, once, and its digest meanwhile.
+
+    Attributes:
+        head: the length of the header and the header.
 
     Raises:
-        ValueError: it holds no digest, or another one than its own.
+        ValueError: it has no head, or one without a digest.
     """
-    size = file.read(_LENGTH)
-    length = int.from_bytes(size, "little")
-    if length > _MOST_HEADER:
-        raise ValueError(f"its header would take {length} bytes")
-    head = size + file.read(length)
-    at = _place(head)
-    told, place = head[at : at + len(PLACE)], PLACE.encode()
-    digest = hashlib.sha256(head[:at] + place + head[at + len(place) :])
-    while piece := file.read(_PIECE):
-        digest.update(piece)
-    if digest.hexdigest().encode() != told:
-        raise ValueError("its digest differs")
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        size = file.read(_LENGTH)
+        if len(size) < _LENGTH or (length := int.from_bytes(size, "little")) > _MOST_HEADER:
+            raise ValueError("it has no header, or one that is too long")
+        self.head = size + file.read(length)
+        if len(self.head) < _LENGTH + length:
+            raise ValueError("its header is cut short")
+        at, place = _place(self.head), PLACE.encode()
+        self._told = self.head[at : at + len(place)]
+        self._hasher = hashlib.sha256(self.head[:at] + place + self.head[at + len(place) :])
+
+    @staticmethod
+    def head_length(data: bytes | bytearray) -> int:
+        """How many bytes of a file in memory are its head, if it has one."""
+        return min(len(data), _LENGTH + int.from_bytes(data[:_LENGTH], "little"))
+
+    def into(self, room: memoryview) -> None:
+        """Read the next bytes to where they are to be; ValueError where there are fewer."""
+        at = 0
+        while at < len(room):
+            count = self._file.readinto(room[at:])  # type: ignore[attr-defined]  # files and BytesIO have it
+            if not count:
+                raise ValueError("it is cut short")
+            at += count
+        self.see(room)
+
+    def see(self, piece: Buffer) -> None:
+        """Count bytes that were read in some other way."""
+        self._hasher.update(piece)
+
+    def end(self) -> None:
+        """Compare, after the last byte.
+
+        Raises:
+            ValueError: the file holds another digest than its own.
+        """
+        if self._hasher.hexdigest().encode() != self._told:
+            raise ValueError("its digest differs")
 
 
 def _place(head: bytes) -> int:

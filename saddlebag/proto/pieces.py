@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Pause: TypeAlias = Callable[[], None]
 
-__all__ = ["at_once", "pieces", "tensor_file"]
+__all__ = ["FILED", "at_once", "pieces", "tensor_file"]
 
 _PIECE_BYTES = 1 << 18
 _MOST_HEADER = 100_000_000  # bytes: the format's own limit
@@ -33,6 +33,8 @@ _ORDER = (
 )
 """Types by their names in numpy and in the file, in the order in which the library lays arrays out."""
 _RANK = {name: (place, told) for place, (name, told) in enumerate(_ORDER)}
+FILED = {told: name for name, told in _ORDER}
+"""Names of types in numpy by those in the file."""
 
 
 def at_once() -> None:
@@ -53,8 +55,10 @@ def pieces(data: Iterable[Buffer], pause: Pause = at_once) -> Iterator[memoryvie
             pause()
 
 
-def tensor_file(arrays: Mapping[str, npt.NDArray[Any]], facts: str) -> list[Buffer]:
+def tensor_file(arrays: Mapping[str, npt.NDArray[Any]], facts: str | None = None) -> list[Buffer]:
     """The bytes that `safetensors.numpy.save(arrays, {"saddlebag": facts})` gives: the head, then views of the arrays.
+
+    Without facts those of `save(arrays)`.
 
     The library copies every array while it holds the interpreter's lock. A test compares the bytes.
 
@@ -69,7 +73,7 @@ def tensor_file(arrays: Mapping[str, npt.NDArray[Any]], facts: str) -> list[Buff
     for name, array in arrays.items():
         if array.dtype.name not in _RANK:
             raise SafetensorError(f"array {name!r} is of type {array.dtype}, which no file of tensors holds")
-    entries: dict[str, Any] = {"__metadata__": {"saddlebag": facts}}
+    entries: dict[str, Any] = {} if facts is None else {"__metadata__": {"saddlebag": facts}}
     views: list[Buffer] = []
     at = 0
     for name, array in sorted(arrays.items(), key=lambda item: (_RANK[item[1].dtype.name], item[0])):

@@ -15,6 +15,7 @@ from saddlebag.proto.frames import parse_frame
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from saddlebag.proto.reader import Buffer
     from saddlebag.server.ledger import Traffic
 
 __all__ = ["DownlinkLog"]
@@ -136,13 +137,13 @@ class DownlinkLog:
         meta = {"rounds": rounds, "marks": list(self._marks), "needed": self._needed, "delivered": self._delivered}
         return np.frombuffer(data, np.uint8), meta
 
-    def restore(self, data: bytes, meta: dict[str, Any]) -> None:
+    def restore(self, data: Buffer, meta: dict[str, Any]) -> None:
         """The log of a checkpoint; KeyError, TypeError or ValueError when it is none."""
         self._stored.clear()
-        at = 0
+        at, view = 0, memoryview(data)
         for round_, lengths, data_bytes in meta["rounds"]:
             ends = list(itertools.accumulate(lengths, initial=at))
-            self._stored.append(_Stored(round_, [data[a:b] for a, b in itertools.pairwise(ends)], data_bytes))
+            self._stored.append(_Stored(round_, [bytes(view[a:b]) for a, b in itertools.pairwise(ends)], data_bytes))
             at = ends[-1]
         self._size = at
         self._marks, self._needed = deque(map(int, meta["marks"]), maxlen=2), meta["needed"]

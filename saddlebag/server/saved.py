@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saddlebag.algorithms import pack, unpack
 from saddlebag.algorithms.wrapped import is_narrow
 from saddlebag.proto.checkpoint import STATES, count, require_version, restoring, seconds
@@ -59,7 +61,7 @@ def restore(run: RunState, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         run.members = _members(meta["members"], run.settings.num_workers)
         run.finished = None if meta["finished"] is None else str(meta["finished"])
         run.ledger = Ledger.from_dict(meta["ledger"])
-        run.log.restore(arrays["log"].tobytes(), meta["log"])
+        run.log.restore(arrays["log"].reshape(-1).view(np.uint8).data, meta["log"])
         run.deliveries.arrears.restore(meta["arrears"])
         run.down_bytes = count(meta, "down_bytes")
         run.spent_s = seconds(meta, "spent_s")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms import AnyMethod, restarted
+from saddlebag.algorithms.state import hollow
 from saddlebag.algorithms.wrapped import is_narrow
 from saddlebag.errors import ConfigError
 from saddlebag.server.delivery import Deliveries
@@ -70,6 +71,10 @@ class RunState:
         self.own = self.method.init_server(self.replica)
         self.log.clear(self.round)
         self.deliveries.arrears.reset(self.round)
+
+    def forget(self) -> None:
+        """Give the states' memory back, for `restore` is to follow."""
+        self.replica, self.own = hollow(self.replica), hollow(self.own)
 
     def facts(self) -> dict[str, Any]:
         """What else a checkpoint keeps, by the names of its metadata."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from saddlebag.algorithms import digest, pack, unpack
+from saddlebag.algorithms.state import hollow
 from saddlebag.errors import StateError
 
 if TYPE_CHECKING:
@@ -165,3 +166,35 @@ def test_the_digest_is_pinned() -> None:  # machines with different versions com
 
 
 PINNED = 6938282429188127
+
+
+def test_an_example_without_memory_serves_as_well() -> None:
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Nested:
+        inner: Any
+        high_D: Any
+        rest_D: Any
+        nothing: Any = None
+
+    full = Nested(state(), np.ones(1 << 20, np.float32), np.zeros(1 << 20, np.uint16))
+    like = hollow(full)
+    assert like.high_D.strides == like.rest_D.strides == (0,)
+    assert digest(unpack(like, pack(full))) == digest(full)
+    for name, wrong in (("high_D", np.ones(3, np.float32)), ("rest_D", np.zeros(1 << 20))):
+        with pytest.raises(StateError, match=f"{name} must be"):
+            unpack(like, pack(full) | {name: wrong})
+
+
+@pytest.mark.parametrize("place", [0, (1 << 16) - 1, 1 << 16, 199_999])
+def test_what_is_not_finite_is_found_in_every_run(place: int) -> None:
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Two:
+        high_D: Any
+        rest_D: Any
+
+    good = {"high_D": np.ones(200_000, np.float32), "rest_D": np.zeros(200_000, np.uint16)}
+    for name, bad in (("high_D", np.inf), ("rest_D", 0x7F81)):
+        arrays = {key: value.copy() for key, value in good.items()}
+        arrays[name][place] = bad
+        with pytest.raises(StateError, match=f"{name} holds NaN or infinity"):
+            unpack(Two(**good), arrays)

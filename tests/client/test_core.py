@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from saddlebag.algorithms import METHODS, AnyMethod, Message, Stop, digest
+from saddlebag.algorithms.networks.game import ModuleGame
+from saddlebag.algorithms.wrapped import start_of
 from saddlebag.client.core import WorkerCore
 from saddlebag.compression import Draws, Identity, TopK
 from saddlebag.errors import LocalProtocolError, StateError
@@ -106,3 +110,37 @@ def test_nested_states_come_back_in_the_middle_of_a_round(
     assert [bytes(b) for b in copy.step()[0]] == [bytes(b) for b in core.step()[0]]
     with pytest.raises(StateError, match="is of version 1, this release reads version 2"):
         copy.restore(arrays, {**meta, "version": 1})
+
+
+def still() -> dict[str, torch.nn.Module]:
+    line = torch.nn.Linear(3, 1)
+    torch.nn.init.constant_(line.weight, 0.5)
+    torch.nn.init.constant_(line.bias, 0.25)
+    return {"line": line}
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+def test_a_narrow_state_is_kept_once_and_comes_back_where_nothing_was(stepped: bool) -> None:
+    problem = ModuleGame(
+        build=still,
+        loss=lambda players, batch, chance: (players["line"](batch[0]) - 1.0).square().mean(),
+        data=tuple((np.random.default_rng(m).standard_normal((4, 3)),) for m in range(2)),
+    )
+    method = METHODS["diloco"](problem, up=TopK(k=2), down=TopK(k=2), local_steps=2, precision="float32")
+    core = WorkerCore(method, problem.operator(1), functools.partial(start_of, method, problem), worker=1, seed=7)
+    for round_ in range(3):
+        core.step()
+        core.apply(Message((TopK(k=2).encode(np.arange(1.0 * problem.dimension) - round_, Draws(0, round_)),)))
+    if stepped:
+        core.step()
+    arrays, meta = core.capture()
+    assert not any(name.startswith("next.") for name in arrays), "it is the one of the worker"
+    kept = {name: array.copy() for name, array in arrays.items()}
+    copy = WorkerCore(method, problem.operator(1), functools.partial(start_of, method, problem), worker=1, seed=7)
+    copy.forget()
+    assert copy.dimension == problem.dimension
+    copy.restore({name: array.copy() for name, array in kept.items()}, meta)
+    assert {name: array.tobytes() for name, array in copy.capture()[0].items()} == {
+        name: array.tobytes() for name, array in kept.items()
+    }
+    assert b"".join(copy.step()[0]) == b"".join(core.step()[0])

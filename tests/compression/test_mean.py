@@ -133,6 +133,32 @@ def test_few_entries_wait_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> N
     assert value_D.tobytes() == (summed(payloads) / NUM_WORKERS).tobytes()
 
 
+@pytest.mark.parametrize("run", [1, 7, D])
+@given(st.lists(st.tuples(st.integers(0, D), st.integers(0, D)), min_size=1, max_size=4), st.integers(1, 5))
+def test_a_narrow_mean_of_few_entries_is_added_without_being_formed(run: int, cuts: list[tuple[int, int]], count: int) -> None:
+    rng, room_D = np.random.default_rng(len(cuts)), np.full(D, np.nan, np.float32)
+    means = []
+    for cached, buffer_D in ((D, None), (0, room_D)):  # added at once, and waiting
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mean_module, "_CACHED", cached)
+            total = Sum(D, buffer_D, np.float32)
+            for number, (start, end) in enumerate(map(sorted, cuts)):
+                x_B = np.random.default_rng(number).standard_normal(end - start).astype(np.float32)
+                few_K = np.arange(0, end - start, 20)
+                total.add(Sparse(end - start, few_K, Dense(x_B[few_K])), start)
+            means.append(total.mean(count))
+    formed, waiting = means
+    memory_D = rng.standard_normal(D).astype(np.float32)
+    memory_D[::3] = -0.0
+    expected_D = memory_D + formed.dense()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mean_module, "_RUN", run)
+        waiting.add_to(memory_D)
+    assert memory_D.tobytes() == expected_D.tobytes()
+    assert np.isnan(room_D).all()  # nothing was written where a sum would be
+    assert waiting.dense().tobytes() == formed.dense().tobytes()
+
+
 @given(st.lists(st.tuples(st.integers(0, D), st.integers(0, D), st.booleans()), max_size=8))
 def test_in_memory_of_any_content_slices_with_gaps_and_overlaps_add_up(slices: list[tuple[int, int, bool]]) -> None:
     total, out_D = Sum(D, np.full(D, np.nan)), np.zeros(D)

@@ -28,6 +28,7 @@ KINDS = ["?", "u1", "i1", "<i2", "<u2", "<f2", "<i4", "<u4", "<f4", "<f8", "<i8"
 def test_the_bytes_are_those_of_the_library(arrays: dict[str, Any], facts: str) -> None:
     """So whatever reads safetensors reads them, and digests of older files hold."""
     native = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    assert b"".join(tensor_file(arrays)) == safetensors.numpy.save(native)
     assert b"".join(tensor_file(arrays, facts)) == safetensors.numpy.save(native, {"saddlebag": facts})
 
 

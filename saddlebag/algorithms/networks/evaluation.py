@@ -85,6 +85,18 @@ class Evaluation:
         start_D = self._made[1]
         return self._flat_of(self._built()).value() if start_D is None else start_D.copy()
 
+    def start_narrow(self) -> Vector:
+        """The same in the type of the modules: memory that is the caller's, and theirs until they are put somewhere else."""
+        start_D = self._made[1]
+        given_D: Vector
+        if start_D is None:
+            given_D = self._flat_of(self._built()).give()
+        else:
+            given_D = start_D.astype(np.float64 if self.precision == "float64" else np.float32)
+        with self._lock:
+            self.flat.load(given_D)
+        return given_D
+
     @property
     def _made(self) -> tuple[FlatModules, Vector | None]:
         """The modules, and the weights they began with, unless there are many; made once, whichever thread asks first."""

@@ -5,6 +5,7 @@ Shapes: D = parameters.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,9 +107,21 @@ class FlatModules:
             "use LayerNorm or GroupNorm, track_running_stats=False, or weight_norm"
         )
 
+    @property
     def point(self) -> torch.Tensor:
-        """A copy of the parameters, (D,), where the modules are."""
-        return self._value_D.clone()
+        """The parameters as they are, (D,), where the modules are: their own memory."""
+        return self._value_D
+
+    @contextlib.contextmanager
+    def disturbed(self) -> Iterator[None]:
+        """Around what is to see other parameters: those with one bit flipped, which takes no memory and leaves no trace."""
+        kind, bit = (torch.int64, 51) if self._value_D.dtype == torch.float64 else (torch.int32, 22)
+        bits_D, flipped = self._value_D.view(kind), 1 << bit  # the highest of the fraction: no number becomes infinite
+        bits_D ^= flipped
+        try:
+            yield
+        finally:
+            bits_D ^= flipped
 
     def sizes(self) -> dict[str, int]:
         """How many coordinates each module has, in the order of the vector."""
@@ -119,6 +132,8 @@ class FlatModules:
 
         Until the next call z must not be changed while modules compute.
         """
+        if z_D is self._value_D:
+            return
         if isinstance(z_D, np.ndarray) and self._holds(z_D):
             if z_D is not self._shared:
                 self._shared = z_D
@@ -145,6 +160,11 @@ class FlatModules:
         self._gradient_D = torch.zeros_like(self._value_D)
         for parameter, here in self._places():
             parameter.grad = self._gradient_D[here].view(parameter.shape)
+
+    def give(self) -> Vector:
+        """The parameters as they are, in their type, (D,): their own memory, for one who has no more use for the modules."""
+        given_D: Vector = self._value_D.cpu().numpy()
+        return given_D
 
     def value(self) -> Vector:
         """The parameters as they are, float64 (D,)."""

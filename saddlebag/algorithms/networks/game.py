@@ -28,6 +28,7 @@ from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     import numpy.typing as npt
     import torch
@@ -159,6 +160,12 @@ class ModuleGame:
 
     def start(self) -> Vector:
         return self.evaluation.start()
+
+    def start_narrow(self) -> Vector:
+        return self.evaluation.start_narrow()
+
+    def lent(self, z_D: Vector) -> AbstractContextManager[Players]:
+        return self.evaluation.at(z_D)
 
     def prox(self, v_D: Vector, step_size: float) -> Vector:
         return identity_prox(v_D, step_size)

@@ -78,7 +78,9 @@ def _bits(low_B: Vector) -> npt.NDArray[np.uint32]:
 
 
 def narrow_start(z_D: Vector) -> tuple[Vector, Bits16]:
-    """The two parts of a point."""
+    """The two parts of a point; one that is float32 has no rest, and its memory is taken over."""
+    if z_D.dtype == np.float32 and z_D.flags.writeable and z_D.flags.c_contiguous:
+        return z_D, np.zeros(len(z_D), np.uint16)
     high_D, rest_D = np.empty(len(z_D), np.float32), np.empty(len(z_D), np.uint16)
     for here in runs_of(len(z_D)):
         split(z_D[here].astype(np.float64), high_D[here], rest_D[here])

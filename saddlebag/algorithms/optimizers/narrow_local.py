@@ -93,15 +93,19 @@ class NarrowLocalRounds(LocalRounds):
     def _walk(self, inner: Inner, replica: Any, own: Any, operator: Operator, draws: Draws) -> tuple[Any, Vector, Bits16]:
         """The worker's state after its own steps, and where they lead, in two parts."""
         names = [name for name in inner.rule.vectors() if name != "z_D"]
-        high_D, rest_D = replica.z_D.copy(), replica.rest_D.copy()
-        state = inner.rule.replica_type(z_D=high_D, iteration=own.steps, **{name: getattr(own, name) for name in names})
-        first = replica.iteration * inner.steps
+        moments = {name: getattr(own, name) for name in names}
+        state = inner.rule.replica_type(z_D=replica.z_D, iteration=own.steps, **moments)
+        first, high_D, rest_D = replica.iteration * inner.steps, replica.z_D, replica.rest_D
         for step in range(inner.steps):
             pace = inner.pace(first + step)
             value_D = operator(inner.rule.point(state, pace), draws.within(step))
+            if step == 0:  # not before: the first value is one at z itself, and takes most of the memory
+                high_D, rest_D = replica.z_D.copy(), replica.rest_D.copy()
+                state = dataclasses.replace(state, z_D=high_D)
             length = norm(value_D) if inner.clip_norm < np.inf else 0.0
             scale = inner.clip_norm / length if length > inner.clip_norm else 1.0
             state = update_in_place(inner.rule, state, rest_D, Slices(Dense(value_D)), pace, scale=scale)
+            del value_D  # the next one takes its place
         return dataclasses.replace(own, steps=own.steps + inner.steps), high_D, rest_D
 
     def _compressed(self, compressor: Compressor, owed_P: Vector, tail_A: Vector, draws: Draws) -> Message:

@@ -170,6 +170,8 @@ class _Kept:
         self._job, self._core, self.out, self._resume = job, core, out, resume
         self.store = _TidyStore(out / "checkpoints", "server")
         self._stack = contextlib.ExitStack()
+        if resume and self.store.rounds():
+            core.forget()  # else both states were in memory at once
         if resume and (saved := self.store.newest(note)) is not None:
             core.restore(*saved, time.monotonic())
 

@@ -59,6 +59,8 @@ def run_worker(
         tune_process()
         core, phases, configure, masks = _core(Job.join(recipe, problem=problem, out=out), rank, operator)
         store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
+        if store is not None and store.rounds():
+            core.forget()  # else both states were in memory at once
         if store is not None and (saved := store.newest(note)) is not None:
             arrays, meta = saved
             require_same_recipe(meta.get("recipe"), recipe.canonical())

@@ -6,6 +6,8 @@ It offers them by the capabilities `ShowsPictures` (samples of a generator, atta
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import io
 import math
 import re
@@ -13,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.capabilities import HasTokenizer, WritesItself
+from saddlebag.algorithms.capabilities import HasTokenizer, LendsModules, WritesItself
 from saddlebag.errors import ConfigError
 from saddlebag.proto.checkpoint import write_atomically
+from saddlebag.proto.pieces import tensor_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,22 +125,24 @@ def write_modules(problem: HasModules, z_D: Vector, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, module in problem.module(z_D).items():
-        if isinstance(module, WritesItself):
-            path = folder / name
-            module.save_pretrained(path)
-            if isinstance(problem, HasTokenizer) and problem.tokenizer is not None:
-                problem.tokenizer.save_pretrained(path)
-        else:
-            path = folder / f"{name}.safetensors"
-            write_atomically(path, _pack(module))
-        written.append(path)
+    with problem.lent(z_D) if isinstance(problem, LendsModules) else contextlib.nullcontext(problem.module(z_D)) as modules:
+        for name, module in modules.items():
+            arrays = {key: tensor.detach().cpu().numpy() for key, tensor in module.state_dict().items()}
+            if isinstance(module, WritesItself):
+                path = folder / name
+                taken = "state_dict" in inspect.signature(module.save_pretrained).parameters
+                module.save_pretrained(path, **({"state_dict": _apart(arrays)} if taken else {}))
+                if isinstance(problem, HasTokenizer) and problem.tokenizer is not None:
+                    problem.tokenizer.save_pretrained(path)
+            else:
+                path = folder / f"{name}.safetensors"
+                write_atomically(path, tensor_file(arrays))
+            written.append(path)
     return written
 
 
-def _pack(module: Any) -> bytes:
-    import safetensors.torch  # here, for torch
+def _apart(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Tensors in the memory of the arrays, each a storage of its own: transformers copies those that share one."""
+    import torch  # here, for it takes a second
 
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
-    packed: bytes = safetensors.torch.save(tensors)
-    return packed
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

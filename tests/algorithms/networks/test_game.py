@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from saddlebag.algorithms import METHODS, Stop, simulate
+from saddlebag.algorithms.networks import evaluation
 from saddlebag.algorithms.networks.chance import seeded
 from saddlebag.algorithms.networks.flat import FlatModules
 from saddlebag.algorithms.networks.game import ModuleGame
@@ -376,3 +377,56 @@ def test_building_a_network_waits_for_a_computation_that_has_seeded_the_global_g
         assert not begun.wait(0.2), "it draws in the middle of another's computation"
     builder.join()
     assert built.is_set()
+
+
+def test_a_narrow_start_is_the_memory_of_the_modules_and_its_own_each_time() -> None:
+    problem = game(precision="float32")
+    one_D = problem.start_narrow()
+    assert one_D.dtype == np.float32
+    assert np.array_equal(one_D, problem.start())
+    with problem.lent(one_D) as players:
+        first = players["model"].first.weight
+        assert first.data_ptr() == one_D.ctypes.data
+        assert not players["model"].training
+    one_D += 1.0
+    with problem.lent(one_D) as players:
+        assert float(players["model"].first.bias[0].detach()) == one_D[16]
+    two_D = problem.start_narrow()
+    assert not np.shares_memory(one_D, two_D)
+    assert np.array_equal(two_D, problem.start())
+    assert game().start_narrow().dtype == np.float64, "float32 would not hold it"
+
+
+def test_starts_of_large_modules_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "_KEPT", 3)
+    problem = game(precision="float32")
+    start_D = problem.start()
+    narrow_D = problem.start_narrow()
+    narrow_D += 1.0  # as a method does that changes it in place
+    assert np.array_equal(problem.start(), start_D)
+    assert np.array_equal(problem.start_narrow(), start_D)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_disturbed_is_as_before_bit_for_bit(dtype: torch.dtype) -> None:
+    flat = FlatModules({"model": Tied()}, dtype=dtype)
+    z_D = np.array([0.0, -0.0, 1e-40, np.finfo(np.float32).max, -3.0] * 4)
+    flat.load(z_D)
+    before = flat.point.clone()
+    with flat.disturbed():
+        assert bool((flat.point != before).all())
+        assert bool(torch.isfinite(flat.point).all())
+    assert flat.point.numpy().tobytes() == before.numpy().tobytes()
+
+
+def test_a_loss_that_remembers_is_refused_and_one_without_numbers_is_not() -> None:
+    calls: list[int] = []
+
+    def remembers(players: Any, batch: Any, chance: Any) -> torch.Tensor:
+        calls.append(0)
+        return squares(players, batch, chance) * len(calls)
+
+    with pytest.raises(ConfigError, match="got two gradients for the same"):
+        game(loss=remembers).start()
+    nowhere = game(loss=lambda players, batch, chance: squares(players, batch, chance) * float("nan"))
+    assert nowhere.dimension == 20  # NaN is alike, and told when it is asked for

@@ -6,8 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from saddlebag.algorithms import Verdict
@@ -83,3 +84,19 @@ def test_tied_weights_buffers_and_models_that_save_themselves(tmp_path: Path) ->
     assert torch.equal(found["second.weight"], found["first.weight"])
     Tied().load_state_dict(found)
     assert (paths[1] / "config.json").is_file()
+
+
+def test_modules_are_written_where_they_are_and_as_the_library_writes_them(tmp_path: Path) -> None:
+    game = ModuleGame(
+        build=lambda: {"a": Tied()},
+        loss=lambda players, batch, chance: sum(p.square().sum() for p in players["a"].parameters()),
+        data=((np.ones(2),),),
+    )
+    z_D = game.start_narrow()
+    copied: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModuleGame, "module", lambda self, z_D: copied.append(z_D))
+        (path,) = write_modules(game, z_D, tmp_path)
+    assert not copied
+    tensors = {name: tensor.clone() for name, tensor in game.module(z_D)["a"].state_dict().items()}
+    assert path.read_bytes() == save(tensors)
