@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     import numpy as np
     import numpy.typing as npt
@@ -37,7 +36,6 @@ __all__ = [
     "HasTexts",
     "HasTokenizer",
     "IsLate",
-    "LendsModules",
     "LinkedProgram",
     "Narrow",
     "OnDevice",
@@ -46,7 +44,6 @@ __all__ = [
     "Sends",
     "ShowsPictures",
     "Sliceable",
-    "StartsNarrow",
     "TakesAnyMean",
     "TakesWeights",
     "WritesItself",
@@ -137,22 +134,6 @@ class HasModules(Protocol):
 
 
 @runtime_checkable
-class LendsModules(Protocol):
-    """Made of torch modules, to look at without a copy."""
-
-    def lent(self, z_D: Vector) -> AbstractContextManager[Mapping[str, nn.Module]]:
-        """Players by name, at z and in evaluation mode; they are not to be changed, nor z meanwhile."""
-
-
-@runtime_checkable
-class StartsNarrow(Protocol):
-    """Knows its start as narrow methods keep it (`narrow.py`)."""
-
-    def start_narrow(self) -> Vector:
-        """The start in a type that holds it exactly, float32 if possible, (D,): memory that is the caller's from now on."""
-
-
-@runtime_checkable
 class HasTokenizer(Protocol):
     """Models of transformers want their tokenizer beside them; None for none."""
 
@@ -170,10 +151,7 @@ class HasNotes(Protocol):
 
 @runtime_checkable
 class WritesItself(Protocol):
-    """A module, or a tokenizer, of transformers: it writes its own folder, configuration included.
-
-    A module may take `state_dict`, the tensors to write in place of those that it holds.
-    """
+    """Of transformers: it writes its own folder; a module may take `state_dict`, the tensors to write in place of its own."""
 
     def save_pretrained(self, path: Any, **options: Any) -> Any: ...
 

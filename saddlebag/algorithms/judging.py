@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from saddlebag.algorithms.capabilities import StartsNarrow
+from saddlebag.algorithms.lean import StartsNarrow
 from saddlebag.errors import ConfigError, NotFiniteError
 
 if TYPE_CHECKING:

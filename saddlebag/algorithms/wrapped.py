@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.capabilities import Narrow, StartsNarrow
+from saddlebag.algorithms.capabilities import Narrow
+from saddlebag.algorithms.lean import StartsNarrow
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem

@@ -10,6 +10,7 @@ import numpy as np
 
 from saddlebag.algorithms import capabilities as kinds
 from saddlebag.algorithms.base import Problem
+from saddlebag.algorithms.lean import LendsModules, StartsNarrow
 from saddlebag.capabilities import members
 from saddlebag.compression.draws import EVERYONE, Draws
 
@@ -30,6 +31,8 @@ _PROBLEM_CAPABILITIES = (
     kinds.ShowsPictures,
     kinds.HasTexts,
     kinds.HasModules,
+    LendsModules,
+    StartsNarrow,
     kinds.HasTokenizer,
 )
 """What drivers and methods ask a problem for. It may have more for people: losses of groups, strategies of players."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.capabilities import HasTokenizer, LendsModules, WritesItself
+from saddlebag.algorithms.capabilities import HasTokenizer, WritesItself
+from saddlebag.algorithms.lean import LendsModules
 from saddlebag.errors import ConfigError
 from saddlebag.proto.checkpoint import write_atomically
 from saddlebag.proto.pieces import tensor_file
