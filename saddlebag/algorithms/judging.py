@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from saddlebag.algorithms.base import Problem
+    from saddlebag.compression import Vector
 
 __all__ = ["DIVERGED", "ForeseesVerdicts", "Judge", "Spent", "Stop", "Verdict"]
 
@@ -112,6 +113,13 @@ class ForeseesVerdicts(Protocol):
         """Whether the last of `rounds` rounds, which begins at `before`, ends neither with an evaluation nor the run."""
 
 
+def _start_of(problem: Problem) -> Vector:
+    """Where it begins, in few bytes where there are many coordinates."""
+    if isinstance(problem, StartsNarrow) and problem.dimension > _LARGE:
+        return problem.start_narrow()
+    return problem.start()
+
+
 class Judge:
     """Evaluates merits when they are due and decides when a run ends: a function of (round, replica, what it has cost) alone.
 
@@ -127,8 +135,7 @@ class Judge:
         watch: Callable[[int, Any, Verdict], None] = lambda rounds, replica, verdict: None,
     ) -> None:
         self._problem, self._stop, self._watch = problem, stop, watch
-        lean = problem.dimension > _LARGE and isinstance(problem, StartsNarrow)
-        at_start = problem.merits(problem.start_narrow() if lean else problem.start())
+        at_start = problem.merits(_start_of(problem))
         self._names = tuple(at_start)
         self._limit = _TOO_LARGE * (next(iter(at_start.values())) or 1.0)
         self._evaluated = -1

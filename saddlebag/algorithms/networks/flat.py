@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class FlatModules:
-    """Named modules whose parameters are views of one buffer, and whose gradients are views of another.
+    """Named modules whose parameters are views of one buffer.
 
-    So writing z is one cast, and backward leaves the flat gradient without gathering. Tied parameters count once, under
-    their first name. The modules are changed: their parameters move into the buffer, or become views of z itself where it is
-    held on the host in their type. The buffer of gradients is there from one `clear` to one `gradient`.
+    So writing z is one cast. Tied parameters count once, under their first name. The modules are changed: their parameters
+    move into the buffer, or become views of z itself where it is held on the host in their type. Gradients are autograd's own
+    until `gradient` gathers them: a buffer that they were added to would be there beside those of layers that share weights.
 
     Args:
         modules: by name; the order is that of the vector.
@@ -59,7 +59,6 @@ class FlatModules:
         self._written = {name: (buffer, buffer._version) for name, buffer in self.buffers().items()}
         self._parameters = tuple(named)
         self._value_D = torch.empty(self.dimension, dtype=dtype, device=device)
-        self._gradient_D: torch.Tensor | None = None
         self._shared: Vector | None = None  # whose memory the parameters are, where it is not ours
         for parameter, here in self._places():
             self._value_D[here] = parameter.detach().reshape(-1)
@@ -153,13 +152,9 @@ class FlatModules:
         )
 
     def clear(self) -> None:
-        """Make the gradient zero."""
-        if self._gradient_D is not None:
-            self._gradient_D.zero_()
-            return
-        self._gradient_D = torch.zeros_like(self._value_D)
-        for parameter, here in self._places():
-            parameter.grad = self._gradient_D[here].view(parameter.shape)
+        """Forget gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def give(self) -> Vector:
         """The parameters as they are, in their type, (D,): their own memory, for one who has no more use for the modules."""
@@ -174,12 +169,19 @@ class FlatModules:
         """The mean over what so many backward passes have added up since `clear`, (D,), where the modules are.
 
         Of their dtype where it is one pass, float64 otherwise. It is given away: the modules have no gradient after it.
+        Tensor by tensor moves into it, and is freed: the memory of both is never there at once.
         """
-        gradient_D, self._gradient_D = self._gradient_D, None
-        assert gradient_D is not None, "clear first"
-        for parameter in self._parameters:
-            parameter.grad = None
-        return gradient_D if parts == 1 else gradient_D.to(torch.float64, copy=True).div_(parts)
+        gradient_D = torch.empty_like(self._value_D)
+        with torch.no_grad():
+            for parameter, here in self._places():
+                part, found = gradient_D[here].view(parameter.shape), parameter.grad
+                parameter.grad = None
+                if found is None:
+                    part.zero_()
+                else:  # as if added to zeros: -0 becomes 0
+                    torch.add(found.to_dense() if found.is_sparse else found, 0.0, out=part)
+                del found
+        return gradient_D if parts == 1 else gradient_D.to(torch.float64).div_(parts)
 
     def train(self, mode: bool) -> None:
         """Put every module into training mode, or else evaluation mode."""

@@ -51,8 +51,8 @@ def require_function(game: str, flat: FlatModules, value: Callable[[torch.Tensor
 def _fingerprint(value_D: torch.Tensor, bits: bool) -> bytes:
     """The SHA-256 of a gradient; alike for all NaN and for both zeros. Nothing where bits do not count."""
     hasher = hashlib.sha256()
-    for run_B in value_D.detach().split(_RUN) if bits else ():
-        number_B = run_B + 0.0  # -0 + 0 is 0
+    for start in range(0, len(value_D), _RUN) if bits else ():
+        number_B = value_D[start : start + _RUN] + 0.0  # -0 + 0 is 0
         number_B[number_B != number_B] = math.nan
         hasher.update(number_B.numpy().data)
     return hasher.digest()
