@@ -296,7 +296,7 @@ def play(args: argparse.Namespace, folder: Path, *, killed: bool) -> list[Row]:
         if killed:
             rows.append(until_killed(children[0], args, folder))
             children[0] = child("server", args, port, folder)
-        peaks = {}
+        peaks: dict[int, int] = {}
         while children[0].poll() is None:
             peaks |= {each.pid: found for each in children[1:] if (found := memory(each.pid).get("VmHWM"))}
             time.sleep(0.05)
