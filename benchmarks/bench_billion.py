@@ -221,7 +221,7 @@ def serve(args: argparse.Namespace) -> None:
     core = Watched(
         method_of(args),
         judge,
-        start(args.dimension),
+        np.zeros(args.dimension, np.float32) if store.rounds() else start(args.dimension),  # untouched memory is none
         ServerSettings(num_workers=args.workers, seed=SEED, **settings),
         time.monotonic(),
     )

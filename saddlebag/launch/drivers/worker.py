@@ -59,12 +59,8 @@ def run_worker(
         tune_process()
         core, phases, configure, masks = _core(Job.join(recipe, problem=problem, out=out), rank, operator)
         store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
-        if store is not None and store.rounds():
-            core.forget()  # else both states were in memory at once
-        if store is not None and (saved := store.newest(note)) is not None:
-            arrays, meta = saved
-            require_same_recipe(meta.get("recipe"), recipe.canonical())
-            core.restore(arrays, meta)
+        if store is not None:
+            _take_up(core, store, recipe, note)
         ways: dict[str, Any] = {
             "store": store,
             "give_up_s": give_up_s,
@@ -81,6 +77,16 @@ def run_worker(
         if out is not None:
             facts = {"worker": rank, **phases.as_dict(), "up_bytes": shell.ledger.up, "down_bytes": shell.ledger.down}
             write_atomically(out / PHASES.format(rank), (json.dumps(facts, indent=2) + "\n").encode())
+
+
+def _take_up(core: WorkerCore, store: CheckpointStore, recipe: Recipe, note: Callable[[str], None]) -> None:
+    """Go on from the newest checkpoint, if there is one; errors as `run_worker`."""
+    if store.rounds():
+        core.forget()  # else both states were in memory at once
+    if (saved := store.newest(note)) is not None:
+        arrays, meta = saved
+        require_same_recipe(meta.get("recipe"), recipe.canonical())
+        core.restore(arrays, meta)
 
 
 def _core(job: Job, rank: int, operator: Operator | None) -> tuple[WorkerCore, Phases, Callable[[str], None], Securing | None]:
