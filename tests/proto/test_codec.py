@@ -35,6 +35,7 @@ from saddlebag.compression import (
     Seeded,
     Spacing,
     Sparse,
+    Sum,
     Support,
     TopK,
     Total,
@@ -641,3 +642,19 @@ def test_short_scales_are_checked() -> None:
     data[1:3] = struct.pack("<H", 0xBF80)  # -1
     with pytest.raises(RemoteProtocolError, match="a scale must not be negative"):
         decode(bytes(data), (1,), Draws(0, 0))
+
+
+@pytest.mark.parametrize("dimension", [2**31 - 1, 2**31 + 5, 2**32 + 5, 10**10])
+def test_coordinates_beyond_32_bits_come_back(dimension: int) -> None:
+    edges = [0, 1, 2**31 - 2, 2**31, 2**31 + 1, 2**32 - 1, 2**32, 2**32 + 1, dimension - 1]
+    near = np.array([each for each in edges if each < dimension], np.int64)
+    index_K = np.unique(np.concatenate([near, np.random.default_rng(0).integers(0, dimension, 3000)]))
+    sent = Sparse(dimension, index_K, Dense(np.arange(len(index_K), dtype=np.float32)))
+    (part,) = decode(b"".join(encode(Message((sent,)))), (dimension,), Draws(0, 0, 0)).parts
+    assert isinstance(part, Sparse)
+    assert part.dimension == dimension
+    assert np.array_equal(part.index_K, index_K)
+    total = Sum(dimension, np.broadcast_to(np.float32(0), (dimension,)), np.float32)
+    total.add(part)
+    (piece,) = total._waiting
+    assert np.array_equal(piece.index_K, index_K)
