@@ -45,6 +45,25 @@ def test_jobs_of_kubernetes() -> None:
     assert [document["kind"] for document in documents] == ["Service", "PersistentVolumeClaim", "Job", "Job"]
 
 
+def test_shards_of_kubernetes() -> None:
+    """As many addresses as servers, by the names that the headless Service gives their pods, and a folder for each process."""
+    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    service, claim, server, worker = documents = _documents("shards.yaml")
+    for document in documents:
+        validator.validate(document, "1.30", strict=True)
+    domain, pod = service["metadata"]["name"], server["spec"]["template"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+    assert pod["spec"]["subdomain"] == domain
+    names = [f"{server['metadata']['name']}-{shard}.{domain}:7777" for shard in range(server["spec"]["completions"])]
+    assert f"--server {','.join(names)} " in str(worker)
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    for job, folder in ((server, "shard"), (worker, "worker")):
+        assert f'--out "/results/{folder}-$JOB_COMPLETION_INDEX"' in str(job)
+        assert job["spec"]["completionMode"] == "Indexed"
+        assert job["spec"]["parallelism"] == job["spec"]["completions"]  # shards wait for each other, and workers
+
+
 def test_job_set_of_kubernetes() -> None:
     """The custom kind against our own schema of it, the Jobs inside and the rest against Kubernetes'."""
     validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
@@ -64,7 +83,7 @@ def test_job_set_of_kubernetes() -> None:
         jsonschema.validate({**jobs, "spec": {**jobs["spec"], "failurePolicy": {"maxRestart": 3}}}, schema)
 
 
-@pytest.mark.parametrize("name", ["job.yaml", "jobset.yaml"])
+@pytest.mark.parametrize("name", ["job.yaml", "jobset.yaml", "shards.yaml"])
 def test_what_pods_mount_is_there(name: str) -> None:
     def pods(value: Any) -> Iterator[Any]:
         if isinstance(value, dict):
@@ -89,7 +108,7 @@ def test_no_job_is_open_by_default(path: Path) -> None:
     assert not [line for line in lines if "--insecure" in line]
 
 
-@pytest.mark.parametrize("name", ["job.yaml", "jobset.yaml"])
+@pytest.mark.parametrize("name", ["job.yaml", "jobset.yaml", "shards.yaml"])
 def test_workers_do_not_get_the_servers_key(name: str) -> None:
     server, worker = (text for text in (KUBERNETES / name).read_text().split("secretName: saddlebag-tls") if "}" in text[:80])
     assert server.startswith("}")
