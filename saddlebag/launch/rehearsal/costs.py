@@ -5,24 +5,28 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import tempfile
 import time
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import RemoteProtocolError
+from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.codec import decode
 from saddlebag.proto.frames import frames_of, read_frame
 from saddlebag.proto.handshake import PROTOCOL, JoinAsk
 from saddlebag.proto.seal import SEAL_BYTES
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
+from saddlebag.server.saved import capture
 
 if TYPE_CHECKING:
     from saddlebag.client.core import WorkerCore
     from saddlebag.launch.job import Job
     from saddlebag.server.core import ServerCore
 
-__all__ = ["Recording", "RoundCost", "ServerCosts", "join_bytes", "measure_server", "record"]
+__all__ = ["Recording", "RoundCost", "ServerCosts", "join_bytes", "measure_server", "record", "save_seconds"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +152,17 @@ def measure_server(job: Job, recording: Recording, workers: int, seed: int) -> S
         tracemalloc.stop()
     frame_s, round_s, count = _one_round(job, recording, workers, seed)
     return ServerCosts(workers, frame_s / count, round_s, peak)
+
+
+def save_seconds(job: Job) -> float:
+    """Seconds for which a round waits until its checkpoint is on disk, here in the temporary folder; 0 where it need not."""
+    save = capture(job.server_core(0.0))
+    if not save.at_once:
+        return 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        CheckpointStore(Path(folder), "server", keep=1).save(save.round, save.arrays, save.meta)
+        return time.perf_counter() - began
 
 
 def _one_round(job: Job, recording: Recording, workers: int, seed: int) -> tuple[float, float, int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["rehearse_exactly"]
 
 _FOREVER_S = 1e12
+_WRITE_S = 1e-3  # of a checkpoint that nobody waits for
 
 
 def _furnish(world: World, plan: Plan, links: Links) -> None:
@@ -58,7 +59,7 @@ def rehearse_exactly(job: Job, plan: Plan, links: Links) -> Report:
         PromiseBroken: replicas differ, or a process ended with an error.
     """
     settings = Settings(
-        write_s=1e-3,
+        write_s=plan.save_s or _WRITE_S,
         window=1 << 22,
         threaded_s=plan.round_s + plan.workers * plan.frame_s,
         patience_s=_FOREVER_S,

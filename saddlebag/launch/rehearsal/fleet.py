@@ -34,6 +34,7 @@ class Plan:
         seed: of everything that is drawn.
         drop: whether the run goes on without lost workers.
         every: rounds between checkpoints; 0 for none.
+        save_s: for which downlinks wait until a checkpoint is on disk; 0 where it is written beside the next rounds.
         frame_s, round_s: the server's processor, for an uplink and for the end of a round.
         step_s: a worker's step, where the links say nothing of it.
         snapshot_bytes: of the state that a worker takes when an epoch begins.
@@ -45,6 +46,7 @@ class Plan:
     seed: int
     drop: bool
     every: int
+    save_s: float
     frame_s: float
     round_s: float
     step_s: float
@@ -135,7 +137,8 @@ class Fleet:
         served = queued(np.sort(self._shared(sent, cost.up_bytes / self._up[ranks], cost.up_bytes)), self._plan.frame_s)
         self.waited += float(order[-1] - order[len(order) // 2])
         self.server_s += len(ranks) * self._plan.frame_s + self._plan.round_s
-        self.now = float(served[-1]) + self._plan.round_s
+        saves = self._plan.every and (number + 1) % self._plan.every == 0
+        self.now = float(served[-1]) + self._plan.round_s + (self._plan.save_s if saves else 0.0)
         self._downlinks(ranks, cost)
 
     def _shared(self, alone: Times, takes: Times, size: float) -> Times:

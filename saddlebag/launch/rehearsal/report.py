@@ -14,7 +14,7 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.advice.echo import loopback
 from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import load_recipe
-from saddlebag.launch.rehearsal.costs import join_bytes, measure_server, record
+from saddlebag.launch.rehearsal.costs import join_bytes, measure_server, record, save_seconds
 from saddlebag.launch.rehearsal.exact import rehearse_exactly
 from saddlebag.launch.rehearsal.fleet import Plan, Report, rehearse
 from saddlebag.launch.results.units import format_bytes, format_time
@@ -71,6 +71,7 @@ def report(
     return {
         **about,
         **_numbers(found),
+        "save_s": plan.save_s,
         "measured": {**measured, "grpc_message_s": grpc_s, "step_s": recording.step_s},
         "links": {key: value for key, value in dataclasses.asdict(links).items() if value != math.inf},
         "rehearsal_s": time.perf_counter() - began,
@@ -94,6 +95,7 @@ def _plan(recipe: Recipe, job: Job, recording: Recording, costs: ServerCosts | N
         seed=given["seed"],
         drop=recipe.server.on_lost == "drop",
         every=recipe.checkpoint.every,
+        save_s=save_seconds(job) if recipe.checkpoint.every else 0.0,
         frame_s=(costs.frame_s if costs else 0.0) + grpc_s,  # of an uplink and a downlink together
         round_s=costs.round_s if costs else 0.0,
         step_s=recording.step_s,
@@ -142,6 +144,12 @@ def print_report(values: dict[str, Any]) -> None:
     up, down = format_bytes(values["up_bytes"]), format_bytes(values["down_bytes"])
     print(f"  bytes              {up} up, {down} down, of which {100 * values['goodput']:.1f} % messages of the trajectory")
     print("  failures           {failures:,} of workers, {epochs:,} new epochs".format(**values))
+    if values["save_s"]:
+        print(
+            "  a checkpoint       {save_s:.3g} s, for which its round waits: steps change narrow states in place".format(
+                **values
+            )
+        )
     measured = values["measured"]
     if "server_bytes" in measured:
         core = f"{1e6 * measured['frame_s']:.0f} us an uplink, {1e3 * measured['round_s']:.1f} ms a round"

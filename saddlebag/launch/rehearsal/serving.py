@@ -177,7 +177,7 @@ class Server:
                 yield from self._settle()
                 if self.disk is not None:
                     self.saving = self.beside(self.disk.save(effect.round, effect.arrays, effect.meta))
-                    if self.core.finished or effect.begins_epoch:
+                    if self.core.finished or effect.begins_epoch or effect.at_once:
                         yield from self._settle()
             case events.Observe(record):
                 self.records.append(record)

@@ -17,6 +17,7 @@ PLAN = Plan(
     seed=3,
     drop=False,
     every=5,
+    save_s=0.0,
     frame_s=0.001,
     round_s=0.01,
     step_s=0.0,
@@ -46,6 +47,12 @@ def test_a_round_without_chance_takes_what_it_takes() -> None:
     assert found.payload_bytes == 20 * 50 * (9e4 + 9e3)
     assert found.server_s == pytest.approx(20 * server_s)
     assert (found.failures, found.epochs) == (0, 0)
+
+
+def test_a_round_waits_for_the_checkpoint_that_must_be_on_disk() -> None:
+    """Every fifth one, and no other."""
+    found = rehearse(dataclasses.replace(PLAN, save_s=0.5), LINKS, FULL).round_s - rehearse(PLAN, LINKS, FULL).round_s
+    assert found == pytest.approx([0.5 if number % 5 == 4 else 0.0 for number in range(20)], abs=1e-9)
 
 
 def test_the_servers_link_is_shared() -> None:

@@ -40,3 +40,15 @@ def test_ten_thousand_workers_are_no_more_than_arrays() -> None:
 def test_too_many_steps_to_compute_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"--exact computes 100000 x 100 steps"):
         rehearsed(workers=100_000, exact=True)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_rounds_wait_for_checkpoints_of_narrow_states(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds of disk after every second round; in the exact form the workers wait for their own, too."""
+    monkeypatch.setattr("saddlebag.launch.rehearsal.report.save_seconds", lambda job: 2.0)
+    recipe = Path("launch/recipes/digits_transformer.toml")
+    sets = ["problem.batch_size=8", "problem.attack=none", "method.precision=float32", "checkpoint.every=2", "stop.every=100"]
+    ways: dict[str, Any] = {"workers": 2, "rounds": 6, "seed": 1, "few": None, "tell": lambda text: None}
+    found = report(recipe, sets, LINKS, exact=exact, **ways)
+    assert found["save_s"] == 2.0
+    assert found["seconds"] > (12.0 if exact else 6.0)

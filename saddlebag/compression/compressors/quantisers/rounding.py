@@ -28,6 +28,7 @@ LevelVector = npt.NDArray[np.signedinteger[Any]]
 Words32 = npt.NDArray[np.uint32]
 
 _PIECE = 1 << 15  # coordinates of one step: its temporaries stay in the second-level cache
+_SHORT = 512  # coordinates of a block below which halving it is faster than numpy's maximum of a row
 _WORD = 2.0**-32
 _MANTISSA = 52  # stored bits of a float64's mantissa
 
@@ -51,12 +52,23 @@ def peaks(x_D: Vector, block: int) -> Vector:
         return fast.peaks(x_D, block)  # type: ignore[no-any-return]
     if block >= d:
         return np.abs(np.array([max(x_D.max(initial=0.0), -x_D.min(initial=0.0))], np.float64))
-    whole = d // block
-    body_BK = x_D[: whole * block].reshape(whole, block)
-    peak_B: Vector = np.abs(np.maximum(body_BK.max(axis=1), -body_BK.min(axis=1))).astype(np.float64)  # no -0
-    if whole * block < d:
-        peak_B = np.append(peak_B, np.float64(np.abs(x_D[whole * block :]).max()))
+    peak_B: Vector = np.empty(-(-d // block))
+    step = max(1, _PIECE // block)  # blocks of a piece
+    for first in range(0, d // block, step):
+        last = min(first + step, d // block)
+        peak_B[first:last] = _largest(np.abs(x_D[first * block : last * block]), block)
+    if d % block:
+        peak_B[-1] = np.abs(x_D[d // block * block :]).max()
     return peak_B
+
+
+def _largest(magnitude_S: Vector, block: int) -> Vector:
+    """The maximum of each block; short ones are halved first, since numpy takes rows one by one."""
+    while block % 2 == 0 and block < _SHORT:
+        magnitude_S = np.maximum(magnitude_S[::2], magnitude_S[1::2])
+        block //= 2
+    peak_S: Vector = magnitude_S.reshape(-1, block).max(axis=1)
+    return peak_S
 
 
 def scales(peak_B: Vector, levels: int) -> Scales:
@@ -189,9 +201,10 @@ def round_mantissa(magnitude_D: Vector, word_D: Words32, bits: int) -> Vector:
     Returns:
         float64, shape (D,).
     """
-    dropped = np.uint64(_MANTISSA - bits)
+    dropped = _MANTISSA - bits
     pattern_D = magnitude_D.astype(np.float64).view(np.uint64)
-    pattern_D += word_D.astype(np.uint64) << (dropped - np.uint64(32))
-    pattern_D >>= dropped
-    pattern_D <<= dropped
+    addend_D = word_D.astype(np.uint64)
+    addend_D <<= np.uint64(dropped - 32)
+    pattern_D += addend_D
+    pattern_D &= np.uint64(2**64 - 2**dropped)
     return pattern_D.view(np.float64)
