@@ -10,8 +10,10 @@ fail nothing. Ends with 1 when a check fails. What has not run on a GPU yet is n
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -156,9 +158,9 @@ def check_hook(device: str, d: int) -> str:
 
 
 def check_node(device: str, d: int) -> str:
-    """`saddlebag node` under torchrun, a rank for each GPU (two on the CPU), and a server."""
+    """`saddlebag node` under torchrun, a rank for each GPU (two on the CPU; a power of two divides the batch), and a server."""
     del d
-    ranks = torch.cuda.device_count() if device != "cpu" else 2
+    ranks = 1 << (torch.cuda.device_count().bit_length() - 1) if device != "cpu" else 2
     address = f"127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -166,18 +168,20 @@ def check_node(device: str, d: int) -> str:
         cli, out = [sys.executable, "-m", "saddlebag"], folder / "server"
         serve = [*cli, "server", str(folder / "recipe.toml"), "--address", address, "--out", str(out)]
         node = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        node += ["--local-addr", "127.0.0.1"]  # where the machine's name does not resolve
         node += ["-m", "saddlebag", "node", str(folder / "recipe.toml"), "--server", address, "--worker", "0"]
         environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
         logs = [(folder / f"{number}.log").open("wb") for number in range(2)]
         started = [
-            subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             for command, log in zip((serve, node), logs, strict=True)
         ]
         try:
             failed = [process.wait(_NODE_S) for process in started]
         finally:
             for process, log in zip(started, logs, strict=True):
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):  # torchrun's ranks, too: they would keep their GPUs
+                    os.killpg(process.pid, signal.SIGKILL)
                 log.close()
         told = "\n".join((folder / f"{number}.log").read_text()[-1500:] for number in range(2))
         assert not any(failed), f"a process did not end well:\n{told}"

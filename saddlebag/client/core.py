@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms import AnyMethod, Message, Operator, Selective, digest, pack, participants, unpack
+from saddlebag.algorithms import AnyMethod, Message, Operator, Selective, digest, pack, unpack
 from saddlebag.algorithms.capabilities import Foresees
 from saddlebag.algorithms.merging import WHOLE
 from saddlebag.algorithms.participation import catch_up_sizes, caught_up
@@ -64,6 +64,16 @@ class WorkerCore:
         self.begin_run(0)
 
     @property
+    def method(self) -> AnyMethod:
+        """The method; what it is capable of is asked once, since asking a Protocol takes longer than a small step."""
+        return self._method
+
+    @method.setter
+    def method(self, method: AnyMethod) -> None:
+        self._method, self._narrow = method, is_narrow(method)
+        self._selective = method if isinstance(method, Selective) else None
+
+    @property
     def dimension(self) -> int:
         return len(self.replica.z_D)
 
@@ -115,7 +125,7 @@ class WorkerCore:
         if buffers is None:
             self._next, message = self.method.worker_step(self.replica, self._own, self._operator, self.draws)
             buffers = encode(message)
-            if is_narrow(self.method):
+            if self._narrow:
                 self._own, self._sent = self._next, buffers
         synchronises = self.method.synchronises(self.replica, self.draws)
         if self.merging:
@@ -126,9 +136,9 @@ class WorkerCore:
     @property
     def idle(self) -> bool:
         """Whether this worker takes no part in the current round."""
-        if not self.members:
+        if not self.members or self._selective is None:
             return False
-        return self.worker not in participants(self.method, self.replica, self.draws.of(SERVER), self.members)
+        return self.worker not in self._selective.select(self.replica, self.draws.of(SERVER), self.members)
 
     def ensure_stepped(self) -> None:
         """Compute the step of the current round unless it is in progress: its downlink can then be applied."""
@@ -147,13 +157,13 @@ class WorkerCore:
 
     def catch_up_sizes(self) -> tuple[int, ...]:
         """The schema of a catch-up, which brings an idle worker to a later boundary; () when the method knows none."""
-        return catch_up_sizes(self.method, self.replica) if isinstance(self.method, Selective) else ()
+        return () if self._selective is None else catch_up_sizes(self._selective, self.replica)
 
     def jump(self, round_: int, message: Message) -> None:
         """Take a catch-up: the replica is that of a later boundary, the own half of the state stays."""
-        if not (isinstance(self.method, Selective) and self.idle and round_ > self.round):
+        if self._selective is None or not self.idle or round_ <= self.round:
             raise LocalProtocolError(f"no catch-up from round {self.round} to {round_}")
-        self.replica, self._next = caught_up(self.method, self.replica, message), None
+        self.replica, self._next = caught_up(self._selective, self.replica, message), None
         self.round = round_
 
     def downlink_sizes(self) -> tuple[int, ...]:
@@ -223,7 +233,7 @@ class WorkerCore:
             self._next = unpack(like, arrays, "next.") if moved else self._own
         self.epoch, self.round, self._kept = count(meta, "epoch"), count(meta, "round"), None
         self._sent = None
-        if self._next is not None and is_narrow(self.method):
+        if self._next is not None and self._narrow:
             self._own, self._sent = self._next, [_bytes_of(arrays)]
         if self._next is not None and "made" in meta:
             data = arrays.get("uplink", np.zeros(0, np.uint8)).tobytes()

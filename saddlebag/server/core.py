@@ -68,7 +68,9 @@ class ServerCore(RunState):
         now: float,
     ) -> None:
         super().__init__(method, start_D, settings)
-        self._judge = judge
+        self._judge, self._dtype = judge, sum_dtype(method)
+        asked: object = judge
+        self._foreseeing = asked if isinstance(asked, ForeseesVerdicts) else None
         self._overflow = judge.overflow if isinstance(judge, Judge) else lambda rounds, replica: Verdict(None, DIVERGED)
         self._sums: dict[int, Vector] = {}
         self._counted_s: float | None = None  # until when seconds are counted; None before the first frame of this process
@@ -143,7 +145,7 @@ class ServerCore(RunState):
         memory = [self._memory(part, size) for part, size in enumerate(sizes)]
         rule = rule_of_round(self.settings.mean, self.contribution_W[list(active)])
         ways: dict[str, Any] = {"rule": rule, "scored": self.settings.contributions}
-        self._gather: Uplinks = Gather(active, sizes, self._draws, memory, sum_dtype(self.method), **ways)
+        self._gather: Uplinks = Gather(active, sizes, self._draws, memory, self._dtype, **ways)
         self.active = active
         self._opened = now
         self._advanced: dict[int, float] = {}  # when the last frame of each worker's message came
@@ -152,13 +154,12 @@ class ServerCore(RunState):
     def _memory(self, part: int, size: int) -> Vector:
         """Memory for the sum of a part, used in every round: means are on loan, so it is free again after `server_step`."""
         if len(self._sums.get(part, ())) != size:
-            self._sums[part] = np.empty(size, sum_dtype(self.method))
+            self._sums[part] = np.empty(size, self._dtype)
         return self._sums[part]
 
     def _passes(self, before: Any, spent: Spent) -> bool:
         """Whether the judge will say nothing of the round that begins at `before`, wherever it leads."""
-        judge: object = self._judge
-        return isinstance(judge, ForeseesVerdicts) and judge.passes(self.round + 1, before, spent)
+        return self._foreseeing is not None and self._foreseeing.passes(self.round + 1, before, spent)
 
     def _spend(self, down_bytes: int, now: float) -> Spent:
         """What the run has cost with a downlink of so many bytes at the end of the round."""

@@ -100,10 +100,17 @@ class DownlinkLog:
         if not self.is_new(worker, round_, sequence):
             traffic.repeated += size
             return
-        data_bytes = len(parse_frame(frames[sequence]).data)
+        data_bytes = self._data_bytes(round_, frames, sequence)
         traffic.payload += data_bytes
         traffic.framing += size - data_bytes
         self._delivered[worker] = (round_, sequence + 1)
+
+    def _data_bytes(self, round_: int, frames: Sequence[bytes], sequence: int) -> int:
+        """Message bytes of a frame: as they are stored, or read from it where the log has forgotten it."""
+        place = round_ - self.start(round_)
+        if 0 <= place < len(self._stored) and self._stored[place].frames is frames:
+            return self._stored[place].data_bytes[sequence]
+        return len(parse_frame(frames[sequence]).data)
 
     def is_new(self, worker: int, round_: int, sequence: int) -> bool:
         """Whether this frame of what starts at a boundary was never sent to the worker."""
