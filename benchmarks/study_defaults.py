@@ -3,7 +3,8 @@
     python benchmarks/study_defaults.py FOLDER
 
 FOLDER holds adult/adult.data, communities_crime/communities.data, german_credit/german.data and medical_cost/insurance.csv
-(each also as .xz). A task is its recipe without [mixer] and [mixing], so that what a recipe leaves out is what is judged.
+(each also as .xz). A task is its recipe without [learner], [mixer] and [mixing], so that what a recipe leaves out is what is
+judged.
 Beside ours: the best constant and the best fixed model for all rounds (both known in hindsight only), the single model, and
 AdaGrad on the same features, at the best of three rates in hindsight.
 """
@@ -31,7 +32,7 @@ INCOME = (
     'label.positive=">50K"',
     'label.scale="none"',
 )
-LOG = ('learner.name="logistic"', 'mixing.loss="log"', "mixing.clip=[0.001, 0.999]")
+LOG = ('mixing.loss="log"', "mixing.clip=[0.001, 0.999]")
 GOOD = ('label.positive="1"', 'label.scale="none"', 'data.text=["class"]')
 TASKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "hours": ("groupwise_adult", "adult/adult.data", ()),
@@ -70,14 +71,12 @@ def judged(name: str, folder: Path, orders: list[int], processes: int) -> dict[s
     _, table = load_groupwise(Path(recipe), [f'data.source="{source}"'])
     mixing = {key: value for key, value in table.pop("mixing", {}).items() if key == "shadows"}
     table = {**table, "shuffles": orders, **({"mixing": mixing} if mixing else {})}
-    table.pop("mixer", None)
-    table.pop("comparator", None)
+    for key in ("learner", "mixer", "comparator"):
+        table.pop(key, None)
     for assignment in sets:
         key, _, value = assignment.partition("=")
         part, _, field = key.partition(".")
         table.setdefault(part, {})[field] = json.loads(value) if value[0] in '["0123456789' else value
-    if "logistic" in table["learner"]["name"]:
-        table["learner"] = {"name": "logistic"}
     loaded = groupwise_from_dict(table)
     stream, study = stream_study(loaded, processes=processes)
     values = summarise_recipe(loaded, name, stream, study)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.groupwise.learners.aggregated import Aggregated
 from saddlebag.algorithms.groupwise.learners.aioli import logistic
 from saddlebag.algorithms.groupwise.learners.gradient import Gradient
 from saddlebag.algorithms.groupwise.learners.newton import Newton
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LEARNERS", "MIXERS"]
 
 LEARNERS: dict[str, Callable[..., AnyLearner]] = {
+    "aggregated": Aggregated,
     "gradient": Gradient,
     "logistic": logistic,
     "newton": Newton,

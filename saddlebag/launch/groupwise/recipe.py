@@ -156,7 +156,7 @@ def _interval(value: object, where: str, instead: str = "") -> Interval:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartTable:
-    """A learner or mixer by name, with its parameters; a mixer without a name is chosen by the loss."""
+    """A learner or mixer by name, with its parameters; one without a name is chosen by the loss."""
 
     name: str
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -218,7 +218,7 @@ TABLES: dict[str, type[Any]] = {
 """The tables of a recipe by name, without the learner, the mixer and the groups."""
 _OPTIONAL = ("conjunctions", "intervals", "calibration", "alarms")
 _PLAIN = ("title", "shuffles", "comparator", "directory")
-_PARTS = {"learner": "ridge", "mixer": ""}
+_PARTS = ("learner", "mixer")
 
 
 def load_groupwise(path: Path, sets: list[str]) -> tuple[GroupwiseRecipe, dict[str, Any]]:
@@ -253,9 +253,9 @@ def groupwise_from_dict(table: dict[str, Any]) -> GroupwiseRecipe:
         below = read_table(table.get(name, {}), name)
         with at(name):
             values[name] = kind(**fit(kind, below, name))
-    for name, default in _PARTS.items():
+    for name in _PARTS:
         below = dict(read_table(table.get(name, {}), name))
-        part = below.pop("name", default)
+        part = below.pop("name", "")
         if not isinstance(part, str):
             raise ConfigError(f"{name}.name must be text, got {part!r}")
         values[name] = PartTable(name=part, parameters=below)
@@ -296,9 +296,11 @@ def label_interval(recipe: GroupwiseRecipe) -> Interval | None:
 def make_algorithm(recipe: GroupwiseRecipe, dimension: int, num_groups: int, *, divided: bool = False) -> Groupwise:
     """The algorithm of a recipe; the always-on group is the last one.
 
-    A mixer that the recipe leaves open is chosen by the loss: specialists for exp-concave losses (squared, log), as long as
-    predictions are clipped and charged as played; else AdaNormalHedge, also where `divided` groups or rows lie on several
-    machines, whose sums specialists' weights cannot be formed from.
+    A learner that the recipe leaves open is `aggregated`, of ridge regressions for the squared loss and of logistic ones for
+    the log loss, where labels have an interval and no parameter of another learner is given; else `ridge`. A mixer that the
+    recipe leaves open is chosen by the loss: specialists for exp-concave losses (squared, log), as long as predictions are
+    clipped and charged as played; else AdaNormalHedge, also where `divided` groups or rows lie on several machines, whose sums
+    specialists' weights cannot be formed from.
 
     Raises:
         ConfigError: a name is unknown or a parameter does not fit.
@@ -316,7 +318,7 @@ def make_algorithm(recipe: GroupwiseRecipe, dimension: int, num_groups: int, *, 
         raise ConfigError(f"calibration: labels must be probabilities: label.interval in [0, 1], got {recipe.label.interval}")
     loss, middle = LOSSES[mixing.loss](), labels or clip or (0.0, 0.0)
     return Groupwise(
-        learner=_learner(recipe.learner, dimension),
+        learner=_learner(_chosen_learner(recipe), dimension, labels),
         mixer=_mixer(_chosen(recipe, divided=divided), loss, _span(labels, clip), clip=clip is not None),
         loss=loss,
         charge=mixing.charge,
@@ -352,11 +354,26 @@ def _span(labels: Interval | None, clip: Interval | None) -> Interval | None:
     return min(labels[0], clip[0]), max(labels[1], clip[1])
 
 
-def _learner(part: PartTable, dimension: int) -> AnyLearner:
+def _chosen_learner(recipe: GroupwiseRecipe) -> PartTable:
+    """The recipe's learner, or the default for its loss."""
+    part = recipe.learner
+    if part.name:
+        return part
+    if recipe.label.interval == "any" or not part.parameters.keys() <= {"of", "penalties", "interval"}:
+        return dataclasses.replace(part, name="ridge")
+    kind = "logistic" if recipe.mixing.loss == "log" else "ridge"
+    return PartTable(name="aggregated", parameters={"of": kind, **part.parameters})
+
+
+def _learner(part: PartTable, dimension: int, labels: Interval | None) -> AnyLearner:
+    """The learner; an interval of labels that the recipe leaves open is that of its labels."""
     factory = find("learners", part.name, "learner.name")
+    parameters = dict(part.parameters)
+    if labels is not None and "interval" in parameters_of(factory) and "interval" not in parameters:
+        parameters["interval"] = list(labels)
     with at("learner"):
         learner: AnyLearner = factory(
-            dimension=dimension, **fit(factory, part.parameters, "learner", given=("dimension",), also=("name",))
+            dimension=dimension, **fit(factory, parameters, "learner", given=("dimension",), also=("name",))
         )
     return learner
 

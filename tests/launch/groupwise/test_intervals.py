@@ -35,6 +35,7 @@ def table_of(tmp_path: Path, **intervals: Any) -> dict[str, Any]:
         "features": {"numeric": ["x"], "intercept": True},
         "label": {"column": "y"},
         "groups": {"loud": 'loud == "yes"', "quiet": 'loud == "no"'},
+        "learner": {"name": "ridge"},
         "intervals": intervals,
     }
 

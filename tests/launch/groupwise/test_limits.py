@@ -153,7 +153,7 @@ def test_a_service_recovers_from_the_largest_row_that_it_takes(tmp_path: Path, o
 
 
 def test_a_label_that_would_break_the_state_is_refused_alone(tmp_path: Path) -> None:
-    core = core_of(tmp_path, mixing={"clip": False}, mixer={"name": "solo"})
+    core = core_of(tmp_path, mixing={"clip": False}, mixer={"name": "solo"}, learner={"name": "ridge"})
     core.algorithm = make_algorithm(
         groupwise_from_dict(
             recipe_of(tmp_path, ROWS, label={"interval": "any"}, mixing={"clip": False}, mixer={"name": "solo"})

@@ -71,9 +71,10 @@ def test_the_same_meaning_resumes_though_text_path_and_rows_differ(tmp_path: Pat
         ({"names": ("east", "south")}, "group 'west' is gone; group 'south' is new"),
         ({"recipe": RECIPE.replace("35", "36")}, "group 'young': its rule 'age <= 35' is now 'age <= 36'"),
         ({"recipe": RECIPE.replace('"yes"', '"no"')}, "label.positive: 'yes' is now 'no'"),
-        ({"recipe": RECIPE + "[learner]\npenalty = 2.0\n"}, "algorithm.learner.penalty: 1.0 is now 2.0"),
+        ({"recipe": RECIPE + "[learner]\npenalties = [2.0]\n"}, r"algorithm.learner.penalties: \[1.0, 10.0\] is now \[2.0\]"),
+        ({"recipe": RECIPE + "[learner]\npenalty = 2.0\n"}, "algorithm.learner.kind: 'Aggregated' is now 'Ridge'"),
         ({"recipe": RECIPE.replace("intercept = true\n", "")}, "column '1' is gone"),
-        ({"recipe": RECIPE + '[learner]\nname = "gradient"\n'}, "algorithm.learner.kind: 'Ridge' is now 'Gradient'"),
+        ({"recipe": RECIPE + '[learner]\nname = "gradient"\n'}, "algorithm.learner.kind: 'Aggregated' is now 'Gradient'"),
         ({"recipe": RECIPE + '[mixer]\nname = "solo"\n'}, "algorithm.mixer.kind: 'Specialists' is now 'Solo'"),
         ({"recipe": RECIPE + '[mixing]\ncharge = "expected"\n'}, "algorithm.charge: 'played' is now 'expected'"),
         ({"recipe": RECIPE + "[mixing]\nclip = [0.1, 0.9]\n"}, "algorithm.interval: .* is now"),
@@ -148,3 +149,34 @@ def test_groups_that_join_lower_the_rows_of_a_request(tmp_path: Path, monkeypatc
     core.limit()
     with pytest.raises(RemoteProtocolError, match="1 to 6 rows"):
         core.check_rows(7)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "of"),
+    [
+        ("", "Aggregated", "ridge"),
+        ('[mixing]\nloss = "log"\n', "Aggregated", "logistic"),
+        ("[learner]\npenalties = [2.0, 20.0]\n", "Aggregated", "ridge"),
+        ("[learner]\nrefresh = 100\n", "Ridge", None),
+        ('[learner]\nname = "ridge"\n', "Ridge", None),
+    ],
+)
+def test_a_learner_left_open_is_chosen_by_the_loss(more: str, kind: str, of: str | None, tmp_path: Path) -> None:
+    served(tmp_path / "data", RECIPE + more)
+    core = make_core(tmp_path / "data" / "recipe.toml", [], max_rows=16, max_pending=16)
+    learner = core.algorithm.learner
+    assert (type(learner).__name__, getattr(learner, "of", None)) == (kind, of)
+    assert getattr(learner, "interval", (0.0, 1.0)) == (0.0, 1.0)
+
+
+def test_labels_without_an_interval_get_ridge_regression_and_others_their_own(tmp_path: Path) -> None:
+    open_label = 'interval = "any"\n[mixer]\nname = "solo"\n[mixing]\nclip = false\n'
+    for more, kind in (("interval = [-1.0, 2.0]\n", "Aggregated"), (open_label, "Ridge")):
+        folder = tmp_path / kind
+        folder.mkdir()
+        served(folder / "data")
+        text = RECIPE.replace('positive = "yes"\n', 'positive = "yes"\n' + more)
+        (folder / "data" / "recipe.toml").write_text(text)
+        learner = make_core(folder / "data" / "recipe.toml", [], max_rows=16, max_pending=16).algorithm.learner
+        assert type(learner).__name__ == kind
+        assert getattr(learner, "interval", (-1.0, 2.0)) == (-1.0, 2.0)
