@@ -140,13 +140,13 @@ def require_common(up: Compressor, range_: float, memory: str) -> None:
         raise ConfigError(f"common_range needs memory = 'feedback', which owes what the grid cuts off, got {memory!r}")
 
 
-def require_shared(method: AnyMethod, replica: Any) -> CommonGrid:
-    """The grid of the round that begins at a replica; raises `ConfigError` where the method has none."""
+def require_shared(method: AnyMethod, replica: Any, asked: str = "server.secure") -> CommonGrid:
+    """The grid of the round that begins at a replica; raises `ConfigError` where the method has none, and it is `asked` for."""
     inner: object = unwrapped(method)
     grid = inner.common_grid(replica) if isinstance(inner, SharesGrid) else None
     if grid is None:
         raise ConfigError(
-            f"server.secure cannot be kept by {type(inner).__name__}: its workers' uplinks are no whole numbers on one grid; "
+            f"{asked} cannot be kept by {type(inner).__name__}: its workers' uplinks are no whole numbers on one grid; "
             "use compressed_sgd, compressed_adamw or a like one, up = 'nearest_int8' or 'nearest_int4', and common_range"
         )
     return grid

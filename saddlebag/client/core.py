@@ -16,7 +16,7 @@ from saddlebag.algorithms.wrapped import is_narrow
 from saddlebag.compression import SERVER, Draws, Vector
 from saddlebag.errors import LocalProtocolError, StateError
 from saddlebag.proto.checkpoint import STATES, count, require_version
-from saddlebag.proto.codec import encode
+from saddlebag.proto.codec import decode, encode
 from saddlebag.proto.counted import read_counted
 
 if TYPE_CHECKING:
@@ -32,12 +32,17 @@ _SENT = "sent"  # in a checkpoint: the message of a narrow method's step in prog
 
 
 class Kept(NamedTuple):
-    """An uplink that is sent until a round counts it."""
+    """An uplink that is sent until a round counts it; as bytes, unless what is sent are masked numbers of it."""
 
     made: int
-    data: bytes
+    uplink: Message | bytes
     samples: int
     steps: int
+
+    @property
+    def data(self) -> bytes:
+        """As bytes."""
+        return self.uplink if isinstance(self.uplink, bytes) else b"".join(encode(self.uplink))
 
 
 class WorkerCore:
@@ -118,20 +123,34 @@ class WorkerCore:
         return (0, 0) if self._kept is None else (self._kept.samples, self._kept.steps)
 
     def step(self) -> tuple[list[Buffer], int | None]:
-        """The uplink of the current round as bytes, and the digest to send with it where the round synchronises."""
+        """The uplink of the current round as bytes, and the digest to send with it where the round synchronises.
+
+        No bytes where masked numbers of the uplink are sent in its place.
+        """
         if self._kept is not None:  # until a round counts it
-            return [self._kept.data], None
+            return [self._kept.data] if self.keeps_uplinks else [], None
+        check = digest(self.replica) if self.method.synchronises(self.replica, self.draws) else None
         buffers = self._sent
         if buffers is None:
             self._next, message = self.method.worker_step(self.replica, self._own, self._operator, self.draws)
+            if self.merging and not self.keeps_uplinks:
+                self._kept = Kept(self.round, message, *self.measured(self.round))
+                return [], check
             buffers = encode(message)
             if self._narrow:
                 self._own, self._sent = self._next, buffers
-        synchronises = self.method.synchronises(self.replica, self.draws)
         if self.merging:
             self._kept = Kept(self.round, b"".join(buffers), *self.measured(self.round))
             buffers = [self._kept.data]
-        return buffers, digest(self.replica) if synchronises else None
+        return buffers, check
+
+    def uplink(self) -> Message:
+        """Of the step in progress, where masked numbers of it are sent."""
+        if self._kept is None:
+            raise LocalProtocolError(f"round {self.round} has no uplink: its step is not made")
+        kept = self._kept.uplink
+        sizes = self.method.uplink_sizes(self.replica, self.draws.of(SERVER))
+        return decode(kept, sizes, self.draws) if isinstance(kept, bytes) else kept
 
     @property
     def idle(self) -> bool:

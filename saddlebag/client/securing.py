@@ -13,7 +13,6 @@ from saddlebag.algorithms.common_grid import require_shared
 from saddlebag.algorithms.discrete_gaussian import discrete_gaussian, most
 from saddlebag.compression import SERVER, Levels
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError
-from saddlebag.proto.codec import decode
 from saddlebag.proto.secure.member import Member
 from saddlebag.proto.secure.messages import Step, round_context
 from saddlebag.proto.secure.primitives import KeyPair, require_cryptography
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from saddlebag.client.core import WorkerCore
-    from saddlebag.proto.reader import Buffer
+    from saddlebag.proto.secure.identity import Identity
 
 __all__ = ["Securing"]
 
@@ -41,6 +40,7 @@ class Securing:
         threshold: t, how many workers it takes to unmask a sum.
         num_workers: of the run.
         recipe: canonical JSON.
+        identity: by which workers know each other's keys; None where they take them as the server tells them.
         noise: sigma of the noise that is added to the levels first, from the random bytes of the operating system: who could
             compute it, as whoever knows a run's seed, could take it off again. The worker's memory knows nothing of it, else it
             would be owed, and sent back later. 0 for none.
@@ -53,6 +53,7 @@ class Securing:
     num_workers: int
     recipe: str
     noise: float = 0.0
+    identity: Identity | None = None
 
     def __post_init__(self) -> None:
         require_cryptography()
@@ -65,22 +66,20 @@ class Securing:
     async def exchange(
         self,
         core: WorkerCore,
-        buffers: list[Buffer],
         ask: Callable[[pb.SecureRequest], Awaitable[pb.SecureReply]],
         send: Callable[[bytes, int], Awaitable[None]],
     ) -> None:
         """Send the uplink of the present round; returns when the server has what it needs, or goes on without this worker.
 
         Args:
-            core: the worker's.
-            buffers: its uplink, as it would go to a server that may see it.
+            core: the worker's, with a step in progress.
             ask: the server's answer to a step.
             send: sends a masked vector, of an attempt by its number.
 
         Raises:
             RemoteProtocolError: what came of the server or of another member is wrong, and whose it was.
         """
-        ring, level_D = self._ring(core), self._levels(core, buffers)
+        ring, level_D = self._ring(core), self._levels(core)
         if self.noise:
             level_D = level_D + self._noise(core, len(level_D))
         while True:
@@ -91,7 +90,7 @@ class Securing:
                 raise RemoteProtocolError(f"the server's answer to a step of secure aggregation has the outcome {outcome}")
 
     async def _attempt(self, core: WorkerCore, ring: Ring, level_D: npt.NDArray[Any], ask: Any, send: Any) -> int:
-        member = Member(core.worker, threshold=self.threshold, ring=ring, sealing=self._sealing)
+        member = Member(core.worker, threshold=self.threshold, ring=ring, identity=self.identity, sealing=self._sealing)
         about: dict[str, Any] = {"epoch": core.epoch, "round": core.round}
         reply = await ask(pb.SecureRequest(**about, step=Step.KEYS, data=member.keys()))
         about["attempt"] = reply.attempt
@@ -123,10 +122,10 @@ class Securing:
             size, grid.largest_level + most(self.noise), self.num_workers, round_context(self.recipe, core.epoch, core.round)
         )
 
-    def _levels(self, core: WorkerCore, buffers: list[Buffer]) -> npt.NDArray[Any]:
+    @staticmethod
+    def _levels(core: WorkerCore) -> npt.NDArray[Any]:
         """The whole numbers of an uplink, one part after the other."""
-        sizes = core.method.uplink_sizes(core.replica, core.draws.of(SERVER))
-        parts = decode(b"".join(buffers), sizes, core.draws).parts
+        parts = core.uplink().parts
         levels = [part.level_D for part in parts if isinstance(part, Levels)]
         if len(levels) != len(parts):
             raise LocalProtocolError("an uplink that is to be masked must be of levels")

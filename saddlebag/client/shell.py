@@ -405,7 +405,7 @@ class WorkerShell:
         async def send(data: bytes, attempt: int) -> None:
             await self._write(call, [data], step[1], attempt)
 
-        await securing.exchange(self._core, step[0], ask, send)
+        await securing.exchange(self._core, ask, send)
 
     async def _receive(self) -> tuple[bool, float]:
         """Take the downlink of the round, or a catch-up to a later one; whether it ends the run, and when it was there."""

@@ -12,6 +12,7 @@ from saddlebag.flower.methods.app import add_method, method_app
 from saddlebag.flower.methods.session import add_session, run_session
 from saddlebag.flower.methods.strategy import MethodStrategy
 from saddlebag.flower.progress import Progress, RecordLines
+from saddlebag.flower.robust import Robust
 from saddlebag.flower.secure.mod import SecureMod, secure_mod
 from saddlebag.flower.secure.strategy import Secure
 from saddlebag.flower.trials.grid import InProcessGrid
@@ -24,6 +25,7 @@ __all__ = [
     "MethodStrategy",
     "Progress",
     "RecordLines",
+    "Robust",
     "Secure",
     "SecureMod",
     "SleepingExperts",

@@ -26,6 +26,7 @@ from saddlebag.launch.commands.fleet.host import host
 from saddlebag.launch.commands.fleet.node import node
 from saddlebag.launch.commands.fleet.nursery import nursery
 from saddlebag.launch.commands.fleet.server import server
+from saddlebag.launch.commands.fleet.signer import signer
 from saddlebag.launch.commands.fleet.token import token
 from saddlebag.launch.commands.fleet.worker import worker
 from saddlebag.launch.commands.group import Commands
@@ -104,6 +105,7 @@ for _command in (
     run,
     schema,
     server,
+    signer,
     token,
     view,
     worker,

@@ -23,6 +23,7 @@ from saddlebag.errors import ConfigError
 from saddlebag.launch.build import apply_resolved, build_method, build_problem, resolve, resolved_json
 from saddlebag.launch.privacy import Privacy
 from saddlebag.launch.settings import require_kept
+from saddlebag.proto.secure.identity import Identity, read_signers
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
 from saddlebag.server.middle import MiddleCore
@@ -120,10 +121,14 @@ class Job:
             raise ConfigError(
                 "server.balance is for programs with steps of their own; those of a recipe are the same everywhere"
             )
+        if self.recipe.server.signers and not chosen.secure:
+            raise ConfigError("server.signers is for server.secure, whose keys are signed; set that too, or leave it out")
         if chosen.secure and isinstance(self.problem, LinkedProgram):
             raise ConfigError("server.secure is for the workers of a recipe; linked programs send no whole numbers on one grid")
         half: tuple[Any, ...] = (self.method, judge or self.judge(), start_of(self.method, self.problem), chosen, now)
         if above is not None:
+            if chosen.noise:
+                raise ConfigError("server.noise is for the server of all workers, not for that of a site below another one")
             return MiddleCore(*half, above=above)
         kind = SecureCore if chosen.secure else MergingCore if chosen.merging else ServerCore
         return kind(*half)
@@ -172,15 +177,26 @@ class Job:
             core.measured = lambda made: (samples, 1)
         return core
 
-    @property
-    def securing(self) -> Securing | None:
-        """How a worker masks what it sends; None where it does not."""
+    def securing(self, signing_key: bytes = b"") -> Securing | None:
+        """How a worker masks what it sends; None where it does not.
+
+        Args:
+            signing_key: of the worker, where the recipe says whose keys are signed.
+
+        Raises:
+            ConfigError: it is missing, not needed, or none of the signers'.
+        """
         recipe = self.recipe
+        if bool(recipe.server.signers) != bool(signing_key):
+            what = "is missing" if recipe.server.signers else "is given, and the recipe names no signers"
+            raise ConfigError(f"the worker's signing key {what}: server.signers and --signing-key go together")
         if not recipe.server.secure:
             return None
+        identity = Identity(signing_key, read_signers(recipe.server.signers)) if signing_key else None
         threshold = recipe.server.unmasking(recipe.workers)
         noise = 0.0 if self.privacy is None else self.privacy.share
-        return Securing(threshold=threshold, num_workers=recipe.workers, recipe=recipe.canonical(), noise=noise)
+        ways: dict[str, Any] = {"recipe": recipe.canonical(), "noise": noise, "identity": identity}
+        return Securing(threshold=threshold, num_workers=recipe.workers, **ways)
 
     @functools.cached_property
     def privacy(self) -> Privacy | None:

@@ -4,7 +4,8 @@ The unit is a worker: whoever sees all sums cannot tell a run from one without a
 round the sum moves by at most `level_clip` with one worker's levels, whatever that worker remembers of earlier rounds, and its
 noise has a standard deviation of at least noise * level_clip: rounds are Gaussian mechanisms one after the other, each chosen
 by what the ones before have shown. Shares of the noise are of t workers, those who must be there for a sum to be unmasked;
-more of them add more. A colluder knows his own share: with c of them sigma is smaller by sqrt((t - c) / t).
+more of them add more. A colluder knows his own share: with c of them sigma is smaller by sqrt((t - c) / t). Without masks the
+server adds all of it, and promises nothing against itself.
 """
 
 from __future__ import annotations
@@ -57,14 +58,16 @@ class Privacy:
     Attributes:
         noise: standard deviation of a sum's noise over what one worker can change of it.
         delta: for which epsilon is told.
-        share: sigma of each worker's noise, in levels.
-        numbers: that all workers draw in a round.
+        share: sigma of the noise of each who draws, in levels: of every worker, or of the server for all of them.
+        numbers: that are drawn in a round.
+        seen_by_server: whether the server sees single uplinks, so that nothing is promised against it.
     """
 
     noise: float
     delta: float
     share: float
     numbers: int
+    seen_by_server: bool = False
 
     @classmethod
     def of(cls, recipe: Recipe, method: AnyMethod, start_D: Vector) -> Privacy | None:
@@ -76,18 +79,18 @@ class Privacy:
         server = recipe.server
         if not server.noise:
             return None
-        if not server.secure:
-            raise ConfigError("server.noise needs server.secure = true: each worker adds a share of it, too little for itself")
-        clip = require_shared(method, method.init_replica(start_D)).clip
+        clip = require_shared(method, method.init_replica(start_D), "server.noise").clip
         if clip == math.inf:
             raise ConfigError("server.noise needs method.level_clip, which bounds what a worker can change of a sum")
-        share = server.noise * clip / math.sqrt(server.unmasking(recipe.workers))
+        drawing = server.unmasking(recipe.workers) or 1
+        share = server.noise * clip / math.sqrt(drawing)
         if share < LEAST_SIGMA:
             raise ConfigError(
-                f"server.noise = {server.noise:g} is {share:g} levels for each worker, and must be {LEAST_SIGMA:g} or more; "
+                f"server.noise = {server.noise:g} is {share:g} levels for each who draws, and must be {LEAST_SIGMA:g} or more; "
                 "take a finer grid (nearest_int8, a smaller method.common_range) and a larger method.level_clip"
             )
-        privacy = cls(noise=server.noise, delta=server.delta, share=share, numbers=len(start_D) * recipe.workers)
+        numbers = len(start_D) * (recipe.workers if server.secure else 1)
+        privacy = cls(noise=server.noise, delta=server.delta, share=share, numbers=numbers, seen_by_server=not server.secure)
         privacy.epsilon(1)
         return privacy
 
@@ -98,4 +101,5 @@ class Privacy:
 
     def told(self, rounds: int) -> dict[str, Any]:
         """For result.json."""
-        return {"unit": "worker", "epsilon": self.epsilon(rounds), "delta": self.delta, "noise": self.noise}
+        promised = {"unit": "worker", "epsilon": self.epsilon(rounds), "delta": self.delta, "noise": self.noise}
+        return {**promised, "against": "those who see the downlinks"} if self.seen_by_server else promised

@@ -32,12 +32,14 @@ _MERGING = {
 }
 _SECURE = {
     "server.secure": "only driver 'grpc' and sessions inside Flower mask uplinks; in the clear the bits are the same",
-    "server.noise": "only driver 'grpc' masks uplinks, and without masks a worker's share of the noise hides nothing",
+    "server.noise": "only driver 'grpc' adds noise, and says what it promises",
     "server.delta": "it is for server.noise",
+    "server.signers": "it is for server.secure",
 }
 _NOISE = {
     "server.noise": "a session shows no epsilon; driver 'grpc' does",
     "server.delta": "it is for server.noise",
+    "server.signers": "Flower's clients have no signing keys; driver 'grpc' has",
 }
 _SHARDS = {"server.shards": "only the driver 'grpc' has servers of its own"}
 _UNSEEN = "only the drivers 'simulate' and 'grpc' keep them"

@@ -31,6 +31,7 @@ from saddlebag.proto.pace import Patience
 from saddlebag.server import effects as ef
 from saddlebag.server.gather import Gather, Said, Uplinks
 from saddlebag.server.joining import answer, can_start_fresh, common_round, require_one_epoch
+from saddlebag.server.noising import noised
 from saddlebag.server.roster import BROKEN, Roster, admit
 from saddlebag.server.saved import capture, restore
 from saddlebag.server.state import RunState
@@ -262,6 +263,9 @@ class ServerCore(RunState):
         said = self._gather.close(self.round, now)
         if said.alignments is not None:
             self.contribution_W[list(self.active)] += said.alignments / len(self.active)
+        if self.settings.noise and not self.settings.secure:
+            sigma, count = self.settings.noise, len(self.active)
+            said = said._replace(means=noised(said.means, self.method, self.replica, sigma, count))
         return said
 
     def _count(self, said: Said) -> None:

@@ -63,7 +63,8 @@ class ServerSettings:
         weights: what a worker's word weighs.
         balance: whether slower workers are told to make fewer steps.
         secure: t of secure aggregation, how many workers it takes to unmask a sum; 0 for uplinks that the server sees.
-        noise: sigma of the noise that each worker adds to its levels before it masks them; 0 for none.
+        noise: sigma of the noise that each worker adds to its levels before it masks them; without `secure`, of that which the
+            server adds to the sum of the levels; 0 for none.
     """
 
     num_workers: int
@@ -106,8 +107,11 @@ class ServerSettings:
             raise ConfigError(f"checkpoint.every must be 0 or more, got {self.checkpoint_every}")
         if self.secure:
             self._check_secure()
-        if self.noise and not self.secure:
-            raise ConfigError("server.noise needs server.secure = true: each worker adds a share of it, too little for itself")
+        if self.noise and not self.secure and (self.merging or self.contributions or self.mean is not None or self.shards > 1):
+            raise ConfigError(
+                "server.noise is for the plain mean of all workers, of which each counts once: "
+                "leave quorum, weights, balance, mean, contributions and shards out"
+            )
         if self.shards < 1:
             raise ConfigError(f"server.shards must be at least 1, got {self.shards}")
         if self.shards > 1:

@@ -132,3 +132,62 @@ def test_what_cannot_share_a_grid_is_refused(keys, words):
         given_keys["up"] = {"name": "top_k", "k": 1}
     with pytest.raises(ConfigError, match=words):
         sb.make_method("compressed_sgd", game, **given_keys)
+
+
+SPARSE = {"up": "nearest_int8", "down": "nearest_int8", "momentum": 0.0, "common_range": 1.0, "common_fraction": 0.25}
+
+
+def test_all_workers_send_the_same_coordinates_and_owe_the_rest():
+    game = sb.make_problem("quadratic", n=21, workers=3, seed=3)
+    method = sb.make_method("compressed_sgd", game, step_size=0.05, **SPARSE)
+    replica = method.init_replica(game.start())
+    supports = []
+    for round_ in range(3):
+        sent, owed = [], []
+        for rank in range(3):
+            draws = Draws(7, round_, rank)
+            own, message = method.worker_step(replica, method.init_worker(replica), game.operator(rank), draws)
+            value_D = game.operator(rank)(replica.z_D, draws)
+            assert [part.dense().shape for part in message.parts] == [(11,), (2,)]
+            assert method.uplink_sizes(replica, draws) == (11, 2)
+            sent.append(np.flatnonzero(own.memory_D != value_D))
+            owed.append(value_D - own.memory_D)
+            assert np.allclose(np.sort(owed[-1][sent[-1]]), np.sort(message.parts[0].dense()[message.parts[0].dense() != 0]))
+        supports.append(frozenset(np.concatenate(sent).tolist()))
+        assert len(supports[-1]) <= 11
+    assert len(set(supports)) == 3
+
+
+def test_a_shared_support_goes_as_far_as_all_coordinates_do_for_fewer_bytes():
+    """What is owed comes round: 0.89 of the way is left after 300 rounds either way; a support that is mixed up stays at 1."""
+    game, stop = sb.make_problem("quadratic", n=20, workers=3, seed=3), sb.Stop(max_rounds=300, every=300)
+    runs = [
+        sb.simulate(
+            game, sb.make_method("compressed_sgd", game, step_size=0.02, **{**SPARSE, "common_fraction": f}), seed=7, stop=stop
+        )
+        for f in (0.25, 1.0)
+    ]
+    left = [run.merits["relative_error"] for run in runs]
+    assert left[1] < 0.9
+    assert abs(left[0] - left[1]) < 0.01
+    assert runs[0].up_bytes < 0.45 * runs[1].up_bytes
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"), [({"common_fraction": 0.0}, "lie in"), ({"common_range": 0.0}, "needs common_range")]
+)
+def test_a_fraction_that_cannot_be_kept_is_refused(keys, text):
+    game = sb.make_problem("quadratic", n=6, workers=3, seed=3)
+    with pytest.raises(ConfigError, match=text):
+        sb.make_method("compressed_sgd", game, step_size=0.05, **{**SPARSE, **keys})
+
+
+def test_a_clip_bounds_what_is_sent_of_a_support():
+    game = sb.make_problem("quadratic", n=40, workers=3, seed=3)
+    method = sb.make_method("compressed_sgd", game, step_size=0.05, **SPARSE, level_clip=5.0)
+    replica = method.init_replica(100 + game.start())
+    own, message = method.worker_step(replica, method.init_worker(replica), game.operator(0), Draws(7, 0, 0))
+    assert len(message.parts) == 1
+    assert (message.parts[0].level_D.astype(np.int64) ** 2).sum() <= 25
+    value_D = game.operator(0)(replica.z_D, Draws(7, 0, 0))
+    assert np.linalg.norm(own.memory_D) < np.linalg.norm(value_D)  # what the clip cuts off is not owed

@@ -51,8 +51,9 @@ def test_a_run_says_what_it_promises() -> None:
     pytest.importorskip("dp_accounting", reason="needs the extra 'privacy'")
     job = Job.lead(recipe(), "grpc")
     assert job.privacy == Privacy(noise=2.0, delta=1e-5, share=2.0 * 60.0 / math.sqrt(3), numbers=5 * 8)
-    assert job.securing is not None
-    assert job.securing.noise == job.server_core(0.0).settings.noise == job.privacy.share
+    masks = job.securing()
+    assert masks is not None
+    assert masks.noise == job.server_core(0.0).settings.noise == job.privacy.share
     told = _result(job, job.server_core(0.0), {})["privacy"]
     assert told == {"unit": "worker", "epsilon": 0.0, "delta": 1e-5, "noise": 2.0}
     left = 1e-5 - 7 * 40 * defect(job.privacy.share)
@@ -72,16 +73,11 @@ def test_t_shares_make_the_noise_that_is_counted_on() -> None:
 @pytest.mark.parametrize(
     ("method", "server", "words"),
     [
-        (
-            {},
-            {"secure": False},
-            r"^server.noise needs server.secure = true: each worker adds a share of it, too little",
-        ),
         ({"level_clip": 0.0}, {}, r"^server.noise needs method.level_clip, which bounds what a worker can change of a sum$"),
         (
             {"level_clip": 1.0},
             {},
-            r"^server.noise = 2 is 1.1547 levels for each worker, and must be 3 or more; take a finer",
+            r"^server.noise = 2 is 1.1547 levels for each who draws, and must be 3 or more; take a finer",
         ),
         ({}, {"noise": -1.0}, r"^server.noise must be 0 or more, got -1.0$"),
         ({}, {"delta": 0.0}, r"^server.delta must lie in \(0, 1\), got 0.0$"),
@@ -92,3 +88,25 @@ def test_what_promises_nothing_is_refused(method: dict[str, Any], server: dict[s
     pytest.importorskip("dp_accounting", reason="needs the extra 'privacy'")
     with pytest.raises(ConfigError, match=words):
         _ = Job.lead(recipe(method, **server), "grpc").privacy
+
+
+def test_a_server_that_sees_the_uplinks_adds_all_of_the_noise_and_says_against_whom() -> None:
+    pytest.importorskip("dp_accounting", reason="needs the extra 'privacy'")
+    job = Job.lead(recipe(secure=False), "grpc")
+    assert job.privacy == Privacy(noise=2.0, delta=1e-5, share=120.0, numbers=8, seen_by_server=True)
+    assert job.securing() is None
+    core = job.server_core(0.0)
+    assert core.settings.noise == 120.0
+    assert _result(job, core, {})["privacy"]["against"] == "those who see the downlinks"
+    masked = Job.lead(recipe(), "grpc").privacy
+    assert masked is not None
+    assert job.privacy.epsilon(9) == pytest.approx(masked.epsilon(9), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "server", [{"mean": "coordinate_median"}, {"quorum": 3}, {"contributions": True}, {"weights": "samples"}]
+)
+def test_noise_of_the_servers_own_is_for_the_plain_mean(server: dict[str, Any]) -> None:
+    pytest.importorskip("dp_accounting", reason="needs the extra 'privacy'")
+    with pytest.raises(ConfigError, match=r"server.noise is for the plain mean"):
+        Job.lead(recipe(secure=False, **server), "grpc").server_core(0.0)

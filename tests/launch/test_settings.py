@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {
     "server.secure": 2,
     "server.noise": 1.0,
     "server.delta": 1e-6,
+    "server.signers": ("01" * 32, "02" * 32),
     "server.mean": {"name": "trimmed_mean", "fraction": 0.3},
     "server.shards": 2,
     "server.address": "127.0.0.1:7070",
@@ -101,7 +102,11 @@ def test_a_driver_keeps_a_key_or_refuses_it_by_name(driver: str, key: str) -> No
             Job.lead(recipe, driver)
         return
     if key == "server.noise":
-        with pytest.raises(ConfigError, match=r"^server.noise needs server.secure = true"):
+        with pytest.raises(ConfigError, match=r"^server.noise cannot be kept by CompressedOptimizer: .* and common_range$"):
+            Job.lead(recipe, driver).server_core(0.0)
+        return
+    if key == "server.signers":
+        with pytest.raises(ConfigError, match=r"^server.signers is for server.secure"):
             Job.lead(recipe, driver).server_core(0.0)
         return
     core = Job.lead(recipe, driver).server_core(0.0)
@@ -152,7 +157,7 @@ SECURE: dict[str, Any] = {
 def test_secure_aggregation_takes_more_than_half_of_the_workers_or_as_many_as_said(said: bool | int, threshold: int) -> None:
     job = Job.lead(recipe_from_dict({**SECURE, "server": {"secure": said}}), "grpc")
     assert job.server_core(0.0).settings.secure == threshold
-    assert (job.securing is not None) == bool(threshold)
+    assert (job.securing() is not None) == bool(threshold)
     assert ("secure" in job.recipe.canonical()) == bool(threshold)
 
 

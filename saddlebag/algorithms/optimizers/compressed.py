@@ -45,11 +45,12 @@ from saddlebag.algorithms.optimizers.replica import (
     clipped,
 )
 from saddlebag.compression import Contractive, Vector, kind_of
+from saddlebag.compression.support import Scope, Support
 from saddlebag.errors import ConfigError, check_choice
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.optimizers.narrow import Precision
-    from saddlebag.compression import Draws, Mean
+    from saddlebag.compression import Draws, Mean, Payload
 
 __all__ = ["CompressedOptimizer"]
 
@@ -120,6 +121,8 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         precision: of the states: "float64", or "float32" for networks (`narrow.py`).
         common_range: how far the grid of all workers reaches in the first round, in the units of the operator's values; later
             ones follow. 0 for scales of each worker's own. `up` must be nearest_int4 or nearest_int8, whose levels it has.
+        common_fraction: share of the coordinates that workers send in a round, the same ones for all, drawn anew in every round
+            from the run's seed; the rest is owed. Needs common_range.
         level_clip: the largest Euclidean norm of the levels that a worker sends, for differential privacy; with it the range of
             the grid stays. 0 for none.
     """
@@ -130,6 +133,7 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
     late: bool = False
     precision: Precision = "float64"
     common_range: float = 0.0
+    common_fraction: float = 1.0
     level_clip: float = 0.0
 
     narrow = False
@@ -154,6 +158,8 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             raise ConfigError(f"late needs local_steps = 1 of the rule sgd, got {self.local_steps} of {self.local_rule}")
         if self.common_range:
             require_common(self.up, self.common_range, self.memory)
+        if not 0 < self.common_fraction <= 1 or (self.common_fraction < 1 and not self.common_range):
+            raise ConfigError(f"common_fraction must lie in (0, 1], and needs common_range, got {self.common_fraction}")
         if not 0 <= self.level_clip < math.inf or (self.level_clip and not self.common_range):
             raise ConfigError(f"level_clip must be 0 or more, and needs common_range, got {self.level_clip}")
 
@@ -162,6 +168,10 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         """Why no round can close without some workers: see `Mergeable`."""
         if self.memory == "innovations":
             return "with memory = 'innovations' the server knows the mean of all workers' values, to which each adds"
+        if self.common_fraction < 1:
+            return (
+                "with common_fraction below 1 workers send the coordinates of one round, and a late uplink has those of another"
+            )
         return "with late = true a worker has said beforehand where it asks next" if self.late else ""
 
     def late_weight(self, age: int) -> float:
@@ -172,6 +182,8 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         """Why it does not work slice by slice: see `Sliceable`."""
         if self.clip_estimate < math.inf:
             return "clip_estimate is a norm of the whole downlink"
+        if self.common_fraction < 1:
+            return "common_fraction draws from all coordinates"
         if self._walks and self.clip_norm < math.inf:
             return "clip_norm is a norm of the whole of what local steps have changed"
         return self.rule.unsliceable
@@ -198,9 +210,17 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         """Whether the grid follows what workers say of it."""
         return replica.scale is not None and not self.level_clip
 
+    def _support(self, d: int) -> Support | None:
+        """Which coordinates the workers send in a round; None for all."""
+        if self.common_fraction == 1:
+            return None
+        return Support(d, min(d, math.ceil(self.common_fraction * d)), Scope.COMMON)
+
     def uplink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
         del draws
-        return (len(replica.z_D), 2) if self._moves(replica) else (len(replica.z_D),)
+        support = self._support(len(replica.z_D))
+        size = len(replica.z_D) if support is None else support.size
+        return (size, 2) if self._moves(replica) else (size,)
 
     def downlink_sizes(self, replica: Any, draws: Draws) -> tuple[int, ...]:
         del draws
@@ -226,18 +246,33 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
         value_D, local = self._gradient(asked_D, own.local, operator, draws)
         average = None if own.average is None else own.average.with_value(value_D, self.momentum_up)
         value_D = value_D if average is None else average.mean_D
-        grid = self.common_grid(replica)
-        if grid is not None and self.level_clip:
-            value_D = grid.clipped(own.memory_D + value_D) - own.memory_D
-        payload, memory_D = MEMORIES[self.memory].send(grid or self.up, value_D, own.memory_D, draws)
-        parts = (payload,) if grid is None or self.level_clip else (payload, grid.fits(own.memory_D + value_D))
+        parts, memory_D = self._said(replica, own.memory_D, value_D, draws)
         return OptimizerWorker(memory_D, average, local, None if own.asked_D is None else point_D), Message(parts)
+
+    def _said(
+        self, replica: OptimizerReplica, memory_D: Vector, value_D: Vector, draws: Draws
+    ) -> tuple[tuple[Payload, ...], Vector]:
+        """The parts of a worker's uplink, and its memory after it."""
+        grid, support = self.common_grid(replica), self._support(len(value_D))
+        if grid is not None and support is not None:
+            owed_D, index_K = memory_D + value_D, support.index_K(draws)
+            sent_K = grid.clipped(owed_D[index_K])
+            levels = grid.encode(sent_K, draws)
+            owed_D[index_K] = sent_K - levels.dense()
+            return (levels,) if self.level_clip else (levels, grid.fits(sent_K)), owed_D
+        if grid is not None and self.level_clip:
+            value_D = grid.clipped(memory_D + value_D) - memory_D
+        payload, after_D = MEMORIES[self.memory].send(grid or self.up, value_D, memory_D, draws)
+        return (payload,) if grid is None or self.level_clip else (payload, grid.fits(memory_D + value_D)), after_D
 
     def server_step(
         self, replica: OptimizerReplica, own: Memory, means: tuple[Mean, ...], draws: Draws
     ) -> tuple[Memory, Message]:
-        memory = MEMORIES[self.memory]
-        payload, memory_D = memory.answer(self.down, own.memory_D, means[0].dense(), replica.known_D, draws)
+        memory, mean_D, support = MEMORIES[self.memory], means[0].dense(), self._support(len(replica.z_D))
+        if support is not None:
+            mean_K, mean_D = mean_D, np.zeros(len(replica.z_D))
+            mean_D[support.index_K(draws)] = mean_K
+        payload, memory_D = memory.answer(self.down, own.memory_D, mean_D, replica.known_D, draws)
         parts = (payload, CommonGrid.move(means[1].dense())) if self._moves(replica) else (payload,)
         return Memory(memory_D), Message(parts)
 

@@ -36,6 +36,7 @@ class ExchangeKeys(ReplicaKeys, total=False):
     late: Annotated[bool, CompressedOptimizer]
     precision: Annotated[Precision, CompressedOptimizer]
     common_range: Annotated[float, CompressedOptimizer]
+    common_fraction: Annotated[float, CompressedOptimizer]
     level_clip: Annotated[float, CompressedOptimizer]
 
 

@@ -19,15 +19,17 @@ from saddlebag.flower.compression.mod import difference
 from saddlebag.flower.compression.packing import Schema, flatten, models_in, pack_payload
 from saddlebag.flower.secure.link import ORDERS, SAID, TASK, Orders, Task, said, says
 from saddlebag.flower.secure.numbers import POINT, Layout
+from saddlebag.proto.secure.identity import Identity
 from saddlebag.proto.secure.member import Member
 from saddlebag.proto.secure.messages import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from flwr.app import Context
 
     from saddlebag.compression import Vector
+    from saddlebag.proto.secure.ring import Ring
 
     Next = Callable[[Message, Context], Message]
 
@@ -41,10 +43,16 @@ class SecureMod:
 
     Args:
         clear: whether a server may ask for updates without masks; by default messages that train without are refused.
+        signing_key: 32 bytes of this client's own, where the clients sign their keys for each other.
+        signers: the public keys of all clients who may take part, in the same order for all of them.
+
+    Raises:
+        ConfigError: the signing key is none of the signers'.
     """
 
-    def __init__(self, *, clear: bool = False) -> None:
+    def __init__(self, *, clear: bool = False, signing_key: bytes = b"", signers: Sequence[bytes] = ()) -> None:
         self._clear = clear
+        self._identity = Identity(signing_key, tuple(signers), ranked=False) if signing_key or signers else None
 
     def __call__(self, message: Message, context: Context, call_next: Next) -> Message:
         """Answer a step of a round; messages of other kinds than training pass.
@@ -67,7 +75,7 @@ class SecureMod:
             raise ConfigError("the mods must stand in this order: mods=[compression_mod, secure_mod]")
         if orders.step == Step.MASKED:
             return self._trained(orders, message, context, call_next)
-        return Message(RecordDict({SAID: says(_step(orders, said(content), context))}), reply_to=message)
+        return Message(RecordDict({SAID: says(self._step(orders, said(content), context))}), reply_to=message)
 
     def _require_clear(self) -> None:
         if not self._clear:
@@ -89,41 +97,41 @@ class SecureMod:
         if not orders.threshold:
             payload = Levels(numbers_S, np.ones(1, np.float32), len(numbers_S))
             return Message(RecordDict({SAID: says(pack_payload(payload).data)}), reply_to=message)
-        member = _member(orders, context, orders.ring(len(numbers_S), task.largest_level))
+        member = self._member(orders, context, orders.ring(len(numbers_S), task.largest_level))
         data = member.masked(inbox, numbers_S)
         _keep(member, orders, context)
         return Message(RecordDict({SAID: says(data)}), reply_to=message)
+
+    def _step(self, orders: Orders, data: bytes, context: Context) -> bytes:
+        match orders.step:
+            case Step.KEYS:
+                ways: dict[str, Any] = {"threshold": orders.threshold, "ring": orders.ring()}
+                member = Member(orders.rank, **ways, identity=self._identity)
+                out = member.keys()
+            case Step.SHARES:
+                member = self._member(orders, context, orders.ring())
+                out = member.shares(data)
+            case _:
+                member = self._member(orders, context, orders.ring())
+                del context.state[_MEMBER]  # whatever comes of it: no second answer
+                return member.unmask(data)
+        _keep(member, orders, context)
+        return out
+
+    def _member(self, orders: Orders, context: Context, ring: Ring) -> Member:
+        kept = context.state.config_records.get(_MEMBER)
+        if kept is None or kept["context"] != orders.context:
+            raise LocalProtocolError(f"this client takes no part in round {orders.context[:8]}, or has lost what it knew of it")
+        data: Any = kept["member"]
+        return Member.restored(data, orders.rank, threshold=orders.threshold, ring=ring, identity=self._identity)
 
 
 secure_mod = SecureMod()
 """The mod as clients use it: `ClientApp(mods=[secure_mod])`. Nothing is trained without masks."""
 
 
-def _step(orders: Orders, data: bytes, context: Context) -> bytes:
-    match orders.step:
-        case Step.KEYS:
-            member = Member(orders.rank, threshold=orders.threshold, ring=orders.ring())
-            out = member.keys()
-        case Step.SHARES:
-            member = _member(orders, context, orders.ring())
-            out = member.shares(data)
-        case _:
-            member = _member(orders, context, orders.ring())
-            del context.state[_MEMBER]  # whatever comes of it: no second answer
-            return member.unmask(data)
-    _keep(member, orders, context)
-    return out
-
-
 def _keep(member: Member, orders: Orders, context: Context) -> None:
     context.state[_MEMBER] = ConfigRecord({"member": member.capture(), "context": orders.context})
-
-
-def _member(orders: Orders, context: Context, ring: Any) -> Member:
-    kept = context.state.config_records.get(_MEMBER)
-    if kept is None or kept["context"] != orders.context:
-        raise LocalProtocolError(f"this client takes no part in the round {orders.context[:8]}, or has lost what it knew of it")
-    return Member.restored(kept["member"], orders.rank, threshold=orders.threshold, ring=ring)  # type: ignore[arg-type]
 
 
 def _numbers(

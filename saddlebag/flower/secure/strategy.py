@@ -17,8 +17,9 @@ from flwr.serverapp.strategy import Strategy
 
 from saddlebag.algorithms.common_grid import CommonGrid, next_scale, require_common
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
+from saddlebag.flower.averaging import Trained, as_one, model_of, require_averaging
 from saddlebag.flower.compression.link import build
-from saddlebag.flower.compression.packing import Schema, array_kind, flatten, read_array, unflatten
+from saddlebag.flower.compression.packing import flatten
 from saddlebag.flower.secure.link import TASK, Task
 from saddlebag.flower.secure.numbers import POINT, Layout
 from saddlebag.flower.secure.sums import Sums
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Secure"]
 
-_SINGLE = ("Krum", "MultiKrum", "Bulyan", "FedMedian", "FedTrimmedAvg", "QFedAvg", "FedXgbBagging", "FedXgbCyclic")
-_SINGLE_CLIPPED = ("DifferentialPrivacyServerSideFixedClipping", "DifferentialPrivacyServerSideAdaptiveClipping")
 _LEAST_CLIENTS = 3
 _FAILED = 3  # rounds in a row without a sum, after which the app ends
 
@@ -79,7 +78,7 @@ class Secure(Strategy):
         timeout: float = 600.0,
         note: Callable[[str], None] = lambda text: logging.getLogger("flwr").warning("%s", text),
     ) -> None:
-        _require_mean(strategy)
+        require_averaging(strategy, "of which secure aggregation shows nothing but the sum")
         if not 0.5 <= threshold < 1:
             raise ConfigError(f"threshold must lie in [0.5, 1): more than half must be needed to unmask, got {threshold}")
         if memory not in ("error_feedback", "none") or most_examples < 0:
@@ -95,10 +94,7 @@ class Secure(Strategy):
         self.sums = Sums(threshold if mask else None, timeout, note)
         self._counted: dict[int, str] = {}  # node -> context of the last round that has counted it
         self._failed, self.arrived = 0, 0
-        self._known: set[str] = set()  # arrays of models so far
-        self._apart: set[str] = (
-            set()
-        )  # those of them that are not trained: whole numbers, of which strategies make others, and masks
+        self._trained = Trained()
 
     # -- outwards --------------------------------------------------------------------------------------------------------
 
@@ -110,8 +106,8 @@ class Secure(Strategy):
             return messages
         if len(messages) < _LEAST_CLIENTS:
             raise ConfigError(f"secure aggregation needs at least {_LEAST_CLIENTS} clients a round, got {len(messages)}")
-        self._key, self._model = _model_of(messages)
-        self._schema = Schema.of(self._model, self._learn(self._model))
+        self._key, self._model = model_of(messages, "Secure")
+        self._schema = self._trained.schema(self._model)
         self._layout = Layout(self._schema.dimension, self._up.largest_level, 1 + len(self._metrics))
         by_node = {message.metadata.dst_node_id: message for message in messages}
         try:
@@ -121,18 +117,10 @@ class Secure(Strategy):
             return []
         return [self._with_task(by_node[node], node, records) for node, records in self.sums.training().items()]
 
-    def _learn(self, model: ArrayRecord) -> set[str]:
-        """The arrays that are not trained: those that were no finite floating-point numbers when they were first seen."""
-        for name in set(model) - self._known:
-            self._known.add(name)
-            if array_kind(model[name]) != "f" or not np.isfinite(read_array(name, model[name])).all():
-                self._apart.add(name)
-        return self._apart
-
     def _with_task(self, message: Message, node: int, records: Mapping[str, ConfigRecord]) -> Message:
         task = Task(
             record=self._key,
-            apart=json.dumps(sorted(self._apart & set(self._model))),
+            apart=json.dumps(sorted(self._trained.apart & set(self._model))),
             scale=self._scale,
             largest_level=self._up.largest_level,
             memory=self._memory,
@@ -183,8 +171,7 @@ class Secure(Strategy):
         self._scale = next_scale(self._scale, CommonGrid.move(fits / count))
         model_D = flatten(self._model, self._schema) + mean_D
         means = {name: value / weight / 2**POINT for name, value in zip(self._metrics, metrics, strict=True)}
-        model = unflatten(model_D, self._schema, self._schema.others(self._model))
-        return RecordDict({self._key: model, "metrics": MetricRecord({**means, self._weighted_by: weight})})
+        return as_one(self._model, self._schema, model_D, self._key, {**means, self._weighted_by: weight})
 
     def _fail(self, server_round: int, error: Exception) -> None:
         self._failed += 1
@@ -207,19 +194,3 @@ class Secure(Strategy):
     def summary(self) -> None:
         """Log the inner strategy's summary."""
         self.strategy.summary()
-
-
-def _require_mean(strategy: Strategy) -> None:
-    name = type(strategy).__name__
-    if any(kind.__name__ in (*_SINGLE, *_SINGLE_CLIPPED) for kind in type(strategy).__mro__):
-        raise ConfigError(
-            f"{name} needs each client's own reply, of which secure aggregation shows nothing but the sum; use FedAvg"
-        )
-
-
-def _model_of(messages: Sequence[Message]) -> tuple[str, ArrayRecord]:
-    """The key and the model that all messages have."""
-    models = {id(record): (key, record) for m in messages for key, record in m.content.array_records.items()}
-    if len(models) != 1:
-        raise ConfigError(f"Secure needs one model for all clients of a round, got {len(models)}")
-    return next(iter(models.values()))

@@ -38,6 +38,7 @@ def run_worker(
     *,
     out: Path | None = None,
     token: str = "",
+    signing_key: bytes = b"",
     security: ClientSecurity | None = None,
     give_up_s: float = 60.0,
     note: Callable[[str], None] = lambda text: None,
@@ -46,6 +47,7 @@ def run_worker(
 ) -> None:
     """Take part as one worker until the end of the run; keeps checkpoints under `out` when it is given.
 
+    `signing_key` is needed where the recipe has `server.signers`.
     `problem` is the recipe's, where it has been built; `operator` computes in place of its own, for example on several ranks.
 
     Raises:
@@ -57,7 +59,7 @@ def run_worker(
         if out is not None:
             stack.enter_context(owned(out, f"worker {rank}", name=f"worker-{rank}"))
         tune_process()
-        core, phases, configure, masks = _core(Job.join(recipe, problem=problem, out=out), rank, operator)
+        core, phases, configure, masks = _core(Job.join(recipe, problem=problem, out=out), rank, operator, signing_key)
         store = CheckpointStore(out / "checkpoints", f"worker-{rank}", keep=WORKER_KEEPS) if out is not None else None
         if store is not None:
             _take_up(core, store, recipe, note)
@@ -89,7 +91,9 @@ def _take_up(core: WorkerCore, store: CheckpointStore, recipe: Recipe, note: Cal
         core.restore(arrays, meta)
 
 
-def _core(job: Job, rank: int, operator: Operator | None) -> tuple[WorkerCore, Phases, Callable[[str], None], Securing | None]:
+def _core(
+    job: Job, rank: int, operator: Operator | None, signing_key: bytes
+) -> tuple[WorkerCore, Phases, Callable[[str], None], Securing | None]:
     """A worker, where its time goes, what gives it the numbers that the server has worked out, and how it masks its uplinks."""
     phases = Phases()
     asked = looking_ahead(job.method, operator or job.operator(rank))
@@ -101,4 +105,4 @@ def _core(job: Job, rank: int, operator: Operator | None) -> tuple[WorkerCore, P
         if (core.epoch, core.round) == (0, 0):  # the first step of an automatic rule is part of the replica
             core.begin_run(0)
 
-    return core, phases, configure, job.securing
+    return core, phases, configure, job.securing(signing_key)

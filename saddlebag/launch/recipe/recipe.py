@@ -105,6 +105,8 @@ class Recipe:
             raise ConfigError(f"seed must lie in [0, 2^64), got {self.seed}")
         if self.driver not in get_args(Driver):
             raise ConfigError(f"driver must be {' or '.join(map(repr, get_args(Driver)))}, got {self.driver!r}")
+        if self.server.signers and len(self.server.signers) != self.workers:
+            raise ConfigError(f"server.signers must name a key for each worker, {self.workers}, got {len(self.server.signers)}")
         seen: set[str] = set()
         for path, method in zip(self._method_paths(), self.methods, strict=True):
             method.check(path)
@@ -147,6 +149,8 @@ class Recipe:
             facts["mean"] = self.server.mean
         if self.server.secure:
             facts["secure"] = self.server.unmasking(self.workers)
+        if self.server.signers:
+            facts["signers"] = list(self.server.signers)
         if self.server.noise:
             facts["noise"] = self.server.noise
         if self.server.shards != 1:  # other compressors, where one looks at the whole vector

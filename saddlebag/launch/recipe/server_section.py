@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from saddlebag.errors import ConfigError, check_choice
 from saddlebag.launch.recipe.fields import at
 from saddlebag.proto.address import parse_address
+from saddlebag.proto.secure.identity import read_signers
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.averages.robust import RobustMean
@@ -35,7 +36,9 @@ class ServerSection:
         balance: whether slower linked programs are told to make fewer steps, so that all end together.
         secure: whether the server is to see nothing but sums of the workers' uplinks, see docs/secure.md; or the number of
             workers that it takes to unmask such a sum, by default more than half of them.
-        noise: for differential privacy, with `secure`: sigma of the noise in a sum over method.level_clip; 0 for none.
+        signers: public keys by rank, as `saddlebag signer` prints them: with `secure`, workers sign their keys for each other.
+        noise: for differential privacy: sigma of the noise in a sum over method.level_clip; 0 for none. Workers add it with
+            `secure`, else the server, which sees the uplinks.
         delta: for which epsilon is shown.
         shards: server processes, each of which carries a slice of the coordinates; see docs/shards.md.
     """
@@ -52,6 +55,7 @@ class ServerSection:
     weights: Literal["equal", "samples"] = "equal"
     balance: bool = False
     secure: bool | int = False
+    signers: list[str] | tuple[str, ...] = ()
     noise: float = 0.0
     delta: float = 1e-5
     shards: int = 1
@@ -59,6 +63,11 @@ class ServerSection:
     def __post_init__(self) -> None:
         if self.noise < 0:
             raise ConfigError(f"server.noise must be 0 or more, got {self.noise}")
+        if not isinstance(self.signers, list | tuple):
+            raise ConfigError(f"server.signers must be a list of public keys, got {self.signers!r}")
+        object.__setattr__(self, "signers", tuple(self.signers))
+        with at("server.signers"):
+            read_signers(self.signers)
         if not 0 < self.delta < 1:
             raise ConfigError(f"server.delta must lie in (0, 1), got {self.delta}")
         if self.quorum < 0:

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 from saddlebag.errors import LocalProtocolError, PeerLost, RemoteProtocolError
 from saddlebag.proto.seal import checksum
+from saddlebag.proto.secure.identity import SIGNED_BYTES
 from saddlebag.proto.secure.member import pair_purpose
 from saddlebag.proto.secure.messages import (
     KEYS_BYTES,
     SEALED_BYTES,
     Step,
     encode_ranks,
+    encode_rows,
     encode_table,
     sliced,
 )
-from saddlebag.proto.secure.primitives import KEY_BYTES, KeyPair, committed, require_cryptography
+from saddlebag.proto.secure.primitives import KEY_BYTES, KeyPair, committed, masking_keys, own_mask, require_cryptography
 from saddlebag.proto.secure.sharing import SHARE_BYTES, join
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ class Aggregation:
         self.step = None if step is Step.UNMASK else Step(step + 1)
         match step:
             case Step.KEYS:
-                roster = encode_table(self._said[step])
+                roster = encode_rows(self._said[step])
                 return dict.fromkeys(there, roster)
             case Step.SHARES:
                 return {
@@ -163,12 +165,13 @@ class Aggregation:
             shares = {each: rows[rank] for each, rows in answers.items()}
             if rank in self.arrived:
                 own = self._secret(rank, shares, functools.partial(_commits, self._commitments[rank], context))
-                total = total.plus(self._ring.mask(own), -1)
+                total = self._ring.with_mask(total, own_mask(own, context), -1)
                 continue
-            pair = KeyPair(self._secret(rank, shares, functools.partial(_is_key, keys[rank][KEY_BYTES:])))
+            public = keys[rank][KEY_BYTES:KEYS_BYTES]
+            pair = masking_keys(self._secret(rank, shares, functools.partial(_is_key, public)))
             for other in self.arrived:
-                mask = self._ring.mask(pair.shared(keys[other][KEY_BYTES:], pair_purpose(context, rank, other)))
-                total = total.plus(mask, -1 if other < rank else 1)
+                key = pair.shared(keys[other][KEY_BYTES:KEYS_BYTES], pair_purpose(context, rank, other))
+                total = self._ring.with_mask(total, key, -1 if other < rank else 1)
         try:
             return self._ring.levels(total, len(self.arrived))
         except RemoteProtocolError as error:
@@ -199,8 +202,10 @@ class Aggregation:
 
 
 def check_keys(raw: bytes) -> None:
-    """Raise `RemoteProtocolError` unless these are two public keys."""
-    sliced(raw, (), 0, KEYS_BYTES)
+    """Raise `RemoteProtocolError` unless these are two public keys, signed or not."""
+    sliced(raw[:KEYS_BYTES], (), 0, KEYS_BYTES)
+    if len(raw) not in (KEYS_BYTES, KEYS_BYTES + SIGNED_BYTES):
+        raise RemoteProtocolError(f"it must have {KEYS_BYTES} bytes, or {SIGNED_BYTES} more that sign them, got {len(raw)}")
     for at in (0, KEY_BYTES):
         _probe().shared(raw[at : at + KEY_BYTES], b"")
 
@@ -216,4 +221,4 @@ def _commits(commitment: bytes, context: bytes, secret: bytes) -> bool:
 
 
 def _is_key(public: bytes, secret: bytes) -> bool:
-    return KeyPair(secret).public == public
+    return masking_keys(secret).public == public

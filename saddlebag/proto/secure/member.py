@@ -11,13 +11,24 @@ from saddlebag.proto.secure.messages import (
     KEYS_BYTES,
     SEALED_BYTES,
     Step,
+    encode_rows,
     encode_table,
     read_ranks,
+    read_rows,
     read_table,
     seals,
 )
-from saddlebag.proto.secure.primitives import KEY_BYTES, KeyPair, committed, opened, require_cryptography, sealed
-from saddlebag.proto.secure.sharing import SHARE_BYTES, split
+from saddlebag.proto.secure.primitives import (
+    KEY_BYTES,
+    KeyPair,
+    committed,
+    masking_keys,
+    opened,
+    own_mask,
+    require_cryptography,
+    sealed,
+)
+from saddlebag.proto.secure.sharing import SECRET_BYTES, SHARE_BYTES, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from saddlebag.proto.reader import Buffer
+    from saddlebag.proto.secure.identity import Identity
     from saddlebag.proto.secure.ring import Ring
 
 __all__ = ["Member", "pair_purpose"]
@@ -32,7 +44,7 @@ __all__ = ["Member", "pair_purpose"]
 
 def pair_purpose(context: bytes, one: int, other: int) -> bytes:
     """What the common secret of two members is for: the mask between them in this round."""
-    return b"saddlebag secure mask 1\n" + context + varint(min(one, other)) + varint(max(one, other))
+    return b"saddlebag secure mask 2\n" + context + varint(min(one, other)) + varint(max(one, other))
 
 
 class Member:
@@ -42,6 +54,7 @@ class Member:
         worker: rank.
         threshold: t, how many members' shares give a secret away; fewer than t others who tell each other all learn nothing.
         ring: of the round.
+        identity: by which the members of a run know each other's keys; None where they take them as the server tells them.
         sealing: keys for sealing, which may be those of the worker's earlier rounds; None for new ones.
         entropy: so many bytes that nobody else can know: those of the operating system.
 
@@ -55,25 +68,27 @@ class Member:
         *,
         threshold: int,
         ring: Ring,
+        identity: Identity | None = None,
         sealing: KeyPair | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         require_cryptography()
         self.worker, self._threshold, self._ring, self._entropy = worker, threshold, ring, entropy
-        self._sealing, self._masking = sealing or KeyPair.new(entropy), KeyPair.new(entropy)
-        self._own = entropy(KEY_BYTES)  # b, the secret of the mask of its own
-        self._next = Step.KEYS
+        self._sealing, self._seed = sealing or KeyPair.new(entropy), entropy(SECRET_BYTES)
+        self._masking = masking_keys(self._seed)
+        self._own = entropy(SECRET_BYTES)  # b, the secret of the mask of its own
+        self._identity, self._next = identity, Step.KEYS
         self._keys: dict[int, bytes] = {}  # of all members
         self._shares: dict[int, bytes] = {}  # both secrets' shares that are for this member, by whose they are
 
     def capture(self) -> bytes:
         """All that it knows, secrets among it: for whoever lets a process end between two steps. `restored` takes it."""
-        secrets = self._sealing.secret + self._masking.secret + self._own
-        keys, shares = encode_table(self._keys), encode_table(self._shares)
+        secrets = self._sealing.secret + self._seed + self._own
+        keys, shares = encode_rows(self._keys), encode_table(self._shares)
         return bytes((self._next,)) + secrets + varint(len(keys)) + keys + shares
 
     @classmethod
-    def restored(cls, data: Buffer, worker: int, *, threshold: int, ring: Ring) -> Member:
+    def restored(cls, data: Buffer, worker: int, *, threshold: int, ring: Ring, identity: Identity | None = None) -> Member:
         """The member that was captured, in the same attempt at the same round.
 
         Raises:
@@ -81,11 +96,12 @@ class Member:
         """
         reader = Reader(data)
         step = reader.take(1)[0]
-        secrets = [bytes(reader.take(KEY_BYTES)) for _ in range(3)]
-        own = iter(secrets[1:])
-        member = cls(worker, threshold=threshold, ring=ring, sealing=KeyPair(secrets[0]), entropy=lambda count: next(own))
+        sealing = KeyPair(bytes(reader.take(KEY_BYTES)))
+        secrets = iter([bytes(reader.take(SECRET_BYTES)) for _ in range(2)])
+        ways: dict[str, Any] = {"threshold": threshold, "ring": ring, "identity": identity}
+        member = cls(worker, **ways, sealing=sealing, entropy=lambda count: next(secrets))
         member._entropy, member._next = os.urandom, Step(min(step, Step.UNMASK))
-        member._keys = read_table(reader.take(reader.size(0, len(data), "the keys' length")), KEYS_BYTES)
+        member._keys = read_rows(reader.take(reader.size(0, len(data), "the keys' length")))
         member._shares = read_table(reader.take(reader.left), 2 * SHARE_BYTES)
         return member
 
@@ -95,24 +111,27 @@ class Member:
         self._next = Step(min(step + 1, Step.UNMASK))
 
     def keys(self) -> bytes:
-        """Two public keys: for sealing, for masks."""
+        """Two public keys: for sealing, for masks; and a signature of them, where there is an identity."""
         self._at(Step.KEYS)
-        return self._sealing.public + self._masking.public
+        keys = self._sealing.public + self._masking.public
+        return keys if self._identity is None else keys + self._identity.signed(self._ring.context, self.worker, keys)
 
     def shares(self, roster: Buffer) -> bytes:
         """Given everybody's keys: a commitment to the own secret, and for each other member its shares, sealed.
 
         Raises:
-            RemoteProtocolError: the keys are none, this member's are not among them, or there are fewer than t.
+            RemoteProtocolError: the keys are none, or not signed as they should be; this member's are not among them, or there
+                are fewer than t.
         """
         self._at(Step.SHARES)
-        self._keys = read_table(roster, KEYS_BYTES)
+        rows = read_rows(roster)
+        if self._identity is not None:
+            self._identity.require(self._ring.context, rows)
+        self._keys = {rank: row[:KEYS_BYTES] for rank, row in rows.items()}
         if self._keys.get(self.worker) != self._sealing.public + self._masking.public:
             raise RemoteProtocolError(f"the server tells other keys of worker {self.worker} than it has sent")
         self._require_enough(len(self._keys), "keys")
-        halves = [
-            split(secret, list(self._keys), self._threshold, self._entropy) for secret in (self._own, self._masking.secret)
-        ]
+        halves = [split(secret, list(self._keys), self._threshold, self._entropy) for secret in (self._own, self._seed)]
         out = [committed(self._own, self._ring.context)]
         for rank in sorted(self._keys):
             both = halves[0][rank] + halves[1][rank]
@@ -141,11 +160,11 @@ class Member:
             except RemoteProtocolError as error:
                 raise RemoteProtocolError(f"worker {rank}'s shares for worker {self.worker}: {error}") from error
         self._require_enough(len(self._shares), "shares")
-        vector = vector.plus(self._ring.mask(self._own))
+        vector = self._ring.with_mask(vector, own_mask(self._own, self._ring.context))
         for rank in sorted(self._shares):
             if rank != self.worker:
                 key = self._shared(self._masking, rank, KEY_BYTES, pair_purpose(self._ring.context, self.worker, rank))
-                vector = vector.plus(self._ring.mask(key), 1 if self.worker < rank else -1)
+                vector = self._ring.with_mask(vector, key, 1 if self.worker < rank else -1)
         return self._ring.encode(vector)
 
     def unmask(self, arrived: Buffer) -> bytes:

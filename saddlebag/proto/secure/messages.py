@@ -21,8 +21,10 @@ __all__ = [
     "SEALED_BYTES",
     "Step",
     "encode_ranks",
+    "encode_rows",
     "encode_table",
     "read_ranks",
+    "read_rows",
     "read_table",
     "round_context",
     "seals",
@@ -87,6 +89,21 @@ def read_table(data: Buffer, row_bytes: int) -> dict[int, bytes]:
     return rows
 
 
+def encode_rows(rows: Mapping[int, bytes]) -> bytes:
+    """For each rank some bytes, as many as there are."""
+    return encode_ranks(rows) + b"".join(varint(len(rows[rank])) + rows[rank] for rank in sorted(rows))
+
+
+def read_rows(data: Buffer) -> dict[int, bytes]:
+    """What `encode_rows` wrote; `RemoteProtocolError` for anything else."""
+    reader = Reader(data)
+    rows = dict.fromkeys(_ranks(reader), b"")
+    for rank in rows:
+        rows[rank] = bytes(reader.take(reader.size(0, reader.left, "a row's length")))
+    _end(reader)
+    return rows
+
+
 def sliced(data: Buffer, ranks: Iterable[int], row_bytes: int, head_bytes: int = 0) -> tuple[bytes, dict[int, bytes]]:
     """A head, and a row for each of these ranks, ascending; `RemoteProtocolError` for any other length."""
     reader, ordered = Reader(data), sorted(ranks)
@@ -103,4 +120,4 @@ def round_context(recipe: str, epoch: int, round_: int) -> bytes:
 
 def seals(context: bytes, sender: int, receiver: int, *keys: bytes) -> bytes:
     """What a sealed pair of shares is for: of this round, from one member, for one other, with these public keys."""
-    return b"saddlebag secure shares 1\n" + context + varint(sender) + varint(receiver) + b"".join(keys)
+    return b"saddlebag secure shares 2\n" + context + varint(sender) + varint(receiver) + b"".join(keys)

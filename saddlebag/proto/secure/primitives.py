@@ -1,19 +1,20 @@
-"""What secure aggregation takes from the package `cryptography`: X25519, HKDF, ChaCha20 and its authenticated form."""
+"""What secure aggregation takes from the package `cryptography`: X25519, Ed25519, ChaCha20 with its authenticated form."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import hmac
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import ConfigError, RemoteProtocolError
 
 try:
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives import hashes
+    from cryptography.exceptions import InvalidSignature, InvalidTag
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
     _MISSING = ""
 except ImportError as error:  # an extra
@@ -22,7 +23,22 @@ except ImportError as error:  # an extra
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KEY_BYTES", "TAG_BYTES", "KeyPair", "committed", "opened", "require_cryptography", "sealed", "stream"]
+__all__ = [
+    "KEY_BYTES",
+    "TAG_BYTES",
+    "KeyPair",
+    "committed",
+    "hkdf",
+    "masking_keys",
+    "opened",
+    "own_mask",
+    "public_of",
+    "require_cryptography",
+    "sealed",
+    "signature",
+    "signature_fits",
+    "stream_into",
+]
 
 KEY_BYTES = 32
 """Of every key, public or secret."""
@@ -71,10 +87,23 @@ class KeyPair:
             if len(self._met) == _MOST_MET:
                 self._met.clear()
             try:
-                self._met[public] = self._key.exchange(X25519PublicKey.from_public_bytes(public))
+                self._met[public] = _extracted(self._key.exchange(X25519PublicKey.from_public_bytes(public)))
             except ValueError as error:
                 raise RemoteProtocolError("it is no public key of X25519") from error
-        return bytes(HKDF(hashes.SHA256(), KEY_BYTES, None, purpose).derive(self._met[public]))
+        return _expanded(self._met[public], purpose)
+
+
+def hkdf(secret: bytes, purpose: bytes) -> bytes:
+    """32 bytes of HKDF with SHA-256 and no salt (RFC 5869): one block, two calls of HMAC."""
+    return _expanded(_extracted(secret), purpose)
+
+
+def _extracted(secret: bytes) -> bytes:
+    return hmac.digest(bytes(32), secret, "sha256")
+
+
+def _expanded(extracted: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(extracted, purpose + b"\x01", "sha256")
 
 
 def sealed(key: bytes, text: bytes, about: bytes) -> bytes:
@@ -94,11 +123,45 @@ def opened(key: bytes, data: bytes, about: bytes) -> bytes:
         raise RemoteProtocolError("it was not sealed with this round's key") from error
 
 
-def stream(key: bytes, num_bytes: int) -> bytes:
-    """So many bytes of ChaCha20, which nobody without the key can tell from random ones."""
-    return bytes(Cipher(algorithms.ChaCha20(key, _COUNTER_AND_NONCE), None).encryptor().update(bytes(num_bytes)))
+def stream_into(key: bytes, out: bytearray) -> None:
+    """Fill with ChaCha20, which nobody without the key can tell from random bytes."""
+    Cipher(algorithms.ChaCha20(key, _COUNTER_AND_NONCE), None).encryptor().update_into(_zeros(len(out)), out)
+
+
+@functools.lru_cache(maxsize=2)
+def _zeros(num_bytes: int) -> bytes:
+    return bytes(num_bytes)
+
+
+def masking_keys(seed: bytes) -> KeyPair:
+    """The keys for masks of a member: they follow from a secret of 16 bytes, of which shares are short."""
+    return KeyPair(hkdf(seed, b"saddlebag secure key 2\n"))
+
+
+def own_mask(secret: bytes, context: bytes) -> bytes:
+    """The key of the mask of a member's own in a round."""
+    return hkdf(secret, b"saddlebag secure own 2\n" + context)
+
+
+def public_of(secret: bytes) -> bytes:
+    """The public key of a signing key of Ed25519."""
+    return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def signature(secret: bytes, text: bytes) -> bytes:
+    """Of a text, by a signing key."""
+    return Ed25519PrivateKey.from_private_bytes(secret).sign(text)
+
+
+def signature_fits(public: bytes, signed: bytes, text: bytes) -> bool:
+    """Whether the holder of this public key's secret has signed this text."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signed, text)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def committed(secret: bytes, context: bytes) -> bytes:
     """By which a secret is recognised later, and not found before."""
-    return hashlib.sha256(b"saddlebag secure commitment 1\n" + context + secret).digest()
+    return hashlib.sha256(b"saddlebag secure commitment 2\n" + context + secret).digest()

@@ -1,6 +1,11 @@
-"""Whole numbers modulo 2^b: wide enough for the sum of all members, and a linear check that wrong masks cannot pass.
+"""Whole numbers of members, several to a word modulo 2^b wide enough for their sums, and a linear check against wrong masks.
 
-Shapes: D = coordinates.
+A sum of n members' levels of magnitude up to L takes one of B = 2 n L + 1 values, no power of 2: with a word of its own each
+would lose up to a bit. So k of them share a word, as the digits of a number in base B: levels shifted by L are no less
+than 0, digits of sums stay below B, and nothing is carried from one to the next. Words are masked and added modulo 2^b, b the
+bits of B^k.
+
+Shapes: D = coordinates, W = words, of which coordinate i lies in word i mod W.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import numpy.typing as npt
 
 from saddlebag.errors import ConfigError, RemoteProtocolError
 from saddlebag.proto.coding.bits import pack, packed_bytes, unpack
-from saddlebag.proto.secure.primitives import stream
+from saddlebag.proto.secure.primitives import stream_into
 
 if TYPE_CHECKING:
     from saddlebag.proto.reader import Buffer
@@ -23,21 +28,22 @@ if TYPE_CHECKING:
 __all__ = ["Masked", "Ring"]
 
 CHECK_BYTES = 8
-MOST_WIDTH = 32
-"""Bits of a coordinate."""
+MOST_BITS = 32
+"""Of one coordinate's sum."""
+_WORD_BITS = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masked:
-    """A vector of the ring with its check, or a stream of as many random numbers; spare high bits hold anything."""
+    """A vector of the ring with its check, or as many random numbers; spare high bits hold anything."""
 
-    value_D: npt.NDArray[Any]
+    word_W: npt.NDArray[Any]
     check: int
 
     def plus(self, other: Masked, sign: int = 1) -> Masked:
         """The sum, or the difference, in place where the memory is this one's own."""
-        (np.add if sign > 0 else np.subtract)(self.value_D, other.value_D, out=self.value_D)
-        return Masked(self.value_D, (self.check + sign * other.check) % 2**64)
+        (np.add if sign > 0 else np.subtract)(self.word_W, other.word_W, out=self.word_W)
+        return Masked(self.word_W, (self.check + sign * other.check) % 2**64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +56,13 @@ class Ring:
         members: who may be added.
         context: of the round, from which the check's coefficients follow.
 
+    Raises:
+        ConfigError: sums of such levels exceed 32 bits.
+
     Example:
-        >>> Ring(100, 127, 10, b"round 1").width  # 8 bits of one member, and room for ten
-        12
+        >>> ring = Ring(99_999, 127, 10, b"round 1")  # 8 bits of one member, and room for ten: three of 11.33 bits in 34
+        >>> ring.shared, ring.width, ring.num_words
+        (3, 34, 33333)
     """
 
     size: int
@@ -61,35 +71,66 @@ class Ring:
     context: bytes
 
     def __post_init__(self) -> None:
-        if self.width > MOST_WIDTH:
-            raise ConfigError(f"levels up to {self.most} of {self.members} workers exceed {MOST_WIDTH} bits a coordinate")
+        if (self._base - 1).bit_length() > MOST_BITS:
+            raise ConfigError(f"levels up to {self.most} of {self.members} workers exceed {MOST_BITS} bits a coordinate")
 
     @property
+    def _base(self) -> int:
+        """B: the values of a sum, at least 2."""
+        return max(2, 2 * self.members * self.most + 1)
+
+    @functools.cached_property
+    def shared(self) -> int:
+        """k: how many coordinates share a word; the number that wastes least."""
+        counts = range(1, min(max(self.size, 1), _WORD_BITS) + 1)
+        return min(
+            counts, key=lambda count: (self._bits(count) / count if self._bits(count) <= _WORD_BITS else _WORD_BITS, count)
+        )
+
+    def _bits(self, count: int) -> int:
+        return int(self._base**count - 1).bit_length()
+
+    @functools.cached_property
     def width(self) -> int:
-        """b: the fewest bits that tell all sums from -members most to members most apart."""
-        return max(1, (2 * self.members * self.most).bit_length())
+        """b: bits of a word."""
+        return self._bits(self.shared)
+
+    @functools.cached_property
+    def num_words(self) -> int:
+        """W."""
+        return -(-self.size // self.shared)
 
     @property
     def num_bytes(self) -> int:
         """Of a masked vector on the wire."""
-        return packed_bytes(self.size, self.width) + CHECK_BYTES
-
-    @property
-    def _dtype(self) -> npt.DTypeLike:
-        return np.dtype("<u2" if self.width <= 16 else "<u4")
+        return packed_bytes(self.num_words, self.width) + CHECK_BYTES
 
     @functools.cached_property
-    def _coefficient_D(self) -> npt.NDArray[np.uint64]:
-        key = hashlib.sha256(b"saddlebag secure check 1\n" + self.context).digest()
-        return np.frombuffer(stream(key, 8 * self.size), "<u8")
+    def _dtype(self) -> Any:
+        return np.dtype("<u2" if self.width <= 16 else "<u4" if self.width <= 32 else "<u8")
 
-    def _check(self, level_D: npt.NDArray[Any]) -> int:
-        """The levels' inner product with coefficients that all know, modulo 2^64: those of members add up, too."""
-        return int(np.multiply(self._coefficient_D, level_D.astype(np.int64).view(np.uint64)).sum(dtype=np.uint64))
+    @property
+    def _low(self) -> Any:
+        return self._dtype.type((1 << self.width) - 1)
+
+    @functools.cached_property
+    def _coefficient_W(self) -> npt.NDArray[np.uint64]:
+        key = hashlib.sha256(b"saddlebag secure check 2\n" + self.context).digest()
+        raw = bytearray(8 * self.num_words)
+        stream_into(key, raw)
+        return np.frombuffer(raw, "<u8")
+
+    def _check(self, word_W: npt.NDArray[Any]) -> int:
+        """The words' inner product with coefficients that all know, modulo 2^64: those of members add up, too."""
+        return int(np.multiply(self._coefficient_W, word_W, dtype=np.uint64).sum(dtype=np.uint64))
 
     def zero(self) -> Masked:
         """Nothing, to add to."""
-        return Masked(np.zeros(self.size, self._dtype), 0)
+        return Masked(np.zeros(self.num_words, self._dtype), 0)
+
+    def _places(self) -> list[slice]:
+        """Which coordinates are the digits of one place, the lowest first."""
+        return [slice(start, start + self.num_words) for start in range(0, self.size, max(self.num_words, 1))]
 
     def member(self, level_D: npt.NDArray[Any]) -> Masked:
         """A member's levels, not masked yet.
@@ -100,18 +141,29 @@ class Ring:
         shape_fits = level_D.shape == (self.size,)
         if not shape_fits or (self.size and max(int(level_D.max()), -int(level_D.min())) > self.most):
             raise ConfigError(f"a member's levels must be {self.size} of magnitude at most {self.most}")
-        return Masked(level_D.astype(self._dtype), self._check(level_D))
+        word_W, base = np.zeros(self.num_words, self._dtype), self._dtype.type(self._base)
+        for place in reversed(self._places()):
+            word_W *= base
+            digits = level_D[place].astype(np.int64)
+            digits += self.most
+            word_W[: len(digits)] += digits.astype(self._dtype)
+        return Masked(word_W, self._check(word_W))
 
-    def mask(self, key: bytes) -> Masked:
-        """The stream of a key."""
-        item = np.dtype(self._dtype).itemsize
-        raw = stream(key, item * self.size + CHECK_BYTES)
-        return Masked(np.frombuffer(raw, self._dtype, self.size), int.from_bytes(raw[-CHECK_BYTES:], "little"))
+    @functools.cached_property
+    def _drawn(self) -> bytearray:
+        """Where streams are put, one after the other: fresh memory of this size costs as much as what fills it."""
+        return bytearray(self._dtype.itemsize * self.num_words + CHECK_BYTES)
+
+    def with_mask(self, masked: Masked, key: bytes, sign: int = 1) -> Masked:
+        """The sum with the stream of a key, or the difference, in place where the memory is the vector's own."""
+        raw = self._drawn
+        stream_into(key, raw)
+        mask = Masked(np.frombuffer(raw, self._dtype, self.num_words), int.from_bytes(raw[-CHECK_BYTES:], "little"))
+        return masked.plus(mask, sign)
 
     def encode(self, masked: Masked) -> bytes:
         """As it travels."""
-        low = np.dtype(self._dtype).type((1 << self.width) - 1)
-        return pack(masked.value_D & low, self.width) + masked.check.to_bytes(CHECK_BYTES, "little")
+        return pack(masked.word_W & self._low, self.width) + masked.check.to_bytes(CHECK_BYTES, "little")
 
     def decode(self, data: Buffer) -> Masked:
         """What came.
@@ -121,8 +173,8 @@ class Ring:
         """
         if len(data) != self.num_bytes:
             raise RemoteProtocolError(f"it must have {self.num_bytes} bytes, got {len(data)}")
-        value_D = unpack(memoryview(data)[:-CHECK_BYTES], self.size, self.width).astype(self._dtype)
-        return Masked(value_D, int.from_bytes(data[-CHECK_BYTES:], "little"))
+        word_W = unpack(memoryview(data)[:-CHECK_BYTES], self.num_words, self.width).astype(self._dtype, copy=False)
+        return Masked(word_W, int.from_bytes(data[-CHECK_BYTES:], "little"))
 
     def levels(self, masked: Masked, count: int) -> npt.NDArray[np.int64]:
         """The sum of `count` members' levels, without masks.
@@ -130,9 +182,14 @@ class Ring:
         Raises:
             RemoteProtocolError: it is none: masks have not cancelled.
         """
-        low = np.dtype(self._dtype).type((1 << self.width) - 1)
-        sum_D: npt.NDArray[np.int64] = (masked.value_D & low).astype(np.int64)
-        sum_D[sum_D >= 1 << (self.width - 1)] -= 1 << self.width
-        if (self.size and int(np.abs(sum_D).max()) > count * self.most) or self._check(sum_D) != masked.check:
+        word_W, base = masked.word_W & self._low, self._dtype.type(self._base)
+        fits = self._check(word_W) == masked.check
+        sum_D = np.empty(self.size, np.int64)
+        for place in self._places():
+            rest_W = word_W // base
+            sum_D[place] = (word_W - rest_W * base)[: place.stop - place.start][: self.size - place.start]
+            word_W = rest_W
+        if not fits or (self.size and int(sum_D.max()) > 2 * count * self.most) or word_W.any():
             raise RemoteProtocolError("the masks do not cancel")
+        sum_D -= count * self.most
         return sum_D

@@ -10,22 +10,22 @@ from saddlebag.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["SHARE_BYTES", "join", "split"]
+__all__ = ["SECRET_BYTES", "SHARE_BYTES", "join", "split"]
 
-PRIME = 2**256 + 297
-"""The smallest one above all secrets of 32 bytes."""
-SECRET_BYTES = 32
-SHARE_BYTES = 33
+PRIME = 2**128 + 51
+"""The smallest one above all secrets of 16 bytes."""
+SECRET_BYTES = 16
+SHARE_BYTES = 17
 """Of a number below the prime."""
 
 
 def split(secret: bytes, points: Sequence[int], threshold: int, entropy: Callable[[int], bytes]) -> dict[int, bytes]:
-    """A share of a secret of 32 bytes for each point, a member's rank: a polynomial of degree t - 1 at rank + 1.
+    """A share of a secret of 16 bytes for each point, a member's rank: a polynomial of degree t - 1 at rank + 1.
 
     Example:
         >>> import os
-        >>> shares = split(bytes(range(32)), [0, 1, 2, 3], 3, os.urandom)
-        >>> join({point: shares[point] for point in (0, 2, 3)}) == bytes(range(32))
+        >>> shares = split(bytes(range(16)), [0, 1, 2, 3], 3, os.urandom)
+        >>> join({point: shares[point] for point in (0, 2, 3)}) == bytes(range(16))
         True
     """
     wide = SECRET_BYTES + 16  # the remainder of 16 more bytes is uniform to 2^-128
@@ -66,5 +66,5 @@ def join(shares: Mapping[int, bytes]) -> bytes:
         raise RemoteProtocolError("a share must be a number below the prime")
     secret = sum(weight * value for weight, value in zip(_weights(points), values, strict=True)) % PRIME
     if secret >> (8 * SECRET_BYTES):
-        raise RemoteProtocolError("these shares belong to no secret of 32 bytes")
+        raise RemoteProtocolError("these shares belong to no secret of 16 bytes")
     return secret.to_bytes(SECRET_BYTES, "little")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from saddlebag.errors import ConfigError, LocalProtocolError, PeerLost, RemoteProtocolError
 from saddlebag.proto.secure.aggregation import Aggregation
 from saddlebag.proto.secure.member import Member
-from saddlebag.proto.secure.messages import Step, encode_ranks, read_ranks, read_table
+from saddlebag.proto.secure.messages import Step, encode_ranks, encode_rows, read_ranks, read_rows, read_table
+from saddlebag.proto.secure.primitives import own_mask
 from saddlebag.proto.secure.ring import Ring
 from tests.proto.secure.rounds import Round, entropy_of, some_levels
 
@@ -81,10 +82,10 @@ def test_a_vector_that_comes_late_is_left_aside_and_stays_masked_by_its_own_secr
     seen = run.ring.decode(late)
     for other in (0, 1, 3):
         purpose_mask = run.members[2]._shared(run.members[2]._masking, other, 32, _purpose(run, other))
-        seen = seen.plus(run.ring.mask(purpose_mask), -1 if other > 2 else 1)
+        seen = run.ring.with_mask(seen, purpose_mask, -1 if other > 2 else 1)
     with pytest.raises(RemoteProtocolError, match="do not cancel"):
         run.ring.levels(seen, 1)
-    own = seen.plus(run.ring.mask(run.members[2]._own), -1)
+    own = run.ring.with_mask(seen, own_mask(run.members[2]._own, run.ring.context), -1)
     assert np.array_equal(run.ring.levels(own, 1), levels[2])
 
 
@@ -108,13 +109,14 @@ def test_the_servers_view_of_one_member_is_uniform_whatever_it_sends():
     for level in (0, 7):
         seen = []
         for seed in range(128):
-            run = Round({rank: np.full(32, level) for rank in range(3)}, threshold=2, most=7, seed=seed)
+            run = Round({rank: np.full(32 * 7, level) for rank in range(3)}, threshold=2, most=7, seed=seed)
             run.run()
-            seen.append(run.ring.decode(run.sent[Step.MASKED, 1]).value_D)
-        assert run.ring.width == 6
-        values = np.concatenate(seen)
-        assert _chi_square(values >> 1, 32) < 80
-        assert _chi_square(np.stack(seen)[:, 0] & 7, 8) < 40  # one coordinate over the seeds: 7 degrees of freedom
+            seen.append(run.ring.decode(run.sent[Step.MASKED, 1]).word_W)
+        assert (run.ring.shared, run.ring.width) == (7, 38)
+        words = np.concatenate(seen)
+        for bit in (0, 16, 33):  # five bits at the bottom, in the middle, at the top
+            assert _chi_square(words >> bit & 31, 32) < 80
+        assert _chi_square(np.stack(seen)[:, 0] & 7, 8) < 40  # one word over the seeds: 7 degrees of freedom
     assert _chi_square(np.full(4096, 7), 32) > 80  # the test can fail
 
 
@@ -124,27 +126,28 @@ def test_two_colluding_members_below_the_threshold_learn_nothing_of_a_third():
     for shift in (0, 5):
         seen = []
         for seed in range(128):
-            levels = {rank: np.zeros(32, np.int64) for rank in range(4)}
+            levels = {rank: np.zeros(32 * 6, np.int64) for rank in range(4)}
             levels[2], levels[3] = levels[2] + shift, levels[3] - shift
             run = Round(levels, threshold=3, most=7, seed=seed)
             run.run()
             member = run.members[2]
             known = run.ring.decode(run.sent[Step.MASKED, 2])
-            known = known.plus(run.ring.mask(member._own), -1)  # the server has put b_2 together
+            known = run.ring.with_mask(known, own_mask(member._own, run.ring.context), -1)  # the server has put b_2 together
             for other in (0, 1):  # and the colluders know their masks with member 2
                 key = member._shared(member._masking, other, 32, _purpose(run, other))
-                known = known.plus(run.ring.mask(key), 1)
-            seen.append(known.value_D & (2**run.ring.width - 1))
+                known = run.ring.with_mask(known, key, 1)
+            seen.append(known.word_W & (2**run.ring.width - 1))
         views.append(np.concatenate(seen))
     for view in views:
-        assert _chi_square(view >> 1, 32) < 80  # without member 3's secret it is uniform still
+        assert len(view) == 4096
+        assert _chi_square(view >> 30, 32) < 80  # without member 3's secret it is uniform still
 
 
 def test_two_shares_below_the_threshold_say_nothing_of_the_secret():
     """Whatever the secret, two of three shares are uniform: first bytes over 2,048 seeds, 255 degrees of freedom, 22.6 each."""
     from saddlebag.proto.secure.sharing import split
 
-    for secret in (bytes(32), b"\xff" * 32):
+    for secret in (bytes(16), b"\xff" * 16):
         first = np.array([split(secret, range(4), 3, entropy_of((secret, seed)))[1][0] for seed in range(2048)])
         assert _chi_square(first, 256) < 255 + 6 * 22.6
 
@@ -208,7 +211,7 @@ def test_shares_of_another_round_are_refused_by_name_by_whom_they_are_for():
 @pytest.mark.parametrize("liar", [0, 2, 4])
 def test_a_wrong_share_is_named_and_the_round_survives_where_others_are_enough(liar):
     def wrong(step, rank, data):
-        return bytes(33) + data[33:] if (step, rank) == (Step.UNMASK, liar) else data
+        return bytes(17) + data[17:] if (step, rank) == (Step.UNMASK, liar) else data
 
     levels = some_levels(5, 6, 7)
     run = Round(levels, threshold=3, most=7, change=wrong)
@@ -219,7 +222,7 @@ def test_a_wrong_share_is_named_and_the_round_survives_where_others_are_enough(l
 
 def test_a_wrong_share_ends_the_round_by_name_where_there_are_no_others():
     def wrong(step, rank, data):
-        return bytes(33) + data[33:] if (step, rank) == (Step.UNMASK, 1) else data
+        return bytes(17) + data[17:] if (step, rank) == (Step.UNMASK, 1) else data
 
     with pytest.raises(RemoteProtocolError, match="the shares of worker 0's secret do not fit"):
         Round(some_levels(3, 6, 7), threshold=3, most=7, change=wrong).run()
@@ -301,7 +304,7 @@ def test_a_member_takes_steps_in_order_and_each_once():
 def test_a_server_that_swaps_a_members_keys_is_found_out():
     run = Round(some_levels(3, 4, 7), threshold=2, most=7)
     run.step()
-    run.told[0] = run.told[0][:4] + bytes(64) + run.told[0][68:]
+    run.told[0] = encode_rows({**read_rows(run.told[0]), 0: bytes(64)})
     with pytest.raises(RemoteProtocolError, match="tells other keys of worker 0"):
         run.says(Step.SHARES, 0)
 

@@ -19,8 +19,11 @@ from saddlebag.client.shell import WorkerShell
 from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.proto.codec import LoopbackWire
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
+from saddlebag.proto.secure.identity import Identity
 from saddlebag.proto.secure.member import Member
 from saddlebag.proto.secure.messages import Step
+from saddlebag.proto.secure.primitives import public_of
+from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
 from saddlebag.server.secure.core import SecureCore
 from saddlebag.server.shell import ServerShell
@@ -35,6 +38,8 @@ class Dies(Exception):
 class Fleet:
     """A server and its workers on loopback; `evil` (rank, round, step, data) may change what a member says, or kill it."""
 
+    masked = True
+
     def __init__(self, monkeypatch: Any, *, up: str = "nearest_int8", evil: Any = None, **settings: Any) -> None:
         self.problem = sb.make_problem("quadratic", n=20, workers=WORKERS, seed=3)
         self.method = sb.make_method(
@@ -45,7 +50,7 @@ class Fleet:
         self.seen: list[bytes] = []
         stop = Stop(max_rounds=ROUNDS)
         given = {"num_workers": WORKERS, "seed": 7, "secure": 3, "lease_s": 3.0, **settings}
-        self.core = SecureCore(
+        self.core: ServerCore = SecureCore(
             self.method, Judge(self.problem, stop), self.problem.start(), ServerSettings(**given), time.monotonic()
         )
         self.server = ServerShell(self.core, note=self.notes.append, counts=self.log.append)
@@ -67,11 +72,15 @@ class Fleet:
 
         setattr(member, step.name.lower(), changed)
 
+    def identity(self, rank: int) -> Identity | None:
+        return None
+
     def worker(self, rank: int, core: WorkerCore | None = None) -> WorkerShell:
         core = core or WorkerCore(self.method, self.problem.operator(rank), self.problem.start(), worker=rank, seed=7)
         given = self.core.settings
-        masks = Securing(threshold=given.secure, num_workers=WORKERS, recipe="{}", noise=given.noise)
-        return WorkerShell(core, recipe="{}", give_up_s=10.0, securing=masks)
+        ways: dict[str, Any] = {"recipe": "{}", "noise": given.noise, "identity": self.identity(rank)}
+        masks = Securing(threshold=given.secure or 1, num_workers=WORKERS, **ways)
+        return WorkerShell(core, recipe="{}", give_up_s=10.0, securing=masks if self.masked else None)
 
     async def _life(self, rank: int, *, returns: bool) -> WorkerShell | None:
         shell = self.worker(rank)
@@ -134,6 +143,35 @@ def test_the_run_is_that_of_simulate_to_the_last_bit(monkeypatch: Any, up: str) 
     assert [len(entry.counted) for entry in fleet.log] == [WORKERS] * ROUNDS
 
 
+@pytest.mark.parametrize("lost", [None, 1])
+def test_coordinates_that_all_workers_draw_alike_are_all_that_is_masked(monkeypatch: Any, lost: int | None) -> None:
+    sizes: list[int] = []
+
+    def evil(worker: int, round_: int, step: Step, data: bytes) -> bytes:
+        if step is Step.MASKED:
+            sizes.append(len(data))
+        return kill(worker, round_, step, data)
+
+    kill = (lambda worker, round_, step, data: data) if lost is None else kills(lost, 3, Step.MASKED)
+    fleet = Fleet(monkeypatch, evil=evil, on_lost="drop")
+    keys = {"up": "nearest_int8", "down": "nearest_int8", "common_range": 0.5, "momentum": 0.9}
+    fleet.method = sb.make_method("compressed_sgd", fleet.problem, step_size=0.05, common_fraction=0.2, **keys)
+    stop = Stop(max_rounds=ROUNDS)
+    fleet.core = SecureCore(
+        fleet.method, Judge(fleet.problem, stop), fleet.problem.start(), fleet.core.settings, time.monotonic()
+    )
+    fleet.server = ServerShell(fleet.core, counts=fleet.log.append)
+    shells = fleet.run()
+    size = len(fleet.problem.start())
+    assert max(sizes) <= 0.2 * size * 11 / 8 + 16
+    assert {digest(shell._core.replica) for shell in shells if shell} == {digest(fleet.core.replica)}
+    if lost is None:
+        clear = sb.simulate(fleet.problem, fleet.method, seed=7, stop=stop)
+        assert digest(fleet.core.replica) == digest(clear.replica)
+    else:
+        assert len(fleet.log[-1].counted) == WORKERS - 1
+
+
 @pytest.mark.parametrize("step", Step)
 def test_a_fifth_of_the_workers_drops_out_at_a_step_and_the_bits_are_those_of_who_stayed(monkeypatch: Any, step: Step) -> None:
     fleet = Fleet(monkeypatch, evil=kills(1, 3, step), on_lost="drop")
@@ -191,7 +229,7 @@ def test_a_worker_with_a_wrong_key_is_refused_by_name_and_the_run_goes_on(monkey
 
 def test_a_wrong_share_is_named_and_the_round_survives(monkeypatch: Any) -> None:
     def evil(worker: int, round_: int, step: Step, data: bytes) -> bytes:
-        return bytes(33) + data[33:] if (worker, round_, step) == (0, 2, Step.UNMASK) else data
+        return bytes(17) + data[17:] if (worker, round_, step) == (0, 2, Step.UNMASK) else data
 
     fleet = Fleet(monkeypatch, evil=evil)
     fleet.run()
@@ -222,6 +260,24 @@ def test_noise_of_all_workers_is_in_the_sum_and_nobody_owes_it(monkeypatch: Any)
     noise_D = -fleet.core.replica.z_D
     assert abs(noise_D.std() * np.sqrt(5) / 40.0 - 1) < 6 / np.sqrt(2 * 2000)
     assert all(not shell._core._own.memory_D.any() for shell in shells if shell)
+
+
+def test_a_server_without_masks_adds_noise_of_its_own_and_all_replicas_hear_it(monkeypatch: Any) -> None:
+    """Levels of zeros, sigma 40 of the sum of five: 8 levels in the mean."""
+    fleet = Fleet(monkeypatch)
+    fleet.problem = Silent(2000)
+    keys = {"up": "nearest_int8", "down": "identity", "common_range": 127.0, "level_clip": 500.0}
+    fleet.method = sb.make_method("compressed_sgd", fleet.problem, step_size=1.0, momentum=0.0, **keys)
+    settings = ServerSettings(num_workers=WORKERS, seed=7, noise=40.0, lease_s=3.0)
+    fleet.core = ServerCore(
+        fleet.method, Judge(fleet.problem, Stop(max_rounds=1)), fleet.problem.start(), settings, time.monotonic()
+    )
+    fleet.server = ServerShell(fleet.core)
+    fleet.masked = False
+    shells = fleet.run()
+    noise_D = -fleet.core.replica.z_D
+    assert abs(noise_D.std() / 8.0 - 1) < 6 / np.sqrt(2 * 2000)
+    assert {digest(shell._core.replica) for shell in shells if shell} == {digest(fleet.core.replica)}
 
 
 class Silent:
@@ -262,3 +318,29 @@ def test_what_the_server_is_sent_of_a_worker_does_not_tell_its_levels(monkeypatc
         fleet.run()
         seen.append(np.frombuffer(vectors[0], np.uint8))
     assert (seen[0] == seen[1]).mean() < 0.2
+
+
+class Signing(Fleet):
+    """Workers that sign their keys; worker 3 with one that the run does not know where it is `posed`."""
+
+    posed = False
+
+    def identity(self, rank: int) -> Identity:
+        secrets = [bytes([number + 1]) * 32 for number in range(WORKERS)]
+        known = tuple(map(public_of, secrets))
+        if not self.posed or rank != 3:
+            return Identity(secrets[rank], known)
+        return Identity(bytes(32), (*known[:3], public_of(bytes(32)), *known[4:]))
+
+
+def test_workers_that_sign_their_keys_have_the_bits_of_the_clear_run(monkeypatch: Any) -> None:
+    fleet = Signing(monkeypatch)
+    fleet.run()
+    assert digest(fleet.core.replica) == fleet.in_the_clear()
+
+
+def test_workers_share_nothing_with_one_whose_keys_are_not_signed_as_they_know(monkeypatch: Any) -> None:
+    fleet = Signing(monkeypatch)
+    fleet.posed = True
+    with pytest.raises(SaddlebagError, match="worker 3's keys are not signed by the key that the run knows"):
+        fleet.run()
