@@ -195,7 +195,13 @@ class Paced:
 
 @runtime_checkable
 class Steerable(Protocol):
-    """A method whose step can be steered by `step_size = "auto"`; that step is its field `step_size`."""
+    """A method whose step can be steered by `step_size = "auto"`; that step is its field `step_size`.
+
+    Example:
+        >>> from saddlebag.algorithms import Ogda
+        >>> isinstance(Ogda(step_size=0.1), Steerable)
+        True
+    """
 
     def strain(self, before: Any, down: Message, after: Any) -> Strain | None:
         """What a round showed, given the replicas before and after it; None within an iteration."""

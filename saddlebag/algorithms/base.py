@@ -85,7 +85,14 @@ class Constants:
 
 
 class Problem(Protocol):
-    """A variational inequality, divided among workers: F = mean of the F_m, plus h by its prox."""
+    """A variational inequality, divided among workers: F = mean of the F_m, plus h by its prox.
+
+    Example:
+        >>> from saddlebag.algorithms.problems import BilinearGame
+        >>> problem: Problem = BilinearGame.build(None, n=2, num_workers=3, seed=0)
+        >>> problem.dimension, problem.num_workers, sorted(problem.merits(problem.start()))
+        (4, 3, ['natural_residual', 'relative_error'])
+    """
 
     @property
     def name(self) -> str: ...
@@ -155,7 +162,14 @@ class Message:
 
 
 class ReplicaState(Protocol):
-    """What drivers read of a replica."""
+    """What drivers read of a replica.
+
+    Example:
+        >>> from saddlebag.algorithms import Ogda
+        >>> replica: ReplicaState = Ogda(step_size=0.1).init_replica(np.zeros(2))
+        >>> replica.z_D.tolist(), replica.iteration
+        ([0.0, 0.0], 0)
+    """
 
     @property
     def z_D(self) -> Vector:
@@ -176,6 +190,15 @@ class Method(Protocol[R, W, S]):
 
     States are frozen dataclasses of float64 vectors, numbers and further states (see `state.py`); arguments are never mutated.
     Every replica has the fields and shapes of `init_replica`'s, every own state those of `init_worker`'s or `init_server`'s.
+
+    Example:
+        >>> from saddlebag.algorithms import Ogda
+        >>> from saddlebag.compression import Draws
+        >>> method: Method = Ogda(step_size=0.1)
+        >>> replica = method.init_replica(np.zeros(2))
+        >>> own, up = method.worker_step(replica, method.init_worker(replica), lambda z_D, draws: z_D + 1, Draws(0, 0))
+        >>> up.parts[0].dense().tolist()
+        [1.0, 1.0]
     """
 
     def init_replica(self, z_D: Vector) -> R:
@@ -207,7 +230,15 @@ AnyMethod = Method[Any, Any, Any]
 
 @runtime_checkable
 class Restartable(Protocol):
-    """A method that keeps more than z over a new epoch: moving means, the place in a schedule."""
+    """A method that keeps more than z over a new epoch: moving means, the place in a schedule.
+
+    Example:
+        >>> class Keeps:
+        ...     def restart(self, replica):
+        ...         return replica
+        >>> isinstance(Keeps(), Restartable)
+        True
+    """
 
     def restart(self, replica: Any) -> Any:
         """The replica with which the epoch begins."""

@@ -47,7 +47,15 @@ _SHORTER = 0.98
 
 @runtime_checkable
 class SharesGrid(Protocol):
-    """A method whose workers may round to one grid."""
+    """A method whose workers may round to one grid.
+
+    Example:
+        >>> class OfItsOwn:
+        ...     def common_grid(self, replica):
+        ...         return None
+        >>> isinstance(OfItsOwn(), SharesGrid)
+        True
+    """
 
     def common_grid(self, replica: Any) -> CommonGrid | None:
         """Of the round that begins at this replica; None where its parameters leave every worker its own scales.

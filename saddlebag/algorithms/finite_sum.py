@@ -22,7 +22,15 @@ __all__ = ["FiniteSum"]
 
 @runtime_checkable
 class FiniteSum(Protocol):
-    """An operator that can also be evaluated on some of its samples."""
+    """An operator that can also be evaluated on some of its samples.
+
+    Example:
+        >>> import numpy as np
+        >>> from saddlebag.algorithms.problems import FiniteBilinearGame
+        >>> operator = FiniteBilinearGame.build(None, n=2, num_workers=1, seed=0).operator(0)
+        >>> isinstance(operator, FiniteSum), operator.batch(np.zeros(4), np.array([0])).shape
+        (True, (4,))
+    """
 
     def __call__(self, z_D: Vector, draws: Draws) -> Vector:
         """F_m(z), the mean over all samples."""

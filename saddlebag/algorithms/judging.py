@@ -91,7 +91,12 @@ LIMITS = ("merit", "max_rounds", "max_iterations", "max_bytes", "max_seconds")
 
 
 class Spent(NamedTuple):
-    """What a run has cost at a round's end: encoded messages both ways, of all workers together, and seconds."""
+    """What a run has cost at a round's end: encoded messages both ways, of all workers together, and seconds.
+
+    Example:
+        >>> Spent(num_bytes=2048, seconds=0.5).num_bytes
+        2048
+    """
 
     num_bytes: int
     seconds: float
@@ -99,7 +104,12 @@ class Spent(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The merits at a round boundary, if they were due, and why the run ends there, if it does."""
+    """The merits at a round boundary, if they were due, and why the run ends there, if it does.
+
+    Example:
+        >>> Verdict(None, None).reason is None  # nothing was due, and the run goes on
+        True
+    """
 
     merits: Mapping[str, float] | None
     reason: str | None
@@ -107,7 +117,14 @@ class Verdict:
 
 @runtime_checkable
 class ForeseesVerdicts(Protocol):
-    """A judge that may know before a round that its verdict will be one of nothing."""
+    """A judge that may know before a round that its verdict will be one of nothing.
+
+    Example:
+        >>> from saddlebag.algorithms.problems import BilinearGame
+        >>> judge = Judge(BilinearGame.build(None, n=2, num_workers=1, seed=0), Stop(max_rounds=3))
+        >>> isinstance(judge, ForeseesVerdicts)
+        True
+    """
 
     def passes(self, rounds: int, before: Any, spent: Spent) -> bool:
         """Whether the last of `rounds` rounds, which begins at `before`, ends neither with an evaluation nor the run."""
@@ -125,6 +142,14 @@ class Judge:
 
     Merits are no part of the method: they are computed on the side and cost no counted traffic. `watch` is told the rounds,
     the replica and the verdict of every round, in whatever driver: for progress and pictures.
+
+    Example:
+        >>> from saddlebag.algorithms import Ogda
+        >>> from saddlebag.algorithms.problems import BilinearGame
+        >>> problem = BilinearGame.build(None, n=2, num_workers=1, seed=0)
+        >>> judge, replica = Judge(problem, Stop(max_rounds=3)), Ogda(step_size=0.1).init_replica(problem.start())
+        >>> [judge(rounds, replica, replica, Spent(0, 0.0)).reason for rounds in (2, 3)]
+        [None, 'max_rounds']
     """
 
     def __init__(

@@ -32,7 +32,17 @@ __all__ = ["LocalOperator"]
 
 @runtime_checkable
 class LocalOperator(Protocol):
-    """The operator of a worker that keeps a block; E = its coordinates, whatever their number."""
+    """The operator of a worker that keeps a block; E = its coordinates, whatever their number.
+
+    Example:
+        >>> class Keeps:
+        ...     block_size = 2
+        ...
+        ...     def step(self, z_D, block_E, draws):
+        ...         return z_D, block_E
+        >>> isinstance(Keeps(), LocalOperator)
+        True
+    """
 
     @property
     def block_size(self) -> int:

@@ -79,7 +79,17 @@ class Arrivals:
 
 @runtime_checkable
 class Mergeable(Protocol):
-    """A method whose rounds may close without some workers, or weigh them: a worker's memory concerns nobody else."""
+    """A method whose rounds may close without some workers, or weigh them: a worker's memory concerns nobody else.
+
+    Example:
+        >>> class Merging:
+        ...     unmergeable = ""
+        ...
+        ...     def late_weight(self, age):
+        ...         return (1 + age) ** -0.5
+        >>> isinstance(Merging(), Mergeable), Merging().late_weight(3)
+        (True, 0.5)
+    """
 
     @property
     def unmergeable(self) -> str:

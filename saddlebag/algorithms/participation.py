@@ -29,7 +29,17 @@ __all__ = ["Selective", "participants"]
 
 @runtime_checkable
 class Selective(Protocol):
-    """What a method adds to the contract when not every worker takes part in every round."""
+    """What a method adds to the contract when not every worker takes part in every round.
+
+    Example:
+        >>> class Everybody:
+        ...     drifting = ("z_D",)
+        ...
+        ...     def select(self, replica, draws, members):
+        ...         return members
+        >>> isinstance(Everybody(), Selective)
+        True
+    """
 
     @property
     def drifting(self) -> tuple[str, ...]:

@@ -64,7 +64,13 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended; contributions where they were asked for, by worker: see `simulate`."""
+    """How a run ended; contributions where they were asked for, by worker: see `simulate`.
+
+    Example:
+        >>> outcome = Outcome(None, 3, "max_rounds", 96, 48, ())
+        >>> outcome.reason, outcome.up_bytes + outcome.down_bytes
+        ('max_rounds', 144)
+    """
 
     replica: Any
     rounds: int
@@ -191,6 +197,17 @@ def simulate(
 
     Raises:
         ConfigError: `stop` limits the seconds, and there is no clock.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> class Float32:
+        ...     def carry(self, message, sizes, draws):
+        ...         return message, 4 * sum(sizes)
+        >>> game = sb.make_problem("bilinear", n=5, workers=2)
+        >>> ogda = sb.make_method("ogda", game, step_size=0.1)
+        >>> run = simulate(game, ogda, seed=0, stop=Stop(max_rounds=3), wire=Float32())
+        >>> run.reason, run.up_bytes  # of two workers, three rounds, ten coordinates
+        ('max_rounds', 240)
     """
     if stop.max_seconds is not None and clock is None:
         raise ConfigError(f"stop.max_seconds = {stop.max_seconds:g} needs a clock")

@@ -36,7 +36,15 @@ __all__ = [
 
 @runtime_checkable
 class Compressor(Protocol):
-    """Maps a vector to a payload; a frozen dataclass whose fields are its parameters."""
+    """Maps a vector to a payload; a frozen dataclass whose fields are its parameters.
+
+    Example:
+        >>> import numpy as np
+        >>> from saddlebag.compression import Draws, TopK
+        >>> compressor: Compressor = TopK(k=1)
+        >>> compressor.encode(np.array([1.0, -3.0, 2.0]), Draws(0, 0)).dense().tolist(), compressor.bits(3) > 32
+        ([0.0, -3.0, 0.0], True)
+    """
 
     def encode(self, x_D: Vector, draws: Draws) -> Payload:
         """Compress `x_D` (any float dtype, shape (D,), D from 0); all randomness comes from `draws`.
@@ -56,7 +64,13 @@ class Compressor(Protocol):
 
 @runtime_checkable
 class Unbiased(Compressor, Protocol):
-    """E Q(x) = x and E|Q(x) - x|^2 <= omega |x|^2."""
+    """E Q(x) = x and E|Q(x) - x|^2 <= omega |x|^2.
+
+    Example:
+        >>> from saddlebag.compression import RandK
+        >>> isinstance(RandK(k=1), Unbiased), RandK(k=1).omega(4)
+        (True, 3.0)
+    """
 
     def omega(self, d: int) -> float:
         """The smallest proven omega in dimension d."""
@@ -64,7 +78,13 @@ class Unbiased(Compressor, Protocol):
 
 @runtime_checkable
 class Contractive(Compressor, Protocol):
-    """E|C(x) - x|^2 <= (1 - alpha) |x|^2."""
+    """E|C(x) - x|^2 <= (1 - alpha) |x|^2.
+
+    Example:
+        >>> from saddlebag.compression import TopK
+        >>> isinstance(TopK(k=1), Contractive), TopK(k=1).alpha(4)
+        (True, 0.25)
+    """
 
     def alpha(self, d: int) -> float:
         """The largest proven alpha in dimension d, in (0, 1]."""
@@ -75,6 +95,11 @@ class Absolute(Compressor, Protocol):
     """E|C(x) - x|^2 <= error^2, whatever x: neither unbiased nor contractive, since a small x may vanish.
 
     Sahu et al. 2021. No method here has a proof for it, so all that have one refuse it.
+
+    Example:
+        >>> from saddlebag.compression import HardThreshold
+        >>> HardThreshold(threshold=0.1).absolute_error(4)  # what is left out, each below the threshold
+        0.2
     """
 
     def absolute_error(self, d: int) -> float:
@@ -83,21 +108,40 @@ class Absolute(Compressor, Protocol):
 
 @runtime_checkable
 class HasExamples(Protocol):
-    """Knows parameters to be shown with, tables that `saddlebag list` and plots take: a plug-in, for those here are known."""
+    """Knows parameters to be shown with, tables that `saddlebag list` and plots take: a plug-in, for those here are known.
+
+    Example:
+        >>> class Stride:
+        ...     examples = ({"every": 2}, {"every": 8})
+        >>> isinstance(Stride(), HasExamples)
+        True
+    """
 
     examples: Sequence[Mapping[str, Any]]
 
 
 @runtime_checkable
 class HasReference(Protocol):
-    """Names its source for people, such as "Alistarh et al. 2017"; `saddlebag list` shows it."""
+    """Names its source for people, such as "Alistarh et al. 2017"; `saddlebag list` shows it.
+
+    Example:
+        >>> from saddlebag.compression import Natural
+        >>> Natural().reference
+        'Horvath et al. 2022'
+    """
 
     reference: str
 
 
 @runtime_checkable
 class SharesDraws(Protocol):
-    """The workers of a round share their draws, where it is true, so that their errors do not average out."""
+    """The workers of a round share their draws, where it is true, so that their errors do not average out.
+
+    Example:
+        >>> from saddlebag.compression import RandK
+        >>> RandK(k=1, support="common").common_draws, RandK(k=1).common_draws
+        (True, False)
+    """
 
     @property
     def common_draws(self) -> bool: ...
@@ -105,7 +149,13 @@ class SharesDraws(Protocol):
 
 @runtime_checkable
 class Joint(Protocol):
-    """The law is one of so many workers together, such as Perm-k's; 0 for a law of each worker alone."""
+    """The law is one of so many workers together, such as Perm-k's; 0 for a law of each worker alone.
+
+    Example:
+        >>> from saddlebag.compression import PermK, TopK
+        >>> PermK(workers=4).jointly, isinstance(TopK(k=1), Joint)
+        (4, False)
+    """
 
     @property
     def jointly(self) -> int: ...
@@ -113,7 +163,13 @@ class Joint(Protocol):
 
 @runtime_checkable
 class HasMeanNoise(Protocol):
-    """Knows the noise of the workers' mean better than `omega` tells."""
+    """Knows the noise of the workers' mean better than `omega` tells.
+
+    Example:
+        >>> from saddlebag.compression import PermK
+        >>> PermK(workers=4).mean_noise(8, 4)
+        (1.0, 1.0)
+    """
 
     def mean_noise(self, d: int, num_workers: int) -> tuple[float, float]:
         """(a, b) of the function `mean_noise`; Perm-k's is (1, 1): no noise where all x_m are equal."""
@@ -121,7 +177,13 @@ class HasMeanNoise(Protocol):
 
 @runtime_checkable
 class Adaptive(Protocol):
-    """Chooses a compressor once the dimension is known."""
+    """Chooses a compressor once the dimension is known.
+
+    Example:
+        >>> from saddlebag.compression import budget
+        >>> budget(of="top_k", budget_bytes=400).resolved(1000)[0]
+        'top_k'
+    """
 
     def resolved(self, d: int) -> tuple[str, dict[str, Any]]:
         """Name and parameters of the compressor in dimension `d`."""
@@ -129,7 +191,13 @@ class Adaptive(Protocol):
 
 @runtime_checkable
 class Sparsifier(Compressor, Protocol):
-    """A compressor whose payload is `Sparse` or `Seeded` with float32 values."""
+    """A compressor whose payload is `Sparse` or `Seeded` with float32 values.
+
+    Example:
+        >>> from saddlebag.compression import TopK
+        >>> TopK(fraction=0.25).num_kept(8)
+        (2.0, 2)
+    """
 
     def num_kept(self, d: int) -> tuple[float, int]:
         """How many coordinates travel in dimension d: (in the mean, at most)."""
@@ -137,7 +205,13 @@ class Sparsifier(Compressor, Protocol):
 
 @runtime_checkable
 class HasLevels(Protocol):
-    """Maps entries to whole numbers from -L to L times a scale, so that L says how many bits a sum of many needs."""
+    """Maps entries to whole numbers from -L to L times a scale, so that L says how many bits a sum of many needs.
+
+    Example:
+        >>> from saddlebag.compression import BlockInt8
+        >>> BlockInt8().largest_level
+        127
+    """
 
     @property
     def largest_level(self) -> int:
@@ -146,7 +220,14 @@ class HasLevels(Protocol):
 
 @runtime_checkable
 class Separable(Protocol):
-    """Works piece by piece: on some runs of coordinates there is a compressor that gives them what the whole one does."""
+    """Works piece by piece: on some runs of coordinates there is a compressor that gives them what the whole one does.
+
+    Example:
+        >>> from saddlebag.compression import BlockTopK
+        >>> whole = BlockTopK(k=1, block=4)
+        >>> whole.part(slice(4, 8), 8), whole.part(slice(3, 8), 8)  # the second run cuts a block
+        (BlockTopK(block=4, k=1, fraction=None), None)
+    """
 
     def part(self, here: slice, d: int) -> Compressor | None:
         """That of the run `here` of `d` coordinates; None where the run cuts a piece."""

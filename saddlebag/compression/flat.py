@@ -73,17 +73,33 @@ class Dense(_Values):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Half(_Values):
-    """Every coordinate in 16 bits; `value_D` is float32 and holds only numbers that `kind` represents."""
+    """Every coordinate in 16 bits; `value_D` is float32 and holds only numbers that `kind` represents.
+
+    Example:
+        >>> Half(np.array([1.0, 0.5], np.float32), "bfloat16").dense().tolist()
+        [1.0, 0.5]
+    """
 
     kind: Literal["float16", "bfloat16"]
 
 
 class PowersOfTwo(_Values):
-    """Every coordinate is 0 or +-2^e with -126 <= e <= 127; float32, 9 bits each on the wire."""
+    """Every coordinate is 0 or +-2^e with -126 <= e <= 127; float32, 9 bits each on the wire.
+
+    Example:
+        >>> PowersOfTwo(np.array([0.0, -0.25, 4.0], np.float32)).dense().tolist()
+        [0.0, -0.25, 4.0]
+    """
 
 
 class Spacing(enum.IntEnum):
-    """What a level stands for, as a multiple of its block's scale."""
+    """What a level stands for, as a multiple of its block's scale.
+
+    Example:
+        >>> level_D, scale_B = np.array([-2, 0, 3], np.int8), np.array([8.0], np.float32)
+        >>> [Levels(level_D, scale_B, 3, spacing).dense().tolist() for spacing in Spacing]
+        [[-16.0, 0.0, 24.0], [-4.0, 0.0, 2.0]]
+    """
 
     LINEAR = 0  # level
     DYADIC = 1  # sign(level) 2^(1 - |level|), 0 for level 0
@@ -98,6 +114,11 @@ class Levels:
         scale_B: float32, not negative, shape (ceil(D / block),).
         block: coordinates that share a scale; the last block may be shorter.
         spacing: what a level stands for.
+
+    Example:
+        >>> payload = Levels(np.array([-2, 0, 3, 1], np.int8), np.array([0.5, 10.0], np.float32), block=2)
+        >>> payload.dense().tolist()
+        [-1.0, 0.0, 30.0, 10.0]
     """
 
     level_D: npt.NDArray[np.signedinteger[Any]]
@@ -164,6 +185,11 @@ class Codebook:
         code_D: int8, shape (D,), numbers of values, from 0 to C - 1.
         value_BC: float32, shape (ceil(D / block), C).
         block: coordinates that share their values; the last block may be shorter.
+
+    Example:
+        >>> payload = Codebook(np.array([0, 1, 1, 0], np.int8), np.array([[-1.0, 1.0], [5.0, 9.0]], np.float32), block=2)
+        >>> payload.dense().tolist()
+        [-1.0, 1.0, 9.0, 5.0]
     """
 
     code_D: npt.NDArray[np.int8]

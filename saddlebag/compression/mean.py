@@ -58,6 +58,10 @@ class Mean:
     """A mean over the participants; when `support` is set, `value` holds only those coordinates.
 
     Where `few` is set, `value` is memory for it, of any content.
+
+    Example:
+        >>> Mean(3, np.array([2.0]), index_K=np.array([1])).dense().tolist()  # only what everybody sent
+        [0.0, 2.0, 0.0]
     """
 
     dimension: int

@@ -49,7 +49,13 @@ _BLOCK = 1 << 15  # float64 numbers: 256 KiB
 
 
 class Payload(Protocol):
-    """A vector of `dimension` coordinates as it travels."""
+    """A vector of `dimension` coordinates as it travels.
+
+    Example:
+        >>> payload: Payload = Sparse(3, np.array([1]), Dense(np.array([2.0])))
+        >>> payload.dimension, payload.dense().tolist()
+        (3, [0.0, 2.0, 0.0])
+    """
 
     @property
     def dimension(self) -> int:
@@ -86,7 +92,15 @@ class Sparse:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Seeded:
-    """Coordinates from a shared seed, which cost no bits; values in a flat payload over K."""
+    """Coordinates from a shared seed, which cost no bits; values in a flat payload over K.
+
+    Example:
+        >>> from saddlebag.compression import Draws
+        >>> support = Support(4, 2, Scope.COMMON)
+        >>> index_K = support.index_K(Draws(0, 0))  # the receiver draws the same
+        >>> Seeded(support, index_K, Dense(np.array([5.0, 6.0]))).dense()[index_K].tolist()
+        [5.0, 6.0]
+    """
 
     support: Support
     index_K: Index

@@ -20,14 +20,26 @@ __all__ = ["Scheme", "Scope", "Support"]
 
 
 class Scope(enum.IntEnum):
-    """Whose stream a seeded support is drawn from."""
+    """Whose stream a seeded support is drawn from.
+
+    Example:
+        >>> of_all = Support(100, 3, Scope.COMMON)
+        >>> of_all.index_K(Draws(7, 0, 0)).tolist() == of_all.index_K(Draws(7, 0, 1)).tolist()
+        True
+    """
 
     OWN = 0
     COMMON = 1
 
 
 class Scheme(enum.IntEnum):
-    """How a support is drawn."""
+    """How a support is drawn.
+
+    Example:
+        >>> strata = Support(8, 4, Scope.OWN, Scheme.STRATA).index_K(Draws(7, 0, 0))
+        >>> (strata // 2).tolist()  # one of each run of two
+        [0, 1, 2, 3]
+    """
 
     SUBSET = 0  # a uniformly distributed subset
     STRATA = 1  # one coordinate of each of K runs of consecutive coordinates
@@ -43,6 +55,13 @@ class Support:
         scope: whose support it is; a PERMUTATION has scope OWN: the permutation is common, but each worker's share is its own.
         scheme: how it is drawn.
         workers: M, to how many workers a PERMUTATION is dealt; 0 for other schemes.
+
+    Example:
+        >>> Support(5, 5, Scope.OWN).index_K(Draws(7, 0, 0)).tolist()
+        [0, 1, 2, 3, 4]
+        >>> shares = [Support.share(4, 2, Draws(7, 0, worker)).index_K(Draws(7, 0, worker)) for worker in range(2)]
+        >>> sorted(np.concatenate(shares).tolist())  # a permutation is dealt: every coordinate has one owner
+        [0, 1, 2, 3]
     """
 
     dimension: int

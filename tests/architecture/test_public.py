@@ -21,6 +21,7 @@ import saddlebag
 import saddlebag.algorithms
 import saddlebag.compression
 from saddlebag.algorithms.averages.means import MEANS
+from saddlebag.algorithms.problems import PROBLEMS
 from saddlebag.launch.recipe.plugins import REGISTRIES
 
 ROOT = Path(__file__).parents[2]
@@ -52,11 +53,13 @@ def names_of(text: str) -> list[tuple[str, str]]:
 
 
 @cache
-def wanted() -> frozenset[Any]:
+def wanted() -> frozenset[str]:
     """Every class and function that somebody outside may lean on."""
     packages = (module for module in modules().values() if hasattr(module, "__path__"))
     fronts = [saddlebag, saddlebag.algorithms, saddlebag.compression, *packages]
-    found = {getattr(front, name) for front in fronts for name in getattr(front, "__all__", ()) if is_thing(front, name)}
+    found: set[Any] = {
+        getattr(front, name) for front in fronts for name in getattr(front, "__all__", ()) if is_thing(front, name)
+    }
     for registry in (*REGISTRIES.values(), MEANS):
         found |= {getattr(factory, "__self__", factory) for factory in registry.values()}
     table = runpy.run_path(str(ROOT / "benchmarks" / "contracts.py"))
@@ -66,7 +69,12 @@ def wanted() -> frozenset[Any]:
         for module, name in names_of(page.read_text(encoding="utf-8")):
             if module in modules() and is_thing(modules()[module], name):
                 found.add(getattr(modules()[module], name))
-    return frozenset(found)
+    return frozenset(map(place, found))
+
+
+def place(thing: Any) -> str:
+    """Its name: pytest imports a file that it reads for doctests a second time, so that there may be two of a class."""
+    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def is_thing(module: ModuleType, name: str) -> bool:
@@ -84,7 +92,7 @@ def things() -> list[Any]:
 
 
 def test_only_what_somebody_outside_needs_is_public() -> None:
-    too_much = [f"{thing.__module__}.{thing.__qualname__}" for thing in things() if thing not in wanted()]
+    too_much = [name for name in map(place, things()) if name not in wanted()]
     assert not too_much, f"take from __all__ what no package, registry, contract or page shows: {too_much}"
 
 
@@ -93,9 +101,22 @@ def test_imports_of_pages_are_read() -> None:
         ("saddlebag.algorithms", "Stop"),
         ("saddlebag.algorithms", "Record"),
     ]
-    assert saddlebag.algorithms.Stop in wanted()
+    assert place(saddlebag.algorithms.Stop) in wanted()
 
 
 @pytest.mark.parametrize("name", ["Ogda", "TopK", "Problem", "BilinearGame"])
 def test_what_packages_registries_and_contracts_show_is_wanted(name: str) -> None:
-    assert name in {thing.__name__ for thing in things()} & {each.__name__ for each in wanted()}
+    assert name in {each.rpartition(".")[2] for each in wanted() & set(map(place, things()))}
+
+
+def test_what_is_public_has_an_example() -> None:
+    """Protocols, too: who has it, or the least that has. The examples themselves run with the doctests."""
+    owners = {place(owner) for factory in PROBLEMS.values() if (owner := getattr(factory, "__self__", None))}
+    without = []
+    for thing in things():
+        said = thing.__doc__ or ""
+        if place(thing) in owners:  # a problem's `build` is its factory
+            said += vars(thing)["build"].__func__.__doc__ or ""
+        if ">>>" not in said:
+            without.append(place(thing))
+    assert without == [], "their docstrings need an Example that runs"

@@ -26,18 +26,13 @@ WITHOUT = {
     "__version__": "a text",
 }
 """Public names without an example, and why."""
-TAKES_LONG = {"albert_mlm", "albert_sst2", "digits_cnn", "digits_gan", "digits_transformer"}
-"""Problems of networks on data that have to be read; docs/networks.md shows them."""
-OPTIMIZERS = {f"compressed_{rule}" for rule in ("adamw", "extra_adam", "lamb", "optimistic_adam", "sgd")}
-NEEDS_MORE = {"fixed_point", "group_robust", "vr_diana_sgda", "power_sgd", *OPTIMIZERS}
-"""Factories whose example is still to be written; this set only shrinks."""
 
 PUBLIC = [name for name in sb.__all__ if name not in WITHOUT]
 FACTORIES = [
     pytest.param(factory, id=f"{kind}-{name}")
     for kind, registry in REGISTRIES.items()
     for name, factory in registry.items()
-    if name not in TAKES_LONG | NEEDS_MORE and factory.__module__.startswith("saddlebag.")
+    if factory.__module__.startswith("saddlebag.")
 ]
 
 

@@ -51,7 +51,13 @@ _TINY = 1e-12  # of 1: fraction * M may fall short of a whole number by rounding
 
 
 class RobustMean(Protocol):
-    """A rule for the means of a round; a frozen dataclass whose fields are its parameters."""
+    """A rule for the means of a round; a frozen dataclass whose fields are its parameters.
+
+    Example:
+        >>> rule: RobustMean = CoordinateMedian()
+        >>> rule.combine(np.array([[1.0], [2.0], [900.0]])).tolist(), rule.by_coordinate
+        ([2.0], True)
+    """
 
     by_coordinate: ClassVar[bool]
     """Whether a coordinate of the result depends on that coordinate alone, so that blocks may be formed as they come."""

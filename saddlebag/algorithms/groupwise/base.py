@@ -48,6 +48,15 @@ class Learner(Protocol[S]):
     """One online model for each group, batched; a frozen dataclass whose fields are the hyper-parameters.
 
     States are frozen dataclasses of arrays whose first axis is the group. `check_learner` is the law.
+
+    Example:
+        >>> from saddlebag.algorithms.groupwise import Ridge
+        >>> from saddlebag.compression import Draws
+        >>> learner: Learner = Ridge(dimension=1)
+        >>> groups = np.array([0])
+        >>> state = learner.update(learner.init(2), np.ones(1), 1.0, groups)
+        >>> learner.predict(state, np.ones(1), groups, Draws(0, 1)).tolist()
+        [0.5]
     """
 
     def init(self, num_groups: int) -> S:
@@ -81,6 +90,13 @@ class Mixer(Protocol[S]):
     A round is: weights p from `log_weights` (see `distribution`); a reference loss c from `reference`; regrets
     r_e = I_e (c - l_e), 0 for sleepers; `absorb`. States are small and never changed in place. When state is frozen for
     blocks of rounds, a rule absorbs the sums of a block's regrets; its parameters then know the longest block.
+
+    Example:
+        >>> from saddlebag.algorithms.groupwise import AdaNormalHedge
+        >>> mixer: Mixer = AdaNormalHedge()
+        >>> state = mixer.absorb(mixer.init(np.full(2, 0.5)), np.array([0.5, -0.5]))
+        >>> bool(np.diff(mixer.log_weights(state))[0] < 0)  # who did better has more weight
+        True
     """
 
     def init(self, prior_E: Array) -> S:
@@ -113,7 +129,17 @@ AnyMixer = Mixer[Any]
 
 
 class LearnerDefaults:
-    """`update` by way of `advance`, for learners that write the latter."""
+    """`update` by way of `advance`, for learners that write the latter.
+
+    Example:
+        >>> class Counts(LearnerDefaults):
+        ...     def advance(self, state, x, y, group_K):
+        ...         state[group_K] += 1
+        >>> before = np.zeros(2)
+        >>> after = Counts().update(before, None, 0.0, np.array([1]))
+        >>> before.tolist(), after.tolist()
+        ([0.0, 0.0], [0.0, 1.0])
+    """
 
     def advance(self, state: Any, x: Any, y: Any, group_K: Index) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define advance")
@@ -125,7 +151,13 @@ class LearnerDefaults:
 
 
 class PredictsUnweighted:
-    """For learners that say so of themselves: what the round will count does not change the prediction."""
+    """For learners that say so of themselves: what the round will count does not change the prediction.
+
+    Example:
+        >>> from saddlebag.algorithms.groupwise import Gradient, PredictsUnweighted
+        >>> issubclass(Gradient, PredictsUnweighted)
+        True
+    """
 
     def predict_weighted(self: AnyLearner, state: Any, x: Any, group_K: Index, weight_K: Array, draws: Draws) -> Array:
         """`predict`."""
@@ -134,7 +166,15 @@ class PredictsUnweighted:
 
 
 class MixerDefaults:
-    """Experts that are compared with what was played, for mixers whose proof asks for no other reference."""
+    """Experts that are compared with what was played, for mixers whose proof asks for no other reference.
+
+    Example:
+        >>> class Even(MixerDefaults):
+        ...     def init(self, prior_E):
+        ...         return prior_E
+        >>> Even().init(np.full(2, 0.5)).tolist()
+        [0.5, 0.5]
+    """
 
     def reference(self, weight_E: Array, loss_E: Array, played: Any) -> Any:
         """The loss of what was played."""

@@ -39,7 +39,15 @@ S = TypeVar("S")
 
 @runtime_checkable
 class Careful(Protocol):
-    """A learner that knows, cheaply, which rounds cannot lead out of the usual range."""
+    """A learner that knows, cheaply, which rounds cannot lead out of the usual range.
+
+    Example:
+        >>> import numpy as np
+        >>> from saddlebag.algorithms.groupwise import Ridge
+        >>> learner = Ridge(dimension=1)
+        >>> isinstance(learner, Careful), learner.is_usual(np.ones(1), 1.0), learner.is_usual(np.array([1e200]), 1.0)
+        (True, True, False)
+    """
 
     def is_usual(self, x: Any, y: Any) -> bool:
         """Whether learning (x, y) keeps every number of any state below `LARGEST`; False when it does not know.

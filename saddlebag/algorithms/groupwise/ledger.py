@@ -35,6 +35,12 @@ class Outcome:
         largest: largest |I (c - l)| of a single round.
         fell_back: rounds in which all the awake had weight 0.
         orphans: rounds in which nobody was awake.
+
+    Example:
+        >>> awake_E, loss_E = np.ones(2), np.array([0.25, 0.0])
+        >>> outcome = Outcome(awake_E, loss_E, awake_E * 0.1, 0.1 - loss_E, 0.1, 0.1, 1, 0.25, 0, 0)
+        >>> total([outcome, outcome]).rounds
+        2
     """
 
     awake_E: Array
@@ -61,6 +67,11 @@ class Ledger:
         played, expected: total losses.
         rounds, fell_back, orphans: counted in rounds.
         largest: largest |r| of a single round.
+
+    Example:
+        >>> ledger = open_ledger(2)
+        >>> ledger.rounds, ledger.regret_E.tolist()
+        (0, [0.0, 0.0])
     """
 
     count_E: Array
@@ -88,6 +99,10 @@ class Alarm:
         what: "finite", "range", "invariant" or "bound".
         experts: which; empty for all.
         message: one line for people.
+
+    Example:
+        >>> Alarm("bound", (0,), "the regret of expert 0 is above its bound").experts
+        (0,)
     """
 
     what: str

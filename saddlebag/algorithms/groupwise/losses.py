@@ -22,7 +22,17 @@ Interval = tuple[float, float]
 
 
 class Loss(Protocol):
-    """A loss l(z, y) of a prediction and a label, convex in z."""
+    """A loss l(z, y) of a prediction and a label, convex in z.
+
+    Example:
+        >>> loss: Loss = SquaredLoss()
+        >>> (
+        ...     float(loss.value(np.array(0.5), np.array(1.0))),
+        ...     float(loss.slope(np.array(0.5), np.array(1.0))),
+        ...     loss.range((0.0, 1.0)),
+        ... )
+        (0.25, -1.0, 1.0)
+    """
 
     def value(self, z: Array, y: Array) -> Array:
         """l(z, y)."""

@@ -45,6 +45,15 @@ class Mixed:
         largest_S: largest |c - l| of an expert awake.
         fell_back_S: rounds in which all the awake had weight 0.
         state: the mixer's, at the end.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> z_NSE = np.tile([0.0, 1.0], (50, 1, 1))
+        >>> run = mix_recorded(
+        ...     sb.make_mixer("ada_normal_hedge"), np.full(2, 0.5), z_NSE, np.ones((50, 1)), np.ones((50, 1, 2)), SquaredLoss()
+        ... )
+        >>> type(run).__name__, run.absolute_SE.shape
+        ('Mixed', (1, 2))
     """
 
     played_NS: Array
@@ -158,6 +167,15 @@ def mix_members(
     Raises:
         ConfigError: the mixer's rule needs every expert in every round.
         NotFiniteError: a loss is not finite.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> members = Members.of(np.ones((50, 2)))  # two experts that are awake in every round: 0 says 0, 1 says 1
+        >>> run = mix_members(
+        ...     sb.make_mixer("ada_normal_hedge"), np.full(2, 0.5), members, np.tile([0.0, 1.0], 50), np.ones(50), SquaredLoss()
+        ... )
+        >>> float(run.value_NS[0, 0]), bool(run.value_NS[-1, 0] > 0.99)  # nothing is known, then who is right
+        (0.5, True)
     """
     if not isinstance(mixer, SeparateExperts):
         raise ConfigError(f"{type(mixer).__name__} looks at all experts in every round; for so many take another mixer")

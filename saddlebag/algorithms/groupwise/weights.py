@@ -30,6 +30,11 @@ class WeightedLearner(Learner[S], Protocol[S]):
     """A learner whose rounds may count in part; with weights of 1 each method is the plain one, up to rounding.
 
     What a learner promises of sum loss it promises of sum w loss, for weights in (0, 1] that are known before the prediction.
+
+    Example:
+        >>> from saddlebag.algorithms.groupwise import Ridge
+        >>> isinstance(Ridge(dimension=1), WeightedLearner)
+        True
     """
 
     def predict_weighted(self, state: S, x: Any, group_K: Index, weight_K: Array, draws: Draws) -> Array:

@@ -37,7 +37,13 @@ class Stateless:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompressedExtragradient:
-    """Extragradient on compressed operator values; takes any compressor, and is honest about the result."""
+    """Extragradient on compressed operator values; takes any compressor, and is honest about the result.
+
+    Example:
+        >>> from saddlebag.compression import Identity, Natural
+        >>> CompressedExtragradient(step_size=0.1, up=Natural(), down=Identity()).step_size
+        0.1
+    """
 
     step_size: float
     up: Compressor

@@ -67,7 +67,13 @@ def memory_rate(compressor: Compressor, dimension: int) -> float:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DianaSgda(OnePart):
-    """DIANA descent-ascent with a constant step; `OnePart` has the parameters."""
+    """DIANA descent-ascent with a constant step; `OnePart` has the parameters.
+
+    Example:
+        >>> from saddlebag.compression import Identity, Natural
+        >>> DianaSgda(step_size=0.05, up=Natural(), down=Identity()).init_replica(np.zeros(4)).iteration
+        0
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,7 +37,13 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtragradientFeedback(OnePart):
-    """Extragradient on compressed values with memories; contractive compressors."""
+    """Extragradient on compressed values with memories; contractive compressors.
+
+    Example:
+        >>> from saddlebag.compression import Identity, TopK
+        >>> ExtragradientFeedback(step_size=0.1, up=TopK(fraction=0.5), down=Identity()).up.fraction
+        0.5
+    """
 
     needs_plain_mean: ClassVar[str] = ""
     unsliceable: ClassVar[str] = ""

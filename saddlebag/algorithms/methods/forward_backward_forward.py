@@ -32,7 +32,15 @@ _PROJECTION = float(np.finfo(np.float64).tiny)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ForwardBackwardForward(Extragradient):
-    """Tseng's method with a constant step; rounds and states are those of extragradient."""
+    """Tseng's method with a constant step; rounds and states are those of extragradient.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> run = sb.simulate(game, ForwardBackwardForward(step_size=0.2), stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
+    """
 
     def replay(self, replica: ExtragradientReplica, down: Message, draws: Draws) -> ExtragradientReplica:
         if not replica.at_half:

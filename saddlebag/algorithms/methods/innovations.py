@@ -59,7 +59,16 @@ class InnovationsServer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Innovations(OnePart):
-    """The method with its hyper-parameters; see `OnePart`. Both compressors are contractive, or grids that set themselves."""
+    """The method with its hyper-parameters; see `OnePart`. Both compressors are contractive, or grids that set themselves.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import TopK
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = Innovations(step_size=0.02, up=TopK(fraction=0.5), down=TopK(fraction=0.5))
+        >>> sb.simulate(game, method, stop=sb.Stop(max_rounds=60)).merits["relative_error"] < 1.0
+        True
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

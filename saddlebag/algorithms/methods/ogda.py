@@ -35,7 +35,14 @@ class OgdaReplica:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ogda(FullExchange):
-    """Optimistic gradient descent-ascent with a constant step."""
+    """Optimistic gradient descent-ascent with a constant step.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> sb.simulate(game, Ogda(step_size=0.2), stop=sb.Stop(max_rounds=60)).merits["relative_error"] < 1.0
+        True
+    """
 
     unsliceable: ClassVar[str] = ""
 

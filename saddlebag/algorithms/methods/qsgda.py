@@ -40,7 +40,13 @@ class PlainReplica:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Qsgda(OnePart):
-    """Descent-ascent on compressed operator values; it stops in a ball unless every F_m(z*) vanishes."""
+    """Descent-ascent on compressed operator values; it stops in a ball unless every F_m(z*) vanishes.
+
+    Example:
+        >>> from saddlebag.compression import Identity, Natural
+        >>> Qsgda(step_size=0.05, up=Natural(), down=Identity()).needs_plain_mean  # any robust mean will do
+        ''
+    """
 
     needs_plain_mean: ClassVar[str] = ""
     unsliceable: ClassVar[str] = ""

@@ -99,6 +99,16 @@ class ThreePillars:
         local_steps: most local steps in a round; where they end short of the tolerance, a `RuntimeWarning` says so.
         participants: b, how many workers take part in a round that does not synchronise; None for all.
         prox, wire: as everywhere; the downlink is a full vector.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import RandK
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = ThreePillars(
+        ...     step_size=0.1, probability=0.5, up=RandK(fraction=0.5), pivot=game.operator(0), pivot_lipschitz=2.0
+        ... )
+        >>> sb.simulate(game, method, stop=sb.Stop(max_rounds=60)).merits["relative_error"] < 1.0
+        True
     """
 
     step_size: float

@@ -52,6 +52,12 @@ class VrDianaSgda(DianaSgda):
     Attributes:
         batch: b, samples an iteration.
         probability: p, the chance that w is renewed.
+
+    Example:
+        >>> from saddlebag.compression import Identity, Natural
+        >>> method = VrDianaSgda(step_size=0.05, up=Natural(), down=Identity(), batch=1, probability=0.1)
+        >>> method.init_replica(np.zeros(4)).iteration
+        0
     """
 
     batch: int

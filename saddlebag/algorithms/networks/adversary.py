@@ -68,7 +68,13 @@ def advance(delta: torch.Tensor, slope: torch.Tensor, *, eps: float, step_size: 
 
 
 def ascend(loss: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, **keys: Any) -> torch.Tensor:
-    """The last point of `climb`."""
+    """The last point of `climb`.
+
+    Example:
+        >>> import torch
+        >>> ascend(lambda x: x.sum(), torch.zeros(1, 2), eps=0.1, steps=3, step_size=0.1).tolist()
+        [[0.10000000149011612, 0.10000000149011612]]
+    """
     for _, point in climb(loss, x, **keys):
         x = point
     return x

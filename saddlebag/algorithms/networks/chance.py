@@ -30,6 +30,11 @@ class Chance:
 
     Attributes:
         round: the round's number, for what changes with time, such as a radius that grows.
+
+    Example:
+        >>> whole, half = Chance(7, 4, slice(0, 4)), Chance(7, 4, slice(2, 4))
+        >>> bool((whole.uniform(3)[2:] == half.uniform(3)).all())  # a sample's numbers are its own, whichever rank computes it
+        True
     """
 
     def __init__(self, seed: int, batch_size: int, part: slice, *, round_: int = 0) -> None:

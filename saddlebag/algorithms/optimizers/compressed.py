@@ -125,6 +125,13 @@ class CompressedOptimizer(ReplicaOptimizer, OnePart):
             from the run's seed; the rest is owed. Needs common_range.
         level_clip: the largest Euclidean norm of the levels that a worker sends, for differential privacy; with it the range of
             the grid stays. 0 for none.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = sb.make_method("compressed_sgd", game, up="nearest_int8", down="nearest_int8", step_size=0.05)
+        >>> type(method).__name__, method.memory
+        ('CompressedOptimizer', 'feedback')
     """
 
     memory: MemoryKind = "feedback"

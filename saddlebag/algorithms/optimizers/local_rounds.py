@@ -98,6 +98,12 @@ class LocalRounds:
         inner: the local steps; None where a program makes them.
         averaged: how many coordinates at the end are averaged as they are.
         prox: of the problem.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> type(sb.make_method("local_average", game, step_size=0.05)).__name__
+        'LocalRounds'
     """
 
     step_size: float

@@ -87,6 +87,12 @@ class PowerSgd(ReplicaOptimizer):
 
     Attributes:
         layout: the tensors, the rank, and what is worth compressing.
+
+    Example:
+        >>> from saddlebag.algorithms.optimizers.rules import Momentum
+        >>> method = PowerSgd(step_size=0.1, rule=Momentum(), layout=PowerSGD(shapes=((8, 8),)))
+        >>> method.layout.exchange_sizes()  # in place of 64 values
+        (8, 8)
     """
 
     layout: PowerSGD

@@ -46,6 +46,12 @@ class Lasso:
         penalty: of |x|_1, above 0.
         regularisation: lam > 0.
         name: of the problem.
+
+    Example:
+        >>> from saddlebag.algorithms.problems.data.rows import DenseRows
+        >>> problem = Lasso(DenseRows(np.eye(2)), np.array([3.0, 0.0]), (np.arange(2),))
+        >>> problem.solution.round(2).tolist()  # an entry that is no use is 0, exactly
+        [2.75, 0.0]
     """
 
     rows: Rows

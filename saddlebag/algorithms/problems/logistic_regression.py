@@ -39,6 +39,14 @@ class LogisticRegression:
         shards: the samples of each worker; every sample is in exactly one.
         regularisation: lam > 0.
         name: of the problem.
+
+    Example:
+        >>> from saddlebag.algorithms.problems.data.rows import DenseRows
+        >>> problem = LogisticRegression(
+        ...     DenseRows(np.array([[1.0], [-1.0]])), np.array([1.0, -1.0]), (np.array([0]), np.array([1]))
+        ... )
+        >>> problem.num_workers, bool(problem.solution[0] > 0)
+        (2, True)
     """
 
     rows: Rows

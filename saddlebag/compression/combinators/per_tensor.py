@@ -24,7 +24,12 @@ __all__ = ["Rule", "Tensor", "per_tensor"]
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A run of consecutive coordinates with a name and a shape."""
+    """A run of consecutive coordinates with a name and a shape.
+
+    Example:
+        >>> Tensor("encoder.weight", (4, 3)).size
+        12
+    """
 
     name: str
     shape: tuple[int, ...]

@@ -59,6 +59,12 @@ class PowerState:
         memory_D: what it has not sent, (D,): its own, and the workers' disagreement is part of it, so only the mean over
             the workers shrinks. Clear the memories of all workers or of none.
         start_N: the warm start, the Q of every compressed tensor one after the other: the same on all workers.
+
+    Example:
+        >>> from saddlebag.compression import Draws
+        >>> state = PowerSGD(shapes=((4, 4), (4,))).begin(Draws(0, 0))
+        >>> state.memory_D.shape, state.start_N.shape
+        ((20,), (4,))
     """
 
     memory_D: Vector
@@ -85,6 +91,16 @@ class PowerSGD:
         shapes: of the tensors, in their order.
         rank: number of directions for each tensor.
         worth: a matrix is compressed where rank (R + C) <= worth R C; in (0, 1).
+
+    Example:
+        >>> from saddlebag.compression import Draws
+        >>> method, draws = PowerSGD(shapes=((4, 4), (4,))), Draws(0, 0)
+        >>> method.dimension, method.exchange_sizes()  # 12 values a worker and round in place of 20
+        (20, (8, 4))
+        >>> states = [method.begin(draws) for _ in range(2)]
+        >>> results = in_lockstep([method.step(np.full(20, float(m)), state, draws) for m, state in enumerate(states)])
+        >>> [mean_D.round(9)[0].item() for mean_D, _ in results]  # a matrix of rank 1 comes through
+        [0.5, 0.5]
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -208,6 +224,13 @@ def in_lockstep(workers: Sequence[Exchanges[T]]) -> list[T]:
 
     Raises:
         LocalProtocolError: the workers do not take part in the same exchanges.
+
+    Example:
+        >>> def worker(number):
+        ...     mean = yield np.array([number])
+        ...     return mean.item()
+        >>> in_lockstep([worker(1.0), worker(3.0)])
+        [2.0, 2.0]
     """
     results: list[T] = []
     answer: Vector | None = None

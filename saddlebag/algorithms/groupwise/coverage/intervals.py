@@ -24,6 +24,13 @@ class Covered:
         low_NSM, high_NSM: their ends, within the labels' interval if there is one.
         missed_NSM: whether the label lay outside.
         state: the thresholds' state at the end.
+
+    Example:
+        >>> from saddlebag.algorithms.groupwise import Thresholds
+        >>> low_NSM = np.zeros((2, 1, 1))
+        >>> covered = Covered(low_NSM, low_NSM + 0.5, low_NSM, Thresholds(targets=(0.9,)).init(1))
+        >>> covered.widths(binary=False).ravel().tolist()
+        [0.5, 0.5]
     """
 
     low_NSM: Array

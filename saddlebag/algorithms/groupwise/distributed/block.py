@@ -32,7 +32,19 @@ __all__ = ["Block", "predict_block"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Block:
-    """Scalar predictions of N rows; see `Prediction`."""
+    """Scalar predictions of N rows; see `Prediction`.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.algorithms.groupwise import SquaredLoss
+        >>> from saddlebag.compression import Draws
+        >>> algorithm = sb.Groupwise(
+        ...     learner=sb.make_learner("ridge", 1), mixer=sb.make_mixer("ada_normal_hedge"), loss=SquaredLoss()
+        ... )
+        >>> block = predict_block(algorithm, algorithm.init(2), np.ones((3, 1)), np.ones((3, 2)), lambda row: Draws(0, row))
+        >>> block.value_N.tolist(), block[0].p_E.tolist()
+        ([0.0, 0.0, 0.0], [0.5, 0.5])
+    """
 
     value_N: Array
     p_NE: Array

@@ -46,6 +46,10 @@ class BlockSums:
     """What a block's rows on one machine, or on several, add up to.
 
     `intervals` and `calibration` are empty where none are given out.
+
+    Example:
+        >>> BlockSums(_nothing(2), {"count_G": np.zeros(2)}).outcome.rounds
+        0
     """
 
     outcome: Outcome
@@ -180,6 +184,11 @@ def from_vector(vector: Array, like: BlockSums, largest: float) -> BlockSums:
 
     Raises:
         ConfigError: the vector has another length, or a number is not finite.
+
+    Example:
+        >>> sums = BlockSums(_nothing(2), {"count_G": np.ones(2)})
+        >>> from_vector(3 * to_vector(sums), sums, 0.0).learner["count_G"].tolist()  # three machines with equal rows
+        [3.0, 3.0]
     """
     if vector.shape != to_vector(like).shape or not np.isfinite(vector).all():
         raise ConfigError(f"a block's sums are {len(to_vector(like))} finite numbers, got shape {vector.shape}")

@@ -41,6 +41,11 @@ class PartialMix:
         top_N: m, -inf where none of the shard's experts has weight.
         mass_N, value_N: Z and N, relative to e^m.
         prior_N, prior_value_N: sums of q I and of q I z.
+
+    Example:
+        >>> log_weight_E, prior_E, awake_NE, z_NE = np.zeros(2), np.full(2, 0.25), np.ones((1, 2)), np.array([[0.0, 1.0]])
+        >>> PartialMix.from_array(partial_mix(log_weight_E, prior_E, awake_NE, z_NE).to_array()).mass_N.tolist()
+        [2.0]
     """
 
     top_N: Array

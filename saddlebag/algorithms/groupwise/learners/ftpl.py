@@ -37,7 +37,14 @@ __all__ = ["Oracle", "PerturbedLeader"]
 
 
 class Oracle(Protocol):
-    """An offline minimiser over a set of decisions."""
+    """An offline minimiser over a set of decisions.
+
+    Example:
+        >>> from saddlebag.algorithms.groupwise import grid_graph
+        >>> oracle: Oracle = grid_graph(2, 2)
+        >>> oracle.best(np.ones((1, oracle.dimension))).sum().item()  # the edges of a cheapest path
+        2.0
+    """
 
     @property
     def dimension(self) -> int:

@@ -58,6 +58,10 @@ class Seen:
         p, y: what was predicted, and the label; of "calibration".
         excess: our loss less the single model's; of "worse".
         missed_M: whether intervals missed the label; of "coverage"; None for none, or from before anything was known.
+
+    Example:
+        >>> Seen(np.array([1.0, 0.0]), p=0.25, y=1.0).y
+        1.0
     """
 
     awake_G: Array

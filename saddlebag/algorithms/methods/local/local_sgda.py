@@ -45,6 +45,13 @@ class LocalSgda(FullExchange):
 
     Attributes:
         local_steps: H, at least 1.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> run = sb.simulate(game, LocalSgda(step_size=0.02, local_steps=4), stop=sb.Stop(max_rounds=60))
+        >>> run.merits["relative_error"] < 1.0
+        True
     """
 
     local_steps: int = 1

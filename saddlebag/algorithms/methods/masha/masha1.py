@@ -56,6 +56,14 @@ class Masha1(Anchored):
     Attributes:
         prox: of the problem.
         participants: b, how many workers take part in a round that does not synchronise; None for all.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import RandK
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = Masha1(step_size=0.05, probability=0.5, up=RandK(fraction=0.5), down=RandK(fraction=0.5))
+        >>> sb.simulate(game, method, stop=sb.Stop(max_rounds=60)).merits["relative_error"] < 1.0
+        True
     """
 
     prox: Prox = identity_prox

@@ -48,7 +48,16 @@ class Masha2Server:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Masha2(Anchored):
-    """MASHA2 with its hyper-parameters; see `Anchored`."""
+    """MASHA2 with its hyper-parameters; see `Anchored`.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import TopK
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = Masha2(step_size=0.05, probability=0.5, up=TopK(fraction=0.5), down=TopK(fraction=0.5))
+        >>> sb.simulate(game, method, stop=sb.Stop(max_rounds=60)).merits["relative_error"] < 1.0
+        True
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -82,6 +82,14 @@ class OptimisticMasha:
         sync_grid: step of the `grid` through which synchronisations after the first are sent, as innovations of what the
             other side knows; None for full vectors. What the replicas' F(w) then lacks rides on the compressed difference, so
             the slope stays unbiased; no theorem covers it.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> from saddlebag.compression import RandK
+        >>> game = sb.make_problem("bilinear", n=5, workers=2, regularisation=0.2)
+        >>> method = OptimisticMasha(step_size=0.05, probability=0.5, up=RandK(fraction=0.5), down=RandK(fraction=0.5))
+        >>> sb.simulate(game, method, stop=sb.Stop(max_rounds=60)).merits["relative_error"] < 1.0
+        True
     """
 
     step_size: float

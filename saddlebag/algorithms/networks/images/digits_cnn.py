@@ -36,6 +36,13 @@ def digits_cnn(
 
     Raises:
         ConfigError: there are no pictures, or a parameter is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from saddlebag.algorithms.networks.images.pictures import Images
+        >>> pictures = Images("noise", np.random.default_rng(0).random((40, 8, 8), np.float32), np.arange(40) % 10)
+        >>> digits_cnn(pictures, num_workers=2, batch_size=4, size="small", seed=0).num_workers
+        2
     """
     from saddlebag.algorithms.networks.images.convolutional import SHAPES, convolutional
 

@@ -196,6 +196,15 @@ def albert_mlm(
     Raises:
         ConfigError: there is no text, a parameter is out of range, or a package is missing.
         DataError: the text is too short.
+
+    Example:
+        >>> from saddlebag.algorithms.networks.texts.text import Text
+        >>> lines = tuple(f"a grain of salt and {number} of pepper" for number in range(200))
+        >>> game = albert_mlm(
+        ...     Text("spices", lines[:160], lines[160:]), num_workers=2, length=16, batch_size=2, vocabulary=80, seed=0
+        ... )
+        >>> game.num_workers, game.length
+        (2, 16)
     """
     if data is None:
         raise ConfigError("albert_mlm needs a text; add a data section whose source is the path of a text file or folder")

@@ -217,6 +217,13 @@ def albert_sst2(
 
     Raises:
         ConfigError: there are no sentences, a parameter is out of range, or a package is missing.
+
+    Example:
+        >>> from saddlebag.algorithms.networks.texts.text import Sentences
+        >>> said, classes = tuple(f"a {word} meal" for word in ("fine", "bland")) * 20, (1, 0) * 20
+        >>> data = Sentences("meals", said, classes, said[:4], classes[:4])
+        >>> albert_sst2(data, num_workers=2, length=8, batch_size=2, vocabulary=80, seed=0).num_workers
+        2
     """
     if data is None:
         raise ConfigError("albert_sst2 needs sentences; add a data section whose source is the path of SST-2's folder or file")

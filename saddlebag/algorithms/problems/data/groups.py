@@ -35,6 +35,11 @@ class Groups:
     Attributes:
         names: of the groups.
         member_GN: bool (G, N); every group has a member.
+
+    Example:
+        >>> groups = Groups(("all", "old"), np.array([[True, True, True], [False, True, False]]))
+        >>> groups.sizes_G.tolist(), groups.mean_GN[0].round(2).tolist()
+        ([3, 1], [0.33, 0.33, 0.33])
     """
 
     names: tuple[str, ...]

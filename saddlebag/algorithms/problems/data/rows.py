@@ -28,7 +28,13 @@ _ROUNDING = 1.0 + 1e-9  # covers the rounding of a Gram matrix and of its eigenv
 
 
 class Rows(Protocol):
-    """A matrix A of N rows."""
+    """A matrix A of N rows.
+
+    Example:
+        >>> rows: Rows = DenseRows(np.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> rows.times(np.ones(2)).tolist(), rows.transposed_times(np.ones(2)).tolist()
+        ([3.0, 7.0], [4.0, 6.0])
+    """
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,6 +128,11 @@ class SparseRows:
         columns_E: int64 (E,), counted from 0, strictly increasing within a row.
         starts: int64 (N + 1,).
         num_features: F.
+
+    Example:
+        >>> rows = SparseRows(np.array([5.0, 7.0]), np.array([1, 0]), np.array([0, 1, 2]), 2)
+        >>> rows.dense().tolist(), rows.times(np.array([1.0, 10.0])).tolist()
+        ([[0.0, 5.0], [7.0, 0.0]], [50.0, 7.0])
     """
 
     values_E: Vector

@@ -63,6 +63,11 @@ class MatrixGame:
     Attributes:
         payoff_MAB: A_m, float64.
         geometry: "euclidean" or "entropy".
+
+    Example:
+        >>> game = MatrixGame(payoff_MAB=np.array([[[1.0, -1.0], [-1.0, 1.0]]]))  # matching pennies, seen by one worker
+        >>> game.merits(np.full(4, 0.5))
+        {'duality_gap': 0.0, 'value': 0.0}
     """
 
     payoff_MAB: npt.NDArray[np.float64]

@@ -52,6 +52,14 @@ class GroupRobust:
         regularisation: lam >= 0.
         group_regularisation: nu >= 0; the smaller, the stronger the adversary.
         name: of the problem.
+
+    Example:
+        >>> from saddlebag.algorithms.problems.data.groups import Groups
+        >>> from saddlebag.algorithms.problems.data.rows import DenseRows
+        >>> groups = Groups(("left", "right"), np.array([[True, False], [False, True]]))
+        >>> problem = GroupRobust(DenseRows(np.eye(2)), np.array([1.0, -1.0]), groups, (np.array([0]), np.array([1])))
+        >>> problem.dimension  # the model's coordinates, and a weight for each group
+        4
     """
 
     rows: Rows

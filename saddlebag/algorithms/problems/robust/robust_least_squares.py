@@ -50,6 +50,12 @@ class RobustLeastSquares:
         regularisation: lam > 0.
         price: of the adversary's moves, above 1; the smaller, the stronger the adversary.
         name: of the problem.
+
+    Example:
+        >>> from saddlebag.algorithms.problems.data.rows import DenseRows
+        >>> problem = RobustLeastSquares(DenseRows(np.eye(2)), np.array([1.0, -1.0]), (np.array([0]), np.array([1])))
+        >>> problem.dimension, problem.constants.strong_monotonicity > 0
+        (4, True)
     """
 
     rows: Rows

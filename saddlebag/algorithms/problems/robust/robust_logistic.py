@@ -50,6 +50,12 @@ class RobustLogisticRegression:
         regularisation: lam > 0.
         sample_regularisation: nu > 0; the smaller, the stronger the adversary.
         name: of the problem.
+
+    Example:
+        >>> from saddlebag.algorithms.problems.data.rows import DenseRows
+        >>> problem = RobustLogisticRegression(DenseRows(np.eye(2)), np.array([1.0, -1.0]), (np.array([0]), np.array([1])))
+        >>> problem.dimension  # the classifier's coordinates, and a weight for each sample
+        4
     """
 
     rows: Rows
