@@ -10,7 +10,7 @@ from saddlebag.launch.link.joining import join
 try:
     from lightning.pytorch.callbacks import Callback
 except ImportError:  # the name stands, for whoever looks through all of them
-    Callback = object
+    Callback = object  # type: ignore[misc,assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
