@@ -174,6 +174,12 @@ def watch() -> None:
 
 
 _LEFT = {
+    "algorithms.capabilities": {
+        "algorithms.method_capabilities": (
+            "BringsCompressors Clips Compresses Foresees HasProbability HasStepSize IsLate Narrow Reads Sends Sliceable "
+            "TakesAnyMean TakesWeights"
+        ),
+    },
     "algorithms": {
         "algorithms.participation": "Arrears catch_up catch_up_sizes caught_up",
         "algorithms.simulate": "Wire",
@@ -191,7 +197,7 @@ _LEFT = {
         "algorithms.groupwise.watch.watch": "WatchState",
     },
 }
-"""Package -> the file -> names of it that the package showed: inner ones, which only this project's own files need."""
+"""Package or file -> the file -> names of it that were shown there: inner ones of this project, or a file that was divided."""
 
 
 def names_from(old: str, place: str) -> Callable[[str], Any]:

@@ -11,7 +11,10 @@ import numpy as np
 
 from saddlebag.algorithms.auto_step import Steerable
 from saddlebag.algorithms.base import AnyMethod, Message, Method, Operator, Problem, Restartable, restarted
-from saddlebag.algorithms.capabilities import (
+from saddlebag.algorithms.common_grid import SharesGrid
+from saddlebag.algorithms.finite_sum import FiniteSum
+from saddlebag.algorithms.merging import Mergeable
+from saddlebag.algorithms.method_capabilities import (
     Clips,
     Compresses,
     Foresees,
@@ -22,9 +25,6 @@ from saddlebag.algorithms.capabilities import (
     Sliceable,
     TakesAnyMean,
 )
-from saddlebag.algorithms.common_grid import SharesGrid
-from saddlebag.algorithms.finite_sum import FiniteSum
-from saddlebag.algorithms.merging import Mergeable
 from saddlebag.algorithms.participation import Selective, catch_up, catch_up_sizes, caught_up, participants
 from saddlebag.algorithms.simulate import Wire, form_means
 from saddlebag.algorithms.state import digest, pack, unpack

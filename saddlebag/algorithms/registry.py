@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms.auto_step import Steerable, automatic
-from saddlebag.algorithms.capabilities import BringsCompressors, HasLocalBlocks
+from saddlebag.algorithms.capabilities import HasLocalBlocks
 from saddlebag.algorithms.local_blocks import with_local_blocks
+from saddlebag.algorithms.method_capabilities import BringsCompressors
 from saddlebag.compression.registry import make_compressor
 from saddlebag.errors import ConfigError
 from saddlebag.parameters import parameters_of

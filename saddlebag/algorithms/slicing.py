@@ -17,7 +17,8 @@ import numpy as np
 
 from saddlebag.algorithms.auto_step import AutoStep
 from saddlebag.algorithms.base import identity_prox
-from saddlebag.algorithms.capabilities import Clips, HasTensors, Sliceable
+from saddlebag.algorithms.capabilities import HasTensors
+from saddlebag.algorithms.method_capabilities import Clips, Sliceable
 from saddlebag.algorithms.state import pack, unpack
 from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression import Compressor, Separable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.capabilities import Narrow
 from saddlebag.algorithms.lean import StartsNarrow
+from saddlebag.algorithms.method_capabilities import Narrow
 
 if TYPE_CHECKING:
     from saddlebag.algorithms.base import AnyMethod, Message, Operator, Problem

@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from saddlebag.algorithms.capabilities import IsLate
 from saddlebag.algorithms.local_blocks import LocalOperator
+from saddlebag.algorithms.method_capabilities import IsLate
 
 if TYPE_CHECKING:
     from saddlebag.algorithms import AnyMethod, Operator

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from saddlebag.algorithms import AnyMethod, Message, Operator, Selective, digest, pack, unpack
-from saddlebag.algorithms.capabilities import Foresees
 from saddlebag.algorithms.merging import WHOLE
+from saddlebag.algorithms.method_capabilities import Foresees
 from saddlebag.algorithms.participation import catch_up_sizes, caught_up
 from saddlebag.algorithms.state import hollow
 from saddlebag.algorithms.wrapped import is_narrow

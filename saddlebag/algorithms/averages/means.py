@@ -17,7 +17,7 @@ from saddlebag.algorithms.averages.robust import (
     NormBound,
     TrimmedMean,
 )
-from saddlebag.algorithms.capabilities import Compresses, TakesAnyMean
+from saddlebag.algorithms.method_capabilities import Compresses, TakesAnyMean
 from saddlebag.algorithms.wrapped import unwrapped
 from saddlebag.compression.base import Sparsifier, errors_average, jointly
 from saddlebag.errors import ConfigError

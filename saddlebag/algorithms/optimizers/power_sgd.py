@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from saddlebag.algorithms.base import Operator, Problem
-    from saddlebag.algorithms.capabilities import Sends
+    from saddlebag.algorithms.method_capabilities import Sends
     from saddlebag.compression import Draws, Mean
 
 __all__ = ["PowerSgd", "power_sgd"]

@@ -6,8 +6,8 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.capabilities import Sends
 from saddlebag.algorithms.groupwise.capabilities import Replays
+from saddlebag.algorithms.method_capabilities import Sends
 from saddlebag.algorithms.problems.games.finite_bilinear import FiniteBilinearGame
 from saddlebag.algorithms.registry import make_method, takes_compressors
 from saddlebag.compression.base import HasReference

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.capabilities import TakesWeights
+from saddlebag.algorithms.method_capabilities import TakesWeights
 from saddlebag.algorithms.networks.texts.pretrained import Pretrained
 from saddlebag.errors import ConfigError, DataError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.capabilities import Reads
+from saddlebag.algorithms.method_capabilities import Reads
 from saddlebag.errors import ConfigError
 from saddlebag.launch.data.images import read_images
 from saddlebag.launch.data.rows import LibsvmOptions, load_data, read_libsvm

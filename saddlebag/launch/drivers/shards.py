@@ -8,7 +8,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.capabilities import Clips
+from saddlebag.algorithms.method_capabilities import Clips
 from saddlebag.client.account import Phases
 from saddlebag.client.shards import Meeting, SliceCore
 from saddlebag.client.shell import WorkerShell

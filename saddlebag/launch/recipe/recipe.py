@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from saddlebag.algorithms.capabilities import TakesWeights
+from saddlebag.algorithms.method_capabilities import TakesWeights
 from saddlebag.algorithms.registry import default_compressors, takes_compressors
 from saddlebag.algorithms.simulate import LIMITS, Stop
 from saddlebag.errors import ConfigError, DataError
