@@ -1,7 +1,8 @@
 """What a factory takes by name, with types: the one reading of signatures, for recipes, lists and the makers in Python.
 
 A factory says it in its signature. One that passes many keys on to others declares them as a `TypedDict` (`total=False`) behind
-`**keys: Unpack[...]`; type checkers read the same.
+`**keys: Unpack[...]`; type checkers read the same. One whose defaults are not those of the dataclass that its keys name says
+so (`HasDefaults`).
 """
 
 from __future__ import annotations
@@ -16,22 +17,36 @@ from typing import Any
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["owners_of", "parameters_of"]
+__all__ = ["HasDefaults", "owners_of", "parameters_of"]
 
 _COMMON = {"Any": Any, "Mapping": Mapping, "Sequence": Sequence}  # often imported for type checkers only
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@typing.runtime_checkable
+class HasDefaults(typing.Protocol):
+    """A factory whose keys begin elsewhere than others': at the fields of a dataclass derived from the one that they name.
+
+    Example:
+        >>> from saddlebag.algorithms.networks.texts.albert_sst2 import albert_sst2
+        >>> isinstance(albert_sst2, HasDefaults), parameters_of(albert_sst2)["batch_size"].default
+        (True, 16)
+    """
+
+    defaults: type
 
 
 def parameters_of(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
     """The parameters that can be given by name, with their annotations evaluated where that is possible.
 
     Keys of a `TypedDict` behind `**` are parameters like others. A key of type `Annotated[float, Rule]` has the default of that
-    field of the dataclass `Rule`, others have None. A `**` without types stays.
+    field of the dataclass `Rule`, or of the one derived from it that is the factory's `defaults`; others have None. A `**`
+    without types stays.
     """
     found: dict[str, inspect.Parameter] = {}
     for name, parameter, annotation in _annotated(target):
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and typing.get_origin(annotation) is typing.Unpack:
-            found |= _declared(typing.get_args(annotation)[0])
+            found |= _declared(typing.get_args(annotation)[0], target.defaults if isinstance(target, HasDefaults) else None)
         elif parameter.kind in (*_BY_NAME, inspect.Parameter.VAR_KEYWORD):
             found[name] = parameter.replace(annotation=annotation)
     return found
@@ -62,14 +77,15 @@ def _annotated(target: Callable[..., object]) -> Iterator[tuple[str, inspect.Par
         yield name, parameter, _evaluate(parameter.annotation, names)
 
 
-def _declared(keys: Any) -> dict[str, inspect.Parameter]:
+def _declared(keys: Any, derived: type | None) -> dict[str, inspect.Parameter]:
     """The keys of a `TypedDict`, all of which may be left out."""
     found = {}
     for key, hint in typing.get_type_hints(keys, include_extras=True).items():
         kind, default = hint, None
         if typing.get_origin(hint) is typing.Annotated:
             kind, owner = typing.get_args(hint)
-            default = {field.name: field.default for field in dataclasses.fields(owner)}[key]
+            fields = dataclasses.fields(derived if derived is not None and issubclass(derived, owner) else owner)
+            default = {field.name: field.default for field in fields}[key]
         found[key] = inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
     return found
 

@@ -52,3 +52,19 @@ def test_a_dataclass_takes_its_fields() -> None:
 def test_a_key_of_a_dataclass_is_documented_there() -> None:
     assert owners_of(declared) == {"kind": Plain}
     assert owners_of(open_ended) == {}
+
+
+def test_a_factory_may_begin_elsewhere_than_the_dataclass_that_its_keys_name() -> None:
+    """Only where the dataclass is derived from that one: keys of other groups keep theirs."""
+    from saddlebag.algorithms.networks.texts.albert_mlm import albert_mlm
+    from saddlebag.algorithms.networks.texts.albert_sst2 import albert_sst2
+
+    first, second = (
+        {name: each.default for name, each in parameters_of(factory).items()} for factory in (albert_mlm, albert_sst2)
+    )
+    assert {name: (first[name], second[name]) for name in first.keys() & second.keys() if first[name] != second[name]} == {
+        "batch_size": (8, 16),
+        "length": (0, 64),
+        "dropout": (0.0, 0.1),
+        "judged": (256, 1000),
+    }

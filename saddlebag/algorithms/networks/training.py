@@ -12,6 +12,7 @@ from saddlebag.algorithms.problems.data.shards import Division, DivisionKeys
 class _Computing(TypedDict):
     """How a `ModuleGame` computes a batch, under the names of its fields."""
 
+    batch_size: int
     accumulate: int
     precision: Precision
     device: str
@@ -22,11 +23,13 @@ class Training(Division):
     """Keys of a recipe beside the division's, with their defaults; see `ModuleGame`.
 
     Attributes:
+        batch_size: samples of a worker in a round; 0 for all that it has.
         accumulate: parts of a batch that are computed one after the other, to save memory.
         precision: what the networks compute in; "bfloat16" is autocast over float32.
         device: of torch.
     """
 
+    batch_size: int = 64
     accumulate: int = 1
     precision: Precision = "float32"
     device: str = "cpu"
@@ -34,7 +37,7 @@ class Training(Division):
     @property
     def computing(self) -> _Computing:
         """For the game."""
-        return _Computing(accumulate=self.accumulate, precision=self.precision, device=self.device)
+        return _Computing(batch_size=self.batch_size, accumulate=self.accumulate, precision=self.precision, device=self.device)
 
     @property
     def dtype(self) -> str:
@@ -45,6 +48,7 @@ class Training(Division):
 class TrainingKeys(DivisionKeys, total=False):
     """`Training` as keys."""
 
+    batch_size: Annotated[int, Training]
     accumulate: Annotated[int, Training]
     precision: Annotated[Precision, Training]
     device: Annotated[str, Training]

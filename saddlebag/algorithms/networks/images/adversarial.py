@@ -206,7 +206,7 @@ class AdversarialTraining(Training):
                 f"eps_warmup must be at least 0, and is for attacks that begin anew in every round, got {self.eps_warmup}"
             )
 
-    def game(self, name: str, model: Callable[[], nn.Module], data: Images, *, num_workers: int, batch_size: int) -> ModuleGame:
+    def game(self, name: str, model: Callable[[], nn.Module], data: Images, *, num_workers: int) -> ModuleGame:
         """The problem; held-out pictures give its merits: robust_error, clean_error, loss.
 
         Args:
@@ -214,7 +214,6 @@ class AdversarialTraining(Training):
             model: makes the network, (B, H, W) in [0, 1] to scores (B, classes).
             data: pictures with labels.
             num_workers: among whom those that do not judge are divided.
-            batch_size: of a worker in a round, see `ModuleGame`.
         """
         judging, rows = data.shares(num_workers, split=self.split, seed=self.seed, judged=self.judged)
         ball = _Ball(eps=self.eps, norm=self.norm)
@@ -223,7 +222,6 @@ class AdversarialTraining(Training):
             build=lambda: {"model": model()},
             loss=functools.partial(_loss, attack=self.attack, ball=ball, steps=self.attack_steps, warmup=self.eps_warmup),
             data=tuple((data.images_NHW[index].astype(self.dtype), data.labels_N[index]) for index in rows),
-            batch_size=batch_size,
             local=_kept(ball, _FREE_STRIDE) if self.attack == "free" else None,
             replays=self.replays,
             **self.computing,

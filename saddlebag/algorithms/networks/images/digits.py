@@ -33,7 +33,6 @@ def digits_transformer(
     num_workers: int,
     size: str = "tiny",
     patch: int = 0,
-    batch_size: int = 64,
     dropout: float = 0.0,
     **keys: Unpack[AdversarialKeys],
 ) -> ModuleGame:
@@ -44,7 +43,6 @@ def digits_transformer(
         num_workers: among whom the others are divided.
         size: of the network, see `vision.SHAPES`.
         patch: side of a patch; 0 for a quarter (8 pixels) to a seventh (28) of the picture's.
-        batch_size: of a worker in a round, see `ModuleGame`.
         dropout: after the embedding.
         **keys: see `AdversarialTraining`.
 
@@ -69,7 +67,7 @@ def digits_transformer(
     def model() -> VisionTransformer:
         return VisionTransformer(pixels, patch=side, shape=SHAPES[size], dropout=dropout, seed=training.seed)
 
-    return training.game("digits_transformer", model, data, num_workers=num_workers, batch_size=batch_size)
+    return training.game("digits_transformer", model, data, num_workers=num_workers)
 
 
 digits_transformer.reads = "images"  # type: ignore[attr-defined]

@@ -22,16 +22,13 @@ __all__ = ["digits_cnn"]
 _LEAST = 4  # pixels a side: two convolutions halve them
 
 
-def digits_cnn(
-    data: Images | None, *, num_workers: int, size: str = "small", batch_size: int = 64, **keys: Unpack[AdversarialKeys]
-) -> ModuleGame:
+def digits_cnn(data: Images | None, *, num_workers: int, size: str = "small", **keys: Unpack[AdversarialKeys]) -> ModuleGame:
     """The problem; held-out pictures give its merits: robust_error (PGD), clean_error, loss.
 
     Args:
         data: pictures with labels.
         num_workers: among whom those that do not judge are divided.
         size: of the network, see `convolutional.SHAPES`.
-        batch_size: of a worker in a round, see `ModuleGame`.
         **keys: see `AdversarialTraining`.
 
     Raises:
@@ -56,7 +53,7 @@ def digits_cnn(
     def model() -> nn.Module:
         return convolutional(high, wide, shape=SHAPES[size], seed=training.seed)
 
-    return training.game("digits_cnn", model, data, num_workers=num_workers, batch_size=batch_size)
+    return training.game("digits_cnn", model, data, num_workers=num_workers)
 
 
 digits_cnn.reads = "images"  # type: ignore[attr-defined]

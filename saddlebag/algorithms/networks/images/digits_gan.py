@@ -138,7 +138,6 @@ def digits_gan(
     size: str = "tiny",
     loss: Loss = "hinge",
     penalty: float = 10.0,
-    batch_size: int = 64,
     **keys: Unpack[TrainingKeys],
 ) -> DigitsGan:
     """The problem; a fifth of the pictures is held out for its merits: frechet, critic_gap, natural_residual.
@@ -149,7 +148,6 @@ def digits_gan(
         size: of either network, see `gan.SHAPES`.
         loss: "hinge" with R1, or "wgan_gp"; see `critic_loss`.
         penalty: weight of the gradient penalty, 0 for none.
-        batch_size: pictures, and as many samples, of a worker in a round; 0 for all its pictures.
         **keys: see `Training`.
 
     Raises:
@@ -176,7 +174,6 @@ def digits_gan(
         build=lambda: players(shape, flat_NP.shape[1], training.seed),
         loss=functools.partial(_losses, loss=loss, penalty=penalty, latent=shape.latent),
         data=tuple((flat_NP[index],) for index in rows),
-        batch_size=batch_size,
         **training.computing,
         evaluate=judge,
         judge=judge,

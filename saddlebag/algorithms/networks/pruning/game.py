@@ -135,7 +135,6 @@ def pruning_game(
     price: float = 1.0,
     redundancy: float = 0.0,
     speed: float = 3.0,
-    batch_size: int = 64,
     **keys: Unpack[TrainingKeys],
 ) -> PruningGame:
     """The problem; a fifth of the pictures is held out for its merits: error, loss, sparsity, neurons.
@@ -147,7 +146,6 @@ def pruning_game(
         price: what the whole network costs, in units of the loss; 0 prunes nothing but what hurts.
         redundancy: what a neuron pays for being like others of its layer.
         speed: how many times faster chances move than weights, under a rule such as Adam's.
-        batch_size: of a worker in a round, see `ModuleGame`.
         **keys: see `Training`.
 
     Raises:
@@ -174,7 +172,6 @@ def pruning_game(
         build=functools.partial(_build, widths, speed, training.seed),
         loss=functools.partial(_loss, owners=owners, speed=speed, price=price, redundancy=redundancy),
         data=tuple((data.images_NHW[index].astype(training.dtype), data.labels_N[index]) for index in rows),
-        batch_size=batch_size,
         **training.computing,
         evaluate=Judge(judging, functools.partial(_scores, speed=speed), training.dtype, training.device),
         owners=owners,

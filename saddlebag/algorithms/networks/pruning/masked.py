@@ -71,7 +71,6 @@ def masked_network(
     *,
     num_workers: int,
     hidden: Sequence[int] = (64, 32),
-    batch_size: int = 64,
     **keys: Unpack[TrainingKeys],
 ) -> MaskedNetwork:
     """The problem; a fifth of the pictures is held out for its merits: error, loss, sparsity, bits.
@@ -80,7 +79,6 @@ def masked_network(
         data: pictures with labels.
         num_workers: among whom the others are divided.
         hidden: neurons of each hidden layer.
-        batch_size: of a worker in a step, see `ModuleGame`.
         **keys: see `Training`.
 
     Raises:
@@ -100,7 +98,6 @@ def masked_network(
         build=functools.partial(_build, widths, training.seed),
         loss=_loss,
         data=tuple((data.images_NHW[index].astype(training.dtype), data.labels_N[index]) for index in rows),
-        batch_size=batch_size,
         **training.computing,
         evaluate=Judge(judging, _scores, training.dtype, training.device),
         name=f"masked_network on {data.name}",

@@ -172,25 +172,12 @@ class _Judge:
         return table
 
 
-def albert_mlm(
-    data: Text | None,
-    *,
-    num_workers: int,
-    length: int = 0,
-    batch_size: int = 8,
-    dropout: float = 0.0,
-    judged: int = 256,
-    **keys: Unpack[AlbertKeys],
-) -> AlbertGame:
+def albert_mlm(data: Text | None, *, num_workers: int, **keys: Unpack[AlbertKeys]) -> AlbertGame:
     """The problem; merits on the held-out text: loss, perplexity, masked_error, and robust_loss (PGD-10) where eps is above 0.
 
     Args:
         data: lines of a corpus.
         num_workers: among whom its rows are divided; split "label_skew" gives each worker a contiguous piece of the text.
-        length: tokens of a row; 0 for that of the size.
-        batch_size: rows of a worker in a round, see `ModuleGame`.
-        dropout: everywhere, probability.
-        judged: held-out rows that judge, at most.
         **keys: see `AlbertTraining`.
 
     Raises:
@@ -209,8 +196,7 @@ def albert_mlm(
     if data is None:
         raise ConfigError("albert_mlm needs a text; add a data section whose source is the path of a text file or folder")
     training = AlbertTraining(**keys)
-    shape, disturbed = training.shape(length), training.disturbance
-    training.check(dropout=dropout, judged=judged)
+    shape, disturbed = training.shape, training.disturbance
     learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_mlm", remember=data.remember)
     rows_NT, held_NT = (learned.remembered("pack", lines, shape.length, data.remember) for lines in (data.train, data.valid))
     if len(rows_NT) < num_workers or not len(held_NT):
@@ -220,18 +206,17 @@ def albert_mlm(
         )
     numbers_N = np.arange(len(rows_NT), dtype=np.float64)
     shards = split_rows(numbers_N, num_workers, split=training.split, seed=training.seed)
-    kept_N = np.linspace(0, len(held_NT) - 1, min(judged, len(held_NT))).astype(np.int64)  # spread over the text
     return training.game(
         f"albert_mlm on {data.name}",
-        lambda: make_albert("AlbertForMaskedLM", shape, pieces=learned.size, dropout=dropout, seed=training.seed),
+        lambda: make_albert("AlbertForMaskedLM", shape, pieces=learned.size, dropout=training.dropout, seed=training.seed),
         _loss,
         tuple((rows_NT[shard],) for shard in shards),
-        _Judge(held_NT[kept_N], disturbed, training.device),
+        _Judge(held_NT[training.kept(len(held_NT))], disturbed, training.device),
         learned,
         length=shape.length,
         embedding=shape.embedding,
-        batch_size=batch_size,
     )
 
 
 albert_mlm.reads = "text"  # type: ignore[attr-defined]
+albert_mlm.defaults = AlbertTraining  # type: ignore[attr-defined]

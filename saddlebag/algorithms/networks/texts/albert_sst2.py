@@ -33,7 +33,16 @@ if TYPE_CHECKING:
 __all__ = ["albert_sst2"]
 
 _JUDGED_AT_ONCE = 64
-_LENGTH = 64  # tokens at most of a sentence where the recipe says nothing; SST-2's longest have about 70
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Training(AlbertTraining):
+    """`AlbertTraining` for sentences: SST-2's longest have about 70 tokens."""
+
+    batch_size: int = 16
+    length: int = 64
+    dropout: float = 0.1
+    judged: int = 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,22 +176,26 @@ class _Network:
     notes: tuple[str, ...] = ()
 
 
-def _from_random(data: Sentences, training: AlbertTraining, length: int, dropout: float) -> _Network:
+def _told(data: Sentences, training: AlbertTraining) -> dict[str, Any]:
+    """What any model is made with."""
+    return {"dropout": training.dropout, "seed": training.seed, "classes": data.num_classes}
+
+
+def _from_random(data: Sentences, training: AlbertTraining) -> _Network:
     """An ALBERT of the size asked for, and pieces learned from the sentences."""
-    shape = training.shape(length)
+    shape = training.shape
     learned = Vocabulary.of(data.train, shape.vocabulary, user="albert_sst2", remember=data.remember)
-    keys: dict[str, Any] = {"pieces": learned.size, "dropout": dropout, "seed": training.seed, "classes": data.num_classes}
+    keys: dict[str, Any] = {"pieces": learned.size, **_told(data, training)}
     make = functools.partial(make_albert, "AlbertForSequenceClassification", shape, **keys)
     return _Network(learned, make, shape.length, shape.embedding)
 
 
-def _from_weights(init: Pretrained, data: Sentences, training: AlbertTraining, length: int, dropout: float) -> _Network:
+def _from_weights(init: Pretrained, data: Sentences, training: AlbertTraining) -> _Network:
     """The model and the tokenizer of a folder."""
     if training.vocabulary or training.size != AlbertTraining.size:
         raise ConfigError(f"size and vocabulary do not apply: the weights of {init.name!r} have their own")
-    keys: dict[str, Any] = {"dropout": dropout, "seed": training.seed, "classes": data.num_classes}
-    make, vocabulary = functools.partial(init.model, "AutoModelForSequenceClassification", **keys), init.vocabulary()
-    model, new = make()
+    make = functools.partial(init.model, "AutoModelForSequenceClassification", **_told(data, training))
+    vocabulary, (model, new), length = init.vocabulary(), make(), training.length
     longest = init.config.get("max_position_embeddings", length)
     if not 4 <= length <= longest:
         raise ConfigError(f"length must lie in 4..{longest} tokens, which the weights of {init.name!r} are for, got {length}")
@@ -192,15 +205,7 @@ def _from_weights(init: Pretrained, data: Sentences, training: AlbertTraining, l
 
 
 def albert_sst2(
-    data: Sentences | None,
-    *,
-    num_workers: int,
-    init: str | Pretrained = "",
-    length: int = _LENGTH,
-    batch_size: int = 16,
-    dropout: float = 0.1,
-    judged: int = 1000,
-    **keys: Unpack[AlbertKeys],
+    data: Sentences | None, *, num_workers: int, init: str | Pretrained = "", **keys: Unpack[AlbertKeys]
 ) -> AlbertGame:
     """The problem; merits on the held-out sentences: robust_error (PGD-10) where eps is above 0, clean_error, loss.
 
@@ -209,10 +214,6 @@ def albert_sst2(
         num_workers: among whom they are divided.
         init: path of a folder of weights that somebody trained before, of any model that transformers can classify texts with:
             config.json, safetensors and tokenizer.json; random weights and pieces learned from the sentences without it.
-        length: tokens of a row; longer sentences are cut.
-        batch_size: sentences of a worker in a round, see `ModuleGame`.
-        dropout: everywhere, probability.
-        judged: held-out sentences that judge, at most.
         **keys: see `AlbertTraining`.
 
     Raises:
@@ -227,19 +228,18 @@ def albert_sst2(
     """
     if data is None:
         raise ConfigError("albert_sst2 needs sentences; add a data section whose source is the path of SST-2's folder or file")
-    training = AlbertTraining(**keys)
-    training.check(dropout=dropout, judged=judged)
+    training = _Training(**keys)
     if isinstance(init, str):
         if init:
             raise ConfigError(f"init must be what `read_pretrained` gives, got the path {init!r}")
-        network = _from_random(data, training, length, dropout)
+        network = _from_random(data, training)
     else:
-        network = _from_weights(init, data, training, length, dropout)
+        network = _from_weights(init, data, training)
     learned = network.vocabulary
     labels_N, dev_labels_N = np.array(data.train_labels, np.int64), np.array(data.dev_labels, np.int64)
     rows_NT = learned.remembered("rows", data.train, network.length, data.remember)
     shards = split_rows(labels_N.astype(np.float64), num_workers, split=training.split, seed=training.seed)
-    kept_N = np.linspace(0, len(dev_labels_N) - 1, min(judged, len(dev_labels_N))).astype(np.int64)  # spread over the file
+    kept_N = training.kept(len(dev_labels_N))
     dev_NT = learned.rows([data.dev[row] for row in kept_N], network.length)
     by_length_N = np.argsort((dev_NT != learned.pad).sum(1), kind="stable")  # batches of equals carry little padding
     return training.game(
@@ -251,10 +251,10 @@ def albert_sst2(
         learned,
         length=network.length,
         embedding=network.embedding,
-        batch_size=batch_size,
         notes=network.notes,
     )
 
 
 albert_sst2.reads = "sentences"  # type: ignore[attr-defined]
 albert_sst2.weights = "init"  # type: ignore[attr-defined]
+albert_sst2.defaults = _Training  # type: ignore[attr-defined]

@@ -6,6 +6,8 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
+import numpy as np
+
 from saddlebag.algorithms.networks.adversary import Norm  # noqa: TC001 (the keys' types are read at run time)
 from saddlebag.algorithms.networks.texts.albert import AlbertGame, AlbertShape, Size, shape_of
 from saddlebag.algorithms.networks.texts.embeddings import EmbeddingAttack, TextAttack
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from saddlebag.algorithms.networks.texts.vocabulary import Vocabulary
+    from saddlebag.compression.payload import Index
 
 
 class TextJudge(Protocol):
@@ -33,6 +36,10 @@ class AlbertTraining(Training):
     """Keys of a recipe, with their defaults.
 
     Attributes:
+        batch_size: rows of a worker in a round; 0 for all that it has.
+        length: tokens of a row; longer texts are cut, and 0 is that of the size.
+        dropout: everywhere, probability.
+        judged: held-out rows that judge, at most.
         size: of the network: a name of `albert.SHAPES`, or its numbers, such as { hidden = 1024, layers = 12, heads = 16 }.
         vocabulary: pieces; 0 for those of the size.
         attack: on the embeddings, see `EmbeddingAttack`.
@@ -42,6 +49,10 @@ class AlbertTraining(Training):
         replays: rounds that a batch is kept for; of two at least where the attack is "free".
     """
 
+    batch_size: int = 8
+    length: int = 0
+    dropout: float = 0.0
+    judged: int = 256
     size: Size = "tiny"
     vocabulary: int = 0
     attack: TextAttack = "none"
@@ -50,13 +61,22 @@ class AlbertTraining(Training):
     attack_steps: int = 3
     replays: int = 1
 
-    def shape(self, length: int) -> AlbertShape:
-        """Of the network, for rows of so many tokens; 0 for those of the size.
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1 or self.judged < 1:
+            raise ConfigError(f"dropout must lie in [0, 1) and judged be at least 1, got {self.dropout} and {self.judged}")
+        if self.attack == "free" and self.replays < 2:
+            raise ConfigError(
+                f"attack 'free' moves its perturbations once in a round; set replays to 2 or more, got {self.replays}"
+            )
+
+    @property
+    def shape(self) -> AlbertShape:
+        """Of the network.
 
         Raises:
             ConfigError: the size is unknown, or a number out of range.
         """
-        return shape_of(self.size, self.vocabulary, length)
+        return shape_of(self.size, self.vocabulary, self.length)
 
     @property
     def disturbance(self) -> EmbeddingAttack:
@@ -67,18 +87,9 @@ class AlbertTraining(Training):
         """
         return EmbeddingAttack(attack=self.attack, eps=self.eps, norm=self.norm, steps=self.attack_steps)
 
-    def check(self, *, dropout: float, judged: int) -> None:
-        """Refuse what no object of its own checks.
-
-        Raises:
-            ConfigError: a parameter is out of range.
-        """
-        if not 0 <= dropout < 1 or judged < 1:
-            raise ConfigError(f"dropout must lie in [0, 1) and judged be at least 1, got {dropout} and {judged}")
-        if self.attack == "free" and self.replays < 2:
-            raise ConfigError(
-                f"attack 'free' moves its perturbations once in a round; set replays to 2 or more, got {self.replays}"
-            )
+    def kept(self, held: int) -> Index:
+        """Which of so many held-out rows judge: spread over all of them, at most `judged`."""
+        return np.linspace(0, held - 1, min(self.judged, held)).astype(np.int64)
 
     def game(
         self,
@@ -91,7 +102,6 @@ class AlbertTraining(Training):
         *,
         length: int,
         embedding: int,
-        batch_size: int,
         notes: tuple[str, ...] = (),
     ) -> AlbertGame:
         """The problem of training one model.
@@ -105,7 +115,6 @@ class AlbertTraining(Training):
             vocabulary: of the rows.
             length: of the rows, T.
             embedding: coordinates of one, E.
-            batch_size: rows of a worker in a round.
             notes: for people, see `HasNotes`.
         """
         attack = dataclasses.replace(self.disturbance, pad=vocabulary.pad)
@@ -113,7 +122,6 @@ class AlbertTraining(Training):
             build=lambda: {"model": model()},
             loss=functools.partial(loss, attack=attack),
             data=data,
-            batch_size=batch_size,
             local=attack.local(length, embedding),
             replays=self.replays,
             **self.computing,
@@ -129,6 +137,9 @@ class AlbertTraining(Training):
 class AlbertKeys(TrainingKeys, total=False):
     """`AlbertTraining` as keys."""
 
+    length: Annotated[int, AlbertTraining]
+    dropout: Annotated[float, AlbertTraining]
+    judged: Annotated[int, AlbertTraining]
     size: Annotated[Size, AlbertTraining]
     vocabulary: Annotated[int, AlbertTraining]
     attack: Annotated[TextAttack, AlbertTraining]
