@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy.typing as npt
 
@@ -34,9 +34,28 @@ __all__ = [
     "Save",
     "ServerSettings",
     "Wake",
+    "closes_without_some",
 ]
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+class _Closing(Protocol):
+    """What says how a round closes, in settings as in the section of a recipe."""
+
+    @property
+    def quorum(self) -> int: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def balance(self) -> bool: ...
+    @property
+    def secure(self) -> int: ...
+
+
+def closes_without_some(said: _Closing) -> bool:
+    """Whether rounds may close without some workers, or weigh them."""
+    return bool(said.quorum) or said.weights != "equal" or said.balance or bool(said.secure)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,7 +179,7 @@ class ServerSettings:
     @property
     def merging(self) -> bool:
         """Whether rounds say whom they count, for they need not wait for all."""
-        return bool(self.quorum) or self.weights != "equal" or self.balance or bool(self.secure)
+        return closes_without_some(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,11 +20,10 @@ from saddlebag.launch.results.results import METRICS, RESULT
 from saddlebag.proto.checkpoint import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from saddlebag.algorithms import Verdict
     from saddlebag.client.shards import SliceCore
     from saddlebag.compression import Vector
     from saddlebag.launch.job import Job
@@ -113,7 +112,7 @@ class Lead:
         verdict = self._judge(round_, before, whole, spent)
         if verdict.merits is not None and (cost := self._ask(round_)) is not None:
             self._cost = cost
-            self._record(outputs, round_, whole.iteration, verdict)
+            self._record(outputs, (round_, whole.iteration), verdict.merits, ends=verdict.reason is not None)
         if verdict.reason is not None:
             self._end(verdict.reason, round_)
         return self._ended
@@ -126,7 +125,7 @@ class Lead:
         whole = _Whole([core.replica for core in self._cores])
         verdict = self._judge.overflow(round_, whole)
         if verdict.merits is not None:
-            self._record(self._kept(round_), round_, whole.iteration, verdict)
+            self._record(self._kept(round_), (round_, whole.iteration), verdict.merits, ends=verdict.reason is not None)
         self._end(DIVERGED, round_)
 
     def _kept(self, round_: int) -> Outputs:
@@ -142,12 +141,12 @@ class Lead:
             self._last = max(((line["round"], line["iteration"]) for line in lines), default=(0, 0))
         return self._outputs
 
-    def _record(self, outputs: Outputs, round_: int, iteration: int, verdict: Verdict) -> None:
-        last_round, last_iteration = self._last
-        if verdict.merits is not None and round_ > last_round and (verdict.reason or iteration > last_iteration):
-            record = Record(round_, iteration, verdict.merits, self._cost.up_bytes, self._cost.down_bytes)
-            outputs.record(record)
-            self._last = round_, iteration
+    def _record(self, outputs: Outputs, at: tuple[int, int], merits: Mapping[str, float], *, ends: bool) -> None:
+        """A line of the history, at a round and an iteration; none for what has one, but for the end's."""
+        (round_, iteration), (last_round, last_iteration) = at, self._last
+        if round_ > last_round and (ends or iteration > last_iteration):
+            outputs.record(Record(round_, iteration, merits, self._cost.up_bytes, self._cost.down_bytes))
+            self._last = at
 
     def _end(self, reason: str, round_: int) -> None:
         """Write the result, before any shard hears of the end."""

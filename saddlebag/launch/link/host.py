@@ -21,6 +21,7 @@ from saddlebag.launch.recipe.sections import CheckpointSection
 from saddlebag.launch.results.trackers import require_trackers
 from saddlebag.proto.checkpoint import CheckpointStore, count
 from saddlebag.proto.endpoint import ServerSecurity
+from saddlebag.server.effects import closes_without_some
 from saddlebag.server.lobby import Lobby
 from saddlebag.server.middle import require_waiting
 from saddlebag.server.port import require_free
@@ -125,8 +126,7 @@ def _require_sound(server: ServerSection, workers: int, above: AboveSection | No
     if server.quorum > workers:
         raise ConfigError(f"quorum must lie in [0, {workers}], the number of workers, got {server.quorum}")
     if above is not None:
-        merging = bool(server.quorum or server.weights != "equal" or server.balance)
-        require_waiting(merging=merging, checkpoint_every=checkpoint_every)
+        require_waiting(merging=closes_without_some(server), checkpoint_every=checkpoint_every)
 
 
 def _led(job: Job, above: AboveSection | None) -> Job:
