@@ -6,22 +6,21 @@ next. Both contenders check a part of the mean.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import socket
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from harness import (
     LOOPBACK,
     Meter,
     Row,
-    add_output_options,
     add_role_options,
     cast_and_serve,
     column,
     interleaved,
+    numbers_parser,
     progress,
     ratios,
     save,
@@ -34,6 +33,9 @@ from shells import serve, work
 
 from saddlebag.algorithms import Message, Operator, ReplicaState
 from saddlebag.compression import Dense, Draws, Identity, Mean, Vector
+
+if TYPE_CHECKING:
+    import argparse
 
 NAMES = {"saddlebag": "Saddlebag, shells", "raw": "raw TCP"}
 SMALL, MIDDLE, LARGE = 1_000_000, 10_000_000, 64_000_000
@@ -69,11 +71,8 @@ class Nothing:
     """No own state."""
 
 
-@dataclasses.dataclass(frozen=True)
-class DenseMean:
-    """The worker sends its operator's value as it is; the server sends the mean as float32; nobody moves."""
-
-    means: list[Vector]  # the head of the latest mean, for the check
+class Unmoving:
+    """What methods have in common that exchange vectors and move nobody."""
 
     def init_replica(self, z_D: Vector) -> Still:
         return Still(z_D)
@@ -91,6 +90,16 @@ class DenseMean:
     def synchronises(self, replica: Still, draws: Draws) -> bool:
         return False
 
+    def replay(self, replica: Still, down: Message, draws: Draws) -> Still:
+        return replica
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseMean(Unmoving):
+    """The worker sends its operator's value as it is; the server sends the mean as float32; nobody moves."""
+
+    means: list[Vector]  # the head of the latest mean, for the check
+
     def worker_step(self, replica: Still, own: Nothing, operator: Operator, draws: Draws) -> tuple[Nothing, Message]:
         return own, Message((Dense(operator(replica.z_D, draws)),))
 
@@ -99,9 +108,6 @@ class DenseMean:
         assert isinstance(payload, Dense)
         self.means[:] = [payload.value_D[:CHECKED].copy()]
         return own, Message((payload,))
-
-    def replay(self, replica: Still, down: Message, draws: Draws) -> Still:
-        return replica
 
 
 class FixedVectors:
@@ -245,13 +251,9 @@ def report(rows: list[Row], dimensions: list[int], workers: int, *, markdown: bo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=4)
+    parser = numbers_parser(__doc__, workers=4, repetitions=3, timeout_s=180.0)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[SMALL, MIDDLE, LARGE])
     parser.add_argument("--rounds", type=int, help="instead of a number that fits each dimension")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--timeout-s", type=float, default=180.0, help="of one contender in one repetition")
-    add_output_options(parser)
     add_role_options(parser, numbers=("--dimension",))
     args = parser.parse_args()
     if args.role:

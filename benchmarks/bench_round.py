@@ -6,23 +6,22 @@ compressed mean; nobody moves. Both contenders check a part of the mean. A round
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bench_dense import FixedVectors, Nothing, Still
+from bench_dense import FixedVectors, Nothing, Still, Unmoving
 from harness import (
     Meter,
     Row,
-    add_output_options,
     add_role_options,
     cast_and_serve,
     column,
     interleaved,
+    numbers_parser,
     progress,
     ratios,
     save,
@@ -33,9 +32,12 @@ from harness import (
 )
 from shells import serve, work
 
-from saddlebag.algorithms import Message, Operator, ReplicaState
+from saddlebag.algorithms import Message, Operator
 from saddlebag.compression import Compressor, Dense, Draws, Identity, Mean, Payload, Sparse, TopK, Vector
 from saddlebag.compression.compressors.sparsifiers.top_k import top_k_index
+
+if TYPE_CHECKING:
+    import argparse
 
 NAMES = {"sparse": "Top-k both ways", "dense": "dense float32 both ways"}
 WARM_UP = 2
@@ -46,27 +48,11 @@ GOAL, MEMORY_FACTOR, MEMORY_REST = 10.0, 1.25, 200_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Exchange:
+class Exchange(Unmoving):
     """The worker sends its compressed vector, the server the compressed mean; nobody moves."""
 
     compressor: Compressor
     downlink: list[Payload]  # the latest, for the check
-
-    def init_replica(self, z_D: Vector) -> Still:
-        return Still(z_D)
-
-    def init_worker(self, replica: Still) -> Nothing:
-        return Nothing()
-
-    init_server = init_worker
-
-    def uplink_sizes(self, replica: ReplicaState, draws: Draws) -> tuple[int, ...]:
-        return (len(replica.z_D),)
-
-    downlink_sizes = uplink_sizes
-
-    def synchronises(self, replica: Still, draws: Draws) -> bool:
-        return False
 
     def worker_step(self, replica: Still, own: Nothing, operator: Operator, draws: Draws) -> tuple[Nothing, Message]:
         value_D = operator(replica.z_D, draws)
@@ -77,9 +63,6 @@ class Exchange:
     def server_step(self, replica: Still, own: Nothing, means: tuple[Mean, ...], draws: Draws) -> tuple[Nothing, Message]:
         self.downlink[:] = [means[0].compress(self.compressor, draws)]
         return own, Message((self.downlink[0],))
-
-    def replay(self, replica: Still, down: Message, draws: Draws) -> Still:
-        return replica
 
 
 class Windows(FixedVectors):
@@ -99,7 +82,9 @@ def check(payload: Payload, problem: Windows, k: int) -> None:
     """The first values sent down are the means of what the workers sent of these coordinates."""
     sparse = isinstance(payload, Sparse)
     index_K = payload.index_K[:CHECKED] if isinstance(payload, Sparse) else np.arange(CHECKED)
-    found_K = payload.value.value_D[:CHECKED] if isinstance(payload, Sparse) else getattr(payload, "value_D")[:CHECKED]  # noqa: B009
+    values = payload.value if isinstance(payload, Sparse) else payload
+    assert isinstance(values, Dense)
+    found_K = values.value_D[:CHECKED]
     sum_K = np.zeros(len(index_K))
     for rank in range(problem.num_workers):
         value_D = problem.operator(rank)(np.empty(0), Draws(0, 0))
@@ -176,16 +161,9 @@ def report(rows: list[Row], args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dimension", type=int, default=10_000_000)
-    parser.add_argument("--workers", type=int, default=16)
-    parser.add_argument("--fraction", type=float, default=0.01)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--dense-rounds", type=int, default=3)
-    parser.add_argument("--repetitions", type=int, default=3)
+    sizes = {"dimension": 10_000_000, "workers": 16, "fraction": 0.01, "rounds": 8, "repetitions": 3, "timeout_s": 300.0}
+    parser = numbers_parser(__doc__, **sizes, dense_rounds=3)
     parser.add_argument("--only", choices=NAMES, help="one contender")
-    parser.add_argument("--timeout-s", type=float, default=300.0, help="of one contender in one repetition")
-    add_output_options(parser)
     add_role_options(parser, "--vectors")
     args = parser.parse_args()
     if args.role:

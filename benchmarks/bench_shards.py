@@ -9,7 +9,6 @@ spoils times of rounds, and CPU time less.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -23,11 +22,11 @@ from harness import (
     ONE_THREAD,
     Meter,
     Row,
-    add_output_options,
     add_role_options,
     column,
     environment,
     interleaved,
+    numbers_parser,
     progress,
     ratios,
     save,
@@ -48,6 +47,7 @@ from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import RoundReady, ServerSettings
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
 WARM_UP, SEED = 2, 0
@@ -161,15 +161,9 @@ def report(rows: list[Row], args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dimension", type=int, default=10_000_000)
-    parser.add_argument("--workers", type=int, default=16)
-    parser.add_argument("--fraction", type=float, default=0.01)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--repetitions", type=int, default=5)
+    sizes = {"dimension": 10_000_000, "workers": 16, "fraction": 0.01, "rounds": 10, "repetitions": 5, "timeout_s": 300.0}
+    parser = numbers_parser(__doc__, **sizes)
     parser.add_argument("--against", type=int, default=2, help="shards, beside one server")
-    parser.add_argument("--timeout-s", type=float, default=300.0, help="of one contender in one repetition")
-    add_output_options(parser)
     add_role_options(parser, numbers=("--shards",))
     args = parser.parse_args()
     if args.role:

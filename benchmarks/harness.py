@@ -181,6 +181,16 @@ def verdict(values: Sequence[float], goal: float, *, at_least: bool) -> str:
 # -- output --------------------------------------------------------------------------------------------------------------
 
 
+def numbers_parser(text: str | None, **defaults: float) -> argparse.ArgumentParser:
+    """A parser of numbers by name, of their defaults' type, and of the options of the output."""
+    parser = argparse.ArgumentParser(description=text)
+    for name, default in defaults.items():
+        said = "of one contender in one repetition" if name == "timeout_s" else None
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=said)
+    add_output_options(parser)
+    return parser
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every measurement to this file")
     parser.add_argument("--markdown", action="store_true", help="print the tables as markdown")

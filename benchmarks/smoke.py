@@ -87,6 +87,7 @@ SMOKE = {
     "study_robust.py": Smoke("--seeds 1 --rounds 2 --json {out}/robust.json"),
     "plot_total_bytes.py": Smoke("--iterations 5 --output {out}/plot.png"),
     "golden.py": Smoke("--only bilinear --write {out}/golden.json"),
+    "way.py": Smoke(""),
 }
 LONG = {"bench_flower_deployment.py": "a minute of starting Flower's processes, as tests/e2e/test_flower_deployment.py does"}
 NOT_HERE = {
