@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ def members(protocol: type) -> frozenset[str]:
     """The public names that a Protocol asks for, those of the Protocols that it extends included."""
     found: set[str] = set()
     for kind in protocol.__mro__:
-        if getattr(kind, "_is_protocol", False):
+        if Protocol in kind.__bases__:
             found |= {name for name in (*vars(kind), *vars(kind).get("__annotations__", {})) if not name.startswith("_")}
     return frozenset(found)
 

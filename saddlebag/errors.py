@@ -19,6 +19,7 @@ __all__ = [
     "StateError",
     "check_choice",
     "explained",
+    "reason_of",
 ]
 
 
@@ -84,6 +85,15 @@ def explained(error: Exception) -> SaddlebagError:
         told = SaddlebagError(f"{text} (a defect; SADDLEBAG_TRACEBACK=1 shows where, please report it)")
     told.__cause__ = error
     return told
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says: the system's words without number and path, or its own.
+
+    >>> reason_of(PermissionError(13, "Permission denied", "runs/metrics.jsonl")), reason_of(ValueError("no such format"))
+    ('Permission denied', 'no such format')
+    """
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:

@@ -72,7 +72,8 @@ def owners_of(target: Callable[..., object]) -> dict[str, type]:
 
 def _annotated(target: Callable[..., object]) -> Iterator[tuple[str, inspect.Parameter, Any]]:
     """Name, parameter and evaluated annotation of each."""
-    names = getattr(target, "__globals__", None) or vars(sys.modules[getattr(target, "__module__", __name__)])
+    function = target.__func__ if inspect.ismethod(target) else target
+    names = function.__globals__ if inspect.isfunction(function) else vars(sys.modules[target.__module__])
     for name, parameter in inspect.signature(target).parameters.items():
         yield name, parameter, _evaluate(parameter.annotation, names)
 

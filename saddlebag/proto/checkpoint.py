@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy.typing as npt
 from safetensors import SafetensorError
 
-from saddlebag.errors import SaddlebagError, StateError
+from saddlebag.errors import SaddlebagError, StateError, reason_of
 from saddlebag.proto.digests import DIGEST, PLACE, with_digest
 from saddlebag.proto.pieces import at_once, pieces, tensor_file
 from saddlebag.proto.tensors import read_facts, read_tensors, view_tensors
@@ -249,8 +249,7 @@ class CheckpointStore:
             for old in superfluous(self.rounds(), round_, self._keep):
                 self.path(old).unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise StateError(f"cannot write checkpoint {self.path(round_)}: {reason}") from error
+            raise StateError(f"cannot write checkpoint {self.path(round_)}: {reason_of(error)}") from error
 
     def load(self, round_: int) -> tuple[Arrays, dict[str, Any]]:
         """The arrays and facts of one checkpoint.

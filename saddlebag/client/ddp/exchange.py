@@ -183,7 +183,7 @@ class Coded:
         """One reduction of float32 values (float64 where an identity says so); NaN in it tells every rank."""
         shape = payloads or {piece.name: self._compressor[piece.name].encode(np.zeros_like(piece.x_D), own) for piece in pieces}
         values = [_values(shape[piece.name]) for piece in pieces]
-        wide = any(getattr(self._compressor[piece.name], "dtype", None) == "float64" for piece in pieces)
+        wide = any(isinstance(kind := self._compressor[piece.name], Identity) and kind.dtype == "float64" for piece in pieces)
         sent_N: Vector = np.concatenate(values).astype(np.float64 if wide else np.float32)
         if payloads is None:
             sent_N[:] = np.nan
@@ -193,11 +193,10 @@ class Coded:
         ranks.sent.update({p.name: len(value) * sent_N.itemsize for p, value in zip(pieces, values, strict=True)})
         out, at = {}, 0
         for piece, value in zip(pieces, values, strict=True):
-            index_K = getattr(shape[piece.name], "index_K", None)
-            mean = mean_N[at : at + len(value)]
+            payload, mean = shape[piece.name], mean_N[at : at + len(value)]
             out[piece.name] = mean if len(value) == len(piece.x_D) else np.zeros(len(piece.x_D))
-            if len(value) < len(piece.x_D):
-                out[piece.name][index_K] = mean
+            if isinstance(payload, Seeded) and len(value) < len(piece.x_D):
+                out[piece.name][payload.index_K] = mean
             at += len(value)
         return out
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["columns_of", "values_of"]
+
+
+@runtime_checkable
+class _ArrowStream(Protocol):
+    """A table as Arrow's PyCapsule interface gives it."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+@runtime_checkable
+class _ArrowArray(Protocol):
+    """A batch of it."""
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> object: ...
+
 
 _QUOTED = 60  # characters of a value in a message
 
@@ -41,7 +56,7 @@ def columns_of(rows: Any, needed: Mapping[str, bool]) -> dict[str, npt.NDArray[A
         found = rows
     elif isinstance(rows, Sequence) and not isinstance(rows, str):
         found = _of_dictionaries(rows, needed)
-    elif hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__"):
+    elif isinstance(rows, _ArrowStream | _ArrowArray):
         found = _of_arrow(rows, needed)
     else:
         raise ConfigError(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from saddlebag.compression import Draws, Unbiased
-from saddlebag.errors import DataError, SaddlebagError
+from saddlebag.errors import DataError, SaddlebagError, reason_of
 from saddlebag.launch.advice.examples import CHOICES, settings_of
 from saddlebag.launch.advice.measure import SEED, family_of, squared_errors
 from saddlebag.launch.recipe.plugins import REGISTRIES, load_plugins
@@ -111,7 +111,7 @@ def plot_tradeoff(x_D: Vector, out: Path, *, what: str, mark: tuple[str, Mapping
         try:
             figure.savefig(out, dpi=150)
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+            raise DataError(f"cannot write the plot {out}: {reason_of(error)}") from error
     return points
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
-from saddlebag.errors import ConfigError, DataError, check_choice
+from saddlebag.errors import ConfigError, DataError, check_choice, reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def read_vector(path: Path, tensor: str | None = None) -> Vector:
                 raise DataError(f"{path} has no tensor {tensor!r}; it holds {_some(names)}")
             parts = [_flat(file, path, name) for name in ([tensor] if tensor is not None else names)]
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"{path} cannot be read: {reason_of(error)}") from error
     floats = [part for part in parts if part is not None and len(part)]
     if not floats:
         raise DataError(f"{path}: {tensor or 'every tensor'} is empty or holds no floats")

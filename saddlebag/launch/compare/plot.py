@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from saddlebag.errors import DataError
+from saddlebag.errors import DataError, reason_of
 from saddlebag.launch.compare.table import ranked, setting
 from saddlebag.launch.results.house import MARKERS, MOST, in_style, look, name_beside, tidy
 from saddlebag.launch.results.units import byte_unit
@@ -59,7 +59,7 @@ def plot_comparison(values: Mapping[str, Any], out: Path) -> None:
         try:
             figure.savefig(out, dpi=_DPI)
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+            raise DataError(f"cannot write the plot {out}: {reason_of(error)}") from error
 
 
 def _part(part: SubFigure, values: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:

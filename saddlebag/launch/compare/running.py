@@ -63,7 +63,7 @@ def compare(
         problem = problem_of(recipe)
         cells = grid(recipe, section, problem)
         with _pool(jobs) as pool:
-            runner = _Runner(section, out / CELLS, pool, progress)
+            runner = _Runner(section, out / CELLS, pool, jobs, progress)
             preferred = runner.tune(cells, others=section.seeds - 1)
             best, results = runner.finish(preferred, recipe.seed, section.seeds)
         values = summary(recipe, section, problem, cells, best, results, runner.tuning)
@@ -117,9 +117,11 @@ class _Runner:
         section: CompareSection,
         folder: Path,
         pool: concurrent.futures.Executor | None,
+        jobs: int,
         progress: Callable[[int, int, str], None],
     ) -> None:
         self._section, self._folder, self._pool, self._progress = section, folder, pool, progress
+        self._jobs = jobs
         self._done = self._total = 0
         self.tuning: dict[str, list[Result]] = {}
 
@@ -159,7 +161,7 @@ class _Runner:
         waiting = list(range(len(cells)))
         running: dict[concurrent.futures.Future[Result], int] = {}
         while waiting or running:
-            while waiting and len(running) < (getattr(self._pool, "_max_workers", 1) if self._pool else 1):
+            while waiting and len(running) < self._jobs:
                 number = waiting.pop(0)
                 future = self._submit(cells[number], budget if limited else None, tuning)
                 running[future] = number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -92,11 +92,30 @@ def _encoded(frames: list[Any], target: str, *, shards: bool) -> Dataset:
     return dataclasses.replace(dataset, shards=index)
 
 
+@runtime_checkable
+class _Shaped(Protocol):
+    """An array of any library."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+@runtime_checkable
+class _Sparse(Protocol):
+    """A sparse matrix of scipy."""
+
+    def tocsr(self) -> Any: ...
+
+
+def _shape_of(value: Any) -> tuple[int, ...]:
+    return value.shape if isinstance(value, _Shaped) else np.shape(value)
+
+
 def _is_pair(value: Any) -> bool:
     """Whether it is (X, y): two parts, of which the first has rows."""
     if not (isinstance(value, tuple) and len(value) == 2):
         return False
-    shapes = [getattr(part, "shape", None) or np.shape(part) for part in value]
+    shapes = [_shape_of(part) for part in value]
     return len(shapes[0]) == 2 and len(shapes[1]) == 1
 
 
@@ -104,7 +123,7 @@ def _joined(pairs: list[tuple[Any, Any]], *, shards: bool) -> Dataset:
     counts, widths = [], set()
     for number, (rows, labels) in enumerate(pairs):
         where = f"data[{number}]" if shards else "data"
-        num_rows, width = getattr(rows, "shape", None) or np.shape(rows)
+        num_rows, width = _shape_of(rows)
         if num_rows != len(labels) or not num_rows:
             raise DataError(f"{where}: X has {num_rows} rows, y {len(labels)} labels; both need the same number, at least 1")
         counts.append(num_rows)
@@ -118,7 +137,7 @@ def _joined(pairs: list[tuple[Any, Any]], *, shards: bool) -> Dataset:
 
 
 def _rows(parts: list[Any]) -> DenseRows | SparseRows:
-    if all(hasattr(part, "tocsr") for part in parts):
+    if all(isinstance(part, _Sparse) for part in parts):
         from scipy.sparse import vstack  # scikit-learn brings it
 
         matrix = vstack(parts).tocsr()

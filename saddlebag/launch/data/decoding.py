@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import zstandard
 
-from saddlebag.errors import DataError
+from saddlebag.errors import DataError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,7 +119,7 @@ def opened(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
             unpack = next((unpack for magic, unpack in _UNPACKERS if magic.match(first)), None)
             yield io.BufferedReader(_Bounded(unpack(file) if unpack else file, path, most))
     except _TROUBLE as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"{path}: cannot be read: {reason_of(error)}") from error
 
 
 def is_parquet(first: bytes) -> bool:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from saddlebag.errors import DataError
+from saddlebag.errors import DataError, reason_of
 from saddlebag.launch.results.house import MARKERS, MOST, in_style, look, tidy
 from saddlebag.launch.results.results import METRICS, RESULT, Line, read_json, read_lines
 from saddlebag.launch.results.units import byte_unit, format_merit, is_rate
@@ -105,7 +105,7 @@ def plot(results: Sequence[Path], out: Path) -> None:
         with in_style():
             figure.savefig(out, dpi=_DPI)
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"cannot write the plot {out}: {reason_of(error)}") from error
 
 
 class _Shown(Figure):

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saddlebag.algorithms.simulate import Record
-from saddlebag.errors import DataError
+from saddlebag.errors import DataError, reason_of
 from saddlebag.launch.build import resolved_json
 from saddlebag.launch.results.history import read_history
 from saddlebag.proto.checkpoint import write_atomically
@@ -69,7 +69,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"{path}: cannot be read: {reason_of(error)}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from saddlebag.errors import DataError
+from saddlebag.errors import DataError, reason_of
 from saddlebag.launch.groupwise.reports.report import CURVES, read_result
 from saddlebag.launch.results.house import PALETTE
 
@@ -92,7 +92,7 @@ def plot_regret(folder: Path, out: Path) -> None:
         try:
             figure.savefig(out, dpi=_DPI)
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot write the plot {out}: {getattr(error, 'strerror', None) or error}") from error
+            raise DataError(f"cannot write the plot {out}: {reason_of(error)}") from error
 
 
 def _panel(ax: Axes, row: dict[str, Any], curve: dict[str, Array]) -> None:
