@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms import Record
     from saddlebag.algorithms.simulate import Stop
 
-__all__ = ["MARK", "Progress", "RecordLines", "Tail", "facts_table", "log_and_file", "progress_line"]
+__all__ = ["Progress", "RecordLines", "Tail", "facts_table", "log_and_file"]
 
 MARK = "saddlebag: round "
 """What every line of progress begins with."""

@@ -22,17 +22,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Vector
 
-__all__ = [
-    "Predicted",
-    "heard",
-    "predict_request",
-    "predicted",
-    "table_request",
-    "tickets",
-    "told",
-    "translated",
-    "values_request",
-]
+__all__ = ["Predicted"]
 
 _NAMED = 6  # names of columns in a message
 _OURS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION)

@@ -17,8 +17,6 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["columns_of", "values_of"]
-
 
 @runtime_checkable
 class _ArrowStream(Protocol):

@@ -18,8 +18,6 @@ from saddlebag.flower.compression.packing import array_kind, read_array
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Dtypes", "nearest"]
-
 Whole: TypeAlias = np.ndarray[Any, Any]
 _WHOLE, _NUMBERS = "iub", "fiub"
 _NEAR = 1e-9  # relative: float64 means of equal numbers over a million clients are nearer

@@ -23,19 +23,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Compressor, Vector
 
-__all__ = [
-    "LINK",
-    "NO_REFERENCE",
-    "STEP",
-    "UP",
-    "Instruction",
-    "Report",
-    "build",
-    "read_fields",
-    "sealed_record",
-    "vector_digest",
-]
-
 LINK = "saddlebag"
 """Key of the ConfigRecord that both directions add to a message."""
 STEP = "saddlebag.step"

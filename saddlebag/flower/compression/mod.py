@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Payload, Vector
 
-__all__ = ["compression_mod", "difference", "worker_of"]
+__all__ = ["compression_mod"]
 
 _REFERENCE, _SCHEMA, _MEMORY = "saddlebag.reference", "saddlebag.schema", "saddlebag.memory."
 _FRAME = 200  # about what Flower takes for an array beside its data

@@ -30,23 +30,6 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Draws, Payload, Vector
 
-__all__ = [
-    "NAMES",
-    "PAYLOAD",
-    "Schema",
-    "array_kind",
-    "first_not_finite",
-    "flatten",
-    "models_in",
-    "names_of",
-    "pack_names",
-    "pack_payload",
-    "read_array",
-    "rounded",
-    "unflatten",
-    "unpack_payload",
-]
-
 PAYLOAD = "saddlebag.payload/2"
 """Serialisation type of an Array that holds an encoded payload; the number is the layout version."""
 NAMES = "saddlebag.names"

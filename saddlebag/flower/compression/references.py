@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from saddlebag.compression import Compressor, Vector
     from saddlebag.flower.compression.packing import Schema
 
-__all__ = ["References", "Way"]
-
 _KEPT = 256  # references, each of the model's size; the holders of older ones start from zero
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from saddlebag.compression import Vector
 
-__all__ = ["Compressed", "Memory"]
+__all__ = ["Compressed"]
 
 Memory = Literal["auto", "error_feedback", "ef21", "diana", "none"]
 _NEEDS = {"error_feedback": "contractive", "ef21": "contractive", "diana": "unbiased"}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms import Record
     from saddlebag.compression import Vector
 
-__all__ = ["DOWN", "FACTS", "HELLO", "REPLICA", "ROUND", "SESSION", "UPLINK", "Orders", "frames_from", "frames_to", "result_of"]
+__all__ = ["DOWN", "FACTS", "HELLO", "REPLICA", "ROUND", "SESSION", "UPLINK"]
 
 HELLO, ROUND, SESSION = "query.saddlebag", "train.saddlebag", "train.session"
 """Message types: who is there, one round, and a whole run over a stream."""

@@ -20,7 +20,7 @@ from saddlebag.proto.secure.ring import Ring
 if TYPE_CHECKING:
     from flwr.app import RecordDict
 
-__all__ = ["ORDERS", "SAID", "TASK", "Orders", "Task", "said", "says"]
+__all__ = ["ORDERS", "SAID", "TASK"]
 
 ORDERS, TASK, SAID = "saddlebag.secure", "saddlebag.secure.task", "saddlebag.secure.said"
 """Keys of the records in a message: which step it is, what is to be sent, and the step's bytes."""

@@ -18,8 +18,6 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["POINT", "Layout"]
-
 _BITS = 48
 """Of a number in the tail."""
 POINT = 16

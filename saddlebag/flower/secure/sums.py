@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from flwr.serverapp import Grid
 
-__all__ = ["Sums"]
-
 
 class Sums:
     """Sums of one vector of whole numbers for each client, a round after the other.

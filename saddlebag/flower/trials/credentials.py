@@ -14,8 +14,6 @@ from cryptography.x509.oid import NameOID
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["write_certificates", "write_node_key"]
-
 _PEM = serialization.Encoding.PEM
 
 

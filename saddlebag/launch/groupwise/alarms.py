@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.data.stream import RoundStream
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
 
-__all__ = ["SAID", "AlarmStudy", "alarm_values", "print_alarms", "sentence", "study_alarms", "watch_of"]
-
 SAID = {
     "worse": "worse off than under the single model",
     "coverage": "coverage left its margin",

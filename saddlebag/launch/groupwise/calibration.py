@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.data.stream import RoundStream
     from saddlebag.launch.groupwise.tables.calibration_table import CalibrationTable
 
-__all__ = ["CalibrationStudy", "calibration_values", "print_calibration", "study_calibration"]
-
 _STYLE: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
 KINDS = ("single", "ours", "calibrated")
 

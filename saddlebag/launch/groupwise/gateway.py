@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from saddlebag.server.groupwise.service import GroupwiseService
     from saddlebag.server.groupwise.shell import GroupwiseShell
 
-__all__ = ["serve_rest"]
-
 _LARGEST = 4 * FRAME_BYTES  # bytes of a body; text takes more than numbers do
 _PATIENCE_S = 30.0  # with a body that comes slowly
 _CONNECTIONS = 64  # with a body each

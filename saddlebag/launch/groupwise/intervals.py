@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
     from saddlebag.launch.groupwise.tables.interval_table import IntervalTable
 
-__all__ = ["IntervalStudy", "interval_values", "intervals_of", "print_intervals", "study_intervals"]
-
 _IDENTITY = 1e-9
 _STYLE: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
 

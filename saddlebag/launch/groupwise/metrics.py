@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from saddlebag.proto.v1 import groupwise_pb2 as pb
 
-__all__ = ["serve_metrics"]
-
 _ACCOUNT = {
     "rounds": "Rounds in which the expert was awake.",
     "loss": "Our loss on the expert's rounds.",

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["module_learner"]
-
 
 def module_learner(
     make: Callable[[], Any],

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise import ShortestPath
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["GROUPS", "paths_study"]
-
 GROUPS = (*SHAPES, *COLOURS, ALWAYS_ON)
 _CHANCES = ((0.5, 0.3, 0.2), (0.6, 0.4))
 _NOISE = 0.1

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
 
-__all__ = ["POINTS", "group_values"]
-
 POINTS = 40
 """Points of a regret curve."""
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise import AnyLearner, AnyMixer, Loss
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["ALWAYS_ON", "TABLES", "GroupwiseRecipe", "label_interval", "load_groupwise", "make_algorithm", "prior_of"]
-
 ALWAYS_ON = "always_on"
 """The name of the group of all rounds; its learner is the single model that groups are compared with."""
 SYNTHETIC = "synthetic"

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.losses import Interval
     from saddlebag.launch.groupwise.study import Study
 
-__all__ = ["read_rounds", "replay_file"]
-
 MAX_GROUPS = 100_000
 """Different names of groups in a file; each costs a model."""
 _TABLES = ("learner", "mixer", "mixing", "comparator", "label", "features", "intervals", "calibration", "alarms")

@@ -18,7 +18,7 @@ from saddlebag.proto.checkpoint import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PLOT", "RECIPE", "run_recipe", "write_all"]
+__all__ = ["PLOT", "RECIPE"]
 
 PLOT, RECIPE = "plot.png", "recipe.toml"
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["POINTS", "Study", "run_study", "stream_study", "study_orders"]
+__all__ = ["POINTS"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PARTS = ("intervals", "calibration", "alarms")

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.data.stream import RoundStream
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
 
-__all__ = ["DRAWN", "drawn_groups", "is_wide", "wide_order"]
-
 DRAWN = 200
 """Groups whose curves are kept."""
 _TABLE = 1 << 23  # numbers of a table of rounds and groups, 64 MiB; a study needs a few such tables for each order

@@ -23,19 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = [
-    "FEEDBACK",
-    "GROW",
-    "MAX_BODY",
-    "PARTIAL",
-    "PREDICT",
-    "Call",
-    "begins",
-    "calls_in",
-    "head_of",
-    "number_in",
-    "record_of",
-]
+__all__ = ["FEEDBACK", "GROW", "PARTIAL", "PREDICT"]
 
 PREDICT, FEEDBACK, PARTIAL, GROW = 1, 2, 3, 4
 MAX_BODY = 1 << 24

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from saddlebag.server.groupwise.calls import Call
 
-__all__ = ["Journal"]
-
 
 class Journal:
     """The journals of one folder; at most one is open for writing.

@@ -19,8 +19,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["changes", "describe"]
-
 
 def describe(value: Any) -> Any:
     """A dataclass with its kind and fields, nested, as JSON values.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     Records = npt.NDArray[Any]
 
-__all__ = ["FIXED", "Page", "names_of"]
-
 FIXED = ("ticket", "row", "entry")
 """The arrays of a page that never change once written."""
 _ENTRY = np.dtype([("p", "<f8"), ("z", "<f8"), ("awake", "<f8")])

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from saddlebag.proto.groupwise import Doubles, Members
     from saddlebag.server.groupwise.core import GroupwiseCore
 
-__all__ = ["Encodes", "plain_labels", "plain_rows"]
-
 _PLAIN = "this server takes encoded rows and labels only: it was made without a recipe's columns"
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from saddlebag.server.groupwise.calls import Call
     from saddlebag.server.groupwise.core import GroupwiseCore
 
-__all__ = ["PAUSE_S", "RETRY_S", "Records"]
-
 PAUSE_S = 0.001
 """What the writer's thread leaves to the calls after each piece of 256 KiB."""
 RETRY_S = 10.0

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from saddlebag.server.groupwise.core import GroupwiseCore
     from saddlebag.server.groupwise.plain import Encodes
 
-__all__ = ["GroupwiseService"]
-
 T = TypeVar("T")
 
 

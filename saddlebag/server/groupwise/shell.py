@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from saddlebag.proto.endpoint import ServerSecurity
     from saddlebag.server.groupwise.service import GroupwiseService
 
-__all__ = ["GroupwiseShell", "owner_of"]
-
 _GRACE_S = 2.0  # for calls under way at the end
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from saddlebag.proto.pieces import Pause
 
-__all__ = ["FORMAT", "ServiceStore"]
-
 FORMAT = 2
 _PAGE = re.compile(r"tickets-(\d{12})\.safetensors")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise import Block, Prediction
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["APPLIED", "REFUSED", "REPEATED", "UNKNOWN", "Tickets"]
+__all__ = ["APPLIED", "REFUSED", "REPEATED", "UNKNOWN"]
 
 APPLIED, REPEATED, UNKNOWN, REFUSED = 1, 2, 3, 4
 """What came of a label; the numbers of the schema."""

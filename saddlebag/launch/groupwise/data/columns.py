@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from saddlebag.launch.recipe.table_options import TableOptions
 
-__all__ = ["Columns", "read_columns"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Columns:

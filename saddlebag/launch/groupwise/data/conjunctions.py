@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.data.columns import Columns
     from saddlebag.launch.groupwise.tables.conjunction_table import ConjunctionTable
 
-__all__ = ["conjunctions"]
-
 
 def conjunctions(table: ConjunctionTable, columns: Columns) -> dict[str, str]:
     """Names and expressions of the groups, simple ones first.

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     Facts = dict[str, Any]
 
-__all__ = ["LabelCoder", "encode_features", "fit_features", "fit_label", "gone", "missing_values"]
-
 _MOST = 1e100  # of a number that is scaled: differences are finite
 
 

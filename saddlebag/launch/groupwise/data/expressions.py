@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from saddlebag.launch.groupwise.data.columns import Columns
 
-__all__ = ["MAX_LENGTH", "ROUND", "Expression", "parse"]
-
 Mask = "npt.NDArray[np.bool_]"
 ROUND = "round"
 MAX_LENGTH = 2000

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.data.expressions import Expression
     from saddlebag.launch.groupwise.recipe import FeatureTable
 
-__all__ = ["RowEncoder", "check_compared"]
-
 
 def check_compared(table: FeatureTable, columns: Columns, expression: Expression, where: str, *, start: int = 1) -> None:
     """Refuse a comparison with numbers of which some are missing, unless the recipe says what they mean."""

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.data.expressions import Expression
     from saddlebag.launch.groupwise.recipe import DataTable, FeatureTable, GroupwiseRecipe
 
-__all__ = ["RoundStream", "bounded", "build_stream"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RoundStream:

@@ -14,7 +14,7 @@ import numpy as np
 from saddlebag.errors import ConfigError, check_choice
 from saddlebag.launch.groupwise.data.columns import Columns
 
-__all__ = ["COLOURS", "FEATURES", "RULES", "SHAPES", "synthetic_columns"]
+__all__ = ["COLOURS", "SHAPES"]
 
 SHAPES, COLOURS = ("circle", "square", "triangle"), ("green", "red")
 RULES = ("mean", "dperm", "min", "max")

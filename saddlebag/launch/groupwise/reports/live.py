@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from saddlebag.proto.v1 import groupwise_pb2 as pb
 
-__all__ = ["alarms_of", "facts_of", "live_page", "numbers_of", "serve_page"]
-
 _RENEWED_S = 5
 _TIMEOUT_S = 5.0
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["PAGE", "page_of", "write_page"]
-
 PAGE = "report.html"
 _MARKS = {"better": "▲ better", "worse": "▼ worse", "no clear difference": "● no clear difference"}
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from saddlebag.algorithms.groupwise.base import Array
 
-__all__ = ["plot_regret", "read_curves"]
-
 _COLUMNS, _MANY = 4, 16  # one column more for many groups
 _MOST = 100  # panels
 _SINGLE, _OURS = PALETTE[1], PALETTE[0]

@@ -37,17 +37,7 @@ if TYPE_CHECKING:
     from saddlebag.launch.groupwise.recipe import GroupwiseRecipe
     from saddlebag.launch.groupwise.study import Study
 
-__all__ = [
-    "CURVES",
-    "GROUPS",
-    "RESULT",
-    "print_report",
-    "read_result",
-    "summarise",
-    "summarise_recipe",
-    "verdict",
-    "write_result",
-]
+__all__ = ["CURVES", "GROUPS", "RESULT"]
 
 RESULT, GROUPS, CURVES = "result.json", "groups.csv", "curves.csv"
 FORMAT = "saddlebag groupwise 1"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.groupwise.base import Array
     from saddlebag.launch.groupwise.data.stream import RoundStream
 
-__all__ = ["Rivals", "plain_words", "print_rivals", "rivals_of"]
-
 _CLEAR = 0.001  # relative: a tenth of a percent of the loss is not worth a word
 _STYLE: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
 

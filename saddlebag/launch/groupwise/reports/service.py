@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from saddlebag.proto.endpoint import ClientSecurity
     from saddlebag.proto.v1 import groupwise_pb2 as pb
 
-__all__ = ["ask_report", "print_service", "service_values", "write_service_page"]
-
 _STYLE: Any = {"box": None, "pad_edge": False, "padding": (0, 1, 0, 0), "header_style": "bold", "title_justify": "left"}
 _WIDTH = 124
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["MANY", "listed", "shown"]
-
 MANY = 1000
 """Groups of which all are shown."""
 _EACH = 60  # of the worst off, of the best off, and of the largest

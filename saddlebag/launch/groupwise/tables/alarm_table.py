@@ -6,8 +6,6 @@ import dataclasses
 
 from saddlebag.algorithms.groupwise import Watch
 
-__all__ = ["AlarmTable"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AlarmTable:

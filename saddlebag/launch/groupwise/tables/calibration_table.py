@@ -6,8 +6,6 @@ import dataclasses
 
 from saddlebag.algorithms.groupwise import Calibration
 
-__all__ = ["CalibrationTable"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CalibrationTable:

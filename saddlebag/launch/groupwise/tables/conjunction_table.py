@@ -6,8 +6,6 @@ import dataclasses
 
 from saddlebag.errors import ConfigError
 
-__all__ = ["MOST", "ConjunctionTable"]
-
 MOST = 100_000
 """Groups; each costs a model, and names and numbers in reports."""
 

@@ -7,8 +7,6 @@ from typing import Literal
 
 from saddlebag.algorithms.groupwise import Thresholds
 
-__all__ = ["IntervalTable"]
-
 _STEP = 0.5
 
 
