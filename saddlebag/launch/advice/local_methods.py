@@ -27,9 +27,8 @@ import numpy as np
 import torch
 
 from saddlebag.algorithms import pack
-from saddlebag.algorithms.method_capabilities import BringsCompressors
 from saddlebag.algorithms.problems.linked import LinkedPrograms
-from saddlebag.algorithms.registry import METHODS, make_method
+from saddlebag.algorithms.registry import METHODS, default_compressors, make_method
 from saddlebag.client.link.vector import ModelVector
 from saddlebag.compression import Draws, Identity, Sum, Tensor
 from saddlebag.errors import ConfigError
@@ -186,7 +185,7 @@ class _Bench:
         self._vector = ModelVector(torch.nn.ParameterList([torch.zeros(d)]), None, buffers=False)
         self._count = min(workers, _MOST_MESSAGES)
         problem = LinkedPrograms(origin_D=np.zeros(d), tensors=[Tensor("sample", (d,))], num_workers=workers)
-        given = {} if isinstance(METHODS[name], BringsCompressors) else {"up": Identity(), "down": Identity()}
+        given = {} if default_compressors(name) else {"up": Identity(), "down": Identity()}
         self.method: Any = make_method(name, problem, **given)
         self.replica = self.method.init_replica(problem.start())
         self._workers = [self.method.init_worker(self.replica) for _ in range(self._count)]
