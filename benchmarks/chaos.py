@@ -88,6 +88,8 @@ def search(minutes: float, most: float, seed: int, processes: int) -> int:
                 sums += found["sums"]
                 states |= found["states"]
                 failures += found["failures"]
+                for broken, failure in found["failures"]:
+                    print(f"seed {broken}: {failure}", file=sys.stderr, flush=True)
                 if time.monotonic() - begin < 60 * minutes and faults.total() < most:
                     running.add(pool.submit(chunk, next(starts)))
             before = marks[-1][0] if marks else 0.0

@@ -50,7 +50,6 @@ _LEAVE_S = 30.0
 _BEAT_AGAIN_S = 0.2
 _ASK_AGAIN_S = 30.0
 _UNANSWERED = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-_SILENT = 2  # heartbeats without an answer after which a connection is doubted
 _TICK_S = 0.5
 _SNAPSHOT_OVERHEAD = 1 << 16  # names and metadata of a snapshot
 _SNAPSHOT_VECTORS = 16  # most vectors in a replica
@@ -110,10 +109,11 @@ class WorkerShell:
             while True:
                 before = (self._core.epoch, self._core.round)
                 try:
-                    async with open_aio_channel(place, security, self._lease_s) as channel:
+                    async with open_aio_channel(place, security, waiting.slack * self._lease_s) as channel:
                         if await self._session(channel, waiting.met):
                             return
                     reason = "the server ended the stream"
+                    waiting.superseded()
                 except RankTaken as error:
                     reason = waiting.taken(str(error), self._lease_s)
                 except grpc.aio.AioRpcError as error:
@@ -260,8 +260,10 @@ class WorkerShell:
         """Go on from the server's replica; False when the server has gone on since it announced one: join again."""
         core, announced = self._core, (reply.epoch, reply.resume)
         limit = _SNAPSHOT_OVERHEAD + _SNAPSHOT_VECTORS * 8 * core.dimension
-        data = bytearray()
-        async for chunk in calls.pieces("Snapshot", pb.SnapshotRequest(), pb.SnapshotChunk, self._patience.allowed_s):
+        data, allowed_s = bytearray(), self._patience.allowed_s
+        self._patience.stuck += 1  # unless a piece comes
+        async for chunk in calls.pieces("Snapshot", pb.SnapshotRequest(), pb.SnapshotChunk, allowed_s):
+            self._patience.stuck = 0
             if reply.merging and not data and chunk.epoch == reply.epoch and chunk.round > reply.resume:
                 reply.resume = reply.epoch_start = chunk.round  # rounds have not waited
                 reply.round, announced = max(reply.round, chunk.round), (chunk.epoch, chunk.round)
@@ -279,38 +281,40 @@ class WorkerShell:
         """Renew the lease; ends, with an error, when the server has no stream to answer on.
 
         Often once the stream is `over` while a long step goes on: the server takes it for dead soon. What is not answered
-        twice goes by another connection from then on: a flipped bit can make one end take all that follows for one long
-        frame of HTTP/2, pings and heartbeats included, and nobody would ever hear that frames are missing.
+        goes by another connection at once, and from then on: on a slow link heartbeats wait behind a frame for longer than a
+        lease; and a flipped bit can make one end take all that follows for one long frame of HTTP/2, pings and heartbeats
+        included, and nobody would ever hear that frames are missing.
         """
         async with contextlib.AsyncExitStack() as beside:
-            while True:
-                await self._beat_here(calls, pace, every_s, over)
+            for at_once in itertools.chain((False,), itertools.repeat(True)):
+                await self._beat_here(calls, pace, every_s, over, at_once=at_once)
                 assert self._where is not None
                 await beside.aclose()  # the one before
                 channel = await beside.enter_async_context(open_aio_channel(*self._where, self._lease_s))
                 calls = calls.by(channel)
 
-    async def _beat_here(self, calls: Calls, pace: Pace, every_s: float, over: asyncio.Event) -> None:
-        """Heartbeats on one connection, until two in a row are not answered."""
-        alone = refused = silent = 0
-        while silent < _SILENT:
-            if not over.is_set():
+    async def _beat_here(self, calls: Calls, pace: Pace, every_s: float, over: asyncio.Event, *, at_once: bool) -> None:
+        """Heartbeats on one connection, until one is not answered."""
+        alone = refused = 0
+        silent = False
+        while not silent:
+            if not over.is_set() and not at_once:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(every_s):  # wait_for loses a cancellation that meets the event (until 3.12)
                         await over.wait()
             if over.is_set():
                 await asyncio.sleep(min(every_s, _BEAT_AGAIN_S))
+            at_once = False
             try:
                 beat = pb.HeartbeatRequest(frames=pace.sent)
                 reply = await calls.ask("Heartbeat", beat, pb.HeartbeatReply, every_s)
                 pace.hear(reply.frames)
                 alone, refused = alone + 1 if (pace.waits or pace.sends) and not reply.stream else 0, 0
-                silent = 0
             except BrokenStream:  # one answer of many
-                silent = 0
+                pass
             except grpc.aio.AioRpcError as error:  # where nobody is there, the stream notices what matters
                 refused = refused + 1 if error.code() not in _UNANSWERED and not over.is_set() else 0
-                silent = silent + 1 if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else 0
+                silent = error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
             if refused == 2:  # a flipped bit can stay in what the ends of a connection remember of names and metadata
                 raise BrokenStream("the server refuses this worker's heartbeats")
             if alone == 2:  # the first may have crossed the stream's beginning or end

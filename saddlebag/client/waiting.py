@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 from saddlebag.errors import ConfigError, PeerLost
+from saddlebag.proto.awake import TICK_S, Awake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -16,6 +16,7 @@ __all__ = ["RankTaken", "Waiting"]
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _BEYOND_S = 5.0  # the lease of whoever has the rank
+_MOST_DOUBLINGS = 6  # of a lease: 10 min at 10 s, in which a link of 14 kbit/s carries a frame
 SAY_EVERY_S = 5.0
 
 
@@ -24,14 +25,16 @@ class RankTaken(Exception):
 
 
 class Waiting:
-    """The time since the server was last of use.
+    """The time without a server, since it was last of use; while there is a connection, none passes.
+
+    A round may take longer than a server is waited for, so that the end of a connection says nothing of the time before it.
 
     Args:
         who: waits, for a person.
         address: of the server.
         give_up_s: after which waiting is over.
         note: told every few seconds what is awaited.
-        clock: in seconds.
+        clock: in seconds; None for those for which the process has run.
         say_every_s: between two words.
     """
 
@@ -42,23 +45,38 @@ class Waiting:
         give_up_s: float,
         note: Callable[[str], None],
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         say_every_s: float = SAY_EVERY_S,
     ) -> None:
         self._who, self._address, self._give_up_s, self._note = who, address, give_up_s, note
-        self._clock, self._every_s = clock, say_every_s
+        self._clock, self._every_s = clock or Awake(), say_every_s
         self._reason, self._connected, self.ever_met = "no answer yet", False, False
         self._taken_since: float | None = None
+        self._met_at = 0.0
         self.progressed()
 
     def progressed(self) -> None:
         """The run went on: all patience is back."""
-        self._since, self._pause_s = self._clock(), _FIRST_RETRY_S
+        self._since = self._met_at = self._clock()
+        self._pause_s, self._fruitless = _FIRST_RETRY_S, 0
+
+    @property
+    def slack(self) -> int:
+        """How many times longer than a lease the next connection may wait for an answer.
+
+        What is asked waits behind the data under way. Each connection that ends without progress doubles it, so that a slow
+        link is found out.
+        """
+        return int(2 ** min(self._fruitless, _MOST_DOUBLINGS))
 
     def met(self) -> None:
         """The server has admitted this worker."""
         self._connected = self.ever_met = True
-        self._taken_since = None
+        self._taken_since, self._met_at = None, self._clock()
+
+    def superseded(self) -> None:
+        """The server has ended the stream, or the way to it, because the run has gone on: it is there, though not as it was."""
+        self._since = self._met_at = self._clock()
 
     def failed(self, reason: str) -> float:
         """An attempt, or the connection, came to an end; returns how long to pause before the next one.
@@ -66,8 +84,12 @@ class Waiting:
         Raises:
             PeerLost: the patience is at its end.
         """
+        now = self._clock()
+        if self._connected:
+            self._since += now - self._met_at
+            self._fruitless += 1
         self._reason, self._connected = reason, False
-        if self._clock() > self._since + self._give_up_s:
+        if now > self._since + self._give_up_s:
             raise PeerLost(f"no server at {self._address} for {self._give_up_s:g} s; last answer: {reason}")
         pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _LAST_RETRY_S)
         return pause_s
@@ -104,8 +126,14 @@ class Waiting:
                 if (words := self.words()) is not None:
                     self._note(words)
 
-        task = asyncio.create_task(speak())
+        async def tick() -> None:
+            while True:
+                await asyncio.sleep(TICK_S)
+                self._clock()
+
+        tasks = [asyncio.create_task(speak()), asyncio.create_task(tick())]
         try:
             yield
         finally:
-            task.cancel()
+            for task in tasks:
+                task.cancel()

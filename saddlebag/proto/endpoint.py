@@ -21,6 +21,7 @@ __all__ = [
     "LEASE_S",
     "MESSAGE_OPTIONS",
     "RUN_OVER",
+    "SERVER_ANSWER_S",
     "SERVER_OPTIONS",
     "SERVICE",
     "ClientSecurity",
@@ -60,16 +61,18 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
 LEASE_S = 10.0
 """Within which a silent peer is noticed, where nothing else is said."""
 _SHORTEST_PING_S = 1.5  # above what servers bear
+SERVER_ANSWER_S = 120.0
+"""In which a client must answer a server's ping. Its lease runs by heartbeats; this only clears away dead connections."""
 
 
-def pings(lease_s: float = LEASE_S) -> list[tuple[str, int]]:
+def pings(lease_s: float = LEASE_S, *, answer_s: float = 0.0) -> list[tuple[str, int]]:
     """Options by which a connection whose other end is silent ends within a lease: a fifth until a ping, the rest to answer.
 
-    The answer waits behind the data under way, 1 MiB at most: a link must carry that in 4/5 of a lease. gRPC has two clocks
-    for it; the second one, a minute by default, is the one that ends connections.
+    The answer waits behind the data under way, 1 MiB at most: a link must carry that in 4/5 of a lease, or in `answer_s` if
+    that is longer. gRPC has two clocks for it; the second one, a minute by default, is the one that ends connections.
     """
     every_ms = int(1000 * max(lease_s / 5, _SHORTEST_PING_S))
-    answer_ms = int(1000 * max(lease_s * 4 / 5, _SHORTEST_PING_S))
+    answer_ms = int(1000 * max(lease_s * 4 / 5, _SHORTEST_PING_S, answer_s))
     return [
         ("grpc.keepalive_time_ms", every_ms),
         ("grpc.keepalive_timeout_ms", answer_ms),

@@ -11,9 +11,11 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from saddlebag.errors import BrokenStream, PeerLost, RemoteProtocolError, SaddlebagError, explained
+from saddlebag.proto.endpoint import RUN_OVER
 from saddlebag.proto.handshake import PROTOCOL, other_version
 from saddlebag.proto.seal import TEXT_SEAL, is_sealed, opened, seal_of_text, sealed
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
+from saddlebag.server.joining import RunOver
 from saddlebag.server.roster import RankTaken
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ STATUS = {
     BrokenStream: grpc.StatusCode.DATA_LOSS,
     RemoteProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
     PeerLost: grpc.StatusCode.DEADLINE_EXCEEDED,
+    RunOver: RUN_OVER,
     RankTaken: grpc.StatusCode.ALREADY_EXISTS,
     SaddlebagError: grpc.StatusCode.FAILED_PRECONDITION,
 }

@@ -30,7 +30,7 @@ from saddlebag.proto.handshake import DONE
 from saddlebag.proto.pace import Patience
 from saddlebag.server import effects as ef
 from saddlebag.server.gather import Gather, Said, Uplinks
-from saddlebag.server.joining import answer, can_start_fresh, common_round, require_one_epoch
+from saddlebag.server.joining import RunOver, answer, can_start_fresh, common_round, require_one_epoch
 from saddlebag.server.noising import noised
 from saddlebag.server.roster import BROKEN, Roster, admit
 from saddlebag.server.saved import capture, restore
@@ -38,7 +38,7 @@ from saddlebag.server.state import RunState
 from saddlebag.server.vigil import waiting_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from saddlebag.algorithms import Message
     from saddlebag.compression import Mean
@@ -86,11 +86,14 @@ class ServerCore(RunState):
 
         Raises:
             ConfigError: it cannot take part: another recipe, rank or dimension, a wrong token, or another process has its rank.
+            RunOver: the run has ended, and the worker holds no state from which its end can be reached.
         """
-        admit(ask, self.settings, len(self.replica.z_D))
+        self._admit(ask)
         self.roster.require_free(ask, now, self.settings.lease_s)
-        effects = self._seat(ask, session, now)
         resume = common_round(self, ask)
+        if self.finished and resume is None and not can_start_fresh(self, ask.worker):
+            raise RunOver(f"the run is over: {self.finished}")  # an epoch that began now would take its end from everybody
+        effects = self._seat(ask, session, now)
         heal = self.roster.take_diverged(ask.worker) and resume == self.round
         fresh = resume is None
         if resume is None:
@@ -103,6 +106,12 @@ class ServerCore(RunState):
         self.roster.set_resume(ask.worker, self.epoch, resume)
         counted = self.round + 1 if self._holds(ask.worker) else 0
         return answer(self, session, resume, fresh=fresh, heal=heal, counted=counted), effects
+
+    def _admit(self, ask: JoinAsk) -> None:
+        """Refuse who does not fit the run, and whoever comes to one that was cut short."""
+        admit(ask, self.settings, len(self.replica.z_D))
+        if self.cut_short:
+            raise RunOver(f"the run is over: {self.finished}")
 
     def _holds(self, worker: int) -> bool:
         """Whether a worker's uplink of the round under way is here, whole.
@@ -167,6 +176,11 @@ class ServerCore(RunState):
         self.spent_s += max(0.0, now - (now if self._counted_s is None else self._counted_s))
         self._counted_s = now
         return Spent(self.ledger.up.payload + self.down_bytes + down_bytes * len(self.active), self.spent_s)
+
+    def pass_idle(self, seconds: float) -> None:
+        """So many seconds in which this process did not run are nobody's lease, and missing from `now`; they are the run's."""
+        if self._counted_s is not None:
+            self.spent_s += seconds
 
     def needs_uplink(self, worker: int) -> bool:
         """Whether the round still waits for (the rest of) this worker's uplink."""
@@ -311,6 +325,11 @@ class ServerCore(RunState):
         if self.roster.holds(worker, session):
             self.roster.opened(worker)
 
+    def hears(self, workers: Iterable[int], now: float) -> bool:
+        """Whether one of these is there, as far as its lease tells."""
+        known = self.roster.missed(workers, self.settings.lease_s)
+        return any(now - each.since <= each.patience_s for each in known)
+
     def lost(self, worker: int, session: str, now: float, *, told: bool = False) -> None:
         """A worker's stream ended: it has a moment to come back, or its lease where it was `told` to end."""
         if self.roster.holds(worker, session):
@@ -379,6 +398,8 @@ class ServerCore(RunState):
         return waiting_words(self.round, self._opened, shown, self.settings, now)
 
     def _give_up(self, workers: list[int], reason: str, now: float) -> list[Effect]:
+        if self.finished:
+            return []
         left = tuple(worker for worker in self.members if worker not in workers)
         if self.settings.on_lost == "drop" and left:
             return self._new_epoch(left, f"{reason}; going on with {len(left)} of {self.settings.num_workers} workers", now)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, SaddlebagError
 from saddlebag.proto.handshake import JoinAnswer, JoinAsk
 
 if TYPE_CHECKING:
     from saddlebag.server.state import RunState
 
-__all__ = ["answer", "can_start_fresh", "common_round", "require_one_epoch"]
+__all__ = ["RunOver", "answer", "can_start_fresh", "common_round", "require_one_epoch"]
+
+
+class RunOver(SaddlebagError):
+    """The run has ended, and has nothing for this worker."""
 
 
 def common_round(run: RunState, ask: JoinAsk) -> int | None:

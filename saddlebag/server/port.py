@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from saddlebag.errors import ConfigError, StateError
 from saddlebag.proto.address import parse_address
-from saddlebag.proto.endpoint import LEASE_S, MESSAGE_OPTIONS, SERVER_OPTIONS, ServerSecurity, pings
+from saddlebag.proto.endpoint import LEASE_S, MESSAGE_OPTIONS, SERVER_ANSWER_S, SERVER_OPTIONS, ServerSecurity, pings
 from saddlebag.server.stranger import hardened
 
 if TYPE_CHECKING:
@@ -88,15 +88,16 @@ async def open_port(
         has_token: whether the calls ask for a secret.
         warn: told what is not secured.
         servicer: answers questions about health; for services that can say they are ill.
-        lease_s: within which a silent client is to be noticed.
+        lease_s: a fifth of it passes between two pings.
 
     Raises:
         ConfigError: the port is in use, or the address is not loopback and the server not secured.
     """
     place = parse_address(address, listening=True)
     security.require_safe(place.name, has_token, warn)
+    options = [*MESSAGE_OPTIONS, *SERVER_OPTIONS, *pings(lease_s, answer_s=SERVER_ANSWER_S)]
     with hardened():
-        server = grpc.aio.server(options=[*MESSAGE_OPTIONS, *SERVER_OPTIONS, *pings(lease_s)])
+        server = grpc.aio.server(options=options)
     server.add_registered_method_handlers(service, dict(methods))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))  # before 1.84 these alone count
     servicer = servicer or health.aio.HealthServicer()

@@ -7,7 +7,6 @@ again. A handler stops reading while its worker is far ahead of an earlier one, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import secrets
@@ -19,6 +18,7 @@ import grpc.aio
 
 from saddlebag.algorithms import Record, pack
 from saddlebag.errors import BrokenStream, RemoteProtocolError, SaddlebagError
+from saddlebag.proto.awake import TICK_S, Awake
 from saddlebag.proto.checkpoint import CheckpointStore, arrays_to_bytes
 from saddlebag.proto.endpoint import RUN_OVER, SERVICE, ServerSecurity
 from saddlebag.proto.frames import FRAME_BYTES, THANKS
@@ -29,6 +29,7 @@ from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
 from saddlebag.server.calls import handlers, names_of, refuse, status_of
 from saddlebag.server.ending import Ending
+from saddlebag.server.joining import RunOver
 from saddlebag.server.port import open_port, stays_open
 from saddlebag.server.secure.core import SecureCore
 from saddlebag.server.streams import Doorbell, Gate, Streams
@@ -45,8 +46,8 @@ __all__ = ["ServerShell"]
 
 _BACKLOG_BYTES = 4 << 20  # of one worker that wait for earlier ones: enough to keep a link busy, small beside a model
 _THREAD_ABOVE = 1 << 18  # dimension from which a round is finished in a thread, so that heartbeats are answered meanwhile
-_TICK_S = 0.5
-_DRAIN_S = 30.0  # for workers to take the last downlink
+_LOOK_S = 0.5
+_DRAIN_S, _LONGEST_DRAIN_S = 30.0, 900.0  # for workers to take the last downlink: silent ones, and those that are heard of
 
 T = TypeVar("T")
 Context: TypeAlias = Any
@@ -67,7 +68,7 @@ class ServerShell:
         counts: Callable[[Arrivals], None] = lambda arrivals: None,
     ) -> None:
         self._core, self._store, self._counts = core, store, counts
-        self._vigil = Vigil(waiting, note)
+        self._vigil, self._now = Vigil(waiting, note), Awake()
         self._observe, self._note = observe, note
         self._busy = asyncio.Lock()  # held while a round is finished in a thread
         self._turn = Gate(core.round)  # another round or epoch
@@ -105,13 +106,11 @@ class ServerShell:
         if self._core.finished:
             self.ending.come()
         server = self._server
-        beside = self.ending.beside(self._tick), self.ending.beside(lambda: stays_open(server))
+        beside = [self.ending.beside(work) for work in (self._tick, self._stay_awake, lambda: stays_open(server))]
         try:
             await self.ending.wait()
             await self._settle()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(_DRAIN_S, self._core.settings.lease_s)):
-                    await self._drained()
+            await self._drained()
             await self._settle()
         finally:
             for task in beside:
@@ -124,21 +123,32 @@ class ServerShell:
         self.ending.come()
 
     async def _drained(self) -> None:
-        while self.ending.failure is None and not self._final_taken.issuperset(self._core.members):
+        """Until every member has the end; not for ever, and not for long where nobody of them is heard of."""
+        began = heard = self._now()
+        while self.ending.failure is None and (left := set(self._core.members) - self._final_taken):
+            now = self._now()
+            heard = now if self._core.hears(left, now) else heard
+            if now - heard > _DRAIN_S or now - began > _LONGEST_DRAIN_S:
+                return
             await asyncio.sleep(0.02)
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(_LOOK_S)
             async with self._busy:
-                now = time.monotonic()
+                now = self._now()
                 await self._apply(self._core.tick(now))
                 self._vigil.look(self._core.waiting(now), now)
             for worker, pace in list(self._paces.items()):
-                if why := pace.age(_TICK_S):
+                if why := pace.age(_LOOK_S):
                     self._core.ledger.stuck_streams += 1
                     self._note(f"worker {worker}: {why}; it is to join again")
                     self._streams.end(worker, grpc.StatusCode.ABORTED, why)
+
+    async def _stay_awake(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._now()
 
     async def _settle(self) -> None:
         """Wait for the checkpoint that is being written; raises what has ended the run, if something has."""
@@ -218,13 +228,16 @@ class ServerShell:
                 await self._finish_round()
 
     async def _later(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        due = self._now() + seconds
+        while (left_s := due - self._now()) > 0:
+            await asyncio.sleep(left_s)
         await self._carry_out(events.RoundReady())
 
     async def _finish_round(self, *, large: bool = False) -> None:
         async with self._busy:
             wake, coming = asyncio.get_running_loop().call_soon_threadsafe, self._core.round + 1
-            finish = functools.partial(self._core.finish_round, time.monotonic(), lambda: wake(self._turn.open, coming))
+            self._core.pass_idle(self._now.skipped())
+            finish = functools.partial(self._core.finish_round, self._now(), lambda: wake(self._turn.open, coming))
             begin = time.monotonic()
             effects = await asyncio.to_thread(finish) if large else finish()
             end = time.monotonic()
@@ -248,18 +261,19 @@ class ServerShell:
             session=_session_of(context),
             names=names_of(context),
         )
-        if self._core.cut_short:
-            self._final_taken.add(request.worker)
-            await refuse(context, RUN_OVER, f"the run is over: {self._core.finished}")
         if request.protocol != PROTOCOL:
             raise other_version(request.protocol)
 
         async def admitted() -> JoinAnswer:
-            answer, effects = self._core.join(ask, secrets.token_hex(16), time.monotonic())
+            answer, effects = self._core.join(ask, secrets.token_hex(16), self._now())
             await self._apply(effects)
             return answer
 
-        answer = await self._alone(admitted)
+        try:
+            answer = await self._alone(admitted)
+        except RunOver:
+            self._final_taken.add(request.worker)
+            raise
         reply = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer))
         self._core.ledger.count_control(down=reply.ByteSize() + SEAL_BYTES)
         return reply
@@ -274,7 +288,7 @@ class ServerShell:
     async def heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatReply:
         """Renew a worker's lease, and compare what was sent on its stream."""
         worker = await self._member(context)
-        self._core.roster.see(worker, time.monotonic())
+        self._core.roster.see(worker, self._now())
         reply = pb.HeartbeatReply(epoch=self._core.epoch, round=self._core.round)
         if request.cost:
             async with self._busy:  # the worker may have the downlink of a round that has yet to end here
@@ -295,7 +309,7 @@ class ServerShell:
             raise RemoteProtocolError("this run has no secure aggregation")
         where, told = (request.epoch, request.round), (request.step, request.attempt)
         async with self._busy:  # not around the effects: the last step of a round ends it
-            effects = core.secure(worker, where, *told, request.data, time.monotonic())
+            effects = core.secure(worker, where, *told, request.data, self._now())
         await self._apply(effects)
         while (answer := core.secure_answer(worker, where, *told)) is None:
             await self._turn.wait()
@@ -307,7 +321,7 @@ class ServerShell:
         """End a worker's membership."""
         worker = await self._member(context)
         self._core.ledger.count_control(up=request.ByteSize())
-        await self._alone(lambda: self._apply(self._core.leave(worker, request.reason, time.monotonic())))
+        await self._alone(lambda: self._apply(self._core.leave(worker, request.reason, self._now())))
         self._final_taken.add(worker)
         return pb.LeaveReply()
 
@@ -317,7 +331,7 @@ class ServerShell:
         self._core.ledger.count_control(up=len(request))
 
         async def taken() -> tuple[int, int, asyncio.Task[bytes]]:
-            epoch, round_, replica, effects = self._core.snapshot(worker, time.monotonic())
+            epoch, round_, replica, effects = self._core.snapshot(worker, self._now())
             await self._apply(effects)
             about = {"epoch": epoch, "round": round_}
             written = asyncio.create_task(asyncio.to_thread(arrays_to_bytes, pack(replica), about))
@@ -352,7 +366,7 @@ class ServerShell:
                 raise
         finally:
             told = self._streams.ended(task) or self._core.epoch != epoch
-            self._core.lost(worker, session, time.monotonic(), told=told)
+            self._core.lost(worker, session, self._now(), told=told)
             self._streams.close(worker, task)
             if self._paces.get(worker) is pace:
                 del self._paces[worker]
@@ -380,7 +394,7 @@ class ServerShell:
                     await self._read_thanks(worker, context)
                     return False
             if core.cut_short or (core.finished is not None and cursor == core.round):
-                return core.settings.merging and not core.cut_short
+                return not core.cut_short
             if cursor == core.round and core.needs_uplink(worker):
                 if not await self._read_frame(worker, context, pace):
                     return False
@@ -395,7 +409,7 @@ class ServerShell:
                 self._core.ledger.count_control(up=len(raw))
                 self._final_taken.add(worker)
                 return
-            self._core.frame(worker, raw, time.monotonic())  # of an uplink that it had sent twice
+            self._core.frame(worker, raw, self._now())  # of an uplink that it had sent twice
 
     async def _read_frame(self, worker: int, context: Context, pace: Pace) -> bool:
         """Read and handle one frame; False when the worker, or what the frame led to, has ended its stream."""
@@ -406,7 +420,7 @@ class ServerShell:
         pace.come()
         if raw is grpc.aio.EOF:
             return False
-        effects = self._core.frame(worker, raw, time.monotonic())
+        effects = self._core.frame(worker, raw, self._now())
         self._progress.ring()
         await self._apply(effects)
         task = asyncio.current_task()

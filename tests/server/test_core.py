@@ -40,6 +40,7 @@ from saddlebag.proto.codec import LoopbackWire
 from saddlebag.proto.frames import frames_of
 from saddlebag.proto.handshake import JoinAsk
 from saddlebag.server.effects import Close, NewEpoch, Note, ServerSettings
+from saddlebag.server.joining import RunOver
 from saddlebag.server.roster import START_S
 
 if TYPE_CHECKING:
@@ -239,6 +240,40 @@ def test_a_lost_worker_is_dropped_from_the_definition_and_comes_back(
     net.run()
     assert net.server.finished == "max_rounds"
     assert len({digest(worker.replica) for worker in net.workers.values()}) == 1
+
+
+@pytest.mark.parametrize("on_lost", ["pause", "drop"])
+def test_a_worker_without_a_state_begins_no_epoch_in_a_run_that_is_over(
+    game: BilinearGame, game_method: AnyMethod, network: Any, on_lost: str
+) -> None:
+    """Else the others, whose last downlink is on its way, would never come to the end."""
+    net = network(game, game_method, STOP, rng=random.Random(2), on_lost=on_lost, log_bytes=1, checkpoint_every=10)
+    while net.server.finished is None:
+        net.now += 0.001
+        net.turn(net.rng.randrange(4))
+    left = next(rank for rank in range(4) if rank not in net.done)
+    stranger = JoinAsk(worker=(left + 1) % 4, recipe="{}", dimension=net.server.replica.z_D.size, rounds=(0,))
+    epoch = net.server.epoch
+    with pytest.raises(RunOver, match="the run is over: max_rounds"):
+        net.server.join(stranger, "back", net.now)
+    assert net.server.leave((left + 1) % 4, "", net.now) == []
+    assert (net.server.epoch, len(net.server.members)) == (epoch, 4)
+    delivery = net.server.delivery(left, net.workers[left].round)
+    assert delivery is not None
+    assert net.server.is_final(delivery.end - 1)
+
+
+def test_seconds_in_which_the_server_did_not_run_are_the_runs_from_its_first_frame_on(
+    game: BilinearGame, game_method: AnyMethod, network: Any
+) -> None:
+    net = network(game, game_method, STOP, rng=random.Random(2))
+    net.server.pass_idle(5.0)
+    assert net.server.spent_s == 0.0
+    while net.server.round == 0:
+        net.turn(net.rng.randrange(4))
+    before = net.server.spent_s
+    net.server.pass_idle(5.0)
+    assert net.server.spent_s == before + 5.0
 
 
 def test_a_paused_run_says_so_once_and_goes_on(

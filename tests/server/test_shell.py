@@ -771,3 +771,57 @@ def test_a_worker_whose_heartbeats_are_refused_joins_again(
     asyncio.run(main())
     assert (asked == 2) == ends
     assert (others > 0) == (code == "DEADLINE_EXCEEDED")
+
+
+def test_a_process_that_is_stopped_gives_nobody_up(game: BilinearGame, game_method: AnyMethod) -> None:
+    """A suspended machine, or one without a processor to spare: its peers were as silent as it was."""
+
+    async def main() -> Cluster:
+        cluster = Cluster(game, game_method, stop=Stop(max_rounds=400, every=20), on_lost="drop", lease_s=0.6)
+        serving = await cluster.start()
+        shells = [cluster.worker(rank, lease_s=5.0) for rank in range(4)]
+        running = asyncio.gather(*(shell.run(cluster.address, ClientSecurity()) for shell in shells))
+        while cluster.core.round < 5:
+            await asyncio.sleep(0.005)
+        assert cluster.core.finished is None
+        time.sleep(2.0)  # all of it stands still, as under SIGSTOP
+        await asyncio.wait_for(running, 60)
+        await serving
+        return cluster
+
+    core = asyncio.run(main()).core
+    assert (core.ledger.epochs, core.finished) == (1, "max_rounds")
+    assert core.spent_s > 2.0, "the time is the run's all the same"
+
+
+@pytest.mark.parametrize("on_lost", ["pause", "drop"])
+def test_who_comes_to_a_run_that_is_over_is_told_so_and_the_others_have_their_end(
+    game: BilinearGame, game_method: AnyMethod, on_lost: str
+) -> None:
+    """One holds the end already, one nothing from which it could be reached; another has yet to say that it has the end."""
+
+    async def main() -> tuple[Cluster, list[str]]:
+        cluster, notes = Cluster(game, game_method, on_lost=on_lost, log_bytes=1, checkpoint_every=10), []
+        serving = await cluster.start()
+        shells = [cluster.worker(rank) for rank in range(4)]
+        held, taken = asyncio.Event(), shells[3]._thank
+
+        async def late(call: Any) -> None:
+            await held.wait()
+            await taken(call)
+
+        shells[3]._thank = late  # type: ignore[method-assign]
+        running = [asyncio.create_task(shell.run(cluster.address, ClientSecurity())) for shell in shells]
+        await asyncio.wait_for(asyncio.gather(*running[:3]), 60)
+        again = cluster.worker(0, note=notes.append)
+        again._core = shells[0]._core
+        for shell in (again, cluster.worker(1, note=notes.append)):
+            await asyncio.wait_for(shell.run(cluster.address, ClientSecurity()), 20)
+        held.set()
+        await asyncio.wait_for(running[3], 20)
+        await serving
+        return cluster, notes
+
+    cluster, notes = asyncio.run(main())
+    assert [note for note in notes if "the run is over: max_rounds" in note] == notes[-2:]
+    assert cluster.core.ledger.epochs == 1

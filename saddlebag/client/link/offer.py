@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -11,17 +10,20 @@ import grpc.aio
 import numpy as np
 
 from saddlebag.client.calls import Refusals
-from saddlebag.errors import BrokenStream, ConfigError, PeerLost
+from saddlebag.client.waiting import Waiting
+from saddlebag.errors import BrokenStream, ConfigError
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.channel import open_aio_channel
 from saddlebag.proto.checkpoint import arrays_to_bytes
-from saddlebag.proto.endpoint import SERVICE
+from saddlebag.proto.endpoint import LEASE_S, SERVICE
 from saddlebag.proto.frames import FRAME_BYTES
 from saddlebag.proto.handshake import PROTOCOL
 from saddlebag.proto.seal import opened, sealed
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from saddlebag.client.account import ClientLedger
     from saddlebag.compression import Vector
     from saddlebag.proto.endpoint import ClientSecurity
@@ -50,15 +52,17 @@ async def offer(
         ConfigError: the server refuses the terms.
         PeerLost: there is no server within `give_up_s`.
     """
-    deadline, place = time.monotonic() + give_up_s, parse_address(address, "the server's address")
+    place = parse_address(address, "the server's address")
+    waiting = Waiting(f"worker {worker}", str(place), give_up_s, lambda text: None)
     refusals, unknown = Refusals(), 0
     while True:
         try:
-            async with open_aio_channel(place, security) as channel:
-                await _offer(channel, terms, start_D, worker, token, ledger)
+            async with waiting.spoken(), open_aio_channel(place, security, waiting.slack * LEASE_S) as channel:
+                await _offer(channel, terms, start_D, worker, token, ledger, waiting.met)
                 return
         except TimeoutError:  # another program's start may be on its way; a silent machine is another error, by pings
-            reason, deadline = f"no answer for {_SILENT_S:g} s", time.monotonic() + give_up_s
+            reason = f"no answer for {_SILENT_S:g} s"
+            waiting.superseded()
         except BrokenStream as error:
             reason = str(error)
         except asyncio.InvalidStateError:  # the server has ended the stream
@@ -72,12 +76,18 @@ async def offer(
                 continue
             if refusals.believes(error):
                 raise ConfigError(f"the server at {address} refused these terms: {reason}") from error
-        if time.monotonic() > deadline:
-            raise PeerLost(f"no server at {address} for {give_up_s:g} s; last answer: {reason}")
-        await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(min(_PAUSE_S, waiting.failed(reason)))
 
 
-async def _offer(channel: grpc.aio.Channel, terms: str, start_D: Vector, worker: int, token: str, ledger: ClientLedger) -> None:
+async def _offer(
+    channel: grpc.aio.Channel,
+    terms: str,
+    start_D: Vector,
+    worker: int,
+    token: str,
+    ledger: ClientLedger,
+    met: Callable[[], None],
+) -> None:
     exact = bool((start_D.astype(np.float32) == start_D).all())
     data = arrays_to_bytes({"start": start_D.astype(np.float32) if exact else start_D}, {})
     call = channel.stream_stream(f"/{SERVICE}/Offer")()
@@ -95,6 +105,7 @@ async def _offer(channel: grpc.aio.Channel, terms: str, start_D: Vector, worker:
 
     await say(pb.OfferPiece(protocol=PROTOCOL, terms=terms, worker=worker, token=token, total=len(data)))
     if (raw := await hear()) is not None:
+        met()
         opened(raw, "an OfferReply")
         if pb.OfferReply.FromString(raw).wanted:
             for at in range(0, len(data), FRAME_BYTES):

@@ -14,6 +14,7 @@ from saddlebag.algorithms import pack
 from saddlebag.errors import SaddlebagError, explained
 from saddlebag.launch.rehearsal.clock import Ended, Host, Lock, Signal, Task, Work
 from saddlebag.launch.rehearsal.network import Answered, Code, Connection
+from saddlebag.proto.awake import Awake
 from saddlebag.proto.checkpoint import arrays_to_bytes
 from saddlebag.proto.endpoint import RUN_OVER
 from saddlebag.proto.frames import THANKS
@@ -23,6 +24,7 @@ from saddlebag.proto.seal import SEAL_BYTES
 from saddlebag.proto.v1 import parameter_server_pb2 as pb
 from saddlebag.server import effects as events
 from saddlebag.server.calls import status_of
+from saddlebag.server.joining import RunOver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Server"]
 
 TICK_S = 0.5
-DRAIN_S = 30.0
+DRAIN_S, LONGEST_DRAIN_S = 30.0, 900.0
 BACKLOG_BYTES = 4 << 20
 GRACE_S = 0.5
 
@@ -59,7 +61,8 @@ class Server:
         threaded_s: float | None = None,
         arrivals: list[Arrivals],
     ) -> None:
-        self.host, self.core, self.disk, self._now, self._watch, self._sent = host, core, disk, now, watch, sent
+        self.host, self.core, self.disk, self._watch, self._sent = host, core, disk, watch, sent
+        self._now = Awake(now, tick_s=TICK_S)
         self._backlog_bytes, self._threaded_s = backlog_bytes, threaded_s
         self._busy, self.boundary = Lock(), core.round
         self._turn, self._progress = Signal(), Signal()
@@ -84,8 +87,12 @@ class Server:
         while not self.over:
             yield self._over
         yield from self._settle()
-        until = self.host.clock.now + max(DRAIN_S, self.core.settings.lease_s)
-        while self.failure is None and not self.final_taken.issuperset(self.core.members) and self.host.clock.now < until:
+        began = heard = self.host.clock.now
+        while self.failure is None and (left := set(self.core.members) - self.final_taken):
+            now = self.host.clock.now
+            heard = now if self.core.hears(left, self._now()) else heard
+            if now - heard > DRAIN_S or now - began > LONGEST_DRAIN_S:
+                break
             yield 0.02
         yield from self._settle()
         self.closing = True
@@ -198,7 +205,9 @@ class Server:
                 self.come()
 
     def _later(self, seconds: float) -> Work:
-        yield seconds
+        due = self._now() + seconds
+        while (left_s := due - self._now()) > 0:
+            yield left_s
         yield from self._carry_out(events.RoundReady())
 
     def _finish_round(self) -> Work:
@@ -257,9 +266,6 @@ class Server:
     def join(self, ask: JoinAsk, request_bytes: int) -> Work:
         core = self.core
         core.ledger.count_control(up=request_bytes)
-        if core.cut_short:
-            self.final_taken.add(ask.worker)
-            raise Answered(RUN_OVER, f"the run is over: {core.finished}")
 
         def admitted() -> Work:
             self._sessions += 1
@@ -268,7 +274,11 @@ class Server:
             yield from self._apply(effects)
             return answer
 
-        answer = yield from self._alone(admitted)
+        try:
+            answer = yield from self._alone(admitted)
+        except RunOver:
+            self.final_taken.add(ask.worker)
+            raise
         size = pb.JoinReply(protocol=PROTOCOL, **dataclasses.asdict(answer)).ByteSize() + SEAL_BYTES
         core.ledger.count_control(down=size)
         return answer, size
@@ -376,7 +386,7 @@ class Server:
                     yield from self._read_thanks(worker, connection)
                     return False
             if core.cut_short or (core.finished is not None and cursor == core.round):
-                return core.settings.merging and not core.cut_short
+                return not core.cut_short
             if cursor == core.round and core.needs_uplink(worker):
                 if not (yield from self._read_frame(worker, connection, pace)):
                     return False

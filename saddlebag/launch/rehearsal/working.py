@@ -95,6 +95,7 @@ class Worker:
                 if (yield from self._session(waiting)):
                     return
                 reason = "the server ended the stream"
+                waiting.superseded()
             except BrokenStream as error:
                 reason = str(error)
             except RankTaken as error:

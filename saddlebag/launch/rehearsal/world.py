@@ -219,10 +219,15 @@ class World:
         elif "No space left" in str(error):  # a clear end; somebody makes room and starts it again
             self.quiet_at = max(self.quiet_at, self.clock.now + 0.5)
             self.clock.after(0.5, functools.partial(self.start, name))
-        elif isinstance(error, PeerLost) and "server" in self.done and (name in self.took_final or not self.promises.same):
+        elif isinstance(error, PeerLost) and "server" in self.done and (name in self.took_final or not self._is_member(name)):
             self.done.add(name)  # it was killed when it had everything, or the run went on without it, and is over
         else:
             self.broken = self.broken or PromiseBroken(f"nobody ends without a reason: {name}: {type(error).__name__}: {error}")
+
+    def _is_member(self, name: str) -> bool:
+        """Whether the run that is over counts on a worker."""
+        assert self.server is not None
+        return int(name) in self.server.core.members
 
     # -- promises --------------------------------------------------------------------------------------------------------
 

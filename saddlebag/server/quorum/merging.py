@@ -24,7 +24,6 @@ from saddlebag.server import effects as ef
 from saddlebag.server.core import ServerCore
 from saddlebag.server.joining import answer, common_round
 from saddlebag.server.quorum.pool import Pace, Pool
-from saddlebag.server.roster import admit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +79,7 @@ class MergingCore(ServerCore):
     # -- joining ---------------------------------------------------------------------------------------------------------
 
     def join(self, ask: JoinAsk, session: str, now: float) -> tuple[JoinAnswer, list[Effect]]:
-        admit(ask, self.settings, len(self.replica.z_D))
+        self._admit(ask)
         if not ask.order:
             raise ConfigError(f"worker {ask.worker} is of a release that does not know rounds with a quorum; take this one")
         self.roster.require_free(ask, now, self.settings.lease_s)
@@ -229,6 +228,8 @@ class MergingCore(ServerCore):
         return super().tick(now)
 
     def _give_up(self, workers: list[int], reason: str, now: float) -> list[Effect]:
+        if self.finished:
+            return []
         left = tuple(worker for worker in self.members if worker not in workers)
         if self.settings.on_lost == "drop" and left:
             words = f"{reason}; going on with {len(left)} of {self.settings.num_workers} workers"
