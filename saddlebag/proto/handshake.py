@@ -10,6 +10,7 @@ from saddlebag.errors import ConfigError
 
 __all__ = [
     "DONE",
+    "LEAD",
     "LIFE_BITS",
     "PROTOCOL",
     "SESSION_KEY",
@@ -29,6 +30,9 @@ SESSION_KEY = "saddlebag-session"
 
 DONE = "done"
 """Reason of a leave: this worker has had enough, the others go on; when the last one says so, the run is over."""
+
+LEAD = 0
+"""The worker that judges a run of several servers, and says to each when it is over."""
 
 LIFE_BITS = 20
 """A join's order is the millisecond in which its worker began, and so many bits that count its joins."""

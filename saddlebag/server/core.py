@@ -26,7 +26,7 @@ from saddlebag.proto.checkpoint import restoring
 from saddlebag.proto.codec import encode
 from saddlebag.proto.counted import counted_bytes
 from saddlebag.proto.frames import read_frame
-from saddlebag.proto.handshake import DONE
+from saddlebag.proto.handshake import DONE, LEAD
 from saddlebag.proto.pace import Patience
 from saddlebag.server import effects as ef
 from saddlebag.server.gather import Gather, Said, Uplinks
@@ -74,6 +74,7 @@ class ServerCore(RunState):
         self._foreseeing = asked if isinstance(asked, ForeseesVerdicts) else None
         self._overflow = judge.overflow if isinstance(judge, Judge) else lambda rounds, replica: Verdict(None, DIVERGED)
         self._sums: dict[int, Vector] = {}
+        self._done: set[int] = set()  # workers that have had enough of a sharded run
         self._counted_s: float | None = None  # until when seconds are counted; None before the first frame of this process
         self.roster = Roster(settings.num_workers, now)
         self.patience = [Patience(settings.progress_s) for _ in range(settings.num_workers)]  # with each worker's frames
@@ -123,6 +124,7 @@ class ServerCore(RunState):
     def _seat(self, ask: JoinAsk, session: str, now: float) -> list[Effect]:
         """Give a worker its rank; whoever held it has lost it."""
         effects: list[Effect] = []
+        self._done.discard(ask.worker)
         if self.roster.welcome(ask.worker):
             effects.append(ef.Note(f"worker {ask.worker} is back"))
         if self.roster.sit(ask.worker, session, now, ask.order):
@@ -346,14 +348,20 @@ class ServerCore(RunState):
         self.roster.leave(worker)
         if reason == DIVERGED:
             return self._diverge()
-        if reason == DONE and self.settings.shards > 1:  # the others leave the other shards
-            return [] if self.finished else self._end_here(DONE)
+        if reason == DONE and self.settings.shards > 1:
+            return self._end_with_lead(worker)
         if reason == DONE and not self.finished:
             left = tuple(member for member in self.members if member != worker)
             if left and worker in self.members:
                 return self._new_epoch(left, f"worker {worker} is done; going on with {len(left)}", now)
             return [] if left else self._end_here(DONE)
         return self._give_up([worker], f"worker {worker} left", now)
+
+    def _end_with_lead(self, worker: int) -> list[Effect]:
+        """A sharded run is over where its lead, which judges it, says so, or where every worker does."""
+        self._done.add(worker)
+        over = LEAD in self._done or self._done.issuperset(self.members)
+        return self._end_here(DONE) if over and not self.finished else []
 
     def tick(self, now: float) -> list[Effect]:
         """Check streams, leases, and the round's deadline; call it about twice a second."""

@@ -309,7 +309,11 @@ class ServerShell:
             raise RemoteProtocolError("this run has no secure aggregation")
         where, told = (request.epoch, request.round), (request.step, request.attempt)
         async with self._busy:  # not around the effects: the last step of a round ends it
-            effects = core.secure(worker, where, *told, request.data, self._now())
+            try:
+                effects = core.secure(worker, where, *told, request.data, self._now())
+            except RemoteProtocolError as error:
+                self._note(f"worker {worker} refused: {error}")
+                raise
         await self._apply(effects)
         while (answer := core.secure_answer(worker, where, *told)) is None:
             await self._turn.wait()

@@ -48,7 +48,7 @@ from saddlebag.compression import SERVER, Cast, Draws, Identity, Natural, Neares
 from saddlebag.errors import ConfigError, NotFiniteError
 from saddlebag.proto.codec import LoopbackWire, decode
 from saddlebag.proto.frames import frames_of, read_frame
-from saddlebag.proto.handshake import JoinAsk
+from saddlebag.proto.handshake import DONE, LEAD, JoinAsk
 from saddlebag.server import effects as events
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
@@ -417,3 +417,30 @@ def _meet(meeting: Meeting, rounds: list[int]) -> list[list[Any]]:
     if rounds[0] == rounds[1]:
         found[1][1].join(TIMEOUT_S)
     return found
+
+
+def test_a_sharded_run_ends_when_its_lead_says_so_or_everybody() -> None:
+    """One worker that has had enough, or pretends to, ends nobody's run."""
+
+    def server() -> ServerCore:
+        core = Shards(GAME, METHODS["masha1"]).shards[0].server
+        for rank in core.members:
+            core.join(JoinAsk(worker=rank, recipe="{}", dimension=core.replica.z_D.size), f"s{rank}", 0.0)
+        return core
+
+    core = server()
+    assert core.leave(1, DONE, 0.0) == []
+    assert core.finished is None
+    assert [type(effect) for effect in core.leave(LEAD, DONE, 0.0)][-1] is events.Finished
+    core = server()
+    others = [rank for rank in core.members if rank != LEAD]
+    for rank in others:
+        core.leave(rank, DONE, 0.0)
+    core.join(JoinAsk(worker=others[0], recipe="{}", dimension=core.replica.z_D.size), "back", 0.0)
+    core.leave(LEAD, "", 0.0)
+    assert core.finished is None, "one of them is back"
+    core = server()
+    for rank in reversed(core.members):
+        assert core.finished is None
+        core.leave(rank, DONE, 0.0)
+    assert core.finished == DONE

@@ -22,7 +22,7 @@ from saddlebag.launch.sharding import Agreement, shards_of
 from saddlebag.proto.address import parse_address
 from saddlebag.proto.checkpoint import WORKER_KEEPS, CheckpointStore, write_atomically
 from saddlebag.proto.endpoint import ClientSecurity
-from saddlebag.proto.handshake import require_same_recipe
+from saddlebag.proto.handshake import LEAD, require_same_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +62,7 @@ def run_shard_worker(
         raise ConfigError(f"--server must name {recipe.server.shards} addresses, for server.shards, got {len(addresses)}")
     for address in addresses:
         parse_address(address, "the server's address")
-    if rank == 0 and out is None:
+    if rank == LEAD and out is None:
         raise ConfigError("worker 0 leads a sharded run and keeps its results: give it a folder with --out")
     with contextlib.ExitStack() as stack:
         if out is not None:
@@ -82,7 +82,7 @@ class _ShardWorker:
     def __init__(self, job: Job, rank: int, out: Path | None, note: Callable[[str], None], operator: Operator | None) -> None:
         parts, self._agreement, recipe = shards_of(job), Agreement(job), job.recipe
         self._recipe, self._rank, self._out, self._note, self.phases = recipe, rank, out, note, Phases()
-        self.lead = Lead(job, out, self._cost) if rank == 0 and out is not None else None
+        self.lead = Lead(job, out, self._cost) if rank == LEAD and out is not None else None
         watch = self.lead.watch if self.lead is not None else lambda round_: False
         asked = _clipping(job, self.phases.watched(operator or job.operator(rank)))
         self._meeting = Meeting([part.here for part in parts], asked, watch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from saddlebag.proto.secure.ring import Ring
 
 __all__ = ["Answer", "Attempts", "Outcome"]
+
+_MOST_BEGINNINGS = 16
+"""Times that a worker may begin anew in one round, and all others with it: a link may break now and then, not for ever."""
 
 
 class Outcome(enum.IntEnum):
@@ -84,6 +88,7 @@ class Attempts(Pool):
         del now
         self._members = tuple(members)
         self._held = {worker: keys for worker, keys in self._held.items() if worker in self._members}
+        self._beginnings: Counter[int] = Counter()
         self._begin()
 
     def _begin(self) -> None:
@@ -148,19 +153,33 @@ class Attempts(Pool):
             check_keys(data)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"worker {worker}'s keys: {error}") from error
+        there = worker in self._sum.expected
+        if self._takes_all_back(worker, there=there):
+            self._beginnings[worker] += 1
+            if self._beginnings[worker] > _MOST_BEGINNINGS:
+                told = (
+                    f"round {self._round} has begun anew for worker {worker} {_MOST_BEGINNINGS} times; it keeps its last keys"
+                )
+                raise RemoteProtocolError(told)
         self._held[worker] = data
         self.gone.discard(worker)
-        there = worker in self._sum.expected
-        begun = self._keyed.pop(worker, None) is not None  # it has lost what it had: its process is another one, or its stream
+        again = self._takes_all_back(worker, there=there)
+        self._keyed.pop(worker, None)  # it has lost what it had: its process is another one, or its stream
         if self._sum.step is Step.UNMASK:
             self._sum.drop(worker)
             self._advance()
         elif self._sum.step is None:
             return  # the sum is there, and its round about to end
-        elif (begun and there) or (self._sum.step is Step.KEYS and not there):
+        elif again:
             self._again()
         else:
             self._admit()
+
+    def _takes_all_back(self, worker: int, *, there: bool) -> bool:
+        """Whether with other keys of this worker everybody begins anew."""
+        if self._sum.step in (Step.UNMASK, None):
+            return False
+        return (worker in self._keyed) if there else self._sum.step is Step.KEYS
 
     def answer(self, worker: int, round_: int, step: Step, attempt: int) -> Answer | None:
         """What a worker is told; None while it is to wait."""

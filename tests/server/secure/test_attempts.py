@@ -160,3 +160,42 @@ def test_another_round_is_over_for_who_asks_about_this_one():
     bench = Bench()
     assert bench.pool.answer(1, 5, Step.SHARES, 1) == Answer(Outcome.OVER)
     assert bench.pool.answer(1, 0, Step.KEYS, 0) is None
+
+
+@pytest.mark.parametrize("step", [Step.KEYS, Step.SHARES])
+def test_who_keeps_sending_new_keys_is_named_and_the_round_goes_on_with_the_last(step):
+    bench = Bench()
+    bench.upto(step, RANKS[:3] if step is Step.KEYS else RANKS)
+    told = r"round 0 has begun anew for worker 1 16 times; it keeps its last keys"
+    for _ in range(16):
+        bench.members[1] = bench.new(1)
+        bench.keys(1)
+        if step is Step.SHARES:
+            bench.members = {rank: bench.new(rank) for rank in RANKS} | {1: bench.members[1]}
+            for rank in (0, 2, 3):
+                bench.keys(rank)
+            for rank in RANKS:
+                bench.shares(rank)
+    kept, bench.members[1] = bench.members[1], bench.new(1)
+    with pytest.raises(RemoteProtocolError, match=told):
+        bench.keys(1)
+    assert bench.pool.stage[0] == 1 + 16, "for the others as often, and no more"
+    bench.members[1] = kept
+    if step is Step.KEYS:
+        bench.keys(3)
+        for rank in RANKS:
+            bench.shares(rank)
+    for rank in RANKS:
+        bench.vector(rank)
+    for rank in RANKS:
+        bench.unmask(rank)
+    assert [mean.dense().tolist() for mean in bench.pool.close(0, 0.0).means] == [[0.75] * 3, [1.5] * 2]
+
+
+def test_another_round_forgets_who_began_anew():
+    bench = Bench()
+    for _ in range(2):
+        for _ in range(17):
+            bench.members[1] = bench.new(1)
+            bench.keys(1)
+        bench.pool.open(tuple(RANKS), 0.0)
