@@ -59,6 +59,8 @@ class PeerLost(SaddlebagError):
     """A peer stayed silent for longer than its lease."""
 
 
+_TOO_LARGE = ("Maximum allowed dimension exceeded", "array is too big", "Maximum allowed size exceeded")
+"""What numpy says of arrays that no memory could hold, as a ValueError."""
 _LONGEST_DEFECT = 1000  # characters of a foreign message that are passed on; a gRPC status has room for 8 KiB
 
 
@@ -76,7 +78,7 @@ def explained(error: Exception) -> SaddlebagError:
     if isinstance(error, OSError):
         where = "" if error.filename is None else f"{error.filename}: "
         told = StateError(f"{where}{error.strerror or str(error) or type(error).__name__}")
-    elif isinstance(error, MemoryError):
+    elif isinstance(error, MemoryError) or str(error).startswith(_TOO_LARGE):
         told = SaddlebagError(
             f"there is not enough memory; take fewer workers or a smaller problem ({error or 'no more is known'})"
         )

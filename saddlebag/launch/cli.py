@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 
 import click
 
@@ -117,6 +118,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; always ends with `SystemExit`."""
     for name in _ONE_THREAD:  # before numpy is imported: the bits of a sum depend on the number of BLAS threads
         os.environ.setdefault(name, "1")
+    for told in ("overflow", "invalid value", "divide by zero"):  # by numpy; a state that is not finite has a sentence of ours
+        warnings.filterwarnings("ignore", told, RuntimeWarning)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what its C core would print comes as an exception, too
     color = False if os.environ.get("NO_COLOR") else None
     try:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from saddlebag.errors import SaddlebagError, StateError, reason_of
 from saddlebag.proto.digests import DIGEST, PLACE, with_digest
+from saddlebag.proto.ordinary import ordinary
 from saddlebag.proto.pieces import at_once, pieces, tensor_file
 from saddlebag.proto.tensors import read_facts, read_tensors, view_tensors
 
@@ -312,7 +313,7 @@ class CheckpointStore:
         """The file, and its length."""
         path = self.path(round_)
         try:
-            with path.open("rb") as file:
+            with ordinary(path).open("rb") as file:
                 yield file, os.fstat(file.fileno()).st_size
         except FileNotFoundError as error:
             raise StateError(f"there is no checkpoint {path}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import DataError
 from saddlebag.launch.data.parquet import readable, require_arrow
+from saddlebag.proto.ordinary import ordinary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -116,7 +117,7 @@ def _plain(name: object) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with ordinary(path).open("rb") as file:
             text = file.read(_MOST_JSON_BYTES + 1)
         found = json.loads(text) if len(text) <= _MOST_JSON_BYTES else None
     except OSError as error:

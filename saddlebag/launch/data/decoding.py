@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import zstandard
 
 from saddlebag.errors import DataError, reason_of
+from saddlebag.proto.ordinary import ordinary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def opened(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
         DataError: it is missing, damaged, or has more than `most` bytes.
     """
     try:
-        with path.open("rb") as file:
+        with ordinary(path).open("rb") as file:
             first = file.peek(16)[:16]
             unpack = next((unpack for magic, unpack in _UNPACKERS if magic.match(first)), None)
             yield io.BufferedReader(_Bounded(unpack(file) if unpack else file, path, most))

@@ -99,6 +99,8 @@ def fit(
     known = {name: p for name, p in parameters.items() if name not in given and p.kind in _BY_NAME}
     values = {}
     for key, value in table.items():
+        if isinstance(value, str) and (key == "title" or "\0" in value) and not value.isprintable():
+            raise ConfigError(f"{join(path, key)} holds a character that cannot be printed: {value!r}")
         if key in known:
             values[key] = _convert(value, known[key].annotation, join(path, key))
         elif open_ended and key not in given:

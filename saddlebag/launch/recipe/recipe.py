@@ -252,6 +252,10 @@ def _locate(data: DataSection, folder: Path | None) -> DataSection:
     tried = [base / data.source for base in (folder, Path.cwd()) if base is not None]
     for path in tried:
         if path.exists():
+            if not path.is_file() and not path.is_dir():
+                raise DataError(
+                    f"data.source {data.source!r} is a pipe or a device; it is read more than once: save it as a file"
+                )
             return dataclasses.replace(data, source=str(path.resolve()))
     folders = " and ".join(dict.fromkeys(str(path.resolve()) for path in tried))
     raise DataError(

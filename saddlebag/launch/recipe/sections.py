@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from saddlebag.errors import ConfigError, DataError, check_choice
 from saddlebag.launch.recipe.table_options import TableOptions, default_of
+from saddlebag.proto.ordinary import ordinary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +143,7 @@ def _sha256(path: str) -> str:
             files = sorted(file for file in Path(path).rglob("*") if file.is_file())
             names = "".join(f"{file.relative_to(path).as_posix()}\0{_sha256(str(file))}\n" for file in files)
             return hashlib.sha256(names.encode()).hexdigest()
-        with Path(path).open("rb") as file:
+        with ordinary(Path(path)).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

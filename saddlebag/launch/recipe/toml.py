@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError
+from saddlebag.proto.ordinary import ordinary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,12 +27,14 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or no TOML.
     """
     try:
-        with path.open("rb") as file:
+        with ordinary(path).open("rb") as file:
             data = file.read(_LARGEST + 1)
         if len(data) > _LARGEST:
             raise ConfigError(f"{path}: no recipe: it has more than {_LARGEST >> 20} MiB")
         return tomllib.loads(data.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # beside TOML's own, a whole number of thousands of digits
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{path}: not TOML: {_told(error)}") from error
     except OSError as error:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
@@ -76,7 +79,7 @@ def _position(at: list[Any], part: str, path: str) -> int:
 def _value(text: str, key: str) -> Any:
     try:
         parsed = tomllib.loads(f"v = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if text[:1] in ('"', "'", "[", "{") or not text:
             raise ConfigError(f"--set {key}: {text[:80]!r} is no TOML value: {_told(error)}") from error
         return text

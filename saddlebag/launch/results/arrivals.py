@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from saddlebag.algorithms.merging import Arrivals, Counted
 from saddlebag.errors import StateError
+from saddlebag.proto.ordinary import ordinary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,11 @@ class ArrivalLog:
         self._path, self._file = path, self._cut(path, upto_round) if path.exists() else None
 
     def _cut(self, path: Path, upto_round: int) -> TextIO | None:
-        entries = {line: entry for line in path.read_text().splitlines() if (entry := _parsed(line)) is not None}
+        entries = {
+            line: entry
+            for line in ordinary(path).read_text(errors="replace").splitlines()
+            if (entry := _parsed(line)) is not None
+        }
         kept = [line for line, entry in entries.items() if stays(entry, upto_round)]
         self.joined = joined_at(map(entries.__getitem__, kept), upto_round)
         path.unlink()

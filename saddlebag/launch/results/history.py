@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import Record
 from saddlebag.proto.checkpoint import require_in_place, write_atomically, writing
+from saddlebag.proto.ordinary import ordinary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +25,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a history; a last line that a crash cut short is left out."""
     if not path.exists():
         return []
-    return list(_parse(path.read_bytes()))
+    return list(_parse(ordinary(path).read_bytes()))
 
 
 def _parse(data: bytes) -> Iterator[dict[str, Any]]:
@@ -32,8 +34,14 @@ def _parse(data: bytes) -> Iterator[dict[str, Any]]:
             value = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and "round" in value:
+        if isinstance(value, dict) and _sound(value):
             yield value
+
+
+def _sound(line: dict[str, Any]) -> bool:
+    """Whether a line says of which round it is, and times that are some."""
+    seconds = (line.get(key, 0.0) for key in _SECONDS)
+    return type(line.get("round")) is int and all(type(each) in (int, float) and math.isfinite(each) for each in seconds)
 
 
 class History:

@@ -11,6 +11,7 @@ from saddlebag.errors import DataError, reason_of
 from saddlebag.launch.build import resolved_json
 from saddlebag.launch.results.history import read_history
 from saddlebag.proto.checkpoint import write_atomically
+from saddlebag.proto.ordinary import ordinary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +68,7 @@ def read_lines(path: Path) -> list[Line]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return ordinary(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {reason_of(error)}") from error
 

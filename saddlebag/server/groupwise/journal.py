@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from saddlebag.errors import StateError
 from saddlebag.proto.checkpoint import require_in_place, writing
+from saddlebag.proto.ordinary import ordinary
 from saddlebag.server.groupwise.calls import begins, calls_in, head_of, number_in, record_of
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Journal:
         if not self._next.exists():
             return
         with writing(self._next):
-            with self._next.open("rb") as file:
+            with ordinary(self._next).open("rb") as file:
                 number = number_in(file)
                 begun = begins(file, self._next, number)
             if not begun:
@@ -185,7 +186,7 @@ class Journal:
         """
         path = self.path(number)
         try:
-            with path.open("rb") as file:
+            with ordinary(path).open("rb") as file:
                 yield from calls_in(file, path, number)
         except OSError as error:
             raise StateError(f"cannot read {path}: {error.strerror or error}") from error

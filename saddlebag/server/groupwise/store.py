@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import StateError
 from saddlebag.proto.checkpoint import CheckpointStore, bytes_to_arrays, file_of, write_atomically
+from saddlebag.proto.ordinary import ordinary
 from saddlebag.proto.pieces import at_once, pieces
 from saddlebag.server.groupwise.pages import names_of
 
@@ -109,7 +110,7 @@ class ServiceStore:
     def _read_page(self, page: str, told: str) -> dict[str, npt.NDArray[Any]]:
         path = self.path(page)
         try:
-            data = path.read_bytes()
+            data = ordinary(path).read_bytes()
         except OSError as error:
             raise StateError(f"cannot read the waiting tickets {path}: {error.strerror or error}") from error
         if hashlib.blake2b(data, digest_size=16).hexdigest() != told:
