@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,10 @@ def read_table(value: object, path: str) -> dict[str, Any]:
     return value
 
 
+_ZERO = re.compile("\0")  # no path of a file has it
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey: titles are printed
+
+
 def fit(
     target: Callable[..., object],
     table: Mapping[str, Any],
@@ -99,7 +104,7 @@ def fit(
     known = {name: p for name, p in parameters.items() if name not in given and p.kind in _BY_NAME}
     values = {}
     for key, value in table.items():
-        if isinstance(value, str) and (key == "title" or "\0" in value) and not value.isprintable():
+        if isinstance(value, str) and (_CONTROL if key == "title" else _ZERO).search(value):
             raise ConfigError(f"{join(path, key)} holds a character that cannot be printed: {value!r}")
         if key in known:
             values[key] = _convert(value, known[key].annotation, join(path, key))

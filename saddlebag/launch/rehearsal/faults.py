@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
+    from saddlebag.launch.rehearsal.network import Connection
     from saddlebag.launch.rehearsal.world import World
 
 __all__ = ["KINDS", "Fault", "draw", "run_with"]
@@ -70,9 +71,7 @@ def _half(fault: Fault, world: World) -> bool:
 
 
 def _break(fault: Fault, world: World, client_s: float, server_s: float) -> bool:
-    worker = world.workers.get(fault.who)
-    connection = worker.connection if worker is not None and worker.host.alive else None
-    if connection is None or not connection.open:
+    if (connection := _connected(fault, world)) is None:
         return False
     connection.break_(client_s=client_s, server_s=server_s)
     return True
@@ -165,6 +164,29 @@ def _corrupt(fault: Fault, world: World) -> bool:
     return True
 
 
+def _deaf(fault: Fault, world: World) -> bool:
+    """A flipped bit of a length: one end takes all that follows for one long frame, and the connection stays."""
+    connection = _connected(fault, world)
+    if connection is not None:
+        connection.deaf.add(fault.chance < 0.5)
+    return connection is not None
+
+
+def _refused(fault: Fault, world: World) -> bool:
+    """A flipped bit in what the ends of a connection remember of names: its heartbeats are refused from now on."""
+    connection = _connected(fault, world)
+    if connection is not None:
+        connection.refuses = True
+    return connection is not None
+
+
+def _connected(fault: Fault, world: World) -> Connection | None:
+    """The connection of a worker's stream, if there is one."""
+    worker = world.workers.get(fault.who)
+    connection = worker.connection if worker is not None and worker.host.alive else None
+    return connection if connection is not None and connection.open else None
+
+
 KINDS: dict[str, Callable[[Fault, World], bool]] = {
     "kill": _kill,
     "vanish": _vanish,
@@ -181,9 +203,11 @@ KINDS: dict[str, Callable[[Fault, World], bool]] = {
     "slow_disk": _slow_disk,
     "clock_step": _clock_step,
     "corrupt": _corrupt,
+    "deaf": _deaf,
+    "refused": _refused,
 }
 """What can go wrong, by name."""
-_OF_WORKERS = ("cut", "half", "silence", "delay", "throttle", "slow_reader", "late_join", "corrupt", "wipe")
+_OF_WORKERS = ("cut", "half", "silence", "delay", "throttle", "slow_reader", "late_join", "corrupt", "wipe", "deaf", "refused")
 _LASTS_S = {"kill": 0.3, "wipe": 0.1, "vanish": 0.5, "stop": 0.5, "half": 1.0, "silence": 0.3, "delay": 0.3, "throttle": 0.2}
 
 

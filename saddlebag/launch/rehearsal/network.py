@@ -127,7 +127,7 @@ class Pipe:
         link.clock.after(self._last - link.clock.now, lambda: self._coming.popleft()())
 
     def _arrive(self, item: bytes) -> None:
-        if self.failure is None and self._connection.open:
+        if self.failure is None and self._connection.hears(up=self._up):
             self._arrived.append(item)
             self._news.ring()
 
@@ -136,6 +136,8 @@ class Pipe:
         self._pass(0, self._finish)
 
     def _finish(self) -> None:
+        if not self._connection.hears(up=self._up):
+            return
         self.finished = True
         self._news.ring()
         self._connection.answered(self, Answered(Code.OK, "the server ended the stream"))
@@ -153,6 +155,8 @@ class Pipe:
         self._pass(0, lambda: self._end(failure))
 
     def _end(self, failure: Answered) -> None:
+        if not self._connection.hears(up=self._up):
+            return
         self.failure = self.failure or failure
         self._news.ring()
         self._room.ring()
@@ -180,14 +184,24 @@ class Pipe:
 
 
 class Connection:
-    """What a worker has dialled: calls, and one stream; the server's tasks that answer on it end with it."""
+    """What a worker has dialled: calls, and one stream; the server's tasks that answer on it end with it.
+
+    Attributes:
+        deaf: which ways nothing is heard any more, though the connection stays: True up, False down.
+        refuses: heartbeats are answered by a refusal from now on.
+    """
 
     def __init__(self, link: Link, window: int) -> None:
         self.link, self.open = link, True
+        self.deaf, self.refuses = set[bool](), False
         self.up, self.down = Pipe(self, up=True, window=window), Pipe(self, up=False, window=window)
         self._tasks: list[Task] = []
         self._waiting: list[Reply] = []
         self.ended = Signal()  # the client has noticed that its stream has ended
+
+    def hears(self, *, up: bool) -> bool:
+        """Whether what arrives this way is read there."""
+        return self.open and up not in self.deaf
 
     def carries(self, task: Task) -> None:
         """A task of the server answers here; it ends when the server notices that the connection has."""
@@ -202,7 +216,7 @@ class Connection:
         """
         reply, clock = Reply(self), self.link.clock
         self._waiting.append(reply)
-        clock.after(self.link.arrival(size, up=True) - clock.now, lambda: start(reply) if self.open else None)
+        clock.after(self.link.arrival(size, up=True) - clock.now, lambda: start(reply) if self.hears(up=True) else None)
         clock.after(timeout_s, lambda: reply.set(Answered(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")))
         while reply.value is None:
             yield reply.news
@@ -259,7 +273,7 @@ class Reply:
             link.clock.after(link.arrival(size, up=False) - link.clock.now, lambda: self._arrive(value))
 
     def _arrive(self, value: Any) -> None:
-        if self._connection.open:
+        if self._connection.hears(up=False):
             self.set(value)
 
     def set(self, value: Any) -> None:

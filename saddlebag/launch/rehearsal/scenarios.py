@@ -161,7 +161,20 @@ def _reference(method: str, every: int, workers: int) -> Reference:
 
 
 _PROCESSES = ("kill", "kill", "kill", "vanish", "stop", "slow_disk", "disk_full", "clock_step")
-_ALWAYS = (*_PROCESSES, "cut", "cut", "half", "silence", "delay", "throttle", "slow_reader", "corrupt", "late_join")
+_ALWAYS = (
+    *_PROCESSES,
+    "cut",
+    "cut",
+    "half",
+    "silence",
+    "delay",
+    "throttle",
+    "slow_reader",
+    "corrupt",
+    "late_join",
+    "deaf",
+    "refused",
+)
 
 
 def kinds_for(scenario: Scenario) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ class Server:
         return self.host.spawn(watched())
 
     def _tick(self) -> Work:
-        while not self.over:
+        while not self.closing:
             yield TICK_S
             yield from self._busy.acquire()
             try:

@@ -38,6 +38,7 @@ __all__ = ["Worker"]
 LEAVE_S = 30.0
 BEAT_AGAIN_S = 0.2
 TICK_S = 0.5
+_UNANSWERED = (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE, Code.CANCELLED)
 _PLACES = ("start", "pause", "join", "snapshot", "step", "send", "receive", "end")
 
 
@@ -214,27 +215,55 @@ class Worker:
         return True
 
     def _beat(self, server: Server, connection: Connection, session: str, every_s: float, pace: Pace) -> Work:
-        alone = 0
+        beside, at_once = connection, False
         while connection.open:
-            if connection.up.failure is None:
-                connection.link.clock.after(every_s, connection.ended.ring)
-                yield connection.ended
-            if connection.up.failure is not None:
-                yield min(every_s, BEAT_AGAIN_S)
-            with contextlib.suppress(Answered):  # the stream notices what matters
-                sent = pace.sent
-                frames, stream = yield from connection.call(
-                    functools.partial(self._ask_heartbeat, server, connection, session, sent), SEAL_BYTES, every_s
-                )
-                pace.hear(frames)
-                alone = alone + 1 if (pace.waits or pace.sends) and not stream else 0
-            if alone == 2:  # the first may have crossed the stream's beginning or end
-                connection.give_up("the server has no stream of this worker")
+            if told := (yield from self._beat_here(server, connection, beside, (session, every_s, pace), at_once=at_once)):
+                connection.give_up(told)
+            if beside is not connection:  # the one before
+                beside.break_()
+            if told or not connection.open:
                 return
+            at_once = True
+            try:
+                server, beside = self._dial()
+            except Answered:  # nobody is there
+                beside = connection
+                yield every_s
+
+    def _beat_here(
+        self, server: Server, stream: Connection, beside: Connection, about: tuple[str, float, Pace], *, at_once: bool
+    ) -> Generator[Signal | float, None, str]:
+        """Why the stream is not believed in any more; empty where a heartbeat is not answered, or the connection has ended."""
+        alone = refused = 0
+        session, every_s, pace = about
+        while stream.open:
+            if stream.up.failure is None and not at_once:
+                stream.link.clock.after(every_s, stream.ended.ring)
+                yield stream.ended
+            if over := stream.up.failure is not None:
+                yield min(every_s, BEAT_AGAIN_S)
+            at_once = False
+            try:
+                ask = functools.partial(self._ask_heartbeat, server, beside, session, pace.sent)
+                frames, there = yield from beside.call(ask, SEAL_BYTES, every_s)
+                pace.hear(frames)
+                alone, refused = alone + 1 if (pace.waits or pace.sends) and not there else 0, 0
+            except Answered as error:  # where nobody is there, the stream notices what matters
+                refused = refused + 1 if error.code not in _UNANSWERED and not over else 0
+                if error.code is Code.DEADLINE_EXCEEDED:
+                    return ""
+            if refused == 2:
+                return "the server refuses this worker's heartbeats"
+            if alone == 2:  # the first may have crossed the stream's beginning or end
+                return "the server has no stream of this worker"
+        return ""
 
     @staticmethod
     def _ask_heartbeat(server: Server, connection: Connection, session: str, sent: int, reply: Reply) -> None:
-        server.answering(connection, reply, lambda: server.heartbeat(session, sent))
+        if connection.refuses:
+            reply.answer(Answered(Code.INVALID_ARGUMENT, "refused"), 0)
+        else:
+            server.answering(connection, reply, lambda: server.heartbeat(session, sent))
 
     def _watch_pace(self, connection: Connection, pace: Pace) -> Work:
         while connection.open:
