@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.errors import ConfigError
-from saddlebag.proto.ordinary import ordinary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +26,7 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or no TOML.
     """
     try:
-        with ordinary(path).open("rb") as file:
+        with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
         if len(data) > _LARGEST:
             raise ConfigError(f"{path}: no recipe: it has more than {_LARGEST >> 20} MiB")

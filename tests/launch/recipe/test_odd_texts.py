@@ -1,16 +1,18 @@
-"""Values that are legal TOML and nothing else: each is refused in a line, by its name."""
+"""Texts and numbers that are legal TOML and nothing else: each is refused in a line, by its name."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from saddlebag.errors import ConfigError, SaddlebagError, explained
 from saddlebag.launch.recipe import toml
 from saddlebag.launch.recipe.recipe import load_recipe, recipe_from_dict
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BASE: dict[str, Any] = {
     "workers": 2,
@@ -24,12 +26,12 @@ def test_a_whole_number_of_thousands_of_digits(tmp_path: Path) -> None:
     recipe.write_text(f"workers = {'9' * 5000}\n")
     with pytest.raises(ConfigError, match=r"r.toml: not TOML: .*4300 digits"):
         load_recipe(recipe)
-    with pytest.raises(ConfigError, match=r"workers"):
-        toml.override(table := dict(BASE), f"workers={'9' * 5000}")
+    toml.override(table := dict(BASE), f"workers={'9' * 5000}")
+    with pytest.raises(ConfigError, match=r"workers must be a whole number"):
         recipe_from_dict(table)
 
 
-@pytest.mark.parametrize("title", ["a\0b", "two\nlines", "\x1b[31mred", "\x9bm"])
+@pytest.mark.parametrize("title", ["a\0b", "\x1b[31mred", "\x9bm"])
 def test_a_title_is_printed_so_it_can_be(title: str) -> None:
     with pytest.raises(ConfigError, match="title holds a character that cannot be printed"):
         recipe_from_dict({**BASE, "title": title})
