@@ -38,27 +38,28 @@ _MORE, _LESS = 0.1, 0.25  # of the lag an iteration
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The steps of one direction's grids at the two ends of the lag; the fit is the lag itself.
+    """One direction's grids: the fit is the lag itself, and the dead zone widens with it.
 
     Attributes:
-        turning, pushing: of `Grid`, at a lag of 0 and of 1.
+        step: of `Grid`.
+        dead: of `Grid` at a lag of 1; 1/2 at a lag of 0.
     """
 
-    turning: float
-    pushing: float
+    step: float
+    dead: float
 
     def at(self, lag: float, block: int | None) -> Grid:
-        """The grid in between; a step in between is the finer one's, so that levels stay whole fractions of the largest."""
-        return Grid(step=self.turning if lag == 0.0 else min(self.turning, self.pushing), block=block, fit=lag)
+        """The grid at a lag."""
+        return Grid(step=self.step, block=block, fit=lag, dead=0.5 + lag * (self.dead - 0.5))
 
     def alpha(self, d: int, block: int | None) -> float:
-        """The contraction of each of them."""
-        return min(Grid(step=step, block=block).alpha(d) for step in (self.turning, self.pushing))
+        """The contraction of each of them: the wider the dead zone, the less."""
+        return Grid(step=self.step, block=block, dead=self.dead).alpha(d)
 
 
 UP = Limits(1.0, 0.5)
-"""Workers' errors average out, so theirs may be the larger ones; where they lag they do not."""
-DOWN = Limits(0.5, 0.5)
+"""Workers' errors average out, so theirs may be the larger ones."""
+DOWN = Limits(0.5, 0.65)
 
 
 def sets_itself(compressor: Compressor) -> bool:

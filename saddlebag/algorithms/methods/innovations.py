@@ -7,7 +7,8 @@ Every side keeps a memory of what the other side knows and sends only what is ne
     replicas   z+ = prox(z - gamma (2 h - h_previous))
 
 Memories approach F_m(z*) although it is not zero, so innovations, and with them the errors of any contractive compressor,
-vanish at the solution. A `grid` of step "auto" sets itself (`auto_grid.py`). The uplink is EF21's (Richtarik, Sokolov,
+vanish at the solution. Where a problem says which part R of the F_m they have in common (`common_part.py`), memories follow
+F_m - R, and replicas add R(z) to h. A `grid` of step "auto" sets itself (`auto_grid.py`). The uplink is EF21's (Richtarik, Sokolov,
 Fatkhullin 2021), both ways as in EF21-BC (Fatkhullin et al. 2021); the step is Popov's (1980). The proof for the combination is
 ours: docs/theory/innovations.md.
 """
@@ -23,6 +24,7 @@ import numpy as np
 from saddlebag.algorithms.auto_grid import DOWN, UP, Gauge, contraction, sets_itself, setting
 from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.base import Message, Operator, Problem, identity_prox, known_constants, square
+from saddlebag.algorithms.common_part import CommonPart, common_part, tracked_constants
 from saddlebag.algorithms.methods.one_part import OnePart
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, kind_of, track
 from saddlebag.errors import ConfigError
@@ -35,12 +37,25 @@ __all__ = ["Innovations", "innovations"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InnovationsReplica:
-    """z, and h: what everybody knows of F at z's predecessor; where a grid sets itself, what it is set by."""
+    """z, and what everybody knows of F at z's predecessor; where a grid sets itself, what it is set by.
+
+    Attributes:
+        z_D, iteration: as for every method.
+        known_D: h, of F without what the workers have in common.
+        common_D: R at z's predecessor; None for a problem without.
+        gauge: of grids that set themselves.
+    """
 
     z_D: Vector
     known_D: Vector
     iteration: int
     gauge: Gauge | None = None
+    common_D: Vector | None = None
+
+    @property
+    def value_D(self) -> Vector:
+        """What is known of F."""
+        return self.known_D if self.common_D is None else self.known_D + self.common_D
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +76,9 @@ class InnovationsServer:
 class Innovations(OnePart):
     """The method with its hyper-parameters; see `OnePart`. Both compressors are contractive, or grids that set themselves.
 
+    Attributes:
+        common: what the problem's operators have in common, if it says so.
+
     Example:
         >>> import saddlebag as sb
         >>> from saddlebag.compression import TopK
@@ -69,6 +87,8 @@ class Innovations(OnePart):
         >>> sb.simulate(game, method, stop=sb.Stop(max_rounds=60)).merits["relative_error"] < 1.0
         True
     """
+
+    common: CommonPart | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,7 +104,8 @@ class Innovations(OnePart):
         return sets_itself(self.up) or sets_itself(self.down)
 
     def init_replica(self, z_D: Vector) -> InnovationsReplica:
-        return InnovationsReplica(z_D, np.zeros(len(z_D)), 0, Gauge.new(len(z_D)) if self._gauged else None)
+        common_D = None if self.common is None else np.zeros(len(z_D))
+        return InnovationsReplica(z_D, np.zeros(len(z_D)), 0, Gauge.new(len(z_D)) if self._gauged else None, common_D)
 
     def init_worker(self, replica: InnovationsReplica) -> InnovationsWorker:
         return InnovationsWorker(np.zeros(len(replica.z_D)))
@@ -95,7 +116,10 @@ class Innovations(OnePart):
     def worker_step(
         self, replica: InnovationsReplica, own: InnovationsWorker, operator: Operator, draws: Draws
     ) -> tuple[InnovationsWorker, Message]:
-        payload, known_D = track(setting(self.up, UP, replica.gauge), operator(replica.z_D, draws), own.known_D, draws)
+        value_D = operator(replica.z_D, draws)
+        if self.common is not None:
+            value_D = value_D - self.common(replica.z_D)
+        payload, known_D = track(setting(self.up, UP, replica.gauge), value_D, own.known_D, draws)
         return InnovationsWorker(known_D), Message((payload,))
 
     def server_step(
@@ -109,10 +133,12 @@ class Innovations(OnePart):
         del draws
         known_D = replica.known_D.copy()
         down.parts[0].add_to(known_D)
-        slope_D = 2.0 * known_D - replica.known_D if replica.iteration else known_D
+        common_D = None if self.common is None else self.common(replica.z_D)
+        value_D = known_D if common_D is None else known_D + common_D
+        slope_D = 2.0 * value_D - replica.value_D if replica.iteration else value_D
         z_D = self.prox(replica.z_D - self.step_size * slope_D, self.step_size)
-        gauge = None if replica.gauge is None else replica.gauge.after(known_D - replica.known_D, z_D - replica.z_D)
-        return InnovationsReplica(z_D, known_D, replica.iteration + 1, gauge)
+        gauge = None if replica.gauge is None else replica.gauge.after(value_D - replica.value_D, z_D - replica.z_D)
+        return InnovationsReplica(z_D, known_D, replica.iteration + 1, gauge, common_D)
 
     def strain(self, before: InnovationsReplica, down: Message, after: InnovationsReplica) -> Strain | None:
         """Of the optimistic step, on what is known of F; all of it is news at first.
@@ -120,10 +146,12 @@ class Innovations(OnePart):
         Under a prox F itself does not vanish at the solution, only the displacement does.
         """
         del down
-        news_D = after.known_D - before.known_D
+        news_D = after.value_D - before.value_D
         strain = optimistic_strain(before, after, news_D)
+        if after.gauge is not None:  # gradients bear gamma L = 2/3 where rotations bear 1/sqrt(3)
+            strain = dataclasses.replace(strain, change=strain.change * (1.0 - after.gauge.lag / 4.0))
         unconstrained = self.prox is identity_prox
-        slope = square(after.known_D + news_D) if unconstrained else strain.moved / self.step_size**2
+        slope = square(after.value_D + news_D) if unconstrained else strain.moved / self.step_size**2
         return dataclasses.replace(strain, news=square(news_D) / slope if slope > 0 else 0.0)
 
     def stay(self, before: InnovationsReplica, after: InnovationsReplica) -> InnovationsReplica:
@@ -168,15 +196,16 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
         True
     """
     if isinstance(step_size, str):
-        return automatic(Innovations(step_size=1.0, up=up, down=down, prox=problem.prox), step_size, problem)
+        method = Innovations(step_size=1.0, up=up, down=down, prox=problem.prox, common=common_part(problem))
+        return automatic(method, step_size, problem)
     if step_size is None:
         checked = Innovations(step_size=1.0, up=up, down=down)
         constants = known_constants(problem, "innovations")
         if not constants.strong_monotonicity > 0:
             raise ConfigError("innovations has no proven step for a merely monotone problem; give method.step_size a number")
         alphas = (contraction(checked.up, UP, problem.dimension), contraction(checked.down, DOWN, problem.dimension))
-        step_size = proven_step(constants, *alphas)
-    return Innovations(step_size=step_size, up=up, down=down, prox=problem.prox)
+        step_size = proven_step(tracked_constants(constants, common_part(problem)), *alphas)
+    return Innovations(step_size=step_size, up=up, down=down, prox=problem.prox, common=common_part(problem))
 
 
 innovations.compressors = {  # type: ignore[attr-defined]  # where a recipe names none: both set themselves

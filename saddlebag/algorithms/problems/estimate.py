@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from saddlebag.algorithms.base import Constants
+from saddlebag.algorithms.common_part import common_part
 from saddlebag.algorithms.problems.data.rows import norm
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from saddlebag.algorithms.base import Operator, Problem
+    from saddlebag.algorithms.common_part import CommonPart
     from saddlebag.compression.payload import Vector
 
     Map = Callable[[Vector], Vector]
@@ -153,6 +155,9 @@ class _Known:
 
     def __init__(self, inner: Problem, constants: Constants) -> None:
         self._inner, self.constants = inner, constants
+
+    def common_part(self) -> CommonPart | None:
+        return common_part(self._inner)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

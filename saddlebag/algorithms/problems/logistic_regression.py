@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from saddlebag.algorithms.base import Constants, Operator
+from saddlebag.algorithms.common_part import CommonPart
 from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, norm, prepare, spectral_bound
 from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of
@@ -111,6 +112,10 @@ class LogisticRegression:
     def solution(self) -> Vector:
         """The minimiser to rounding, float64 (F,)."""
         return self._primal.minimise().x_F
+
+    def common_part(self) -> CommonPart:
+        """The regulariser, which is in every F_m."""
+        return CommonPart.of((self.dimension, self.regularisation, 0.0))
 
     def start(self) -> Vector:
         return np.zeros(self.dimension)

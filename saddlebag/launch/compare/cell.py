@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from saddlebag.algorithms.common_part import common_part
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.simulate import Record, simulate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from saddlebag.algorithms.base import AnyMethod, Operator, Problem
+    from saddlebag.algorithms.common_part import CommonPart
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Index, Vector
     from saddlebag.launch.recipe.recipe import Recipe
@@ -82,6 +84,9 @@ class _CountedProblem:
         operator = self._inner.operator(worker)
         kind = _CountedSum if isinstance(operator, FiniteSum) else _CountedOperator
         return kind(operator, self._counter)
+
+    def common_part(self) -> CommonPart | None:
+        return common_part(self._inner)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

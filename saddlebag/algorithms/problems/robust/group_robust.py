@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from saddlebag.algorithms.common_part import CommonPart
 from saddlebag.algorithms.problems.data.groups import Groups, declare_groups
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, prepare, spectral_bound
 from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of
@@ -196,6 +197,13 @@ class GroupRobust:
             return np.concatenate((lam * x_F - pull_F, nu * (p_G - even) - np.vecdot(mean_GS, loss_S)))
 
         return evaluate
+
+    def common_part(self) -> CommonPart:
+        """The whole regulariser, which is in every F_m."""
+        num_groups = len(self.groups.names)
+        return CommonPart.of(
+            (self.rows.shape[1], self.regularisation, 0.0), (num_groups, self.group_regularisation, 1.0 / num_groups)
+        )
 
     def prox(self, v_D: Vector, step_size: float) -> Vector:
         """The projection of p on the simplex, whatever the step size; x stays."""

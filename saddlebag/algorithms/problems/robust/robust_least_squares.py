@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
+from saddlebag.algorithms.common_part import CommonPart
 from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, prepare
 from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_targets, shards_of
@@ -146,6 +147,11 @@ class RobustLeastSquares:
         x_F = np.linalg.solve(matrix_FF, ratio * self.rows.transposed_times(self.target_N) / num_rows)
         u_N = (self.price * self.target_N - self.rows.times(x_F)) / (root * (self.price - 1.0))
         return np.concatenate((x_F, u_N))
+
+    def common_part(self) -> CommonPart:
+        """The whole diagonal, which is in every F_m."""
+        num_rows, num_features = self.rows.shape
+        return CommonPart.of((num_features, self.regularisation, 0.0), (num_rows, self.price - 1.0, 0.0))
 
     def start(self) -> Vector:
         """The zero model, and the targets as they are."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
+from saddlebag.algorithms.common_part import CommonPart
 from saddlebag.algorithms.problems.data.given import require_data
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, norm, prepare, spectral_bound
 from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of
@@ -184,6 +185,11 @@ class RobustLogisticRegression:
             sample_regularisation=self.sample_regularisation,
             lipschitz=self._norm(weight, largest, largest**0.5),
         )
+
+    def common_part(self) -> CommonPart:
+        """The whole regulariser, which is in every F_m."""
+        num_rows, num_features = self.rows.shape
+        return CommonPart.of((num_features, self.regularisation, 0.0), (num_rows, self.sample_regularisation, num_rows**-0.5))
 
     def prox(self, v_D: Vector, step_size: float) -> Vector:
         """The projection of q on its simplex, whatever the step size; x stays."""

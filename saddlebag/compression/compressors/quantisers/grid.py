@@ -21,6 +21,7 @@ __all__ = ["Grid"]
 _COARSEST = 1.5  # beyond it the largest entry would move by half of itself
 _FINEST = 0.01  # levels fit int8 with the rounding of the scale
 _ROUNDING = 2.0**-8  # of bfloat16, relative
+_DEADEST = 0.75
 _AUTO = 0.5  # the step that is left to a method, with one that does not set it
 
 
@@ -53,6 +54,10 @@ class Grid:
     step 1 leaves about a third to a half of |x|^2 in 1.4 bits an entry. Entries whose scale underflows (below 1e-38)
     become 0. Levels are whole numbers, most of them 0, whose coding approaches their entropy.
 
+    With `dead` above 1/2 a magnitude goes to the multiple above it only from that fraction of the way on: |x_i| < dead c
+    becomes 0. That takes fewer bits for a larger error, where zeros are what most entries become. Above `dead` nothing moves by
+    more than (1 - dead) c or dead c, so the bound holds with dead in the place of 1/2, and n = floor(1/step + 1 - dead).
+
     `fit` moves the scale from c towards the one of least error, <x, l>/|l|^2 for the levels l: c^(1 - fit) times that to the
     power of fit. The error is a parabola in the scale, so no scale in between is worse than c, and alpha holds for all of
     them (bfloat16 may add 2^-18 of |x|^2, less than what the bound leaves). A fitted scale is smaller where most of what is
@@ -65,6 +70,7 @@ class Grid:
             with the fit, by a method that can (`innovations`); elsewhere 0.5.
         block: entries that share a scale; None for all of them.
         fit: 0 to 1.
+        dead: 0.5 to 0.75, and at most 0.99/step, so that the largest entry is never lost.
 
     Example:
         >>> from saddlebag.compression import Grid, Draws
@@ -76,6 +82,7 @@ class Grid:
     step: float | str = 1.0
     block: int | None = None
     fit: float = 0.0
+    dead: float = 0.5
 
     reference = "Gray and Neuhoff 1998"
 
@@ -84,6 +91,8 @@ class Grid:
             raise ConfigError(f"grid.step must lie in [{_FINEST}, {_COARSEST}], or be 'auto', got {self.step!r}")
         if not 0.0 <= self.fit <= 1.0:
             raise ConfigError(f"grid.fit must lie in [0, 1], got {self.fit!r}")
+        if not 0.5 <= self.dead <= min(_DEADEST, 0.99 / self._step):
+            raise ConfigError(f"grid.dead must lie in [0.5, {min(_DEADEST, 0.99 / self._step):g}], got {self.dead!r}")
         if self.block is not None and (not isinstance(self.block, int | np.integer) or self.block < 1):
             raise ConfigError(f"grid.block must be a whole number of at least 1, got {self.block!r}")
 
@@ -93,8 +102,18 @@ class Grid:
 
     @property
     def _largest_level(self) -> int:
-        """The level of the largest entry, n = rint(1 / step)."""
-        return round(1.0 / self._step)
+        """The level of the largest entry, n = rint(1 / step), or floor(1 / step + 1 - dead)."""
+        return round(1.0 / self._step) if self.dead == 0.5 else math.floor(1.0 / self._step + 1.0 - self.dead)
+
+    @property
+    def _largest_error(self) -> float:
+        """Theta: of the largest entry, relative, whichever way the scale was rounded."""
+        if self.dead == 0.5:
+            reach = self._step * self._largest_level
+            return abs(1.0 - reach) + _ROUNDING * reach
+        scales = (self._step * (1.0 - _ROUNDING), self._step * (1.0 + _ROUNDING))
+        levels = {math.floor(1.0 / scale + 1.0 - self.dead) for scale in scales}
+        return max(abs(1.0 - scale * level) for scale in scales for level in levels)
 
     def encode(self, x_D: Vector, draws: Draws) -> Levels:
         del draws
@@ -102,7 +121,7 @@ class Grid:
         block = max(1, len(x_D)) if self.block is None else self.block
         scale_B = round_to_bfloat16(self._step * peaks(x_D, block))
         inverse_B = np.divide(1.0, scale_B, out=np.zeros(len(scale_B)), where=scale_B > 0, dtype=np.float64)
-        level_D = multiples(x_D, inverse_B, block)
+        level_D = multiples(x_D, inverse_B, block, dead=self.dead)
         if self.fit:
             scale_B = _fitted(x_D, level_D.astype(np.float64), scale_B, np.arange(0, len(x_D), block), self.fit)
         return Levels(level_D, scale_B, block)
@@ -113,9 +132,9 @@ class Grid:
         return d * math.log2(2 * self._largest_level + 1) + 16.0 * num_blocks
 
     def alpha(self, d: int) -> float:
-        reach, size = self._step * self._largest_level, d if self.block is None else min(self.block, d)
-        theta = abs(1.0 - reach) + _ROUNDING * reach
-        others = max(size - 1, 0) * (self._step * (1.0 + _ROUNDING) / 2.0) ** 2
+        size = d if self.block is None else min(self.block, d)
+        theta = self._largest_error
+        others = max(size - 1, 0) * (self._step * (1.0 + _ROUNDING) * self.dead) ** 2
         return (1.0 - theta**2) / (1.0 + others)
 
 

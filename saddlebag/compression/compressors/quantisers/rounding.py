@@ -160,9 +160,18 @@ def nearest_levels(x_D: Vector, scale_B: Scales, block: int, dtype: npt.DTypeLik
     return level_D
 
 
-def multiples(x_D: Vector, factor_B: Vector, block: int) -> npt.NDArray[np.int8]:
-    """Round x times the factor of its block to the nearest whole number, halves to the even one; all must fit int8."""
+def multiples(x_D: Vector, factor_B: Vector, block: int, *, dead: float = 0.5) -> npt.NDArray[np.int8]:
+    """Round x times the factor of its block to the nearest whole number, halves to the even one; all must fit int8.
+
+    Where `dead` is not 1/2, magnitudes are rounded up from that fraction on, itself included.
+    """
     level_D = np.empty(len(x_D), np.int8)
+    if dead != 0.5:
+        for where, rows, factor in _pieces(len(x_D), block, factor_B):
+            product = np.multiply(x_D[where].reshape(rows), factor, dtype=np.float64)
+            level = np.floor(np.abs(product) + (1.0 - dead))
+            level_D[where].reshape(rows)[:] = np.copysign(level, product, out=level)
+        return level_D
     if (fast := rounding_for(x_D)) is not None:
         fast.multiples(x_D, factor_B, block, level_D)
         return level_D
