@@ -2,7 +2,7 @@
 
 A `Grid` of step "auto" is set by the method, alike on every machine, by one number between 0 and 1 that is part of the replica:
 how much *lag* the problem bears. What a grid does not send it sends later, so a memory h follows F with a delay, but for the
-scale, which rounds up as much as it drops (`Grid.fit` takes that away again). Where F turns (a rotation, a bilinear game), the
+scale, which rounds up as much as it drops (`Grid.fit` takes that away again, and a dead zone drops more). Where F turns (a rotation, a bilinear game), the
 extrapolated step makes up for half an iteration of delay and no more; where F pushes back (a gradient, a game that is curved in
 both players), delay does little harm, and scales of least error save a third of the bytes. Which of them it is shows in the
 angle between the news of F and the displacement that caused them:
@@ -38,28 +38,32 @@ _MORE, _LESS = 0.1, 0.25  # of the lag an iteration
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """One direction's grids: the fit is the lag itself, and the dead zone widens with it.
+    """The steps of one direction's grids at the two ends of the lag; the fit is the lag itself.
 
     Attributes:
-        step: of `Grid`.
+        turning, pushing: `step` of `Grid`, at a lag of 0 and of 1.
         dead: of `Grid` at a lag of 1; 1/2 at a lag of 0.
     """
 
-    step: float
+    turning: float
+    pushing: float
     dead: float
 
     def at(self, lag: float, block: int | None) -> Grid:
-        """The grid at a lag."""
-        return Grid(step=self.step, block=block, fit=lag, dead=0.5 + lag * (self.dead - 0.5))
+        """The grid in between; a step in between is the finer one's, so that levels stay whole fractions of the largest."""
+        step = self.turning if lag == 0.0 else min(self.turning, self.pushing)
+        return Grid(step=step, block=block, fit=lag, dead=0.5 + lag * (self.dead - 0.5))
 
     def alpha(self, d: int, block: int | None) -> float:
         """The contraction of each of them: the wider the dead zone, the less."""
-        return Grid(step=self.step, block=block, dead=self.dead).alpha(d)
+        return min(Grid(step=step, block=block, dead=self.dead).alpha(d) for step in (self.turning, self.pushing))
 
 
-UP = Limits(1.0, 0.5)
-"""Workers' errors average out, so theirs may be the larger ones."""
-DOWN = Limits(0.5, 0.65)
+UP = Limits(1.0, 0.5, 0.65)
+"""Workers' errors average out, so theirs may be the larger ones; where they lag they do not."""
+UP_REST = Limits(1.0, 1.0, 0.5)
+"""Of memories that need not follow what all have in common (`common_part.py`): lags of the rest do less harm."""
+DOWN = Limits(0.5, 0.5, 0.65)
 
 
 def sets_itself(compressor: Compressor) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Innovations, Message, Problem, Stop, form_means, innovations, simulate
+from saddlebag.algorithms.common_part import common_part
 from saddlebag.algorithms.methods.innovations import InnovationsReplica, InnovationsServer, InnovationsWorker
 from saddlebag.algorithms.problems import BilinearGame, RobustLogisticRegression
 from saddlebag.compression import SERVER, Dense, Draws, Grid, Identity, Payload, TopK, UnscaledRandK, Vector
@@ -81,6 +82,12 @@ def values(problem: Problem, z_D: Vector) -> Vector:
     return np.stack([problem.operator(worker)(z_D, Draws(0, 0)) for worker in range(problem.num_workers)])
 
 
+def tracked(problem: Problem, z_D: Vector) -> Vector:
+    """What memories follow: the F_m without what they have in common."""
+    common = common_part(problem)
+    return values(problem, z_D) - (0.0 if common is None else common(z_D))
+
+
 def square(x_D: Vector) -> float:
     return float(np.sum(x_D * x_D))
 
@@ -99,8 +106,8 @@ def potential(problem: Any, method: Innovations, state: State) -> float:
     error_D, change_D = state.z_D - problem.solution, value_MD.mean(axis=0) - previous_MD.mean(axis=0)
     d_k = problem.num_workers
     memories = (
-        square(state.memory_MD - value_MD) / d_k,
-        square(state.previous_memory_MD - previous_MD) / d_k,
+        square(state.memory_MD - tracked(problem, state.z_D)) / d_k,
+        square(state.previous_memory_MD - tracked(problem, state.previous_z_D)) / d_k,
         square(state.known_D - state.memory_MD.mean(axis=0)),
         square(state.previous_known_D - state.previous_memory_MD.mean(axis=0)),
     )
@@ -111,7 +118,8 @@ def potential(problem: Any, method: Innovations, state: State) -> float:
 def step(problem: Problem, method: Innovations, state: State, round_: int = 0) -> State:
     """The method's own halves, from iteration k's memories to those of k + 1."""
     draws = Draws(0, round_, SERVER)
-    before = InnovationsReplica(state.z_D, state.previous_known_D, iteration=5)
+    common_D = None if method.common is None else method.common(state.previous_z_D)
+    before = InnovationsReplica(state.z_D, state.previous_known_D, iteration=5, common_D=common_D)
     replica = method.replay(before, _message(state.known_D - state.previous_known_D), draws)
     ups, memories = [], []
     for worker, memory_D in enumerate(state.memory_MD):
@@ -136,7 +144,7 @@ def random_state(problem: Any, rng: np.random.Generator, exact_down: bool) -> St
 
     z_D = problem.prox(near(problem.solution), 1.0)
     previous_z_D = problem.prox(near(z_D if rng.random() < 0.7 else problem.solution), 1.0)
-    memory_MD, previous_MD = near(values(problem, z_D)), near(values(problem, previous_z_D))
+    memory_MD, previous_MD = near(tracked(problem, z_D)), near(tracked(problem, previous_z_D))
     known_D, previous_D = (m.mean(axis=0) if exact_down else near(m.mean(axis=0)) for m in (memory_MD, previous_MD))
     return State(z_D, previous_z_D, memory_MD, previous_MD, known_D, previous_D)
 
@@ -166,6 +174,7 @@ def variants(problem: Problem, method: Innovations) -> Iterator[Innovations]:
 SIDES: dict[str, tuple[Any, Any, int]] = {
     "grid": (Grid(), Grid(step=0.5), 300),
     "grid_fitted": (Grid(step=0.5, fit=1.0), Grid(step=0.5, fit=0.6), 300),  # what grids that set themselves come to
+    "grid_dead": (Grid(fit=1.0), Grid(step=0.5, fit=1.0, dead=0.65), 300),
     "grid_up": (Grid(), EXACT, 300),
     "grid_down": (EXACT, Grid(), 300),
     "top": (TopK(k=1), TopK(k=1), 300),
@@ -187,12 +196,18 @@ def test_it_contracts_in_one_step(name: str, sides: str) -> None:
         assert excess(game, method, rng) <= 1e-11
 
 
-@pytest.mark.parametrize("sides", ["grid", "grid_up", "top", "exact"])
-def test_it_contracts_in_one_step_with_a_prox(sides: str, tiny_robust: RobustLogisticRegression) -> None:
+@pytest.mark.parametrize("price", [0.05, 0.4])
+@pytest.mark.parametrize("sides", ["grid", "grid_dead", "grid_up", "top", "exact"])
+def test_it_contracts_in_one_step_with_a_prox_and_a_common_part(
+    sides: str, price: float, tiny_robust: RobustLogisticRegression
+) -> None:
     up, down, _ = SIDES[sides]
-    method, rng = innovations(tiny_robust, up=up, down=down), np.random.default_rng(1)
+    robust = dataclasses.replace(tiny_robust, sample_regularisation=price)
+    method, rng = innovations(robust, up=up, down=down), np.random.default_rng(1)
+    assert isinstance(method, Innovations)
+    assert method.common is not None
     for _ in range(40):
-        assert excess(tiny_robust, method, rng) <= 1e-11
+        assert excess(robust, method, rng) <= 1e-11
 
 
 def test_the_inequality_tells_right_from_wrong() -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_grid import DOWN, UP, Gauge, contraction, sets_itself, setting
+from saddlebag.algorithms.auto_grid import DOWN, UP, UP_REST, Gauge, contraction, sets_itself, setting
 from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.base import Message, Operator, Problem, identity_prox, known_constants, square
 from saddlebag.algorithms.common_part import CommonPart, common_part, tracked_constants
@@ -30,6 +30,7 @@ from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, 
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
+    from saddlebag.algorithms.auto_grid import Limits
     from saddlebag.algorithms.base import Constants
 
 __all__ = ["Innovations", "innovations"]
@@ -119,7 +120,7 @@ class Innovations(OnePart):
         value_D = operator(replica.z_D, draws)
         if self.common is not None:
             value_D = value_D - self.common(replica.z_D)
-        payload, known_D = track(setting(self.up, UP, replica.gauge), value_D, own.known_D, draws)
+        payload, known_D = track(setting(self.up, _uplink(self.common), replica.gauge), value_D, own.known_D, draws)
         return InnovationsWorker(known_D), Message((payload,))
 
     def server_step(
@@ -158,6 +159,11 @@ class Innovations(OnePart):
         """With z where it was."""
         gauge = None if after.gauge is None else dataclasses.replace(after.gauge, moved_D=np.zeros(len(before.z_D)))
         return dataclasses.replace(after, z_D=before.z_D, gauge=gauge)
+
+
+def _uplink(common: CommonPart | None) -> Limits:
+    """Of the grids that workers set themselves."""
+    return UP if common is None else UP_REST
 
 
 def proven_step(constants: Constants, alpha: float, alpha_down: float) -> float:
@@ -199,12 +205,13 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
         method = Innovations(step_size=1.0, up=up, down=down, prox=problem.prox, common=common_part(problem))
         return automatic(method, step_size, problem)
     if step_size is None:
+        common = common_part(problem)
         checked = Innovations(step_size=1.0, up=up, down=down)
         constants = known_constants(problem, "innovations")
         if not constants.strong_monotonicity > 0:
             raise ConfigError("innovations has no proven step for a merely monotone problem; give method.step_size a number")
-        alphas = (contraction(checked.up, UP, problem.dimension), contraction(checked.down, DOWN, problem.dimension))
-        step_size = proven_step(tracked_constants(constants, common_part(problem)), *alphas)
+        alphas = (contraction(checked.up, _uplink(common), problem.dimension), contraction(checked.down, DOWN, problem.dimension))
+        step_size = proven_step(tracked_constants(constants, common), *alphas)
     return Innovations(step_size=step_size, up=up, down=down, prox=problem.prox, common=common_part(problem))
 
 

@@ -34,6 +34,8 @@ def exact(x_D: np.ndarray) -> list[Fraction]:
         Grid(fit=1.0),
         Grid(step=0.5, block=3, fit=0.4),
         Grid(step="auto"),
+        Grid(step=0.5, dead=0.7),
+        Grid(dead=0.65, fit=1.0, block=3),
     ],
 )
 def test_laws(grid: Grid) -> None:
@@ -45,7 +47,8 @@ def test_contracts_every_vector(x_D: np.ndarray, step: float, exponent: int, dat
     block = data.draw(st.none() | st.integers(1, 12))
     x_D[np.abs(x_D) < 1e-6] = 0.0  # so that no scale underflows
     x_D *= 2.0**exponent
-    grid = Grid(step=step, block=block, fit=data.draw(st.sampled_from([0.0, 0.3, 1.0])))
+    dead = data.draw(st.just(0.5) | st.floats(0.5, min(0.75, 0.99 / step)))
+    grid = Grid(step=step, block=block, fit=data.draw(st.sampled_from([0.0, 0.3, 1.0])), dead=dead)
     error = sum((a - b) ** 2 for a, b in zip(exact(x_D), exact(grid.encode(x_D, DRAWS).dense()), strict=True))
     assert error <= (1 - Fraction(grid.alpha(len(x_D)))) * sum(a**2 for a in exact(x_D)) * (1 + Fraction(1, 10**9))
 
@@ -73,6 +76,21 @@ def test_levels_are_nearest_multiples() -> None:
     assert payload.scale_B.tolist() == [2.0]
     blocked = Grid(block=2).encode(x_D, DRAWS)
     assert (blocked.scale_B.tolist(), blocked.level_D.tolist()) == ([4.0, 1.1015625, 0.0], [1, -1, 1, -1, 0])
+
+
+def test_a_dead_zone_rounds_up_from_its_fraction_on() -> None:
+    x_D = np.array([4.0, -3.5, 3.0, 1.5, -1.25, 1.0, 0.0])
+    payload = Grid(step=0.5, dead=0.75).encode(x_D, DRAWS)
+    assert (payload.scale_B.tolist(), payload.level_D.tolist()) == ([2.0], [2, -2, 1, 1, 0, 0, 0])
+    blocked = Grid(step=0.5, dead=0.75, block=3).encode(x_D, DRAWS)
+    assert blocked.level_D.tolist() == [2, -2, 1, 2, -1, 1, 0]
+
+
+def test_a_dead_zone_costs_error_and_saves_levels() -> None:
+    x_D = np.random.default_rng(0).standard_normal(1000)
+    plain, wide = (Grid(step=0.5, fit=1.0, dead=dead).encode(x_D, DRAWS) for dead in (0.5, 0.7))
+    assert np.count_nonzero(wide.level_D) < 0.7 * np.count_nonzero(plain.level_D)
+    assert Grid(step=0.5, dead=0.7).alpha(1000) < Grid(step=0.5).alpha(1000)
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 12), elements=st.floats(-1, 1, width=32)), STEPS, st.none() | st.integers(1, 12))
@@ -121,6 +139,12 @@ def test_bad_steps_are_refused(step: float | str) -> None:
 def test_bad_fits_are_refused(fit: float) -> None:
     with pytest.raises(ConfigError, match=r"grid\.fit must lie in \[0, 1\], got"):
         Grid(fit=fit)
+
+
+@pytest.mark.parametrize(("dead", "step"), [(0.4, 0.5), (0.8, 0.5), (0.7, 1.5), (float("nan"), 1.0)])
+def test_bad_dead_zones_are_refused(dead: float, step: float) -> None:
+    with pytest.raises(ConfigError, match=r"grid\.dead must lie in \[0\.5, 0\.\d+\], got"):
+        Grid(step=step, dead=dead)
 
 
 def test_bad_blocks_and_overflow_are_refused() -> None:
