@@ -17,6 +17,7 @@ from saddlebag.algorithms.base import (
 )
 from saddlebag.algorithms.catalogue import CATALOGUE
 from saddlebag.algorithms.check import check_method
+from saddlebag.algorithms.common_part import CommonPart, PartlyKnown
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.methods.compressed_extragradient import CompressedExtragradient, compressed_extragradient
 from saddlebag.algorithms.methods.diana_sgda import DianaSgda, diana_sgda
@@ -56,6 +57,7 @@ __all__ = [
     "DIVERGED",
     "METHODS",
     "AnyMethod",
+    "CommonPart",
     "CompressedExtragradient",
     "CompressedOptimizer",
     "Constants",
@@ -76,6 +78,7 @@ __all__ = [
     "Operator",
     "OptimisticMasha",
     "Outcome",
+    "PartlyKnown",
     "PowerSgd",
     "Problem",
     "Prox",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from saddlebag.algorithms.base import Constants, Problem
     from saddlebag.compression import Vector
 
-__all__ = ["CommonPart", "PartlyKnown", "common_part", "tracked_constants"]
+__all__ = ["CommonPart", "PartlyKnown"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,9 +8,9 @@ Every side keeps a memory of what the other side knows and sends only what is ne
 
 Memories approach F_m(z*) although it is not zero, so innovations, and with them the errors of any contractive compressor,
 vanish at the solution. Where a problem says which part R of the F_m they have in common (`common_part.py`), memories follow
-F_m - R, and replicas add R(z) to h. A `grid` of step "auto" sets itself (`auto_grid.py`). The uplink is EF21's (Richtarik, Sokolov,
-Fatkhullin 2021), both ways as in EF21-BC (Fatkhullin et al. 2021); the step is Popov's (1980). The proof for the combination is
-ours: docs/theory/innovations.md.
+F_m - R, and replicas add R(z) to h. A `grid` of step "auto" sets itself (`auto_grid.py`). The uplink is EF21's (Richtarik,
+Sokolov, Fatkhullin 2021), both ways as in EF21-BC (Fatkhullin et al. 2021); the step is Popov's (1980). The proof for the
+combination is ours: docs/theory/innovations.md.
 """
 
 from __future__ import annotations
@@ -210,7 +210,10 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
         constants = known_constants(problem, "innovations")
         if not constants.strong_monotonicity > 0:
             raise ConfigError("innovations has no proven step for a merely monotone problem; give method.step_size a number")
-        alphas = (contraction(checked.up, _uplink(common), problem.dimension), contraction(checked.down, DOWN, problem.dimension))
+        alphas = (
+            contraction(checked.up, _uplink(common), problem.dimension),
+            contraction(checked.down, DOWN, problem.dimension),
+        )
         step_size = proven_step(tracked_constants(constants, common), *alphas)
     return Innovations(step_size=step_size, up=up, down=down, prox=problem.prox, common=common_part(problem))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from saddlebag.algorithms import capabilities as kinds
 from saddlebag.algorithms.base import Problem
+from saddlebag.algorithms.common_part import PartlyKnown, common_part
 from saddlebag.algorithms.lean import LendsModules, StartsNarrow
 from saddlebag.capabilities import members
 from saddlebag.compression.draws import EVERYONE, Draws
@@ -34,6 +35,7 @@ _PROBLEM_CAPABILITIES = (
     LendsModules,
     StartsNarrow,
     kinds.HasTokenizer,
+    PartlyKnown,
 )
 """What drivers and methods ask a problem for. It may have more for people: losses of groups, strategies of players."""
 _CLOSE = 1e-6  # relative
@@ -49,7 +51,8 @@ def check_problem(problem: Problem, *, num_points: int = 4, seed: int = 0) -> No
     4. Merits are numbers, and the first is not negative.
     5. Stated constants hold between random feasible points: L_m of each F_m, L and mu of their mean.
     6. A known solution is one: |z* - prox(z* - F(z*), 1)| vanishes to 1e-6 of its size at the start.
-    7. No public attribute is nearly, and not quite, the name of a capability: it would be ignored.
+    7. What every operator has in common, where the problem says so, leaves a monotone rest.
+    8. No public attribute is nearly, and not quite, the name of a capability: it would be ignored.
 
     Args:
         problem: the one to check.
@@ -73,6 +76,7 @@ def check_problem(problem: Problem, *, num_points: int = 4, seed: int = 0) -> No
     _check_prox(problem, free, points)
     value_PMD = np.stack([_operators(problem, point_D) for point_D in points])
     _check_constants(problem, np.stack(points), value_PMD)
+    _check_common_part(problem, np.stack(points), value_PMD)
     _check_solution(problem, start_D)
 
 
@@ -129,6 +133,20 @@ def _check_constants(problem: Problem, point_PD: Vector, value_PMD: Vector) -> N
         assert gain >= known.strong_monotonicity - _CLOSE * known.lipschitz, (
             f"F gains {gain:.6g} a unit along a step, mu says {known.strong_monotonicity:.6g}"
         )
+
+
+def _check_common_part(problem: Problem, point_PD: Vector, value_PMD: Vector) -> None:
+    common = common_part(problem)
+    if common is None:
+        return
+    assert common.slope_D.shape == common.centre_D.shape == point_PD[0].shape, "common_part() has not the problem's dimension"
+    assert (common.slope_D >= 0).all(), "common_part() has a negative slope"
+    rest_PMD = value_PMD - np.stack([common(point_D) for point_D in point_PD])[:, None]
+    for p in range(1, len(point_PD)):
+        step_D = point_PD[p] - point_PD[p - 1]
+        for worker, change_D in enumerate(rest_PMD[p] - rest_PMD[p - 1]):
+            gain = float(change_D @ step_D) / float(step_D @ step_D)
+            assert gain >= -_CLOSE, f"F_{worker} less common_part() gains {gain:.6g} a unit along a step: it is not monotone"
 
 
 def _check_solution(problem: Problem, start_D: Vector) -> None:

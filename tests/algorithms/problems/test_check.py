@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import saddlebag as sb
+from saddlebag.algorithms.common_part import CommonPart
 from saddlebag.algorithms.problems import BilinearGame, check_problem
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ class Misspelt(BilinearGame):
     tensor = ()
 
 
+class Overstates(BilinearGame):
+    def common_part(self) -> CommonPart:
+        return CommonPart.of((self.dimension, 1.0, 0.0))
+
+
+class Reverses(BilinearGame):
+    def common_part(self) -> CommonPart:
+        return CommonPart.of((self.dimension, -1.0, 0.0))
+
+
 class Undefined(BilinearGame):
     def merits(self, z_D: Any) -> Any:
         return {"error": float("nan")}
@@ -89,6 +100,8 @@ class Undefined(BilinearGame):
         (Astray, "solution is none"),
         (Misspelt, "did you mean 'tensors'"),
         (Undefined, "not finite"),
+        (Overstates, "it is not monotone"),
+        (Reverses, "a negative slope"),
     ],
 )
 def test_a_broken_law_is_named(kind: type[BilinearGame], law: str) -> None:
