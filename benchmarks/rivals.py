@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import Stop, make_method, simulate
+from saddlebag.algorithms.common_part import CommonPart, common_part
 from saddlebag.algorithms.methods.diana_sgda import DianaReplica, DianaSgda, memory_rate
 from saddlebag.algorithms.problems import PROBLEMS, BilinearGame
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
+from saddlebag.algorithms.wrapped import Wrapped
 from saddlebag.compression import Grid, Natural, RandK, TopK, make_compressor
 from saddlebag.launch.build import build_problem
 from saddlebag.launch.data.rows import load_data
@@ -62,14 +64,31 @@ class Shifted(DianaReplica):
     estimate_D: Any
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Knowing(Wrapped):
+    """A rival that is told what the operators have in common, as `innovations` is: it compresses the rest of each."""
+
+    common: CommonPart
+
+    def worker_step(self, replica: Any, own: Any, operator: Any, draws: Any) -> Any:
+        return super().worker_step(replica, own, lambda z_D, draws: operator(z_D, draws) - self.common(z_D), draws)
+
+    def replay(self, replica: Any, down: Any, draws: Any) -> Any:
+        inner: Any = self.method
+        common_D = self.common(replica.z_D)
+        stepped = dataclasses.replace(inner, prox=lambda v_D, gamma: inner.prox(v_D - gamma * common_D, gamma))
+        return stepped.replay(replica, down, draws)
+
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A method with its quantisers; `fixed` where its step is not tuned."""
+    """A method with its quantisers; `fixed` where its step is not tuned, `told` where it knows the common part."""
 
     name: str
     method: str
     params: dict[str, Any]
     fixed: str | None = None
+    told: bool = False
 
 
 def both(compressor: Any) -> dict[str, Any]:
@@ -80,6 +99,11 @@ def dithering(levels: int) -> Any:
     return make_compressor("dithering", levels=levels, norm="max")
 
 
+def ef21(told: bool, **compressors: Any) -> tuple[Variant, ...]:
+    given = {"momentum": 0.0, "memory": "innovations"}
+    return tuple(Variant(name, "compressed_sgd", {**both(each), **given}, told=told) for name, each in compressors.items())
+
+
 def masha(kind: str, compressor: Any) -> tuple[Variant, ...]:
     given = {**both(compressor), "sync_grid": 0.5}
     return tuple(Variant(f"p = {p}", kind, {**given, "probability": p}) for p in (0.05, 0.15, 0.4))
@@ -87,9 +111,10 @@ def masha(kind: str, compressor: Any) -> tuple[Variant, ...]:
 
 PAIRS = ((1.0, 0.5), (0.5, 0.5), (0.5, 0.25))
 RIVALS: dict[str, tuple[Variant, ...]] = {
-    "innovations, automatic": (Variant("grids set themselves", "innovations", {}, fixed="auto"),),
+    "innovations, automatic": (Variant("grids set themselves", "innovations", {}, fixed="auto", told=True),),
     "innovations, best fixed grids": tuple(
-        Variant(f"{u}/{d}", "innovations", {"up": Grid(step=u), "down": Grid(step=d)}, fixed="auto") for u, d in PAIRS
+        Variant(f"{u}/{d}", "innovations", {"up": Grid(step=u), "down": Grid(step=d)}, fixed="auto", told=True)
+        for u, d in PAIRS
     ),
     "OGDA, float32": (Variant("float32", "ogda", {}),),
     "OGDA, 16-bit increments": (Variant("bfloat16", "innovations", both(make_compressor("cast"))),),
@@ -101,13 +126,12 @@ RIVALS: dict[str, tuple[Variant, ...]] = {
     "OGDA, DIANA shifts": tuple(Variant(f"max norm, s = {s}", "shifted", both(dithering(s))) for s in (1, 2, 4)),
     "DIANA-SGDA, dithering": tuple(Variant(f"max norm, s = {s}", "diana_sgda", both(dithering(s))) for s in (1, 2, 4)),
     "DIANA-SGDA, natural": (Variant("natural", "diana_sgda", both(Natural())),),
-    "EF21-SGDA": tuple(
-        Variant(name, "compressed_sgd", {**both(compressor), "momentum": 0.0, "memory": "innovations"})
-        for name, compressor in (
-            ("top 10 %", TopK(fraction=0.1)),
-            ("top 30 %", TopK(fraction=0.3)),
-            ("grid 0.5", Grid(step=0.5)),
-        )
+    "EF21-SGDA": ef21(False, top_10=TopK(fraction=0.1), top_30=TopK(fraction=0.3), grid_0_5=Grid(step=0.5)),
+    "EF21-SGDA, common part": ef21(
+        True, grid_0_5=Grid(step=0.5), fitted=Grid(step=0.5, fit=1.0), dead_zone=Grid(step=0.5, fit=1.0, dead=0.65)
+    ),
+    "DIANA-SGDA, common part": tuple(
+        Variant(f"max norm, s = {s}", "diana_sgda", both(dithering(s)), told=True) for s in (1, 2, 4)
     ),
     "MASHA1 natural, sync_grid": masha("masha1", Natural()),
     "MASHA1 rand 10 %, sync_grid": masha("masha1", RandK(fraction=0.1)),
@@ -176,7 +200,11 @@ def bytes_to(
 def made(problem: Problem, variant: Variant, step_size: float | str) -> Any:
     if variant.method == "shifted":
         return ShiftedOgda(step_size=step_size, prox=problem.prox, **variant.params)  # type: ignore[arg-type]
-    return make_method(variant.method, problem, step_size=step_size, **variant.params)
+    method = make_method(variant.method, problem, step_size=step_size, **variant.params)
+    common = common_part(problem)
+    if variant.method == "innovations":
+        return method if variant.told else dataclasses.replace(method, common=None)
+    return Knowing(method=method, common=common) if variant.told and common is not None else method
 
 
 def fewest(problem: Problem, label: str, targets: tuple[float, ...], limit: int) -> list[dict[str, Any] | None]:
@@ -220,7 +248,8 @@ def fill(name: str, labels: list[str], out: Path, data_dir: Path | None, *, smok
     targets, limit = GAPS if name == "matrix game" else TARGETS, LIMITS.get(name, 1500)
     for label in labels:
         kind = RIVALS[label][0].method
-        if label in held or (kind == "masha2" and not problem.unconstrained):
+        nothing_told = RIVALS[label][0].told and kind != "innovations" and common_part(problem) is None
+        if label in held or nothing_told or (kind == "masha2" and not problem.unconstrained):
             continue
         held[label] = fewest(problem, label, targets[:2] if smoke else targets, 60 if smoke else limit)
         path.write_text(json.dumps(held, indent=1) + "\n")
