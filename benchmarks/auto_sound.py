@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms import Problem, Stop, Verdict, make_method, simulate
+from saddlebag.algorithms.common_part import common_part
 from saddlebag.algorithms.problems import PROBLEMS, BilinearGame
 from saddlebag.algorithms.problems.data.rows import Dataset, DenseRows
 from saddlebag.compression import Grid, Natural, RandK, TopK
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from saddlebag.algorithms.base import Constants
+    from saddlebag.algorithms.common_part import CommonPart
     from saddlebag.compression import Vector
 
 __all__ = ["DISTANCES", "METHODS", "PROBLEM_NAMES", "WORKERS", "Cell", "cells", "thrown_back"]
@@ -55,6 +57,9 @@ class Started:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def common_part(self) -> CommonPart | None:
+        return common_part(self.inner)
 
     def start(self) -> Vector:
         return self.begin_D.copy()

@@ -200,7 +200,7 @@ def bytes_to(
 def made(problem: Problem, variant: Variant, step_size: float | str) -> Any:
     if variant.method == "shifted":
         return ShiftedOgda(step_size=step_size, prox=problem.prox, **variant.params)  # type: ignore[arg-type]
-    method = make_method(variant.method, problem, step_size=step_size, **variant.params)
+    method: Any = make_method(variant.method, problem, step_size=step_size, **variant.params)
     common = common_part(problem)
     if variant.method == "innovations":
         return method if variant.told else dataclasses.replace(method, common=None)

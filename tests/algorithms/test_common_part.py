@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import types
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from saddlebag.algorithms import Constants, Stop, make_method, simulate
 from saddlebag.algorithms.common_part import CommonPart, common_part, tracked_constants
 from saddlebag.algorithms.problems import BilinearGame, make_problem
+from saddlebag.algorithms.problems.division import divided
 from saddlebag.algorithms.problems.estimate import with_constants
 from saddlebag.compression import Draws, Grid
 from saddlebag.launch.compare.cell import counted
@@ -58,7 +61,8 @@ def test_nothing_is_left_where_a_worker_has_no_data(name: str) -> None:
 def test_proxies_say_the_same() -> None:
     problem = problem_of("robust_logistic")
     assert problem.constants is not None
-    for proxy in (with_constants(problem, problem.constants), counted(problem)[0]):
+    for proxy in (with_constants(problem, problem.constants), counted(problem)[0], divided(problem, 2)):
+        assert isinstance(inspect.getattr_static(type(proxy), "common_part", None), types.FunctionType)  # not by __getattr__
         common = common_part(proxy)
         assert common is not None
         assert np.array_equal(common.slope_D, common_part(problem).slope_D)  # type: ignore[union-attr]

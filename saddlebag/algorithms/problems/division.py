@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from saddlebag.algorithms.capabilities import Divisible
+from saddlebag.algorithms.common_part import common_part
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.errors import ConfigError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from saddlebag.algorithms.base import Operator, Problem
+    from saddlebag.algorithms.common_part import CommonPart
     from saddlebag.compression import Draws, Vector
 
 
@@ -103,6 +105,9 @@ class _Divided:
 
     def __init__(self, inner: Problem, ranks: int) -> None:
         self._inner, self._ranks = inner, ranks
+
+    def common_part(self) -> CommonPart | None:
+        return common_part(self._inner)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
