@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import saddlebag as sb
 from saddlebag.algorithms import Constants, Stop, make_method, simulate
 from saddlebag.algorithms.common_part import CommonPart, common_part, tracked_constants
-from saddlebag.algorithms.problems import BilinearGame, make_problem
+from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.algorithms.problems.division import divided
 from saddlebag.algorithms.problems.estimate import with_constants
 from saddlebag.compression import Draws, Grid
@@ -25,7 +26,7 @@ NAMES = ["robust_logistic", "worker_robust", "robust_least_squares", "logistic_r
 
 def problem_of(name: str) -> Any:
     data = (ROWS, ROWS[:, 0]) if name == "robust_least_squares" else (ROWS, ROWS[:, 0] > 0)
-    return make_problem(name, data, num_workers=3)
+    return sb.make_problem(name, data=data, workers=3)
 
 
 def rest(problem: Any, worker: int, z_D: Any) -> Any:
