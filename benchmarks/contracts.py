@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "a replica": ("ReplicaState",),
     "a problem": (
         "Problem",
-        *("HasActiveSet", "HasMask", "HasSolution", "HasTensors", "HasLocalBlocks", "Divisible", "RunsOnDevice"),
+        *("HasActiveSet", "HasMask", "HasSolution", "HasTensors", "HasLocalBlocks", "PartlyKnown", "Divisible", "RunsOnDevice"),
         "LinkedProgram",
         *(
             "ShowsPictures",
