@@ -48,7 +48,9 @@ Bytes of each worker in both directions until the relative error is 1e-6 (of the
 the first). "Automatic" has nothing to tune: steps and grids set themselves. "Best fixed grids" is the best of the pairs 1/0.5,
 0.5/0.5 and 0.5/0.25 at automatic steps. Every rival has up to three quantisers times fourteen steps, from 6/L down to 0.05/L,
 and at *each* target its best cell counts. "OGDA, deltas" are `innovations` with quantisers of others: 16 bits, 8 bits, 7
-levels. One seed. A rival that is not in the table of a problem was not run on it. Made by
+levels. "Common part" are rivals that are told what all workers have in common, as `innovations` is; the others send it, as in
+their papers. On mushrooms the fixed grids send it, too. One seed. A rival that is not in the table of a problem was not run on
+it. Made by
 
     python benchmarks/rivals.py --out runs/rivals --data-dir PATH && python benchmarks/comparison.py --rivals runs/rivals
 """
