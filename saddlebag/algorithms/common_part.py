@@ -60,7 +60,14 @@ class CommonPart:
 
 @runtime_checkable
 class PartlyKnown(Protocol):
-    """A problem that says what its operators have in common."""
+    """A problem that says what its operators have in common.
+
+    Example:
+        >>> import saddlebag as sb
+        >>> problem = sb.make_problem("robust_logistic", data="breast_cancer", workers=2)
+        >>> isinstance(problem, PartlyKnown), problem.common_part().slope_D.min() > 0
+        (True, True)
+    """
 
     def common_part(self) -> CommonPart | None:
         """R, or None where there is no such part."""
