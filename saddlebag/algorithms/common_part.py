@@ -65,7 +65,7 @@ class PartlyKnown(Protocol):
     Example:
         >>> import saddlebag as sb
         >>> problem = sb.make_problem("robust_logistic", data="breast_cancer", workers=2)
-        >>> isinstance(problem, PartlyKnown), problem.common_part().slope_D.min() > 0
+        >>> isinstance(problem, PartlyKnown), bool(problem.common_part().slope_D.min() > 0)
         (True, True)
     """
 
