@@ -286,7 +286,7 @@ class WorkerShell:
         included, and nobody would ever hear that frames are missing.
         """
         async with contextlib.AsyncExitStack() as beside:
-            for at_once in itertools.chain((False,), itertools.repeat(True)):
+            for at_once in itertools.chain((False, True), itertools.repeat(False)):
                 await self._beat_here(calls, pace, every_s, over, at_once=at_once)
                 assert self._where is not None
                 await beside.aclose()  # the one before

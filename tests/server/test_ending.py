@@ -157,7 +157,7 @@ def test_an_error_at_a_rare_effect(
     effect: events.Effect,
     error: Exception,
 ) -> None:
-    monkeypatch.setattr(shell, "_TICK_S", 0.02)
+    monkeypatch.setattr(shell, "_LOOK_S", 0.02)
     first = party()
     first.core.tick = lambda now: [effect] if first.core.round > 8 else []  # type: ignore[method-assign]
     carry_out = failing(first.server._carry_out, error, when=lambda effect: not isinstance(effect, OF_A_ROUND))
@@ -201,7 +201,7 @@ def test_an_error_in_the_core(
 @errors
 def test_an_error_of_the_clock(party: Callable[[], Party], monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """The task that checks leases does not die in silence."""
-    monkeypatch.setattr(shell, "_TICK_S", 0.02)
+    monkeypatch.setattr(shell, "_LOOK_S", 0.02)
     first = party()
     first.core.tick = failing(first.core.tick, error, after=2)  # type: ignore[method-assign]
     hold(first)

@@ -720,7 +720,7 @@ def test_a_step_of_a_secure_round_that_nobody_answers_is_said_again(game: Biline
             raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
         return pb.SecureReply(data=b"there")
 
-    async def exchange(core: Any, buffers: Any, ask: Any, send: Any) -> None:
+    async def exchange(core: Any, ask: Any, send: Any) -> None:
         assert (await ask(pb.SecureRequest(step=1))).data == b"there"
         with pytest.raises(grpc.aio.AioRpcError):
             await ask(pb.SecureRequest(step=2))

@@ -223,7 +223,7 @@ class Worker:
                 beside.break_()
             if told or not connection.open:
                 return
-            at_once = True
+            at_once = beside is connection  # the first of them
             try:
                 server, beside = self._dial()
             except Answered:  # nobody is there
