@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saddlebag.algorithms import Problem, Stop, Verdict, make_method, simulate
-from saddlebag.algorithms.common_part import common_part
+from saddlebag.algorithms.agreed.common_part import common_part
 from saddlebag.algorithms.problems import PROBLEMS, BilinearGame
 from saddlebag.algorithms.problems.data.rows import Dataset, DenseRows
 from saddlebag.compression import Grid, Natural, RandK, TopK
@@ -24,8 +24,8 @@ from saddlebag.proto.codec import LoopbackWire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from saddlebag.algorithms.agreed.common_part import CommonPart
     from saddlebag.algorithms.base import Constants
-    from saddlebag.algorithms.common_part import CommonPart
     from saddlebag.compression import Vector
 
 __all__ = ["DISTANCES", "METHODS", "PROBLEM_NAMES", "WORKERS", "Cell", "cells", "thrown_back"]

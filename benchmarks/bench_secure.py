@@ -26,7 +26,7 @@ from bench_dense import FixedVectors
 from harness import add_output_options, interleaved, progress, save, show, spread
 
 from saddlebag.algorithms import Judge, Message, Stop, digest, make_method
-from saddlebag.algorithms.common_grid import CommonGrid
+from saddlebag.algorithms.agreed.common_grid import CommonGrid
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.securing import Securing
 from saddlebag.client.shell import WorkerShell

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saddlebag.algorithms import Stop, make_method, simulate
-from saddlebag.algorithms.common_part import CommonPart, common_part
+from saddlebag.algorithms.agreed.common_part import CommonPart, common_part
 from saddlebag.algorithms.methods.diana_sgda import DianaReplica, DianaSgda, memory_rate
 from saddlebag.algorithms.problems import PROBLEMS, BilinearGame
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MOVED", "names_from", "names_left", "watch"]
 
 _FOLDERS: dict[tuple[str, str], str] = {
+    ("algorithms", "algorithms.agreed"): "auto_grid auto_step common_grid",
     ("algorithms", "algorithms.averages"): "contribution means robust stack",
     ("algorithms.groupwise", "algorithms.groupwise.distributed"): "aggregation block federation sharding",
     ("algorithms.groupwise", "algorithms.groupwise.learners"): "ftpl gradient linear newton objects ridge shortest_path",

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from saddlebag.algorithms.agreed.common_part import CommonPart, PartlyKnown
 from saddlebag.algorithms.base import (
     AnyMethod,
     Constants,
@@ -17,7 +18,6 @@ from saddlebag.algorithms.base import (
 )
 from saddlebag.algorithms.catalogue import CATALOGUE
 from saddlebag.algorithms.check import check_method
-from saddlebag.algorithms.common_part import CommonPart, PartlyKnown
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.methods.compressed_extragradient import CompressedExtragradient, compressed_extragradient
 from saddlebag.algorithms.methods.diana_sgda import DianaSgda, diana_sgda

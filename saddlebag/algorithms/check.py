@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import Steerable
+from saddlebag.algorithms.agreed.auto_step import Steerable
+from saddlebag.algorithms.agreed.common_grid import SharesGrid
 from saddlebag.algorithms.base import AnyMethod, Message, Method, Operator, Problem, Restartable, restarted
-from saddlebag.algorithms.common_grid import SharesGrid
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.merging import Mergeable
 from saddlebag.algorithms.method_capabilities import (

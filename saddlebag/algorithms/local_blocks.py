@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep
+from saddlebag.algorithms.agreed.auto_step import AutoStep
 from saddlebag.algorithms.base import restarted
 from saddlebag.algorithms.participation import Selective
 from saddlebag.algorithms.wrapped import Wrapped

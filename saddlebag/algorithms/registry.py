@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.auto_step import Steerable, automatic
+from saddlebag.algorithms.agreed.auto_step import Steerable, automatic
 from saddlebag.algorithms.capabilities import HasLocalBlocks
 from saddlebag.algorithms.local_blocks import with_local_blocks
 from saddlebag.algorithms.method_capabilities import BringsCompressors

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep
+from saddlebag.algorithms.agreed.auto_step import AutoStep
 from saddlebag.algorithms.base import identity_prox
 from saddlebag.algorithms.capabilities import HasTensors
 from saddlebag.algorithms.method_capabilities import Clips, Sliceable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.common_grid import require_shared
+from saddlebag.algorithms.agreed.common_grid import require_shared
 from saddlebag.algorithms.discrete_gaussian import discrete_gaussian, most
 from saddlebag.compression import SERVER, Levels
 from saddlebag.errors import LocalProtocolError, RemoteProtocolError

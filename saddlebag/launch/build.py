@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep
+from saddlebag.algorithms.agreed.auto_step import AutoStep
+from saddlebag.algorithms.agreed.common_grid import require_shared
 from saddlebag.algorithms.averages.means import require_robust
 from saddlebag.algorithms.base import Message
 from saddlebag.algorithms.capabilities import HasNotes, HasTensors
-from saddlebag.algorithms.common_grid import require_shared
 from saddlebag.algorithms.method_capabilities import Compresses, HasProbability, HasStepSize
 from saddlebag.algorithms.networks.texts.text import Sentences, Text
 from saddlebag.algorithms.problems.data.rows import Dataset

@@ -15,7 +15,7 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.common_grid import require_shared
+from saddlebag.algorithms.agreed.common_grid import require_shared
 from saddlebag.algorithms.discrete_gaussian import LEAST_SIGMA, defect
 from saddlebag.errors import ConfigError
 

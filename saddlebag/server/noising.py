@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.common_grid import require_shared
+from saddlebag.algorithms.agreed.common_grid import require_shared
 from saddlebag.algorithms.discrete_gaussian import discrete_gaussian
 from saddlebag.compression import Mean
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Innovations, Message, Problem, Stop, form_means, innovations, simulate
-from saddlebag.algorithms.common_part import common_part
+from saddlebag.algorithms.agreed.common_part import common_part
 from saddlebag.algorithms.methods.innovations import InnovationsReplica, InnovationsServer, InnovationsWorker
 from saddlebag.algorithms.problems import BilinearGame, RobustLogisticRegression
 from saddlebag.compression import SERVER, Dense, Draws, Grid, Identity, Payload, TopK, UnscaledRandK, Vector

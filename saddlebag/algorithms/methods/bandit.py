@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import Steerable
+from saddlebag.algorithms.agreed.auto_step import Steerable
 from saddlebag.algorithms.base import check_step, square
 from saddlebag.algorithms.methods.arms import FORGET, Play, Rule, chosen
 from saddlebag.algorithms.registry import METHODS, make_method, takes_compressors
@@ -47,7 +47,7 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from saddlebag.algorithms.auto_step import Strain
+    from saddlebag.algorithms.agreed.auto_step import Strain
     from saddlebag.algorithms.base import AnyMethod, Message, Problem
     from saddlebag.compression import Compressor, Draws, Payload, Vector
 

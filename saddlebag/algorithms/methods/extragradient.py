@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
+from saddlebag.algorithms.agreed.auto_step import AutoStep, StepSize, Strain, automatic
 from saddlebag.algorithms.base import Message, Operator, Problem, known_constants, square
 from saddlebag.algorithms.methods.full import FullExchange, FullServer, FullWorker, WireType, advancing
 

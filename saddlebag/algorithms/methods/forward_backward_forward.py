@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, StepSize, automatic
+from saddlebag.algorithms.agreed.auto_step import AutoStep, StepSize, automatic
 from saddlebag.algorithms.base import known_constants
 from saddlebag.algorithms.methods.extragradient import Extragradient, ExtragradientReplica
 

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saddlebag.algorithms.auto_grid import DOWN, UP, UP_REST, Gauge, contraction, sets_itself, setting
-from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
+from saddlebag.algorithms.agreed.auto_grid import DOWN, UP, UP_REST, Gauge, contraction, sets_itself, setting
+from saddlebag.algorithms.agreed.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
+from saddlebag.algorithms.agreed.common_part import CommonPart, common_part, tracked_constants
 from saddlebag.algorithms.base import Message, Operator, Problem, identity_prox, known_constants, square
-from saddlebag.algorithms.common_part import CommonPart, common_part, tracked_constants
 from saddlebag.algorithms.methods.one_part import OnePart
 from saddlebag.compression import Compressor, Contractive, Draws, Mean, Vector, kind_of, track
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saddlebag.algorithms.auto_grid import Limits
+    from saddlebag.algorithms.agreed.auto_grid import Limits
     from saddlebag.algorithms.base import Constants
 
 __all__ = ["Innovations", "innovations"]

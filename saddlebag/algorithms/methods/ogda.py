@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
+from saddlebag.algorithms.agreed.auto_step import AutoStep, StepSize, Strain, automatic, optimistic_strain
 from saddlebag.algorithms.base import known_constants
 from saddlebag.algorithms.methods.full import FullExchange, FullServer, FullWorker, advancing
 

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from saddlebag.algorithms.agreed.common_grid import CommonGrid, next_scale, require_common
 from saddlebag.algorithms.base import Message, Operator
-from saddlebag.algorithms.common_grid import CommonGrid, next_scale, require_common
 from saddlebag.algorithms.merging import late_weight
 from saddlebag.algorithms.methods.one_part import OnePart, refuse_joint
 from saddlebag.algorithms.optimizers.memories import MEMORIES

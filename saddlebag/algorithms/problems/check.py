@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saddlebag.algorithms import capabilities as kinds
+from saddlebag.algorithms.agreed.common_part import PartlyKnown, common_part
 from saddlebag.algorithms.base import Problem
-from saddlebag.algorithms.common_part import PartlyKnown, common_part
 from saddlebag.algorithms.lean import LendsModules, StartsNarrow
 from saddlebag.capabilities import members
 from saddlebag.compression.draws import EVERYONE, Draws

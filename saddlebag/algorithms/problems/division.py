@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from saddlebag.algorithms.agreed.common_part import common_part
 from saddlebag.algorithms.capabilities import Divisible
-from saddlebag.algorithms.common_part import common_part
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from saddlebag.algorithms.agreed.common_part import CommonPart
     from saddlebag.algorithms.base import Operator, Problem
-    from saddlebag.algorithms.common_part import CommonPart
     from saddlebag.compression import Draws, Vector
 
 

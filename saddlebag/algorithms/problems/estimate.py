@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from saddlebag.algorithms.agreed.common_part import common_part
 from saddlebag.algorithms.base import Constants
-from saddlebag.algorithms.common_part import common_part
 from saddlebag.algorithms.problems.data.rows import norm
 from saddlebag.compression.draws import Draws
 from saddlebag.errors import ConfigError
@@ -30,8 +30,8 @@ from saddlebag.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from saddlebag.algorithms.agreed.common_part import CommonPart
     from saddlebag.algorithms.base import Operator, Problem
-    from saddlebag.algorithms.common_part import CommonPart
     from saddlebag.compression.payload import Vector
 
     Map = Callable[[Vector], Vector]

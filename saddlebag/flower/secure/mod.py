@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from saddlebag.algorithms.common_grid import CommonGrid
+from saddlebag.algorithms.agreed.common_grid import CommonGrid
 from saddlebag.compression import Draws, Levels
 from saddlebag.errors import ConfigError, LocalProtocolError
 from saddlebag.flower.compression.link import LINK

@@ -15,7 +15,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
-from saddlebag.algorithms.common_grid import CommonGrid, next_scale, require_common
+from saddlebag.algorithms.agreed.common_grid import CommonGrid, next_scale, require_common
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
 from saddlebag.flower.averaging import Trained, as_one, model_of, require_averaging
 from saddlebag.flower.compression.link import build

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saddlebag.algorithms.common_part import common_part
+from saddlebag.algorithms.agreed.common_part import common_part
 from saddlebag.algorithms.finite_sum import FiniteSum
 from saddlebag.algorithms.problems.estimate import estimate_constants, with_constants
 from saddlebag.algorithms.simulate import Record, simulate
@@ -21,8 +21,8 @@ from saddlebag.proto.codec import LoopbackWire
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from saddlebag.algorithms.agreed.common_part import CommonPart
     from saddlebag.algorithms.base import AnyMethod, Operator, Problem
-    from saddlebag.algorithms.common_part import CommonPart
     from saddlebag.compression.draws import Draws
     from saddlebag.compression.payload import Index, Vector
     from saddlebag.launch.recipe.recipe import Recipe

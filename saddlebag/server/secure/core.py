@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saddlebag.algorithms.common_grid import require_shared
+from saddlebag.algorithms.agreed.common_grid import require_shared
 from saddlebag.algorithms.discrete_gaussian import most
 from saddlebag.compression import SERVER, Draws
 from saddlebag.errors import RemoteProtocolError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import saddlebag as sb
-from saddlebag.algorithms.common_part import CommonPart
+from saddlebag.algorithms.agreed.common_part import CommonPart
 from saddlebag.algorithms.problems import BilinearGame, check_problem
 
 if TYPE_CHECKING:

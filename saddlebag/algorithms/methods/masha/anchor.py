@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypedDict
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import Strain
+from saddlebag.algorithms.agreed.auto_step import Strain
 from saddlebag.algorithms.base import square
 from saddlebag.algorithms.finite_sum import as_finite_sum, batch_index, check_batch, finite_sums
 from saddlebag.algorithms.methods.full import WireType, check_wire_type, synchronise

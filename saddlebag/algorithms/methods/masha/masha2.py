@@ -17,7 +17,7 @@ from typing import Unpack
 
 import numpy as np
 
-from saddlebag.algorithms.auto_step import AutoStep, StepSize, Strain, automatic
+from saddlebag.algorithms.agreed.auto_step import AutoStep, StepSize, Strain, automatic
 from saddlebag.algorithms.base import Message, Operator, Problem, known_constants
 from saddlebag.algorithms.finite_sum import finite_sums, lipschitz_samples
 from saddlebag.algorithms.methods.masha.anchor import Anchored, AnchoredKeys, AnchoredReplica, probability_or_theory

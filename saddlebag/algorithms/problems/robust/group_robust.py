@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from saddlebag.algorithms.common_part import CommonPart
+from saddlebag.algorithms.agreed.common_part import CommonPart
 from saddlebag.algorithms.problems.data.groups import Groups, declare_groups
 from saddlebag.algorithms.problems.data.rows import Dataset, Rows, prepare, spectral_bound
 from saddlebag.algorithms.problems.data.shards import DivisionKeys, require_shards, require_signs, shards_of

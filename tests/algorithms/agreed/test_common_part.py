@@ -12,7 +12,7 @@ import pytest
 
 import saddlebag as sb
 from saddlebag.algorithms import Constants, Stop, make_method, simulate
-from saddlebag.algorithms.common_part import CommonPart, common_part, tracked_constants
+from saddlebag.algorithms.agreed.common_part import CommonPart, common_part, tracked_constants
 from saddlebag.algorithms.problems import BilinearGame
 from saddlebag.algorithms.problems.division import divided
 from saddlebag.algorithms.problems.estimate import with_constants

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Masha1, Stop, check_method, digest, make_method, restarted, simulate
-from saddlebag.algorithms.auto_step import AutoStep, Pace, Paced, SelectiveAutoStep, Strain
+from saddlebag.algorithms.agreed.auto_step import AutoStep, Pace, Paced, SelectiveAutoStep, Strain
 from saddlebag.algorithms.base import square
 from saddlebag.algorithms.participation import Selective, catch_up, caught_up
 from saddlebag.algorithms.problems import BilinearGame

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import saddlebag as sb
-from saddlebag.algorithms.common_grid import CommonGrid, SharesGrid, next_scale
+from saddlebag.algorithms.agreed.common_grid import CommonGrid, SharesGrid, next_scale
 from saddlebag.compression import Draws, Levels, NearestInt4, NearestInt8, feed_back
 from saddlebag.errors import ConfigError
 

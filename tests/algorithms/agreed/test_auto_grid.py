@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from saddlebag.algorithms import Stop, check_method, digest, innovations, make_method, simulate
-from saddlebag.algorithms.auto_grid import DOWN, UP, UP_REST, Gauge, contraction, setting
+from saddlebag.algorithms.agreed.auto_grid import DOWN, UP, UP_REST, Gauge, contraction, setting
 from saddlebag.algorithms.methods.innovations import proven_step
 from saddlebag.algorithms.problems import PROBLEMS, BilinearGame, RobustLogisticRegression
 from saddlebag.algorithms.state import pack, unpack
