@@ -108,7 +108,7 @@ def test_what_cannot_be_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         recipe("neptune")
     with pytest.raises(ConfigError, match="must name each tracker once"):
         recipe("wandb", "wandb")
-    with pytest.raises(ConfigError, match=r"output\.trackers must be a list of names, got 'wandb'"):
+    with pytest.raises(ConfigError, match=r"output\.trackers must be a list, got 'wandb'"):
         recipe_from_dict({**TABLE, "output": {"trackers": "wandb"}})
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"output\.trackers has 'wandb', which is not installed: pip install wandb"):
