@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from saddlebag.launch.compare.plot import plot_comparison
 from saddlebag.launch.compare.summary import read_comparison
@@ -95,11 +96,23 @@ def plot_rivals(values: dict[str, dict[str, list[dict[str, Any] | None]]], out: 
         for ax, (problem, cells) in zip(axes.flat, values.items(), strict=False):
             reached = {label: sent(found, 1) / 1e3 for label, found in cells.items() if found[1]}
             labels = sorted(reached, key=lambda label: -reached[label])
-            colours = [PALETTE[0] if label.startswith(OURS) else "0.65" for label in labels]
-            bars = ax.barh(labels, [reached[label] for label in labels], color=colours)
-            ax.bar_label(bars, fmt="{:.3g}", padding=2)
-            ax.set_xscale("log")
-            ax.set_xlim(0.5 * min(reached.values()), 2.5 * max(reached.values()))
+            for row, label in enumerate(labels):  # points: the length of a bar says nothing on a logarithmic axis
+                colour = PALETTE[0] if label.startswith(OURS) else "0.45"
+                ax.plot(reached[label], row, "o" if label.startswith(OURS) else "s", color=colour)
+                ax.annotate(
+                    format_bytes(reached[label] * 1e3), (reached[label], row), (7, 0), textcoords="offset points", va="center"
+                )
+            ax.set_yticks(range(len(labels)), labels)
+            ax.grid(True, axis="y", color="0.92")
+            ax.set_axisbelow(True)
+            least, most = min(reached.values()), max(reached.values())
+            if most < 10 * least:
+                ax.set_xlim(0, 1.3 * most)
+            else:
+                ax.set_xscale("log")
+                ax.set_xlim(0.7 * least, 2.5 * most)
+                ax.xaxis.set_minor_formatter(NullFormatter())
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,g}"))
             ax.set_title(problem)
             ax.set_xlabel("kB of each worker, both directions")
         figure.savefig(out, dpi=110)
