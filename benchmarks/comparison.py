@@ -74,10 +74,13 @@ def thinned(curve: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def store_rivals(folder: Path) -> None:
-    """Keep the cells that rivals.py found best, by problem and label."""
-    values = {path.stem.replace("_", " "): json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    """Keep the cells that rivals.py found best, by problem and label, beside those that were kept before."""
+    stored = STORED / f"{RIVALS}.json"
+    values = json.loads(stored.read_text()) if stored.exists() else {}
+    for path in sorted(folder.glob("*.json")):
+        values.setdefault(path.stem.replace("_", " "), {}).update(json.loads(path.read_text()))
     STORED.mkdir(parents=True, exist_ok=True)
-    (STORED / f"{RIVALS}.json").write_text(json.dumps(values, indent=1) + "\n")
+    stored.write_text(json.dumps(values, indent=1) + "\n")
 
 
 def sent(cells: list[dict[str, Any] | None], place: int) -> float:
