@@ -102,7 +102,7 @@ def test_heartbeats_end_when_they_are_cancelled_as_the_stream_ends(turns: int) -
     async def run() -> bool:
         over = asyncio.Event()
         shell, calls, pace = Mock(), AsyncMock(), Mock(sent=0, waits=False)
-        beats = asyncio.create_task(WorkerShell._beat_here(shell, calls, pace, 60.0, over))
+        beats = asyncio.create_task(WorkerShell._beat_here(shell, calls, pace, 60.0, over, at_once=False))
         await asyncio.sleep(0.01)
         over.set()
         for _ in range(turns):

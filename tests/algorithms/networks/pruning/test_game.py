@@ -128,7 +128,7 @@ def test_grpc_takes_the_way_of_simulate(tmp_path: Path) -> None:
         ({"price": -1.0}, "price must be finite and at least 0, got -1.0"),
         ({"redundancy": -0.5}, "redundancy must be finite and at least 0, got -0.5"),
         ({"hidden": []}, r"hidden must be a list of whole numbers of at least 1, neurons of each layer, got \[\]"),
-        ({"hidden": [4, True]}, "hidden must be a list of whole numbers"),
+        ({"hidden": [4, True]}, r"hidden\[1\] must be a whole number, got True"),
         ({"data": None}, "pruning_game needs pictures"),
     ],
 )
