@@ -11,18 +11,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
-from flwr.serverapp.strategy import Strategy
+from flwr.app import Array, ArrayRecord, MetricRecord
 
 from saddlebag.algorithms.groupwise import AdaNormalHedge, ExpertAggregation
 from saddlebag.errors import ConfigError
+from saddlebag.flower.around import Around
 from saddlebag.flower.compression.dtypes import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flwr.app import Message
-    from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Strategy
 
     from saddlebag.algorithms.groupwise import AnyMixer
 
@@ -31,7 +31,7 @@ __all__ = ["SleepingExperts"]
 PARTITION = "partition-id"
 
 
-class SleepingExperts(Strategy):
+class SleepingExperts(Around):
     """Aggregates by learned weights in place of the inner strategy's own mean.
 
     Args:
@@ -57,7 +57,8 @@ class SleepingExperts(Strategy):
     ) -> None:
         if num_clients < 1:
             raise ConfigError(f"num_clients must be at least 1, got {num_clients}")
-        self.strategy, self.num_clients, self.client_key = strategy, num_clients, client_key
+        super().__init__(strategy)
+        self.num_clients, self.client_key = num_clients, client_key
         self._loss, self._rule = loss, ExpertAggregation(mixer=mixer or AdaNormalHedge())
         self.state = self._rule.init(num_clients)
         self.weights: dict[int, float] = {}
@@ -118,21 +119,3 @@ class SleepingExperts(Strategy):
             dtype = parts[0][1].dtype
             arrays[name] = Array(nearest(total, dtype) if dtype.kind in "iub" else total.astype(dtype))
         return ArrayRecord(arrays)
-
-    # -- the inner strategy's ----------------------------------------------------------------------------------------------
-
-    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """As the inner strategy."""
-        return self.strategy.configure_train(server_round, arrays, config, grid)
-
-    def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """As the inner strategy."""
-        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
-
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """As the inner strategy."""
-        return self.strategy.aggregate_evaluate(server_round, replies)
-
-    def summary(self) -> None:
-        """As the inner strategy."""
-        self.strategy.summary()

@@ -6,11 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.serverapp.strategy import Strategy
 
 from saddlebag.algorithms.averages.means import make_mean
 from saddlebag.algorithms.averages.robust import require_scores
 from saddlebag.errors import ConfigError, RemoteProtocolError
+from saddlebag.flower.around import Around
 from saddlebag.flower.averaging import Trained, as_one, model_of, require_averaging
 from saddlebag.flower.compression.packing import flatten
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
     from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Strategy
 
     from saddlebag.compression import Vector
 
 __all__ = ["Robust"]
 
 
-class Robust(Strategy):
+class Robust(Around):
     """Wraps a strategy that averages (FedAvg, FedAvgM, FedAdam, ...): a rule for the clients' updates takes the mean's place.
 
     All clients count alike: a number of examples is a client's own word. The strategy inside sees one reply, with the rule's
@@ -54,7 +55,8 @@ class Robust(Strategy):
         if rule is None:
             raise ConfigError("Robust needs a rule in place of the mean; without one the strategy does by itself")
         require_scores(rule, kept=False)
-        self.strategy, self._rule = strategy, rule
+        super().__init__(strategy)
+        self._rule = rule
         self._weighted_by, self._note, self._trained = weighted_by, note, Trained()
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
@@ -102,15 +104,3 @@ class Robust(Strategy):
         rows = [{k: v for record in r.content.metric_records.values() for k, v in record.items()} for r in replies]
         names = [name for name in rows[0] if all(isinstance(row.get(name), int | float) for row in rows)]
         return {name: float(np.median([row[name] for row in rows])) for name in names}
-
-    def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """The inner strategy's messages."""
-        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
-
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The inner strategy's aggregate."""
-        return self.strategy.aggregate_evaluate(server_round, replies)
-
-    def summary(self) -> None:
-        """Log the inner strategy's summary."""
-        self.strategy.summary()

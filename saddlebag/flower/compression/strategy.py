@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
-from flwr.serverapp.strategy import Strategy
 
 from saddlebag.compression import Contractive, Draws, Unbiased, kind_of
 from saddlebag.errors import ConfigError, NotFiniteError, RemoteProtocolError
+from saddlebag.flower.around import Around
 from saddlebag.flower.compression.dtypes import Dtypes
 from saddlebag.flower.compression.ledger import Ledger, serialised_bytes
 from saddlebag.flower.compression.link import LINK, NO_REFERENCE, STEP, UP, Instruction, Report, build, vector_digest
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from flwr.app import Array, Message
     from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Strategy
 
     from saddlebag.compression import Vector
 
@@ -54,7 +55,7 @@ _MALFORMED = 901  # error code of a reply that could not be decoded
 _PLAIN = Way(-1, -1, None, NO_REFERENCE)  # the whole model to everybody, who keep nothing of it
 
 
-class Compressed(Strategy):
+class Compressed(Around):
     """Wraps a strategy; its clients need `mods=[compression_mod]`.
 
     Args:
@@ -82,7 +83,8 @@ class Compressed(Strategy):
         memory: Memory = "auto",
         seed: int = 0,
     ) -> None:
-        self.strategy, self.seed = strategy, seed
+        super().__init__(strategy)
+        self.seed = seed
         self.ledger = Ledger()
         self._up_spec = json.dumps(dict(up)) if up else ""
         self._up = build(self._up_spec) if up else None
@@ -234,10 +236,6 @@ class Compressed(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The inner strategy's aggregate."""
         return self.strategy.aggregate_evaluate(server_round, self._inwards(replies))
-
-    def summary(self) -> None:
-        """Log the inner strategy's summary."""
-        self.strategy.summary()
 
     def _inwards(self, replies: Iterable[Message]) -> list[Message]:
         """The replies, decoded, in the order of their workers; errors last. A malformed reply becomes an error."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import Strategy
 
 from saddlebag.algorithms.agreed.common_grid import CommonGrid, next_scale, require_common
 from saddlebag.errors import ConfigError, PeerLost, RemoteProtocolError
+from saddlebag.flower.around import Around
 from saddlebag.flower.averaging import Trained, as_one, model_of, require_averaging
 from saddlebag.flower.compression.link import build
 from saddlebag.flower.compression.packing import flatten
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Strategy
 
     from saddlebag.compression import NearestInt4, NearestInt8
 
@@ -37,7 +38,7 @@ _LEAST_CLIENTS = 3
 _FAILED = 3  # rounds in a row without a sum, after which the app ends
 
 
-class Secure(Strategy):
+class Secure(Around):
     """Wraps a strategy that averages (FedAvg, FedAvgM, FedAdam, FedYogi, FedProx, ...); its clients need `mods=[secure_mod]`.
 
     Args:
@@ -88,7 +89,8 @@ class Secure(Strategy):
         quantiser: Any = build(json.dumps({"name": up}))
         require_common(quantiser, common_range, "feedback")
         self._up: NearestInt8 | NearestInt4 = quantiser
-        self.strategy, self._scale = strategy, CommonGrid.reaching(common_range, quantiser).scale
+        super().__init__(strategy)
+        self._scale = CommonGrid.reaching(common_range, quantiser).scale
         self._memory, self._most, self._weighted_by = memory == "error_feedback", most_examples, weighted_by
         self._metrics, self._note = tuple(metrics), note
         self.sums = Sums(threshold if mask else None, timeout, note)
@@ -180,17 +182,3 @@ class Secure(Strategy):
         if self._failed >= _FAILED:
             raise PeerLost(f"{text}; {self._failed} rounds in a row") from error
         self._note(text)
-
-    # -- evaluation ------------------------------------------------------------------------------------------------------
-
-    def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        """The inner strategy's messages."""
-        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
-
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The inner strategy's aggregate: what clients report of an evaluation is not masked."""
-        return self.strategy.aggregate_evaluate(server_round, replies)
-
-    def summary(self) -> None:
-        """Log the inner strategy's summary."""
-        self.strategy.summary()
