@@ -43,7 +43,7 @@ GRID = {  # gamma L, around each method's best
 
 def _sound() -> Any:
     """benchmarks/auto_sound.py, whose long form is a benchmark."""
-    spec = importlib.util.spec_from_file_location("auto_sound", Path(__file__).parents[2] / "benchmarks" / "auto_sound.py")
+    spec = importlib.util.spec_from_file_location("auto_sound", Path(__file__).parents[3] / "benchmarks" / "auto_sound.py")
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules["auto_sound"] = importlib.util.module_from_spec(spec)
