@@ -244,6 +244,8 @@ class WorkerShell:
             ask = Calls(channel, self.ledger, shown).ask
             reply: pb.JoinReply = await ask("Join", request, pb.JoinReply, self._calls.allowed_s / 2)
         except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:  # a refusal is an answer, and says nothing of the link
+                self._calls.stuck -= 1
             if error.code() != grpc.StatusCode.ALREADY_EXISTS:
                 raise
             raise RankTaken(error.details()) from error

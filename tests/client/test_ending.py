@@ -8,15 +8,18 @@ import time
 from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock, Mock
 
+import grpc
 import pytest
 
 from saddlebag.algorithms import Judge, digest
 from saddlebag.algorithms.simulate import Stop
 from saddlebag.client.core import WorkerCore
 from saddlebag.client.shell import WorkerShell
+from saddlebag.client.waiting import RankTaken
 from saddlebag.errors import SaddlebagError, StateError
 from saddlebag.proto.checkpoint import CheckpointStore
 from saddlebag.proto.endpoint import ClientSecurity, ServerSecurity
+from saddlebag.proto.pace import Patience
 from saddlebag.server.core import ServerCore
 from saddlebag.server.effects import ServerSettings
 from saddlebag.server.shell import ServerShell
@@ -114,3 +117,26 @@ def test_heartbeats_end_when_they_are_cancelled_as_the_stream_ends(turns: int) -
         return ended
 
     assert asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "stuck"),
+    [
+        (grpc.StatusCode.ALREADY_EXISTS, RankTaken, 0),
+        (grpc.StatusCode.UNAVAILABLE, grpc.aio.AioRpcError, 0),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.aio.AioRpcError, 3),
+    ],
+)
+def test_a_refused_join_is_an_answer(
+    code: grpc.StatusCode, error: type[Exception], stuck: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose rank was still held for some seconds waited for minutes on the next connection that did not answer."""
+    none = grpc.aio.Metadata()
+    ask = AsyncMock(side_effect=grpc.aio.AioRpcError(code, none, none, "no"))
+    monkeypatch.setattr("saddlebag.client.shell.Calls", lambda *given: Mock(ask=ask))
+    core, keeper = Mock(worker=0, dimension=1, epoch=0, round=0), Mock(rounds=lambda: [])
+    shell: Any = Mock(_core=core, _keeper=keeper, _order=0, _recipe="", _token="", _session_id="", _calls=Patience(20.0))
+    for _ in range(3):
+        with pytest.raises(error):
+            asyncio.run(WorkerShell._join(shell, Mock()))
+    assert shell._calls.stuck == stuck

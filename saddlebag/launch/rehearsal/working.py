@@ -187,6 +187,8 @@ class Worker:
                 lambda reply: server.answering(connection, reply, lambda: server.join(ask, size)), size, timeout_s
             )
         except Answered as error:
+            if error.code != Code.DEADLINE_EXCEEDED:
+                self._calls.stuck -= 1
             if error.code == Code.ALREADY_EXISTS:
                 raise RankTaken(error.details) from error
             raise
