@@ -38,6 +38,7 @@ def noised(
         count: workers.
         entropy: so many bytes that nobody else can know.
     """
-    scale, size = require_shared(method, replica).scale, len(means[0].dense())
+    scale, mean_D = require_shared(method, replica).scale, means[0].dense()
+    size = len(mean_D)
     noise_D = discrete_gaussian(sigma, np.frombuffer(entropy(8 * size), np.uint64))
-    return (Mean(size, means[0].dense() + noise_D * (scale / count)), *means[1:])
+    return (Mean(size, mean_D + noise_D * (scale / count)), *means[1:])

@@ -5,8 +5,7 @@ how much *lag* the problem bears. What a grid does not send it sends later, so a
 scale, which rounds up as much as it drops (`Grid.fit` takes that away again, and a dead zone drops more). Where F turns (a
 rotation, a bilinear game), the extrapolated step makes up for half an iteration of delay and no more; where F pushes back (a
 gradient, a game that is curved in both players), delay does little harm, and scales of least error and a dead zone save a third
-of the bytes. Which of them it is shows in the
-angle between the news of F and the displacement that caused them:
+of the bytes. Which of them it is shows in the angle between the news of F and the displacement that caused them:
 
     c = <h - h_before, z - z_before> / (|h - h_before| |z - z_before|),    0 for rotations, 1 for gradients of scaled squares
 

@@ -201,11 +201,11 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
         >>> run.merits["relative_error"] < 1.0
         True
     """
+    common = common_part(problem)
     if isinstance(step_size, str):
-        method = Innovations(step_size=1.0, up=up, down=down, prox=problem.prox, common=common_part(problem))
+        method = Innovations(step_size=1.0, up=up, down=down, prox=problem.prox, common=common)
         return automatic(method, step_size, problem)
     if step_size is None:
-        common = common_part(problem)
         checked = Innovations(step_size=1.0, up=up, down=down)
         constants = known_constants(problem, "innovations")
         if not constants.strong_monotonicity > 0:
@@ -215,7 +215,7 @@ def innovations(problem: Problem, *, up: Compressor, down: Compressor, step_size
             contraction(checked.down, DOWN, problem.dimension),
         )
         step_size = proven_step(tracked_constants(constants, common), *alphas)
-    return Innovations(step_size=step_size, up=up, down=down, prox=problem.prox, common=common_part(problem))
+    return Innovations(step_size=step_size, up=up, down=down, prox=problem.prox, common=common)
 
 
 innovations.compressors = {  # type: ignore[attr-defined]  # where a recipe names none: both set themselves

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from saddlebag.errors import ConfigError
+from saddlebag.errors import ConfigError, reason_of
 from saddlebag.launch.recipe.sections import BUNDLED
 from saddlebag.proto.token import TOKEN
 
@@ -27,6 +27,7 @@ __all__ = [
     "overrides",
     "parent_option",
     "print_json",
+    "read_secret",
     "read_token",
     "recipe_options",
     "set_option",
@@ -84,8 +85,23 @@ parent_option = click.option(
 )
 
 
-_LONGEST_TOKEN = 4096
-"""Characters; a device never ends."""
+_LONGEST = 4096
+"""Characters of a secret; a device never ends."""
+
+
+def read_secret(path: Path, what: str) -> str:
+    """The text of a small file, at most one character longer than any secret; `what` is its name in an error.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no text.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(_LONGEST + 1).decode().strip()
+    except OSError as error:
+        raise ConfigError(f"cannot read the {what} {path}: {reason_of(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read the {what} {path}: {error}") from error
 
 
 def read_token(path: Path | None) -> str:
@@ -96,17 +112,11 @@ def read_token(path: Path | None) -> str:
     """
     if path is None:
         return os.environ.get(TOKEN, "").strip()
-    try:
-        with path.open("rb") as file:
-            token = file.read(_LONGEST_TOKEN + 1).decode().strip()
-    except OSError as error:
-        raise ConfigError(f"cannot read the token file {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read the token file {path}: {error}") from error
+    token = read_secret(path, "token file")
     if not token:
         raise ConfigError(f"the token file {path} is empty")
-    if len(token) > _LONGEST_TOKEN:
-        raise ConfigError(f"the token file {path} holds more than a token: over {_LONGEST_TOKEN} characters")
+    if len(token) > _LONGEST:
+        raise ConfigError(f"the token file {path} holds more than a token: over {_LONGEST} characters")
     return token
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,9 +16,6 @@ from saddlebag.launch.job import Job
 from saddlebag.launch.recipe.recipe import Recipe, recipe_from_dict
 from saddlebag.launch.settings import require_kept
 from saddlebag.proto.secure.primitives import public_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SECRETS = [bytes([number + 1]) * 32 for number in range(3)]
 SIGNERS = [public_of(secret).hex() for secret in SECRETS]
@@ -86,3 +84,9 @@ def test_signers_that_cannot_be_are_refused(server: dict[str, Any], text: str) -
 def test_drivers_without_signing_keys_refuse_signers(driver: str) -> None:
     with pytest.raises(ConfigError, match="cannot be kept by"):
         require_kept(recipe_for(secure=True, signers=SIGNERS), driver)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no such device here")
+def test_a_device_that_never_ends_is_no_key() -> None:
+    with pytest.raises(ConfigError, match="holds no signing key"):
+        read_signing_key(Path("/dev/zero"))

@@ -153,21 +153,21 @@ class Aggregated(PredictsUnweighted, LearnerDefaults):
     # -- predictions -----------------------------------------------------------------------------------------------------
 
     def predict(self, state: AggregatedState, x: Array, group_K: Index, draws: Draws) -> Array:
-        return self._mixed(state.loss_GM[group_K], self._each(state, x, group_K, draws))
+        return self._mixed(state.loss_GM[group_K], self._each(self._flat(state), x, group_K, draws))
 
-    def _each(self, state: AggregatedState, x: Array, group_K: Index, draws: Draws | None = None) -> Array:
+    def _each(self, flat: Any, x: Array, group_K: Index, draws: Draws | None = None) -> Array:
         """What each model of these groups predicts, cut to the interval; shape (K, M)."""
-        z_KM = self._inner.predict(self._flat(state), x, self._models_of(group_K), draws)  # type: ignore[arg-type]
+        z_KM = self._inner.predict(flat, x, self._models_of(group_K), draws)  # type: ignore[arg-type]
         return np.clip(z_KM.reshape(len(group_K), len(self.penalties)), *self.interval)
 
     def predict_block(self, state: AggregatedState, x_ND: Array, weight_NG: Array | npt.NDArray[np.bool_]) -> Array:
         """The predictions of N rows, shape (N, G); those of sleeping groups are to be ignored."""
-        return self._mixed(state.loss_GM, self._each_row(state, x_ND, weight_NG))
+        return self._mixed(state.loss_GM, self._each_row(self._flat(state), x_ND, weight_NG))
 
-    def _each_row(self, state: AggregatedState, x_ND: Array, weight_NG: Array | npt.NDArray[np.bool_]) -> Array:
+    def _each_row(self, flat: Any, x_ND: Array, weight_NG: Array | npt.NDArray[np.bool_]) -> Array:
         M = len(self.penalties)
         weight_NM: Any = np.repeat(weight_NG, M, axis=1)
-        z_NM = self._inner.predict_block(self._flat(state), x_ND, weight_NM)
+        z_NM = self._inner.predict_block(flat, x_ND, weight_NM)
         return np.clip(z_NM.reshape(*weight_NG.shape, M), *self.interval)
 
     def _mixed(self, loss_M: Array, z_M: Array) -> Array:
@@ -192,22 +192,24 @@ class Aggregated(PredictsUnweighted, LearnerDefaults):
         return self._inner.is_usual(x, y)
 
     def advance(self, state: AggregatedState, x: Array, y: float, group_K: Index) -> None:
-        state.loss_GM[group_K] += self._losses(self._each(state, x, group_K), y)
-        self._inner.advance(self._flat(state), x, y, self._models_of(group_K))
+        flat = self._flat(state)
+        state.loss_GM[group_K] += self._losses(self._each(flat, x, group_K), y)
+        self._inner.advance(flat, x, y, self._models_of(group_K))
 
     def advance_weighted(self, state: AggregatedState, x: Array, y: float, group_K: Index, weight_K: Array) -> None:
-        state.loss_GM[group_K] += weight_K[:, None] * self._losses(self._each(state, x, group_K), y)
+        flat = self._flat(state)
+        state.loss_GM[group_K] += weight_K[:, None] * self._losses(self._each(flat, x, group_K), y)
         weight_KM = np.repeat(weight_K, len(self.penalties))
-        self._inner.advance_weighted(self._flat(state), x, y, self._models_of(group_K), weight_KM)
+        self._inner.advance_weighted(flat, x, y, self._models_of(group_K), weight_KM)
 
     def sums(self, state: AggregatedState, x_N: Array, y_N: Array, member_NG: npt.NDArray[np.bool_]) -> Sums:
         return self.sums_weighted(state, x_N, y_N, member_NG.astype(np.float64))
 
     def sums_weighted(self, state: AggregatedState, x_N: Array, y_N: Array, weight_NG: Array) -> Sums:
         """The models' sums, and their losses at the frozen state."""
-        M = len(self.penalties)
-        inner = self._inner.sums_weighted(self._flat(state), x_N, y_N, np.repeat(weight_NG, M, axis=1))
-        loss_NGM = self._losses(self._each_row(state, x_N, weight_NG > 0), np.asarray(y_N)[:, None, None])
+        M, flat = len(self.penalties), self._flat(state)
+        inner = self._inner.sums_weighted(flat, x_N, y_N, np.repeat(weight_NG, M, axis=1))
+        loss_NGM = self._losses(self._each_row(flat, x_N, weight_NG > 0), np.asarray(y_N)[:, None, None])
         folded = {name: value.reshape(-1, M, *value.shape[1:]) for name, value in inner.items()}
         return folded | {"loss_GM": np.einsum("ng,ngm->gm", weight_NG, loss_NGM)}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from saddlebag.errors import ConfigError
-from saddlebag.launch.commands.options import FILE
+from saddlebag.launch.commands.options import FILE, read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,10 +42,9 @@ def read_signing_key(file: Path | None) -> bytes:
     """
     if file is None:
         return b""
+    text = read_secret(file, "signing key")
     try:
-        key = bytes.fromhex(file.read_text(encoding="ascii").strip())
-    except OSError as error:
-        raise ConfigError(f"cannot read the signing key {file}: {error.strerror or error}") from error
+        key = bytes.fromhex(text)
     except ValueError:
         key = b""
     if len(key) != _BYTES:
